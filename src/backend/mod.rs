@@ -1,0 +1,13 @@
+//! What the floors above call, whichever engine or server answers: [`Broker`] and [`Cache`].
+//!
+//! Owns: the two enums of back ends and the launch of the embedded engines on one journal. May import:
+//! the engines and what is below them. Every method is async and may be answered over a network one
+//! day, so nothing here promises more than both kinds of back end can give.
+
+mod broker;
+mod cache;
+mod error;
+
+pub use broker::{Broker, Confirm, Consumer, Delivery, Peeked, QueueStatus};
+pub use cache::{Cache, Pushed, RateLimit, Subscription};
+pub use error::BackendError;

@@ -1,0 +1,196 @@
+//! A message and its properties, as AMQP 0-9-1 has them (class basic, section 1.8).
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::names::{ExchangeName, RoutingKey};
+
+/// What a publisher sent: immutable from then on, and shared by every queue that it reached.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Message {
+    pub exchange: ExchangeName,
+    pub routing_key: RoutingKey,
+    pub properties: Properties,
+    pub body: Bytes,
+}
+
+impl Message {
+    pub fn new(exchange: ExchangeName, routing_key: RoutingKey, body: impl Into<Bytes>) -> Self {
+        Self { exchange, routing_key, properties: Properties::default(), body: body.into() }
+    }
+
+    /// The same message with delivery mode 2.
+    #[must_use]
+    pub fn persistent(mut self) -> Self {
+        self.properties.persistent = true;
+        self
+    }
+
+    /// Bytes of memory that it stands for, estimated: the body, the texts and a constant.
+    pub fn weight(&self) -> usize {
+        const FIXED_BYTES: usize = 128;
+        FIXED_BYTES + self.body.len() + self.routing_key.as_str().len() + self.properties.weight()
+    }
+}
+
+/// The basic properties. A missing one is `None`, as on the wire.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Properties {
+    pub content_type: Option<String>,
+    pub content_encoding: Option<String>,
+    pub headers: Headers,
+    /// Delivery mode 2: the message survives a restart in a durable queue.
+    pub persistent: bool,
+    pub priority: Option<u8>,
+    pub correlation_id: Option<String>,
+    pub reply_to: Option<String>,
+    /// Time to live from publishing on, in milliseconds.
+    pub expiration_ms: Option<u64>,
+    pub message_id: Option<String>,
+    /// Seconds since the Unix epoch, set by the publisher.
+    pub timestamp_s: Option<u64>,
+    /// AMQP's `type`.
+    pub kind: Option<String>,
+    pub user_id: Option<String>,
+    pub app_id: Option<String>,
+}
+
+impl Properties {
+    fn weight(&self) -> usize {
+        let texts = [
+            &self.content_type,
+            &self.content_encoding,
+            &self.correlation_id,
+            &self.reply_to,
+            &self.message_id,
+            &self.kind,
+            &self.user_id,
+            &self.app_id,
+        ];
+        texts.into_iter().flatten().map(String::len).sum::<usize>() + self.headers.weight()
+    }
+}
+
+/// A header table: few entries, in the order in which they were added, names unique.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Headers(Vec<(String, Value)>);
+
+impl Headers {
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value)
+    }
+
+    pub fn set(&mut self, name: impl Into<String>, value: impl Into<Value>) {
+        let (name, value) = (name.into(), value.into());
+        match self.0.iter_mut().find(|(key, _)| *key == name) {
+            Some(entry) => entry.1 = value,
+            None => self.0.push((name, value)),
+        }
+    }
+
+    pub fn remove(&mut self, name: &str) -> Option<Value> {
+        let at = self.0.iter().position(|(key, _)| key == name)?;
+        Some(self.0.remove(at).1)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn weight(&self) -> usize {
+        self.0.iter().map(|(name, value)| name.len() + value.weight()).sum()
+    }
+}
+
+impl FromIterator<(String, Value)> for Headers {
+    fn from_iter<I: IntoIterator<Item = (String, Value)>>(entries: I) -> Self {
+        let mut headers = Self::default();
+        for (name, value) in entries {
+            headers.set(name, value);
+        }
+        headers
+    }
+}
+
+/// A field value of a header table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Value {
+    Void,
+    Bool(bool),
+    Int(i64),
+    Double(f64),
+    Text(String),
+    Binary(Bytes),
+    /// Seconds since the Unix epoch.
+    Timestamp(u64),
+    List(Vec<Value>),
+    Table(Headers),
+}
+
+impl Value {
+    pub fn as_int(&self) -> Option<i64> {
+        match self {
+            Self::Int(value) => Some(*value),
+            _ => None,
+        }
+    }
+
+    pub fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    fn weight(&self) -> usize {
+        const FIXED_BYTES: usize = 16;
+        FIXED_BYTES
+            + match self {
+                Self::Text(text) => text.len(),
+                Self::Binary(bytes) => bytes.len(),
+                Self::List(values) => values.iter().map(Value::weight).sum(),
+                Self::Table(table) => table.weight(),
+                _ => 0,
+            }
+    }
+}
+
+impl From<bool> for Value {
+    fn from(value: bool) -> Self {
+        Self::Bool(value)
+    }
+}
+
+impl From<i64> for Value {
+    fn from(value: i64) -> Self {
+        Self::Int(value)
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<Vec<Value>> for Value {
+    fn from(values: Vec<Value>) -> Self {
+        Self::List(values)
+    }
+}
+
+impl From<Headers> for Value {
+    fn from(table: Headers) -> Self {
+        Self::Table(table)
+    }
+}
