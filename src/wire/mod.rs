@@ -8,3 +8,4 @@
 //! of it; whatever the input, the answer is a value or an error, never a panic.
 
 pub mod engine_io;
+pub mod socket_io;
