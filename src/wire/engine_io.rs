@@ -282,3 +282,127 @@ impl RequestError {
         body
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoded(packet: &Packet<'_>) -> String {
+        let mut out = Vec::new();
+        packet.encode(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn every_packet_type_has_its_digit() {
+        let packets = [
+            (r#"0{"sid":"x"}"#, Packet::Open(r#"{"sid":"x"}"#)),
+            ("1", Packet::Close),
+            ("2probe", Packet::Ping("probe")),
+            ("2", Packet::Ping("")),
+            ("3probe", Packet::Pong("probe")),
+            ("4häß€", Packet::Message("häß€")),
+            ("4", Packet::Message("")),
+            ("5", Packet::Upgrade),
+            ("6", Packet::Noop),
+            ("bAQIDBA==", Packet::Binary(Bytes::from_static(&[1, 2, 3, 4]))),
+            ("b", Packet::Binary(Bytes::new())),
+        ];
+        for (text, packet) in packets {
+            assert_eq!(Packet::parse(text).as_ref(), Ok(&packet), "{text}");
+            assert_eq!(encoded(&packet), text);
+        }
+    }
+
+    #[test]
+    fn base64_is_read_without_its_padding_too() {
+        let packet = Packet::Binary(Bytes::from_static(&[1, 2, 3, 4]));
+        assert_eq!(Packet::parse("bAQIDBA"), Ok(packet));
+    }
+
+    #[test]
+    fn what_is_no_packet_is_refused_with_its_reason() {
+        assert_eq!(Packet::parse(""), Err(PacketError::Empty));
+        assert_eq!(Packet::parse("7"), Err(PacketError::UnknownType('7')));
+        assert_eq!(Packet::parse("é4"), Err(PacketError::UnknownType('é')));
+        assert_eq!(Packet::parse("1x"), Err(PacketError::UnexpectedData('1')));
+        assert_eq!(Packet::parse("6x"), Err(PacketError::UnexpectedData('6')));
+        assert!(matches!(Packet::parse("b@@"), Err(PacketError::Base64(_))));
+        assert!(matches!(Packet::parse("b_-8="), Err(PacketError::Base64(_))));
+    }
+
+    #[test]
+    fn a_payload_is_split_in_order_and_ends_at_the_first_error() {
+        let read: Vec<_> = packets(b"4a\x1e2\x1ebAA==", 100).unwrap().collect();
+        let binary = Packet::Binary(Bytes::from_static(&[0]));
+        assert_eq!(read, [Ok(Packet::Message("a")), Ok(Packet::Ping("")), Ok(binary)]);
+
+        let read: Vec<_> = packets(b"4a\x1e\x1e4b", 100).unwrap().collect();
+        assert_eq!(read, [Ok(Packet::Message("a")), Err(PacketError::Empty)]);
+        let read: Vec<_> = packets(b"", 100).unwrap().collect();
+        assert_eq!(read, [Err(PacketError::Empty)]);
+    }
+
+    #[test]
+    fn a_payload_is_refused_whole_when_too_large_or_not_utf8() {
+        assert!(packets(b"4abc", 4).is_ok());
+        assert_eq!(
+            packets(b"4abc", 3).err(),
+            Some(PayloadError::TooLarge { bytes: 4, bytes_max: 3 })
+        );
+        assert!(matches!(packets(b"4\xff", 3), Err(PayloadError::NotUtf8(_))));
+    }
+
+    #[test]
+    fn a_payload_is_filled_up_to_its_bound_but_never_left_empty() {
+        let mut payload = Payload::new(10);
+        assert!(payload.push_text(b"4abc"));
+        assert!(payload.push_binary(&[0, 1, 2]));
+        assert!(!payload.push_text(b""), "a separator no longer fits");
+        assert_eq!(payload.into_bytes(), "4abc\x1ebAAEC");
+
+        let mut payload = Payload::new(3);
+        assert!(payload.is_empty());
+        assert!(payload.push_text(b"4larger than the bound"));
+        assert!(!payload.push_text(b"6"));
+    }
+
+    #[test]
+    fn a_filled_payload_reads_back() {
+        let mut payload = Payload::new(1000);
+        let binary = Bytes::from_static(b"\x1e\x00\xff");
+        assert!(payload.push_text(b"4one"));
+        assert!(payload.push_binary(&binary));
+        let payload = payload.into_bytes();
+        let read: Vec<_> = packets(&payload, 1000).unwrap().map(Result::unwrap).collect();
+        assert_eq!(read, [Packet::Message("one"), Packet::Binary(binary)]);
+    }
+
+    #[test]
+    fn the_handshake_carries_the_fields_that_the_client_reads() {
+        let mut out = Vec::new();
+        Handshake {
+            sid: "a\"b",
+            upgrades: &["websocket"],
+            ping_interval: Duration::from_secs(25),
+            ping_timeout: Duration::from_secs(20),
+            payload_bytes_max: 1_000_000,
+        }
+        .encode(&mut out);
+        assert_eq!(out[0], b'0');
+        let json: serde_json::Value = serde_json::from_slice(&out[1..]).unwrap();
+        let expected = serde_json::json!({
+            "sid": "a\"b", "upgrades": ["websocket"],
+            "pingInterval": 25000, "pingTimeout": 20000, "maxPayload": 1_000_000,
+        });
+        assert_eq!(json, expected);
+    }
+
+    #[test]
+    fn refusals_have_the_stock_codes() {
+        let body = RequestError::UnknownSession.body();
+        assert_eq!(body, r#"{"code":1,"message":"Session ID unknown"}"#);
+        assert_eq!(RequestError::Forbidden.status(), 403);
+        assert_eq!(RequestError::UnsupportedProtocolVersion.code(), 5);
+    }
+}

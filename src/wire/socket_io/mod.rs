@@ -10,6 +10,8 @@
 mod binary;
 pub mod encode;
 mod parse;
+#[cfg(test)]
+mod tests;
 
 use std::borrow::Cow;
 use std::fmt;
