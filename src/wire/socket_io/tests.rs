@@ -195,7 +195,10 @@ fn encoders_write_what_the_stock_client_reads() {
 fn an_argument_without_json_leaves_the_buffer_as_it_was() {
     let no_json = std::collections::HashMap::from([((1, 2), 3)]);
     let mut out = b"4".to_vec();
-    assert!(encode::event(&mut out, Namespace::ROOT, "a", None, &[no_json.clone()]).is_err());
+    assert!(
+        encode::event(&mut out, Namespace::ROOT, "a", None, std::slice::from_ref(&no_json))
+            .is_err()
+    );
     assert_eq!(out, b"4");
     assert!(encode::ack(&mut out, Namespace::ROOT, 1, &[no_json]).is_err());
     assert_eq!(out, b"4");
