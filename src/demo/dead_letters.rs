@@ -1,28 +1,33 @@
 //! The orders that could not be processed: `GET /api/demo/dead-letters`, and their way back.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::{HeaderValue, header};
+use http::{HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::App;
+use super::fulfilment::save;
 use super::json_body::read_json;
 use super::order::{Invalid, Order};
 use super::problem::Problem;
-use super::topology::{ATTEMPTS_MAX, failed_orders};
+use super::topology::failed_orders;
 use crate::backend::{BackendError, Peeked};
+use crate::broker::BrokerError;
 use crate::model::message::{Headers, Value};
 
 /// Messages that are listed, and can be edited, at a time.
 const LISTED_MAX: usize = 100;
 /// Bytes of the bodies in one list; at least one message is listed.
 const LISTED_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// A message that could not be redriven may be tried again after this time.
+const CLAIM_TTL: Duration = Duration::from_secs(5);
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -56,12 +61,9 @@ impl DeadLetter {
     }
 }
 
-/// One more than the retries, which the queue counts.
+/// Failed deliveries, as the queue counted them; a message that expired may have none.
 fn attempts(headers: &Headers) -> i64 {
-    headers
-        .get("x-retry-count")
-        .and_then(Value::as_int)
-        .map_or(i64::from(ATTEMPTS_MAX), |retries| retries.saturating_add(1))
+    headers.get("x-retry-count").and_then(Value::as_int).unwrap_or(0)
 }
 
 /// When the newest death was.
@@ -75,7 +77,7 @@ fn died_at_ms(headers: &Headers) -> Option<u64> {
 }
 
 pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Response, Problem> {
-    let peeked = app.broker.peek(&failed_orders()?, LISTED_MAX).await?;
+    let peeked = app.broker.peek(&failed_orders(), LISTED_MAX).await?;
     let mut bytes = 0;
     let messages: Vec<DeadLetter> = peeked
         .into_iter()
@@ -114,25 +116,45 @@ pub(super) async fn redrive(
         serde_json::from_str(&body)
             .map_err(|error| Invalid::new("body", format!("is not valid: {error}")))?
     };
-    let edited = match request.order {
-        Some(edit) => Some(edited_body(&app, &id, edit).await?),
-        None => None,
+    let dead = find(&app, &id).await?.ok_or_else(no_such_message)?;
+    let order = serde_json::from_slice::<Order>(&dead.message.body).ok();
+    let (order, body) = match request.order {
+        None => (order.map(Order::redriven), None),
+        Some(edit) => {
+            let none = Invalid::new("order", "can't be edited: the message holds none");
+            let order = order.ok_or(none)?.edited(edit)?;
+            let body = Bytes::from(order.to_json());
+            (Some(order), Some(body))
+        }
     };
-    if !app.broker.redrive(&failed_orders()?, &id, edited).await? {
-        return Err(no_such_message());
+    claim(&app, &id).await?;
+    // Before it goes: its worker may be done before this function is.
+    if let Some(order) = &order {
+        save(&app.cache, order).await?;
     }
-    Ok(Json(serde_json::json!({ "success": true })).into_response())
+    match app.broker.redrive(&failed_orders(), &id, body).await {
+        Ok(true) => Ok(Json(serde_json::json!({ "success": true })).into_response()),
+        Ok(false) => Err(no_such_message()),
+        Err(BackendError::Broker(error @ BrokerError::NotRedrivable { .. })) => {
+            Err(Problem::new(StatusCode::CONFLICT, error.to_string()))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
-/// The body of message `id` with the members of `edit`.
-async fn edited_body(app: &App, id: &str, edit: &RawValue) -> Result<Bytes, Problem> {
-    let peeked = app.broker.peek(&failed_orders()?, LISTED_MAX).await?;
-    let peeked = peeked.into_iter().find(|peeked| peeked.id == id).ok_or_else(no_such_message)?;
-    let order: Order = serde_json::from_slice(&peeked.message.body)
-        .map_err(|_| Invalid::new("order", "can't be edited: the message holds none"))?;
-    let edited = serde_json::to_vec(&order.edited(edit)?)
-        .map_err(|error| BackendError::Refused(error.to_string()))?;
-    Ok(Bytes::from(edited))
+async fn find(app: &App, id: &str) -> Result<Option<Peeked>, Problem> {
+    let peeked = app.broker.peek(&failed_orders(), LISTED_MAX).await?;
+    Ok(peeked.into_iter().find(|peeked| peeked.id == id))
+}
+
+/// Of two redrives of one message at once, only one may set the order's state: the other could
+/// overwrite what the worker has made of it meanwhile. Counting is atomic in the cache.
+async fn claim(app: &App, id: &str) -> Result<(), Problem> {
+    let claim = app.cache.rate_limit(&format!("redrive:{id}"), 1, CLAIM_TTL).await?;
+    if claim.allowed {
+        return Ok(());
+    }
+    Err(Problem::new(StatusCode::CONFLICT, "Dead letter is being redriven"))
 }
 
 fn no_such_message() -> Problem {
@@ -160,7 +182,7 @@ mod tests {
         let mut headers = Headers::default();
         headers.set("x-death", vec![Value::Table(death)]);
         headers.set("x-last-error", "the order's total is negative: -5");
-        headers.set("x-retry-count", 2_i64);
+        headers.set("x-retry-count", 3_i64);
         let body = r#"{"orderId":"o1","userId":"ada","items":[1.0],"total":-5}"#;
         let json = serde_json::to_value(DeadLetter::new(peeked(body, headers))).unwrap();
         assert_eq!(json["orderId"], "o1");

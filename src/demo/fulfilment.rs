@@ -63,9 +63,7 @@ async fn is_completed(cache: &Cache, order_id: &str) -> Result<bool, BackendErro
 
 /// Puts the order where `GET /api/orders/{id}` finds it.
 pub(super) async fn save(cache: &Cache, order: &Order) -> Result<(), BackendError> {
-    let json =
-        serde_json::to_vec(order).map_err(|error| BackendError::Refused(error.to_string()))?;
-    cache.set(&Order::cache_key(&order.order_id), json, Some(ORDER_TTL)).await
+    cache.set(&Order::cache_key(&order.order_id), order.to_json(), Some(ORDER_TTL)).await
 }
 
 /// Publishes {orderId, userId, status} on `order-updates`. At most once, as pub/sub is: whoever must know

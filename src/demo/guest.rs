@@ -41,7 +41,12 @@ pub(super) async fn sign_in(
     let user_id = UserId::new(format!("guest-{}", uuid::Uuid::new_v4().simple()))
         .map_err(|error| Invalid::new("username", error.to_string()))?;
     let token = authenticator
-        .mint(&Claims::new(user_id.clone(), username, TOKEN_TTL))
+        .mint(&Claims {
+            user: user_id.clone(),
+            username: username.to_owned(),
+            rooms: vec!["*".to_owned()],
+            expires_at_s: app.clock.now_ms() / 1000 + TOKEN_TTL.as_secs(),
+        })
         .map_err(|error| Problem::unavailable(error.to_string()))?;
     let guest = serde_json::json!({ "token": token, "userId": user_id, "username": username });
     let no_store = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];

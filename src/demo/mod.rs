@@ -12,6 +12,7 @@ mod guest;
 mod json_body;
 mod order;
 mod orders;
+mod presence;
 mod problem;
 mod same_site;
 mod topology;
@@ -105,6 +106,7 @@ impl Demo {
             .route("/api/orders", post(orders::place))
             .route("/api/orders/{id}", get(orders::find))
             .route("/api/demo/guest", post(guest::sign_in))
+            .route("/api/demo/presence", post(presence::look_up))
             .route("/api/demo/dead-letters", get(dead_letters::list))
             .route("/api/demo/dead-letters/{id}/redrive", post(dead_letters::redrive))
             .layer(guard)

@@ -50,6 +50,14 @@ impl Order {
         format!("order:{order_id}")
     }
 
+    #[expect(
+        clippy::expect_used,
+        reason = "no writer that fails, no map with other keys than texts"
+    )]
+    pub fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("an order is plain JSON")
+    }
+
     /// Why the order can't be processed, if it can't.
     pub fn check(&self) -> Result<(), String> {
         if self.order_id.is_empty() {
@@ -98,10 +106,16 @@ impl Order {
         if edit.total.is_some() {
             self.total = total(edit.total)?;
         }
+        Ok(self.redriven())
+    }
+
+    /// The same order with its failures forgotten.
+    #[must_use]
+    pub fn redriven(mut self) -> Self {
         self.status = Status::Processing;
         self.attempts = None;
         self.error = None;
-        Ok(self)
+        self
     }
 }
 

@@ -49,7 +49,7 @@ impl From<BackendError> for Problem {
     fn from(error: BackendError) -> Self {
         match error {
             BackendError::Journal(_) => Self::unavailable(error.to_string()),
-            BackendError::Refused(_) => {
+            BackendError::Broker(_) | BackendError::Cache(_) => {
                 tracing::error!(%error, "a back end refused a call of the demo");
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
             }

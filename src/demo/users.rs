@@ -25,19 +25,13 @@ enum Change {
 }
 
 impl Change {
-    /// A redriven message may come with another routing key than it was published with; its `type`
-    /// property says then what it is.
     fn of(message: &Message) -> Result<Self, Failure> {
-        let names = [message.properties.kind.as_deref(), Some(message.routing_key.as_str())];
-        let change = names.into_iter().flatten().find_map(|name| match name {
-            "user.registered" => Some(Self::Registered),
-            "user.updated" => Some(Self::Updated),
-            "user.deleted" => Some(Self::Deleted),
-            _ => None,
-        });
-        change.ok_or_else(|| {
-            Failure::Message(format!("'{}' is no event of a user", message.routing_key))
-        })
+        match message.routing_key.as_str() {
+            "user.registered" => Ok(Self::Registered),
+            "user.updated" => Ok(Self::Updated),
+            "user.deleted" => Ok(Self::Deleted),
+            other => Err(Failure::Message(format!("'{other}' is no event of a user"))),
+        }
     }
 }
 
@@ -90,23 +84,6 @@ fn merged(known: Option<&[u8]>, members: Map<String, Value>) -> Map<String, Valu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::names::{ExchangeName, RoutingKey};
-
-    fn event(routing_key: &str, kind: Option<&str>) -> Message {
-        let exchange = ExchangeName::new("events").unwrap();
-        let mut message = Message::new(exchange, RoutingKey::new(routing_key).unwrap(), "{}");
-        message.properties.kind = kind.map(str::to_owned);
-        message
-    }
-
-    #[test]
-    fn the_type_counts_before_the_routing_key() {
-        assert_eq!(Change::of(&event("user.deleted", None)).unwrap(), Change::Deleted);
-        assert_eq!(Change::of(&event("user.updated", Some("Profile"))).unwrap(), Change::Updated);
-        let redriven = event("user-events.failed", Some("user.registered"));
-        assert_eq!(Change::of(&redriven).unwrap(), Change::Registered);
-        assert!(Change::of(&event("user-events.failed", None)).is_err());
-    }
 
     #[test]
     fn an_update_keeps_what_it_does_not_name() {
