@@ -12,6 +12,7 @@ mod guest;
 mod json_body;
 mod order;
 mod orders;
+mod page;
 mod presence;
 mod problem;
 mod same_site;
@@ -112,7 +113,7 @@ impl Demo {
             .layer(guard)
             .layer(cors)
             .with_state(Arc::clone(&self.app));
-        api
+        page::router().merge(api)
     }
 
     /// Stops the workers; each finishes the delivery that it has in hand.
