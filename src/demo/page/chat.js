@@ -14,7 +14,7 @@ export function startChat(socket, session) {
   let room = kept.read("room", rooms[0]);
   /** The shown messages, oldest first. */
   let messages = [];
-  /** Own messages that the server has not acknowledged: {content, failed}. */
+  /** Own messages that the server has not acknowledged, with why they failed, if they did. */
   let pending = [];
   /** userId to {username, status}. */
   const people = new Map();
@@ -88,32 +88,36 @@ export function startChat(socket, session) {
       items.push(messageItem(message, before));
       before = message;
     }
-    items.push(...pending.map(pendingItem));
+    for (const unsent of pending) {
+      items.push(messageItem(unsent, before, unsent));
+      before = unsent;
+    }
     reconcile(list, items);
     byId("chat-empty").hidden = items.length > 0;
     if (nearEnd) scroll.scrollTop = scroll.scrollHeight;
   }
 
-  function messageItem(message, before) {
+  /** `unsent`: an own message that the server has not acknowledged, with why, if it won't. */
+  function messageItem(message, before, unsent) {
     const grouped = before?.userId === message.userId
       && new Date(message.timestamp) - new Date(before.timestamp) < GROUP_MS;
     const time = el("time", { dateTime: new Date(message.timestamp).toISOString() }, clockTime(message.timestamp));
-    const key = `${message.id}/${grouped}`;
-    return el("li", { className: grouped ? "message grouped" : "message", data: { key } },
-      grouped ? null : avatar(message),
-      el("div", { className: "said" },
-        grouped ? null : el("p", { className: "by" }, el("strong", {}, message.username), " ", time),
-        el("p", { className: "text" }, message.content)));
+    return el("li", {
+      className: `message${grouped ? " grouped" : ""}${unsent ? " pending" : ""}`,
+      data: unsent ? {} : { key: `${message.id}/${grouped}` },
+    },
+    grouped ? null : avatar(message),
+    el("div", { className: "said" },
+      grouped ? null : el("p", { className: "by" }, el("strong", {}, message.username), " ", time),
+      el("p", { className: "text" }, message.content),
+      unsent ? fate(unsent) : null));
   }
 
-  function pendingItem(message) {
-    const retry = el("button", { type: "button", className: "link", onclick: () => (withdraw(message), send(message.content)) }, "Try again");
-    return el("li", { className: "message grouped pending" },
-      el("div", { className: "said" },
-        el("p", { className: "text" }, message.content),
-        message.failed
-          ? el("p", { className: "field-error" }, `Not sent: ${message.failed}. `, retry)
-          : el("p", { className: "muted" }, "Sending")));
+  function fate(unsent) {
+    if (!unsent.failed) return el("p", { className: "muted" }, "Sending");
+    const again = () => (withdraw(unsent), send(unsent.content));
+    return el("p", { className: "field-error" }, `Not sent: ${unsent.failed}. `,
+      el("button", { type: "button", className: "link", onclick: again }, "Try again"));
   }
 
   const avatar = ({ userId, username }) =>
@@ -135,7 +139,8 @@ export function startChat(socket, session) {
   };
 
   async function send(text) {
-    const message = { content: text, failed: "" };
+    const { userId, username } = session;
+    const message = { userId, username, content: text, timestamp: Date.now(), failed: "" };
     const to = room;
     pending.push(message);
     showMessages();
