@@ -8,6 +8,7 @@
 //! or an *end* of earlier facts. What always holds: one group is atomic; an ended fact never comes
 //! back; positions only rise.
 
+mod codec;
 mod commit;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
+pub use codec::{DecodeError, decode_value, encode_value};
 pub use commit::Commit;
 
 /// A place in the log: total order over everything that was ever appended. Never reused.
