@@ -13,7 +13,7 @@ mod problem;
 mod router;
 
 pub use json::Json;
-pub use listener::{Limits, Listener, serve_connection};
+pub use listener::{Limits, Listener, Open, serve_connection};
 pub use metrics::Metrics;
 pub use probes::Readiness;
 pub use problem::Problem;
