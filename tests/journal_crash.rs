@@ -5,8 +5,11 @@
 //! each of those writes, sector by sector, in any combination; a sector itself is whole or untouched.
 
 use std::collections::{BTreeMap, HashMap};
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::Poll;
 use std::time::Duration;
 
 use leveret::journal::{
@@ -363,8 +366,16 @@ impl Model {
                     evidence(fact.group, true, fact)?;
                     evidence(ender, false, fact)?;
                 }
-                // Ended, or never there: it tells nothing about either group.
-                (false, Some(_)) => {}
+                // Ended, or never there. If it was confirmed, its end must have happened; and
+                // if its end was confirmed, so must what added it.
+                (false, Some(ender)) => {
+                    if self.confirmed[fact.group] {
+                        evidence(ender, true, fact)?;
+                    }
+                    if self.confirmed[ender] {
+                        evidence(fact.group, true, fact)?;
+                    }
+                }
             }
         }
         for (fact, present) in self.facts.iter_mut().zip(present) {
@@ -490,7 +501,7 @@ async fn live(
             }
         }
         let mut payloads = Vec::new();
-        for _ in 0..1 + random.below(3) {
+        for _ in 0..random.below(4) {
             let bytes = match random.below(40) {
                 0 => 300_000,
                 1..4 => random.below(60_000),
@@ -519,8 +530,14 @@ async fn live(
             });
         }
         commits.push((group_index, appended.commit));
-        if random.one_in(5) && journal.flush().await.is_err() {
-            break;
+        if random.one_in(5) {
+            let flushed = journal.flush().await;
+            settle(&mut commits, model).await;
+            if flushed.is_err() {
+                break;
+            }
+        } else if !patient && random.one_in(4) {
+            settle(&mut commits, model).await;
         }
         journal.next_position();
     }
@@ -531,16 +548,26 @@ async fn live(
         }
         _ => {}
     }
+    for (group, commit) in &mut commits {
+        // What is settled at this moment, before the batch that it was in is.
+        let settled = poll_fn(|context| Poll::Ready(Pin::new(&mut *commit).poll(context))).await;
+        model.confirmed[*group] |= matches!(settled, Poll::Ready(Ok(_)));
+    }
     disk.pull_the_plug();
     journal.close();
-    for (group, commit) in commits {
+    settle(&mut commits, model).await;
+    journal.stats()
+}
+
+/// Notes which groups were confirmed.
+async fn settle(commits: &mut Vec<(usize, Commit)>, model: &mut Model) {
+    for (group, commit) in commits.drain(..) {
         match commit.await {
             Ok(_) => model.confirmed[group] = true,
             Err(JournalError::Poisoned { .. } | JournalError::Closed) => {}
             Err(error) => panic!("{error}"),
         }
     }
-    journal.stats()
 }
 
 fn seeds(default: u64) -> u64 {
