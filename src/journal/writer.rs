@@ -158,8 +158,8 @@ impl Writer {
         }
         if completed && let Some(compaction) = self.compaction.take() {
             let victim = compaction.victim;
-            if !self.liveness.release_pins(victim) {
-                let reason = format!("segment {victim} holds facts that compaction did not find");
+            if !self.liveness.copied(victim) {
+                let reason = format!("segment {victim} holds what compaction did not find");
                 return Err(SegmentError::damaged(None, reason));
             }
         }
