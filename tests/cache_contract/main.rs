@@ -2,7 +2,14 @@
 //! subscriber's message in silence.
 
 mod case;
+mod durability;
+mod expiry;
+mod lookups;
+mod model;
+mod property;
 mod redis;
+mod refusal;
+mod stand;
 mod table;
 
 use std::sync::Arc;

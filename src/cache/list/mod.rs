@@ -1,4 +1,7 @@
 //! Lists: what they hold and the commands on them.
+//!
+//! Owns the list type. May import: the keyspace's effects and slots. What always holds: an element's
+//! index is its place in the journal for as long as it lives, and the indexes of a list have no gap.
 
 mod elements;
 
