@@ -54,7 +54,7 @@ fn line() -> impl Strategy<Value = String> {
         1 => Just(" GET".to_owned()),
         1 => Just(" KEEPTTL".to_owned()),
         1 => Just(" KEEPTTL XX GET".to_owned()),
-        3 => (1u32..150).prop_map(|ms| format!(" PX {ms}")),
+        3 => (1u32..15).prop_map(|tens| format!(" PX {}", tens * 10)),
     ];
     let condition = prop::sample::select(vec!["", " NX", " XX", " GT", " LT"]);
     let end = prop::sample::select(vec!["L", "R"]);
@@ -65,8 +65,8 @@ fn line() -> impl Strategy<Value = String> {
         3 => (key(), key()).prop_map(|(one, other)| format!("DEL {one} {other}")),
         1 => key().prop_map(|key| format!("EXISTS {key}")),
         1 => key().prop_map(|key| format!("TYPE {key}")),
-        4 => (key(), -5i64..150, condition)
-            .prop_map(|(key, ms, condition)| format!("PEXPIRE {key} {ms}{condition}")),
+        4 => (key(), -1i64..15, condition)
+            .prop_map(|(key, tens, condition)| format!("PEXPIRE {key} {}{condition}", tens * 10)),
         2 => key().prop_map(|key| format!("PTTL {key}")),
         1 => key().prop_map(|key| format!("PERSIST {key}")),
         3 => (key(), -3i64..4).prop_map(|(key, by)| format!("INCRBY {key} {by}")),
@@ -83,14 +83,15 @@ fn line() -> impl Strategy<Value = String> {
     ]
 }
 
+/// All times are tens of milliseconds, so that they often meet a deadline exactly.
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         12 => prop::collection::vec(line(), 1..6).prop_map(Step::Pipeline),
         2 => (key(), value(), 1usize..4)
             .prop_map(|(key, value, keep)| Step::PushCapped { key, value, keep }),
-        2 => (key(), 0u32..4, 1u64..100)
-            .prop_map(|(key, limit, window_ms)| Step::RateLimit { key, limit, window_ms }),
-        3 => (0u64..120).prop_map(|ms| Step::Wait { ms }),
+        2 => (key(), 0u32..4, 1u64..10)
+            .prop_map(|(key, limit, tens)| Step::RateLimit { key, limit, window_ms: tens * 10 }),
+        3 => (0u64..12).prop_map(|tens| Step::Wait { ms: tens * 10 }),
         1 => Just(Step::Restart),
     ]
 }
