@@ -110,3 +110,20 @@ async fn under_the_disk_alarm_only_what_adds_data_is_refused() {
     cache.admit(1).await.unwrap();
     cache.settle(cache.set("a", "2").unwrap()).await.unwrap();
 }
+
+#[test]
+fn what_is_too_long_is_refused_and_changes_nothing() {
+    let stand = Stand::new();
+    let cache = stand.cache();
+    let too_long = vec![0; 512 * 1024 * 1024 + 1];
+    let refused = |outcome: Result<(), CacheError>| {
+        assert_eq!(outcome, Err(CacheError::StringTooLong));
+    };
+    refused(cache.set(&too_long, "x").map(drop));
+    refused(cache.push_capped(&too_long, "x", NonZeroUsize::MIN).map(drop));
+    let too_long = bytes::Bytes::from(too_long);
+    refused(cache.set("a", too_long.clone()).map(drop));
+    refused(cache.rpush("l", too_long.clone()).map(drop));
+    refused(cache.push_capped("l", too_long, NonZeroUsize::MIN).map(drop));
+    assert_eq!((cache.key_count(), cache.memory_bytes()), (0, 0));
+}

@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::command::{Access, Args, Arity, Command, Spec, parse_integer};
 use super::error::CacheError;
-use super::keyspace::{Keyspace, Value};
+use super::keyspace::{Keyspace, Value, check_value};
 use super::reply::Reply;
 pub(super) use elements::{Element, List, ListEdit};
 
@@ -145,8 +145,9 @@ impl Keyspace {
         &mut self,
         end: End,
         key: &[u8],
-        values: impl IntoIterator<Item = Bytes>,
+        values: impl Iterator<Item = Bytes> + Clone,
     ) -> Result<usize, CacheError> {
+        values.clone().try_for_each(|value| check_value(value.len()))?;
         self.edit_or_make_list(key, |list| {
             for value in values {
                 list.push(end, value);
@@ -162,6 +163,7 @@ impl Keyspace {
         value: Bytes,
         keep: NonZeroUsize,
     ) -> Result<usize, CacheError> {
+        check_value(value.len())?;
         self.edit_or_make_list(key, |list| {
             list.push(End::Left, value);
             list.keep(0..keep.get().min(list.len()));
