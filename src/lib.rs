@@ -3,6 +3,9 @@
 //! The modules are floors. A module imports only from lower floors, and siblings on one floor never
 //! import each other; `tests/architecture.rs` keeps it so.
 
+// What comes from outside is answered with an error, never with a panic.
+#![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 // 0: pure values: no IO, no async
 pub mod model;
 

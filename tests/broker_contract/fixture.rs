@@ -1,0 +1,102 @@
+//! A broker of its own for each test, and short words for what the tests say often.
+
+use std::time::Duration;
+
+use leveret::backend::{Broker, Consumer, Delivery};
+use leveret::broker::{self, Recovery};
+use leveret::journal::Journal;
+use leveret::model::clock::SystemClock;
+use leveret::model::message::Message;
+use leveret::model::names::{ExchangeName, QueueName, RoutingKey};
+use leveret::model::topology::{DeadLetter, ExchangeKind, ExchangeSpec, QueueSpec};
+
+/// Longer than anything here takes; a test that waits this long has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How long nothing has to happen before a test believes that nothing will.
+const SILENCE: Duration = Duration::from_millis(60);
+
+pub struct Fixture {
+    pub broker: Broker,
+}
+
+impl Fixture {
+    pub fn new() -> Self {
+        let engine =
+            broker::Broker::new(Journal::in_memory(), SystemClock::shared(), Recovery::default());
+        tokio::spawn(engine.run_timers());
+        Self { broker: Broker::Embedded(engine) }
+    }
+
+    pub async fn exchange(&self, exchange: &str, kind: ExchangeKind) {
+        let spec = ExchangeSpec { name: name(exchange), kind, durable: true };
+        self.broker.declare_exchange(spec).await.unwrap();
+    }
+
+    pub async fn queue(&self, queue: &str) {
+        self.broker.declare_queue(QueueSpec::durable(queue_name(queue))).await.unwrap();
+    }
+
+    pub async fn bind(&self, queue: &str, exchange: &str, routing_key: &str) {
+        self.broker.bind(&queue_name(queue), &name(exchange), &key(routing_key)).await.unwrap();
+    }
+
+    pub async fn publish(&self, exchange: &str, routing_key: &str, body: &str) {
+        let message = Message::new(name(exchange), key(routing_key), body.to_owned()).persistent();
+        self.broker.publish(message).await.unwrap().confirmed().await.unwrap();
+    }
+
+    pub async fn consume(&self, queue: &str, prefetch: u16) -> Consumer {
+        self.broker.consume(&queue_name(queue), prefetch).await.unwrap()
+    }
+
+    pub async fn depth(&self, queue: &str) -> (usize, usize, usize) {
+        let queues = self.broker.queues().await.unwrap();
+        let status = queues.iter().find(|status| status.name.as_str() == queue).unwrap();
+        (status.ready, status.unacked, status.delayed)
+    }
+
+    /// Ready bodies in order, without taking them.
+    pub async fn bodies(&self, queue: &str) -> Vec<String> {
+        let peeked = self.broker.peek(&queue_name(queue), 1_000).await.unwrap();
+        peeked.iter().map(|peeked| text(&peeked.message)).collect()
+    }
+}
+
+/// A durable queue whose dead letters go to `exchange` under `routing_key`.
+pub fn dying_queue(queue: &str, exchange: &str, routing_key: Option<&str>) -> QueueSpec {
+    QueueSpec {
+        dead_letter: Some(DeadLetter {
+            exchange: name(exchange),
+            routing_key: routing_key.map(key),
+        }),
+        ..QueueSpec::durable(queue_name(queue))
+    }
+}
+
+pub async fn next(consumer: &mut Consumer) -> Delivery {
+    tokio::time::timeout(PATIENCE, consumer.next())
+        .await
+        .expect("a delivery in time")
+        .expect("a live consumer")
+}
+
+pub async fn nothing(consumer: &mut Consumer) {
+    let silence = tokio::time::timeout(SILENCE, consumer.next()).await;
+    assert!(silence.is_err(), "nothing more may be delivered now");
+}
+
+pub fn text(message: &Message) -> String {
+    String::from_utf8(message.body.to_vec()).unwrap()
+}
+
+pub fn name(exchange: &str) -> ExchangeName {
+    ExchangeName::new(exchange).unwrap()
+}
+
+pub fn queue_name(queue: &str) -> QueueName {
+    QueueName::new(queue).unwrap()
+}
+
+pub fn key(routing_key: &str) -> RoutingKey {
+    RoutingKey::new(routing_key).unwrap()
+}
