@@ -13,6 +13,10 @@ pub fn run(arguments: CheckArgs, environment: Environment<'_>) -> Result<(), Err
         return Err(Error::Refused(format!("there is no data folder {}", folder.display())));
     }
     let report = journal::check(&folder)?;
-    print_line(&format!("data    {}", folder.display()))?;
-    print_line(&format!("{report:#?}"))
+    print_line(&format!("data      {}", folder.display()))?;
+    print_line(&format!("segments  {}", report.segments))?;
+    print_line(&format!("rows      {} ({} bytes)", report.rows, report.bytes))?;
+    print_line(&format!("records   {}", report.records))?;
+    print_line(&format!("live      {} facts", report.live_facts))?;
+    print_line("ok")
 }

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use crate::backend::BackendError;
 use crate::gateway::GatewayError;
-use crate::journal::OpenError;
+use crate::journal::{JournalError, OpenError};
 
 /// One line for people, and an exit code for scripts.
 #[derive(Debug, thiserror::Error)]
@@ -19,8 +19,8 @@ pub enum Error {
     Usage(String),
     #[error("the data folder can't be opened")]
     Journal(#[from] OpenError),
-    #[error("the data folder was not closed cleanly: {0}")]
-    Close(String),
+    #[error("the data folder was not closed cleanly")]
+    Close(#[source] JournalError),
     #[error("can't listen on {address}")]
     Listen { address: SocketAddr, source: io::Error },
     #[error("{}", path.display())]
@@ -47,7 +47,11 @@ impl Error {
         let mut text = self.to_string();
         let mut source = self.source();
         while let Some(cause) = source {
-            let _ = write!(text, ": {cause}");
+            let reason = cause.to_string();
+            // Some errors say their cause themselves.
+            if !text.ends_with(&reason) {
+                let _ = write!(text, ": {reason}");
+            }
             source = cause.source();
         }
         one_line(&text)

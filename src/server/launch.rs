@@ -161,8 +161,7 @@ impl State {
         };
         let fsync = cache::AppendFsync::EverySec;
         let cache = cache::Cache::new(journal.clone(), clock.clone(), fsync, for_cache);
-        let expiring = cache.clone();
-        let expiry = tokio::spawn(async move { expiring.run_expiry().await }).abort_handle();
+        let expiry = tokio::spawn(cache.run_expiry()).abort_handle();
         let broker = broker::Broker::new(journal.clone(), clock.clone(), for_broker);
         Ok(Self {
             journal,
@@ -213,10 +212,10 @@ async fn within(patience: Duration, what: &str, ends: impl Future<Output = ()>) 
 }
 
 async fn close(journal: Journal) -> Result<(), Error> {
+    let flushed = journal.flush().await;
     // It joins the writer's thread.
-    let closed = tokio::task::spawn_blocking(move || journal.close()).await;
-    match closed {
-        Ok(result) => result.map_err(Error::Close),
-        Err(error) => Err(Error::Refused(format!("the journal's close panicked: {error}"))),
+    if let Err(error) = tokio::task::spawn_blocking(move || journal.close()).await {
+        tracing::error!(%error, "the journal's close did not end cleanly");
     }
+    flushed.map(|_| ()).map_err(Error::Close)
 }
