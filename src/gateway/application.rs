@@ -7,7 +7,6 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::GatewayError;
 use super::auth::Authenticator;
 use super::fanout;
 use super::metrics::Metrics;
@@ -137,43 +136,37 @@ impl Application {
         self.roster.lock().len()
     }
 
-    pub fn emit_to_user(
-        &self,
-        user: &UserId,
-        event: &str,
-        payload: &impl Serialize,
-    ) -> Result<usize, GatewayError> {
-        let frame = fanout::event(event, payload)?;
+    /// How many sockets the event was queued for.
+    pub fn emit_to_user(&self, user: &UserId, event: &str, payload: &impl Serialize) -> usize {
+        let Some(frame) = encoded(event, payload) else { return 0 };
         let roster = self.roster.lock();
-        Ok(roster.sockets_of(user).inspect(|peer| peer.outbound.push(&frame)).count())
+        roster.sockets_of(user).inspect(|peer| peer.outbound.push(&frame)).count()
     }
 
-    pub fn emit_to_all(
-        &self,
-        event: &str,
-        payload: &impl Serialize,
-    ) -> Result<usize, GatewayError> {
-        let frame = fanout::event(event, payload)?;
+    /// How many sockets the event was queued for.
+    pub fn emit_to_all(&self, event: &str, payload: &impl Serialize) -> usize {
+        let Some(frame) = encoded(event, payload) else { return 0 };
         let roster = self.roster.lock();
-        Ok(roster.sockets().inspect(|peer| peer.outbound.push(&frame)).count())
+        roster.sockets().inspect(|peer| peer.outbound.push(&frame)).count()
     }
 
-    pub async fn emit_to_room(
-        &self,
-        room: &RoomId,
-        event: &str,
-        payload: &impl Serialize,
-    ) -> Result<(), GatewayError> {
-        let frame = fanout::event(event, payload)?;
+    pub async fn emit_to_room(&self, room: &RoomId, event: &str, payload: &impl Serialize) {
+        let Some(frame) = encoded(event, payload) else { return };
         if let Some(handle) = self.rooms.find(room) {
             // A room that ended in between had no members.
             let _ = handle.relay(frame, None).await;
         }
-        Ok(())
     }
 
     /// Waits until presence is written as it is now.
     pub async fn flush_presence(&self) {
         self.presence.flush().await;
     }
+}
+
+/// `None`: the caller's own mistake, which no client sent and none is told of.
+fn encoded(event: &str, payload: &impl Serialize) -> Option<Frame> {
+    fanout::event(event, payload)
+        .inspect_err(|error| tracing::error!(event, %error, "an event could not be encoded"))
+        .ok()
 }

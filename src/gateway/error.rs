@@ -2,7 +2,6 @@
 
 use crate::backend::BackendError;
 use crate::model::names::{NameError, RoomId};
-use crate::wire::socket_io::encode::EncodeError;
 
 /// Why the gateway did not do what its caller asked for.
 #[derive(Debug, thiserror::Error)]
@@ -11,8 +10,6 @@ pub enum GatewayError {
     Token(#[source] jsonwebtoken::errors::Error),
     #[error("the token's claim `{claim}` is out of bounds")]
     Claims { claim: &'static str },
-    #[error("the event could not be encoded")]
-    Encode(#[from] EncodeError),
 }
 
 /// Why a client's event was refused. The text goes to the client, as the event `error` and in the

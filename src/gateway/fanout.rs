@@ -2,10 +2,11 @@
 
 use serde::Serialize;
 
-use super::error::{GatewayError, Refusal};
+use super::error::Refusal;
 use super::websocket::Frame;
 use crate::wire::engine_io::MESSAGE;
-use crate::wire::socket_io::{Namespace, encode};
+use crate::wire::socket_io::Namespace;
+use crate::wire::socket_io::encode::{self, EncodeError};
 
 /// A user, as events tell of it.
 #[derive(Serialize)]
@@ -19,8 +20,8 @@ pub struct UserRef<'a> {
 /// An event with one argument.
 ///
 /// # Errors
-/// [`GatewayError::Encode`] when the name is reserved or the payload has no JSON form.
-pub fn event(name: &str, payload: &impl Serialize) -> Result<Frame, GatewayError> {
+/// [`EncodeError`] when the name is reserved or the payload has no JSON form.
+pub fn event(name: &str, payload: &impl Serialize) -> Result<Frame, EncodeError> {
     let mut packet = message();
     encode::event(&mut packet, Namespace::ROOT, name, None, &[payload])?;
     Ok(Frame::text(&packet))

@@ -85,42 +85,20 @@ impl Gateway {
         Router::new().route(PATH, any(handler))
     }
 
-    /// Sends an event to a user's sockets, as the personal room `user:<id>`; how many there are.
-    ///
-    /// # Errors
-    /// [`GatewayError::Encode`].
-    pub fn emit_to_user(
-        &self,
-        user: &UserId,
-        event: &str,
-        payload: &impl Serialize,
-    ) -> Result<usize, GatewayError> {
+    /// Sends an event to a user's sockets, as the personal room `user:<id>`; how many there are. An event
+    /// with a reserved name, or a payload without a JSON form, is logged and reaches nobody.
+    pub fn emit_to_user(&self, user: &UserId, event: &str, payload: &impl Serialize) -> usize {
         self.engine.application.emit_to_user(user, event, payload)
     }
 
     /// Sends an event to a room's members, after the messages that were broadcast before. Waits while
     /// the room is behind.
-    ///
-    /// # Errors
-    /// [`GatewayError::Encode`].
-    pub async fn emit_to_room(
-        &self,
-        room: &RoomId,
-        event: &str,
-        payload: &impl Serialize,
-    ) -> Result<(), GatewayError> {
-        self.engine.application.emit_to_room(room, event, payload).await
+    pub async fn emit_to_room(&self, room: &RoomId, event: &str, payload: &impl Serialize) {
+        self.engine.application.emit_to_room(room, event, payload).await;
     }
 
     /// Sends an event to every socket; how many there are.
-    ///
-    /// # Errors
-    /// [`GatewayError::Encode`].
-    pub fn emit_to_all(
-        &self,
-        event: &str,
-        payload: &impl Serialize,
-    ) -> Result<usize, GatewayError> {
+    pub fn emit_to_all(&self, event: &str, payload: &impl Serialize) -> usize {
         self.engine.application.emit_to_all(event, payload)
     }
 
