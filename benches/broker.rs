@@ -46,7 +46,7 @@ struct Bench {
 fn one_queue(options: ConsumeOptions) -> Bench {
     let broker = Broker::new(Journal::in_memory(), SystemClock::shared(), Recovery::default());
     let queue = QueueName::new("q").expect("a name");
-    let spec = QueueSpec { durable: false, ..QueueSpec::durable(queue.clone()) };
+    let spec = QueueSpec::transient(queue.clone());
     broker.declare_queue(spec).expect("a new queue");
     let consumer = broker.consume(&queue, options).expect("the queue is there");
     let key = RoutingKey::new("q").expect("a key");
@@ -58,8 +58,8 @@ fn transient(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("transient publish to consumer");
     group.throughput(Throughput::Elements(1));
     let cases = [
-        ("no ack", ConsumeOptions { prefetch: 0, no_ack: true }),
-        ("prefetch 100, ack", ConsumeOptions { prefetch: 100, no_ack: false }),
+        ("no ack", ConsumeOptions { no_ack: true, ..ConsumeOptions::default() }),
+        ("prefetch 100, ack", ConsumeOptions { prefetch: 100, ..ConsumeOptions::default() }),
     ];
     let body = bytes::Bytes::from(vec![b'x'; 200]);
     for (name, options) in cases {

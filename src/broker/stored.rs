@@ -10,9 +10,9 @@ use crate::journal::{
     Appended, Commit, Entry, Group, Journal, Kind, Payload, Position, Urgency, encode_value,
 };
 use crate::model::clock::UnixMs;
-use crate::model::message::Message;
-use crate::model::names::{ExchangeName, RoutingKey};
-use crate::model::topology::{ExchangeSpec, QueueSpec};
+use crate::model::message::{Headers, Message};
+use crate::model::names::{ExchangeName, RoutingKey, VhostName};
+use crate::model::topology::{ExchangeSpec, Policy, QueueSpec};
 
 pub(super) const KIND_EXCHANGE: Kind = Kind(1);
 pub(super) const KIND_QUEUE: Kind = Kind(2);
@@ -20,6 +20,8 @@ pub(super) const KIND_BINDING: Kind = Kind(3);
 pub(super) const KIND_MESSAGE: Kind = Kind(4);
 pub(super) const KIND_SETTLED: Kind = Kind(5);
 pub(super) const KIND_RETRY: Kind = Kind(6);
+pub(super) const KIND_VHOST: Kind = Kind(7);
+pub(super) const KIND_POLICY: Kind = Kind(8);
 
 /// The format of every record below.
 pub(super) const FORMAT_VERSION: u8 = 1;
@@ -29,20 +31,41 @@ pub(super) const FORMAT_VERSION: u8 = 1;
 pub(super) type QueueId = Position;
 
 #[derive(Serialize, Deserialize)]
+pub(super) struct VhostRecord {
+    pub name: VhostName,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct PolicyRecord {
+    pub vhost: VhostName,
+    pub policy: Policy,
+}
+
+#[derive(Serialize, Deserialize)]
 pub(super) struct ExchangeRecord {
+    pub vhost: VhostName,
     pub spec: ExchangeSpec,
 }
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct QueueRecord {
+    pub vhost: VhostName,
     pub spec: QueueSpec,
 }
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct BindingRecord {
-    pub exchange: ExchangeName,
-    pub queue: QueueId,
+    pub vhost: VhostName,
+    pub source: ExchangeName,
+    pub destination: DestinationRecord,
     pub key: RoutingKey,
+    pub arguments: Headers,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) enum DestinationRecord {
+    Queue(QueueId),
+    Exchange(ExchangeName),
 }
 
 /// A message is settled in one of several queues that it reached.
@@ -67,6 +90,7 @@ pub(super) struct RetryRecord {
 struct MessageRecordRef<'a> {
     queues: &'a [QueueId],
     published_ms: UnixMs,
+    due_ms: Option<UnixMs>,
     message: &'a Message,
 }
 
@@ -74,6 +98,7 @@ struct MessageRecordRef<'a> {
 pub(super) struct MessageRecord {
     pub queues: Vec<QueueId>,
     pub published_ms: UnixMs,
+    pub due_ms: Option<UnixMs>,
     pub message: Message,
 }
 
@@ -88,6 +113,8 @@ pub(super) fn record(value: &impl Serialize) -> Arc<dyn Payload> {
 pub(super) struct Stored {
     pub message: Message,
     pub published_ms: UnixMs,
+    /// When a delayed message becomes ready.
+    pub due_ms: Option<UnixMs>,
     /// The durable queues that it is written for; empty for a transient message.
     durable_queues: SmallVec<[QueueId; 2]>,
     journaled: Mutex<Journaled>,
@@ -107,10 +134,11 @@ impl Stored {
     pub(super) fn new(
         message: Message,
         published_ms: UnixMs,
+        due_ms: Option<UnixMs>,
         durable_queues: SmallVec<[QueueId; 2]>,
     ) -> Self {
         let journaled = Journaled { open_queues: durable_queues.len(), ..Journaled::default() };
-        Self { message, published_ms, durable_queues, journaled: Mutex::new(journaled) }
+        Self { message, published_ms, due_ms, durable_queues, journaled: Mutex::new(journaled) }
     }
 
     /// As recovery found it: `settled` are the records of queues in which it is settled already.
@@ -123,6 +151,7 @@ impl Stored {
         Self {
             message: record.message,
             published_ms: record.published_ms,
+            due_ms: record.due_ms,
             durable_queues: record.queues.into(),
             journaled: Mutex::new(Journaled { entry: Some(entry), open_queues, settled }),
         }
@@ -130,6 +159,16 @@ impl Stored {
 
     pub(super) fn is_durable(&self) -> bool {
         !self.durable_queues.is_empty()
+    }
+
+    /// Whether its part in that queue is written.
+    pub(super) fn is_durable_in(&self, queue: QueueId) -> bool {
+        self.durable_queues.contains(&queue)
+    }
+
+    /// From when on its time to live runs.
+    pub(super) fn arrived_ms(&self) -> UnixMs {
+        self.due_ms.unwrap_or(self.published_ms)
     }
 
     pub(super) fn set_entry(&self, entry: Entry) {
@@ -185,6 +224,7 @@ impl Payload for Stored {
         let record = MessageRecordRef {
             queues: &self.durable_queues,
             published_ms: self.published_ms,
+            due_ms: self.due_ms,
             message: &self.message,
         };
         encode_value(FORMAT_VERSION, &record, out);

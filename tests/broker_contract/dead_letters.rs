@@ -1,7 +1,7 @@
 //! What is rejected goes to the dead-letter exchange, with its history, and never round for ever.
 
 use leveret::model::message::{Headers, Message, Value};
-use leveret::model::topology::{ExchangeKind, QueueSpec};
+use leveret::model::topology::ExchangeKind;
 
 use super::fixture::{Fixture, dying_queue, next, nothing, text};
 
@@ -101,7 +101,7 @@ async fn a_second_death_in_the_same_queue_raises_the_count() {
 async fn a_cycle_of_expiry_alone_is_dropped() {
     let f = Fixture::new();
     for (queue, next) in [("a", "b"), ("b", "a")] {
-        let spec = QueueSpec { message_ttl_ms: Some(1), ..dying_queue(queue, "", Some(next)) };
+        let spec = dying_queue(queue, "", Some(next)).message_ttl_ms(1);
         f.broker.declare_queue(spec).await.unwrap();
     }
     f.queue("end").await;

@@ -8,7 +8,7 @@ use leveret::journal::Journal;
 use leveret::model::clock::SystemClock;
 use leveret::model::message::Message;
 use leveret::model::names::{ExchangeName, QueueName, RoutingKey};
-use leveret::model::topology::{DeadLetter, ExchangeKind, ExchangeSpec, QueueSpec};
+use leveret::model::topology::{ExchangeKind, ExchangeSpec, QueueSpec};
 
 /// Longer than anything here takes; a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -28,7 +28,7 @@ impl Fixture {
     }
 
     pub async fn exchange(&self, exchange: &str, kind: ExchangeKind) {
-        let spec = ExchangeSpec { name: name(exchange), kind, durable: true };
+        let spec = ExchangeSpec::durable(name(exchange), kind);
         self.broker.declare_exchange(spec).await.unwrap();
     }
 
@@ -64,13 +64,7 @@ impl Fixture {
 
 /// A durable queue whose dead letters go to `exchange` under `routing_key`.
 pub fn dying_queue(queue: &str, exchange: &str, routing_key: Option<&str>) -> QueueSpec {
-    QueueSpec {
-        dead_letter: Some(DeadLetter {
-            exchange: name(exchange),
-            routing_key: routing_key.map(key),
-        }),
-        ..QueueSpec::durable(queue_name(queue))
-    }
+    QueueSpec::durable(queue_name(queue)).dead_letter(name(exchange), routing_key.map(key))
 }
 
 pub async fn next(consumer: &mut Consumer) -> Delivery {
