@@ -2,11 +2,22 @@
 //! One file a promise.
 
 mod confirms;
+mod consumers;
 mod dead_letters;
 mod declare;
+mod delayed;
 mod delivery;
+mod delivery_limit;
+mod exchange_life;
 mod fixture;
+mod headers_exchange;
+mod policies;
+mod priorities;
+mod queue_length;
+mod queue_life;
 mod redrive;
 mod retry;
 mod routing;
+mod routing_further;
 mod ttl;
+mod vhosts;
