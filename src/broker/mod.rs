@@ -8,6 +8,7 @@
 //! - no lock is held across an await, and no queue's lock while another queue's is taken.
 
 mod arguments;
+mod channel;
 mod connection;
 mod consumer;
 mod dead_letter;
@@ -36,6 +37,7 @@ use ahash::AHashMap;
 use parking_lot::RwLock;
 
 pub use arguments::{QueueFlags, exchange_arguments, parse_expiration_ms, queue_arguments};
+pub use channel::{Channel, ChannelDelivery, ChannelEvent, ChannelPublished, REPLY_TO};
 pub use connection::{Connection, ConnectionId};
 pub use consumer::{ConsumeOptions, Consumer};
 pub use delivery::Delivery;
@@ -101,10 +103,12 @@ impl Broker {
         broker
     }
 
-    /// The counts of every queue of this vhost, sorted by name.
+    /// The counts of every queue of this vhost, sorted by name; those behind direct reply-to are
+    /// nobody's to see.
     pub fn queues(&self) -> Vec<QueueStatus> {
         let queues: Vec<_> = self.vhost.topology.read().queues.values().cloned().collect();
-        let mut status: Vec<_> = queues.iter().map(|queue| queue.status()).collect();
+        let shown = queues.iter().filter(|queue| !queue.spec.name.as_str().starts_with(REPLY_TO));
+        let mut status: Vec<_> = shown.map(|queue| queue.status()).collect();
         status.sort_by(|a, b| a.name.cmp(&b.name));
         status
     }

@@ -23,6 +23,14 @@ pub struct Published {
     /// It reached a queue; if not, it was dropped (AMQP's basic.return 312 when mandatory).
     pub routed: bool,
     pub confirm: Confirm,
+    unrouted: Option<Arc<Stored>>,
+}
+
+impl Published {
+    /// The message, if it reached no queue.
+    pub(super) fn take_unrouted(&mut self) -> Option<Message> {
+        self.unrouted.take().map(|stored| stored.message.clone())
+    }
 }
 
 /// Resolves when every queue that the message reached holds it as durably as it promised: a
@@ -53,6 +61,15 @@ impl Future for Confirm {
 }
 
 impl Broker {
+    /// Waits until the journal takes `bytes` more: while too much is uncommitted or the disk is
+    /// nearly full. What a listener waits for before it publishes a persistent message.
+    ///
+    /// # Errors
+    /// A journal that failed or is closed.
+    pub async fn admit(&self, bytes: usize) -> Result<(), BrokerError> {
+        Ok(self.inner.journal.admit(bytes).await?)
+    }
+
     /// Routes a message. Waits only for admission: while too much is uncommitted or the disk is
     /// nearly full, persistent messages wait here.
     ///
@@ -92,12 +109,13 @@ impl Inner {
             (self.journal.next_position(), None)
         };
         let routed = !targets.is_empty();
+        let unrouted = (!routed).then(|| stored.clone());
         let confirm = match (self.enqueue_all(stored, position, targets), commit) {
             (Some(refused_by), _) => State::Refused(refused_by),
             (None, Some(commit)) => State::Committing(commit),
             (None, None) => State::Done,
         };
-        Ok(Published { routed, confirm: Confirm(confirm) })
+        Ok(Published { routed, confirm: Confirm(confirm), unrouted })
     }
 
     fn store(&self, message: Message, due_ms: Option<UnixMs>, targets: &Targets) -> Arc<Stored> {
