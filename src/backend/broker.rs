@@ -361,6 +361,16 @@ impl Broker {
         }
     }
 
+    /// Says that this is a stop in order: the last call before the back end is closed.
+    ///
+    /// # Errors
+    /// When the commit failed: the next start then treats this stop as a crash.
+    pub async fn close(&self) -> Result<(), BackendError> {
+        match self {
+            Self::Embedded(broker) => committed(Some(broker.close())).await,
+        }
+    }
+
     /// Whether it takes durable messages now.
     ///
     /// # Errors

@@ -48,11 +48,12 @@ pub use queue::{ConsumerEnd, DeleteIf};
 pub use recovery::Recovery;
 pub use redrive::Peeked;
 
-use crate::journal::Journal;
+use crate::journal::{Commit, Group, Journal, Urgency};
 use crate::model::clock::{SharedClock, UnixMs};
 use crate::model::names::{QueueName, VhostName};
 use connection::IN_PROCESS;
 use queue::Queue;
+use stored::{ClosedRecord, KIND_CLOSED, record};
 use timer::Timers;
 use vhost::Vhost;
 
@@ -123,6 +124,15 @@ impl Broker {
                 queue.cancel_all();
             }
         }
+    }
+
+    /// Says in the journal that this was a stop in order, after [`Broker::cancel_consumers`]: at the
+    /// next start only messages that were delivered are flagged so. The future resolves when that is
+    /// written; the journal is closed after it.
+    pub fn close(&self) -> Commit {
+        let mut group = Group::new();
+        group.fact(KIND_CLOSED, record(&ClosedRecord {}));
+        self.inner.journal.append(group, Urgency::Now).commit
     }
 
     /// Whether the broker takes durable messages now.

@@ -219,6 +219,9 @@ impl Inner {
         if let Some(wake_ms) = effects.wake_ms {
             self.timers.arm(queue, wake_ms);
         }
+        for (stored, deliveries) in effects.delivered {
+            stored.mark(&self.journal, queue.id, deliveries);
+        }
         // Taken from the back, so that the oldest is dead-lettered first.
         work.extend(
             effects.dead.into_iter().rev().map(|(held, reason)| (queue.clone(), held, reason)),

@@ -10,10 +10,11 @@ use super::Inner;
 use super::connection::IN_PROCESS;
 use super::exchange::{Exchange, Target};
 use super::policy;
-use super::queue::{Failed, Held, Queue};
+use super::queue::{Effects, Failed, Held, Queue, Reason};
 use super::stored::{
-    BindingRecord, DestinationRecord, ExchangeRecord, FORMAT_VERSION, KIND_BINDING, KIND_EXCHANGE,
-    KIND_MESSAGE, KIND_POLICY, KIND_QUEUE, KIND_RETRY, KIND_SETTLED, KIND_VHOST, MessageRecord,
+    BindingRecord, ClosedRecord, DeliveredRecord, DestinationRecord, ExchangeRecord,
+    FORMAT_VERSION, KIND_BINDING, KIND_CLOSED, KIND_DELIVERED, KIND_EXCHANGE, KIND_MESSAGE,
+    KIND_POLICY, KIND_QUEUE, KIND_RETRY, KIND_SETTLED, KIND_VHOST, MessageRecord, Note, Noted,
     PolicyRecord, QueueId, QueueRecord, RetryRecord, SettledRecord, Stored, VhostRecord,
 };
 use super::vhost::Vhost;
@@ -32,6 +33,9 @@ pub struct Recovery {
     messages: Vec<(Entry, MessageRecord)>,
     settled: AHashMap<Position, Vec<(Entry, QueueId)>>,
     retries: AHashMap<(Position, QueueId), (Entry, RetryRecord)>,
+    delivered: AHashMap<(Position, QueueId), (Entry, u32)>,
+    /// The last stop was one in order.
+    closed: Vec<Entry>,
 }
 
 impl Recovery {
@@ -55,6 +59,14 @@ impl Recovery {
                 let retry: RetryRecord = decode(payload)?;
                 self.retries.insert((retry.message, retry.queue), (entry, retry));
             }
+            KIND_DELIVERED => {
+                let mark: DeliveredRecord = decode(payload)?;
+                self.delivered.insert((mark.message, mark.queue), (entry, mark.deliveries));
+            }
+            KIND_CLOSED => {
+                let ClosedRecord {} = decode(payload)?;
+                self.closed.push(entry);
+            }
             Kind(other) => return Err(format!("record kind {other} is none of the broker's")),
         }
         Ok(())
@@ -65,8 +77,16 @@ impl Recovery {
         let mut orphans = Group::new();
         let queues = self.restore_topology(inner, &mut orphans);
         self.messages.sort_unstable_by_key(|(entry, _)| entry.position);
+        let was_closed = !self.closed.is_empty();
+        let mut dead: Vec<(Arc<Queue>, Held)> = Vec::new();
         for (entry, record) in std::mem::take(&mut self.messages) {
-            self.restore_message(inner, &queues, entry, record);
+            self.restore_message(inner, &queues, entry, record, was_closed, &mut dead);
+        }
+        for entry in self.closed.drain(..) {
+            orphans.end(entry);
+        }
+        for (entry, _) in self.delivered.into_values() {
+            orphans.end(entry);
         }
         for (entry, _) in self.settled.into_values().flatten() {
             orphans.end(entry);
@@ -78,6 +98,10 @@ impl Recovery {
             inner.journal.append(orphans, Urgency::Now);
         }
         let now_ms = inner.now_ms();
+        for (queue, held) in dead {
+            let dead = vec![(held, Reason::DeliveryLimit)];
+            inner.run(&queue, Effects { dead, ..Effects::default() });
+        }
         for queue in queues.values() {
             let effects = queue.tick(now_ms);
             inner.run(queue, effects);
@@ -140,6 +164,8 @@ impl Recovery {
         queues: &AHashMap<QueueId, Arc<Queue>>,
         entry: Entry,
         record: MessageRecord,
+        was_closed: bool,
+        dead: &mut Vec<(Arc<Queue>, Held)>,
     ) {
         let settled = self.settled.remove(&entry.position).unwrap_or_default();
         let open: SmallVec<[QueueId; 2]> = record
@@ -148,8 +174,17 @@ impl Recovery {
             .filter(|id| !settled.iter().any(|(_, queue)| queue == *id))
             .copied()
             .collect();
-        let settled: SmallVec<[Entry; 1]> = settled.into_iter().map(|(entry, _)| entry).collect();
-        let stored = Arc::new(Stored::restored(record, entry, settled));
+        let settled = settled.into_iter();
+        let mut notes: SmallVec<[Note; 1]> =
+            settled.map(|(entry, queue)| Note { queue, entry, what: Noted::Settled }).collect();
+        let mut deliveries: SmallVec<[(QueueId, u32); 1]> = SmallVec::new();
+        for &queue in &open {
+            if let Some((entry, count)) = self.delivered.remove(&(entry.position, queue)) {
+                notes.push(Note { queue, entry, what: Noted::Delivered(count) });
+                deliveries.push((queue, count));
+            }
+        }
+        let stored = Arc::new(Stored::restored(record, entry, notes));
         for id in open {
             let retry = self.retries.remove(&(entry.position, id));
             let retry_entry = retry.as_ref().map(|(entry, _)| *entry);
@@ -163,10 +198,14 @@ impl Recovery {
                 let error = Some(Arc::from(retry.error));
                 Box::new(Failed { failures: retry.failures, error, entry: Some(entry) })
             });
-            // It may have been delivered: what was is not written down.
-            let redelivered = true;
-            let held = Held { redelivered, failed, ..Held::new(stored.clone(), entry.position) };
-            queue.restore(held, due_ms);
+            let deliveries = deliveries.iter().find(|(queue, _)| *queue == id);
+            // A mark rides on a later commit: after an unclean stop one may be missing, and whatever
+            // may have been delivered is flagged.
+            let redelivered = deliveries.is_some() || !was_closed;
+            let returns = deliveries.map_or(0, |(_, count)| *count);
+            let held = Held::new(stored.clone(), entry.position);
+            let held = Held { redelivered, returns, failed, ..held };
+            dead.extend(queue.restore(held, due_ms).map(|held| (queue.clone(), held)));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What the broker writes to the journal, and how a message leaves it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,12 @@ pub(super) const KIND_SETTLED: Kind = Kind(5);
 pub(super) const KIND_RETRY: Kind = Kind(6);
 pub(super) const KIND_VHOST: Kind = Kind(7);
 pub(super) const KIND_POLICY: Kind = Kind(8);
+pub(super) const KIND_DELIVERED: Kind = Kind(9);
+pub(super) const KIND_CLOSED: Kind = Kind(10);
+
+/// How long a mark of delivery may wait for something else to commit: as long as a message takes
+/// that is worth counting when it ends the process.
+const MARK_WITHIN: Duration = Duration::from_millis(100);
 
 /// The format of every record below.
 pub(super) const FORMAT_VERSION: u8 = 1;
@@ -85,6 +92,18 @@ pub(super) struct RetryRecord {
     pub error: String,
 }
 
+/// A message was handed to a consumer of the queue, so many times.
+#[derive(Serialize, Deserialize)]
+pub(super) struct DeliveredRecord {
+    pub message: Position,
+    pub queue: QueueId,
+    pub deliveries: u32,
+}
+
+/// The broker was closed in order: what has no mark was not delivered.
+#[derive(Serialize, Deserialize)]
+pub(super) struct ClosedRecord {}
+
 /// Borrowed, so that writing copies a body once: into the batch.
 #[derive(Serialize)]
 struct MessageRecordRef<'a> {
@@ -126,8 +145,22 @@ struct Journaled {
     entry: Option<Entry>,
     /// Durable queues in which it is not settled yet.
     open_queues: usize,
-    /// The records of the queues in which it is.
-    settled: SmallVec<[Entry; 1]>,
+    /// What the log says of single queues: all of it ends with the message.
+    notes: SmallVec<[Note; 1]>,
+}
+
+/// A record about a message in one queue.
+pub(super) struct Note {
+    pub queue: QueueId,
+    pub entry: Entry,
+    pub what: Noted,
+}
+
+#[derive(PartialEq, Eq)]
+pub(super) enum Noted {
+    Settled,
+    /// How often it was delivered.
+    Delivered(u32),
 }
 
 impl Stored {
@@ -141,19 +174,20 @@ impl Stored {
         Self { message, published_ms, due_ms, durable_queues, journaled: Mutex::new(journaled) }
     }
 
-    /// As recovery found it: `settled` are the records of queues in which it is settled already.
+    /// As recovery found it.
     pub(super) fn restored(
         record: MessageRecord,
         entry: Entry,
-        settled: SmallVec<[Entry; 1]>,
+        notes: SmallVec<[Note; 1]>,
     ) -> Self {
-        let open_queues = record.queues.len().saturating_sub(settled.len());
+        let settled = notes.iter().filter(|note| note.what == Noted::Settled).count();
+        let open_queues = record.queues.len().saturating_sub(settled);
         Self {
             message: record.message,
             published_ms: record.published_ms,
             due_ms: record.due_ms,
             durable_queues: record.queues.into(),
-            journaled: Mutex::new(Journaled { entry: Some(entry), open_queues, settled }),
+            journaled: Mutex::new(Journaled { entry: Some(entry), open_queues, notes }),
         }
     }
 
@@ -192,11 +226,18 @@ impl Stored {
             journaled.open_queues = journaled.open_queues.saturating_sub(1);
             if journaled.open_queues == 0 {
                 group.end(entry);
-                for settled in journaled.settled.drain(..) {
-                    group.end(settled);
+                for note in journaled.notes.drain(..) {
+                    group.end(note.entry);
                 }
                 journaled.entry = None;
             } else {
+                journaled.notes.retain(|note| {
+                    let stays = note.queue != queue;
+                    if !stays {
+                        group.end(note.entry);
+                    }
+                    stays
+                });
                 wrote_settled = true;
                 group.fact(KIND_SETTLED, record(&SettledRecord { message: entry.position, queue }));
             }
@@ -209,9 +250,33 @@ impl Stored {
         }
         let appended = journal.append(group, Urgency::Now);
         if wrote_settled && let Some(entry) = appended.entries.last() {
-            journaled.settled.push(*entry);
+            journaled.notes.push(Note { queue, entry: *entry, what: Noted::Settled });
         }
         Some(appended)
+    }
+
+    /// Marks that the message was handed to a consumer of `queue`, for the `deliveries`-th time. The
+    /// mark rides on a later commit. It may come after the message was settled, and is left out then.
+    pub(super) fn mark(&self, journal: &Journal, queue: QueueId, deliveries: u32) {
+        let mut journaled = self.journaled.lock();
+        let Some(Entry { position: message, .. }) = journaled.entry else { return };
+        let noted = journaled.notes.iter().position(|note| note.queue == queue);
+        let mut group = Group::new();
+        match noted.and_then(|at| journaled.notes.get(at)) {
+            None => {}
+            Some(Note { what: Noted::Delivered(before), entry, .. }) if *before < deliveries => {
+                group.end(*entry);
+            }
+            Some(_) => return,
+        }
+        group.fact(KIND_DELIVERED, record(&DeliveredRecord { message, queue, deliveries }));
+        let appended = journal.append(group, Urgency::Within(MARK_WITHIN));
+        let Some(&entry) = appended.entries.first() else { return };
+        let note = Note { queue, entry, what: Noted::Delivered(deliveries) };
+        match noted.and_then(|at| journaled.notes.get_mut(at)) {
+            Some(before) => *before = note,
+            None => journaled.notes.push(note),
+        }
     }
 }
 

@@ -17,6 +17,7 @@ mod priorities;
 mod queue_length;
 mod queue_life;
 mod redrive;
+mod restart;
 mod retry;
 mod routing;
 mod routing_further;

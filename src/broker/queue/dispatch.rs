@@ -30,7 +30,7 @@ impl Queue {
                 continue;
             }
             let Some(id) = state.consumers.next_turn() else { break };
-            self.deliver_head(state, id, now_ms);
+            self.deliver_head(state, id, &mut effects, now_ms);
         }
         if matches!(state.settings.overflow, None | Some(Overflow::DropHead)) {
             while state.is_over_length(0, 0) {
@@ -58,8 +58,14 @@ impl Queue {
         effects
     }
 
-    pub(super) fn deliver_head(&self, state: &mut State, id: ConsumerId, now_ms: UnixMs) {
-        let State { consumers, ready, unacked, next_tag, .. } = &mut *state;
+    fn deliver_head(
+        &self,
+        state: &mut State,
+        id: ConsumerId,
+        effects: &mut Effects,
+        now_ms: UnixMs,
+    ) {
+        let State { consumers, ready, next_tag, .. } = &mut *state;
         let Some(slot) = consumers.get_mut(id) else { return };
         slot.waits_its_turn = false;
         // A full channel's owner resumes its consumers by itself, and so does one without credit.
@@ -83,13 +89,23 @@ impl Queue {
         }
         *next_tag += 1;
         slot.in_flight += 1;
-        unacked.insert(tag, Unacked { held, consumer: Some(id), credit, since_ms: now_ms });
         consumers.offer_turn(id);
-        self.handed_out(state, now_ms);
+        self.handed_out(state, &held, effects, now_ms);
+        let unacked = Unacked { held, consumer: Some(id), credit, since_ms: now_ms };
+        state.unacked.insert(tag, unacked);
     }
 
-    pub(super) fn handed_out(&self, state: &mut State, now_ms: UnixMs) {
+    pub(super) fn handed_out(
+        &self,
+        state: &mut State,
+        held: &Held,
+        effects: &mut Effects,
+        now_ms: UnixMs,
+    ) {
         self.counters.delivered.increment(1);
+        if held.stored.is_durable_in(self.id) {
+            effects.delivered.push((held.stored.clone(), held.returns.saturating_add(1)));
+        }
         if let Some(timeout_ms) = state.settings.consumer_timeout_ms
             && state.timeout_check_ms.is_none()
         {

@@ -15,6 +15,7 @@ mod state;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 
 pub use consumers::ConsumerEnd;
 pub(super) use consumers::{ConsumerId, Ends, InExclusiveUse, Slot};
@@ -69,6 +70,8 @@ pub(super) struct Parcel {
 pub(super) struct Effects {
     pub dead: Vec<(Held, Reason)>,
     pub wake_ms: Option<UnixMs>,
+    /// Durable messages that were handed out, each with the number of its deliveries.
+    pub delivered: SmallVec<[(Arc<Stored>, u32); 1]>,
     /// Nothing uses the queue any more: it asks to be deleted.
     pub unused: bool,
 }
@@ -187,15 +190,20 @@ impl Queue {
         Ok(self.dispatch(&mut state, now_ms))
     }
 
-    /// Puts a recovered message back; [`Queue::tick`] looks at all of them afterwards.
-    pub(super) fn restore(&self, held: Held, due_ms: Option<UnixMs>) {
+    /// Puts a recovered message back; [`Queue::tick`] looks at all of them afterwards. The message, if
+    /// it came back too often: an unclean stop counts as a return.
+    pub(super) fn restore(&self, held: Held, due_ms: Option<UnixMs>) -> Option<Held> {
         let mut state = self.state.lock();
+        if state.is_over_delivery_limit(&held) {
+            return Some(held);
+        }
         match due_ms.or(held.stored.due_ms) {
             Some(due_ms) => {
                 state.delayed.insert((due_ms, held.position), held);
             }
             None => state.ready.insert(held),
         }
+        None
     }
 
     /// Holds a failed delivery until `due_ms`.
@@ -268,9 +276,9 @@ impl Queue {
         let tag = state.next_tag;
         state.next_tag += 1;
         let parcel = Parcel::new(&held, 0, tag);
+        self.handed_out(&mut state, &held, &mut effects, now_ms);
         let unacked = Unacked { held, consumer: None, credit: None, since_ms: now_ms };
         state.unacked.insert(tag, unacked);
-        self.handed_out(&mut state, now_ms);
         arm(&mut state, &mut effects);
         (Some(parcel), effects)
     }
