@@ -100,8 +100,10 @@ impl Inner {
     fn publish(&self, vhost: &Vhost, mut message: Message) -> Result<Published, BrokerError> {
         let targets = vhost.topology.read().route_published(&message)?;
         message.properties.headers.remove(BCC);
-        let due_ms = delay_ms(&message).map(|delay_ms| self.now_ms().saturating_add(delay_ms));
-        let stored = self.store(message, due_ms, &targets);
+        // Read once: to a publisher its message arrives everywhere at one time.
+        let now_ms = self.now_ms();
+        let due_ms = delay_ms(&message).map(|delay_ms| now_ms.saturating_add(delay_ms));
+        let stored = store(message, now_ms, due_ms, &targets);
         let (position, commit) = if stored.is_durable() {
             let commit = stored::append(&self.journal, &stored);
             (commit.position(), Some(commit))
@@ -110,19 +112,12 @@ impl Inner {
         };
         let routed = !targets.is_empty();
         let unrouted = (!routed).then(|| stored.clone());
-        let confirm = match (self.enqueue_all(stored, position, targets), commit) {
+        let confirm = match (self.enqueue_all(stored, position, targets, now_ms), commit) {
             (Some(refused_by), _) => State::Refused(refused_by),
             (None, Some(commit)) => State::Committing(commit),
             (None, None) => State::Done,
         };
         Ok(Published { routed, confirm: Confirm(confirm), unrouted })
-    }
-
-    fn store(&self, message: Message, due_ms: Option<UnixMs>, targets: &Targets) -> Arc<Stored> {
-        let durable =
-            targets.iter().filter(|queue| message.properties.persistent && queue.is_durable());
-        let durable = durable.map(|queue| queue.id).collect();
-        Arc::new(Stored::new(message, self.now_ms(), due_ms, durable))
     }
 
     /// The name of a queue that refused the message, if one did.
@@ -131,10 +126,12 @@ impl Inner {
         stored: Arc<Stored>,
         position: Position,
         targets: Targets,
+        now_ms: UnixMs,
     ) -> Option<String> {
         let mut refused_by = None;
         for queue in targets {
-            let (effects, taken) = self.enqueue(&queue, Held::new(stored.clone(), position));
+            let held = Held::new(stored.clone(), position);
+            let (effects, taken) = self.enqueue(&queue, held, now_ms);
             if !taken {
                 refused_by = Some(queue.spec.name.to_string());
             }
@@ -144,9 +141,9 @@ impl Inner {
     }
 
     /// The message is in the journal already, or never will be. `false`: the queue refused it.
-    fn enqueue(&self, queue: &Arc<Queue>, held: Held) -> (Effects, bool) {
+    fn enqueue(&self, queue: &Arc<Queue>, held: Held, now_ms: UnixMs) -> (Effects, bool) {
         queue.counters.published.increment(1);
-        match queue.enqueue(held, self.now_ms()) {
+        match queue.enqueue(held, now_ms) {
             Ok(effects) => (effects, true),
             Err(refusal) => self.refused(queue, refusal),
         }
@@ -178,7 +175,8 @@ impl Inner {
         message: Message,
         targets: Targets,
     ) -> Vec<(Arc<Queue>, Effects)> {
-        let moved = self.store(message, None, &targets);
+        let now_ms = self.now_ms();
+        let moved = store(message, now_ms, None, &targets);
         let mut group = Group::new();
         if moved.is_durable() {
             group.fact(KIND_MESSAGE, moved.clone());
@@ -192,7 +190,8 @@ impl Inner {
             _ => self.journal.next_position(),
         };
         let enqueue = |target: Arc<Queue>| {
-            let (effects, _taken) = self.enqueue(&target, Held::new(moved.clone(), position));
+            let held = Held::new(moved.clone(), position);
+            let (effects, _taken) = self.enqueue(&target, held, now_ms);
             (target, effects)
         };
         targets.into_iter().map(enqueue).collect()
@@ -230,6 +229,19 @@ impl Inner {
             self.delete_unused(queue);
         }
     }
+}
+
+/// The message in memory, written for the durable ones among its queues if it is persistent.
+fn store(
+    message: Message,
+    now_ms: UnixMs,
+    due_ms: Option<UnixMs>,
+    targets: &Targets,
+) -> Arc<Stored> {
+    let persistent = message.properties.persistent;
+    let durable = targets.iter().filter(|queue| persistent && queue.is_durable());
+    let durable = durable.map(|queue| queue.id).collect();
+    Arc::new(Stored::new(message, now_ms, due_ms, durable))
 }
 
 /// The delay that a message asks for. A negative one is what a delayed message carries after its

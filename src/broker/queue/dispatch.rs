@@ -68,10 +68,6 @@ impl Queue {
         let State { consumers, ready, next_tag, .. } = &mut *state;
         let Some(slot) = consumers.get_mut(id) else { return };
         slot.waits_its_turn = false;
-        // A full channel's owner resumes its consumers by itself, and so does one without credit.
-        if slot.parcels.is_full() {
-            return;
-        }
         let credit = slot.credit.clone();
         if credit.as_ref().is_some_and(|credit| !credit.take_or_wait(slot.key)) {
             return;
@@ -79,8 +75,8 @@ impl Queue {
         let Some(held) = ready.pop_front() else { return };
         let tag = *next_tag;
         if slot.parcels.try_send(Parcel::new(&held, slot.key, tag)).is_err() {
-            // The channel filled up or its owner went away this moment: the message stays here, and
-            // the owner resumes or removes the consumer.
+            // The channel is full or its owner went away: the message stays here, and the owner
+            // resumes or removes the consumer. So it does with one that found no credit.
             if let Some(credit) = credit {
                 credit.give_back();
             }
