@@ -88,6 +88,20 @@ pub fn exchange_arguments(
     Ok(ExchangeSpec { alternate, ..ExchangeSpec::transient(name, kind) })
 }
 
+/// The `x-priority` of basic.consume; 0 when it is not given.
+///
+/// # Errors
+/// A value that is no integer.
+pub fn consumer_priority(
+    queue: &QueueName,
+    arguments: &Headers,
+    vhost: &VhostName,
+) -> Result<i64, BrokerError> {
+    const ARGUMENT: &str = "x-priority";
+    Table { arguments, queue, vhost }.number(ARGUMENT, i64::MIN..=i64::MAX)?;
+    Ok(arguments.get(ARGUMENT).and_then(Value::as_int).unwrap_or(0))
+}
+
 /// A message's `expiration`, a text of milliseconds.
 ///
 /// # Errors
@@ -360,6 +374,24 @@ mod tests {
         assert_eq!(unlimited.unwrap().settings.delivery_limit, None);
         let prioritised = queue_with(flags, &[quorum, ("x-max-priority", Value::Int(5))]);
         assert!(prioritised.unwrap_err().ends_with("of queue type rabbit_quorum_queue"));
+    }
+
+    #[test]
+    fn a_consumers_priority_is_any_integer() {
+        let priority = |value: Value| {
+            let arguments = [("x-priority".to_owned(), value)].into_iter().collect();
+            consumer_priority(
+                &QueueName::new("q").unwrap(),
+                &arguments,
+                &VhostName::default_vhost(),
+            )
+        };
+        assert_eq!(priority(Value::Int(-5)), Ok(-5));
+        assert_eq!(
+            priority(Value::from("a")).unwrap_err().reply_text(),
+            "PRECONDITION_FAILED - invalid arg 'x-priority' for queue 'q' in vhost '/': \"expected \
+             integer, got longstr\""
+        );
     }
 
     #[test]

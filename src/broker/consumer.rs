@@ -80,6 +80,7 @@ pub(super) fn slot(
         credit,
         priority: options.priority,
         exclusive: options.exclusive,
+        no_ack: options.no_ack,
         in_flight: 0,
         waits_its_turn: false,
     }

@@ -97,7 +97,8 @@ impl Broker {
 impl Inner {
     /// A queue says that nothing uses it any more. It may have been taken up again since.
     pub(super) fn delete_unused(&self, queue: &Arc<Queue>) {
-        if let Some(vhost) = self.vhosts.read().get(&queue.vhost).cloned() {
+        let vhost = self.vhosts.read().get(&queue.vhost).cloned();
+        if let Some(vhost) = vhost {
             let only = DeleteIf { unused: true, empty: false };
             let _ready = self.delete_queue(&vhost, queue, only);
         }

@@ -36,7 +36,9 @@ use std::sync::atomic::AtomicU64;
 use ahash::AHashMap;
 use parking_lot::RwLock;
 
-pub use arguments::{QueueFlags, exchange_arguments, parse_expiration_ms, queue_arguments};
+pub use arguments::{
+    QueueFlags, consumer_priority, exchange_arguments, parse_expiration_ms, queue_arguments,
+};
 pub use channel::{Channel, ChannelDelivery, ChannelEvent, ChannelPublished, REPLY_TO};
 pub use connection::{Connection, ConnectionId};
 pub use consumer::{ConsumeOptions, Consumer};

@@ -21,5 +21,6 @@ mod restart;
 mod retry;
 mod routing;
 mod routing_further;
+mod table;
 mod ttl;
 mod vhosts;

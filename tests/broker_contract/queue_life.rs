@@ -56,6 +56,17 @@ async fn an_auto_delete_queue_goes_with_its_last_consumer_and_never_before_the_f
 }
 
 #[tokio::test]
+async fn an_auto_delete_queue_goes_too_when_its_last_consumer_is_timed_out() {
+    let (f, clock) = Fixture::frozen();
+    f.declare(QueueSpec::durable(queue_name("q")).auto_delete().consumer_timeout_ms(100)).await;
+    f.publish("", "q", "1").await;
+    let mut consumer = f.consume("q", 1).await;
+    let _held = next(&mut consumer).await;
+    f.pass_ms(&clock, 100);
+    assert!(!f.exists("q").await);
+}
+
+#[tokio::test]
 async fn an_unused_queue_expires_and_use_puts_that_off() {
     let (f, clock) = Fixture::frozen();
     let spec = QueueSpec::durable(queue_name("q")).expires_ms(400);

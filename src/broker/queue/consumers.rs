@@ -57,6 +57,7 @@ pub(in crate::broker) struct Slot {
     /// `x-priority`: while a consumer of a higher one can take messages, it gets them all.
     pub priority: i64,
     pub exclusive: bool,
+    pub no_ack: bool,
     pub in_flight: usize,
     pub waits_its_turn: bool,
 }

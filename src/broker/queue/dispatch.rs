@@ -42,18 +42,19 @@ impl Queue {
         effects
     }
 
-    /// A consumer left: an auto-delete queue goes with its last one, and disuse begins.
+    /// Consumers left: an auto-delete queue goes with its last one, and disuse begins.
     pub(super) fn dispatch_left(
         &self,
         state: &mut State,
         had_any: bool,
+        dead: Vec<(Held, Reason)>,
         now_ms: UnixMs,
     ) -> Effects {
         let left_alone = had_any && state.consumers.is_empty() && !state.deleted;
         if left_alone {
             state.used_ms = now_ms;
         }
-        let mut effects = self.dispatch(state, now_ms);
+        let mut effects = self.dispatch_after(state, dead, now_ms);
         effects.unused = left_alone && self.spec.auto_delete;
         effects
     }
@@ -85,23 +86,24 @@ impl Queue {
         }
         *next_tag += 1;
         slot.in_flight += 1;
+        // Without acknowledgements a delivery is settled when it is taken: a mark would say nothing.
+        if !slot.no_ack {
+            self.mark_delivered(&held, effects);
+        }
         consumers.offer_turn(id);
-        self.handed_out(state, &held, effects, now_ms);
+        self.handed_out(state, now_ms);
         let unacked = Unacked { held, consumer: Some(id), credit, since_ms: now_ms };
         state.unacked.insert(tag, unacked);
     }
 
-    pub(super) fn handed_out(
-        &self,
-        state: &mut State,
-        held: &Held,
-        effects: &mut Effects,
-        now_ms: UnixMs,
-    ) {
-        self.counters.delivered.increment(1);
+    pub(super) fn mark_delivered(&self, held: &Held, effects: &mut Effects) {
         if held.stored.is_durable_in(self.id) {
             effects.delivered.push((held.stored.clone(), held.returns.saturating_add(1)));
         }
+    }
+
+    pub(super) fn handed_out(&self, state: &mut State, now_ms: UnixMs) {
+        self.counters.delivered.increment(1);
         if let Some(timeout_ms) = state.settings.consumer_timeout_ms
             && state.timeout_check_ms.is_none()
         {

@@ -260,10 +260,11 @@ impl Queue {
             let held = entry.remove();
             state.ready.insert(held);
         }
+        let expired = state.queue_expires_ms().is_some_and(|expires_ms| expires_ms <= now_ms);
+        let had_any = !state.consumers.is_empty();
         let dead = time_out(&mut state, now_ms);
-        let unused = state.queue_expires_ms().is_some_and(|expires_ms| expires_ms <= now_ms);
-        let mut effects = self.dispatch_after(&mut state, dead, now_ms);
-        effects.unused |= unused;
+        let mut effects = self.dispatch_left(&mut state, had_any, dead, now_ms);
+        effects.unused |= expired;
         effects
     }
 
@@ -276,7 +277,8 @@ impl Queue {
         let tag = state.next_tag;
         state.next_tag += 1;
         let parcel = Parcel::new(&held, 0, tag);
-        self.handed_out(&mut state, &held, &mut effects, now_ms);
+        self.handed_out(&mut state, now_ms);
+        self.mark_delivered(&held, &mut effects);
         let unacked = Unacked { held, consumer: None, credit: None, since_ms: now_ms };
         state.unacked.insert(tag, unacked);
         arm(&mut state, &mut effects);
@@ -303,7 +305,7 @@ impl Queue {
         let mut state = self.state.lock();
         let had_any = !state.consumers.is_empty();
         state.consumers.remove(id);
-        self.dispatch_left(&mut state, had_any, now_ms)
+        self.dispatch_left(&mut state, had_any, Vec::new(), now_ms)
     }
 
     pub(super) fn cancel_all(&self) {
