@@ -8,6 +8,8 @@ mod broker;
 mod cache;
 mod error;
 
-pub use broker::{Broker, Confirm, Consumer, Delivery, Peeked, QueueStatus};
+pub use broker::{
+    Broker, Confirm, ConsumeOptions, Consumer, ConsumerEnd, DeleteIf, Delivery, Peeked, QueueStatus,
+};
 pub use cache::{Cache, Pushed, RateLimit, Subscription};
 pub use error::BackendError;
