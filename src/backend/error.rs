@@ -1,6 +1,7 @@
 //! One error of all back ends.
 
 use crate::broker::BrokerError;
+use crate::cache::CacheError;
 use crate::journal::JournalError;
 
 /// Why a back end did not do what it was asked to.
@@ -12,8 +13,8 @@ pub enum BackendError {
     #[error(transparent)]
     Broker(BrokerError),
     /// The cache refused the call, in Redis's words.
-    #[error("{0}")]
-    Cache(String),
+    #[error(transparent)]
+    Cache(CacheError),
 }
 
 impl BackendError {
@@ -28,6 +29,15 @@ impl From<BrokerError> for BackendError {
         match error {
             BrokerError::Journal(error) => Self::Journal(error),
             error => Self::Broker(error),
+        }
+    }
+}
+
+impl From<CacheError> for BackendError {
+    fn from(error: CacheError) -> Self {
+        match error {
+            CacheError::Journal(error) => Self::Journal(error),
+            error => Self::Cache(error),
         }
     }
 }

@@ -1,39 +1,113 @@
-//! bincode, behind a format version: the one place that names it.
+//! Values as bytes: the only place that names bincode, so that it can be replaced.
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{Deserialize, DeserializeOwned};
 
-/// A payload can't be decoded.
+/// Nothing that one value claims to hold may be larger. Decoding borrows from its input, so it fails
+/// at the input's end before it allocates; the limit is the second line of defence.
+const VALUE_BYTES_MAX: usize = 1 << 30;
+
+const CONFIG: bincode::config::Configuration<
+    bincode::config::LittleEndian,
+    bincode::config::Varint,
+    bincode::config::Limit<VALUE_BYTES_MAX>,
+> = bincode::config::standard().with_limit::<VALUE_BYTES_MAX>();
+
+/// Why bytes are not the value that was expected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    #[error("format version {found} is not known; this program reads version {known}")]
-    Version { found: u8, known: u8 },
-    #[error("the record is empty")]
+    #[error("there are no bytes to decode")]
     Empty,
-    #[error("{bytes} bytes follow the record")]
+    #[error("format version {found} is not known; version {accepted} is")]
+    UnknownVersion { found: u8, accepted: u8 },
+    #[error("{bytes} bytes follow the value")]
     TrailingBytes { bytes: usize },
-    #[error("the record is damaged: {0}")]
-    Malformed(String),
+    #[error("malformed value: {reason}")]
+    Malformed { reason: String },
 }
 
-/// Writes the version, then the value.
+/// Appends `version` and then `value` to `out`.
+///
+/// # Panics
+/// When the type can't be encoded at all (a sequence without a length, a failing `Serialize`): a
+/// defect of the type, never of its content. On the writer's thread it poisons the journal.
 pub fn encode_value<T: Serialize>(version: u8, value: &T, out: &mut Vec<u8>) {
     out.push(version);
-    // Writing plain data to memory has no failure to report.
-    let _written = bincode::serde::encode_into_std_write(value, out, bincode::config::standard());
+    encode_plain(value, out);
 }
 
+/// Reads what [`encode_value`] wrote with the version `accepted`, to the last byte.
+///
 /// # Errors
-/// Another version, damage, or bytes left over.
-pub fn decode_value<T: DeserializeOwned>(version: u8, bytes: &[u8]) -> Result<T, DecodeError> {
-    let (&found, body) = bytes.split_first().ok_or(DecodeError::Empty)?;
-    if found != version {
-        return Err(DecodeError::Version { found, known: version });
+/// A [`DecodeError`] that says what is wrong with the bytes.
+pub fn decode_value<T: DeserializeOwned>(accepted: u8, bytes: &[u8]) -> Result<T, DecodeError> {
+    let (&found, rest) = bytes.split_first().ok_or(DecodeError::Empty)?;
+    if found != accepted {
+        return Err(DecodeError::UnknownVersion { found, accepted });
     }
-    let (value, used) = bincode::serde::decode_from_slice(body, bincode::config::standard())
-        .map_err(|error| DecodeError::Malformed(error.to_string()))?;
-    if used != body.len() {
-        return Err(DecodeError::TrailingBytes { bytes: body.len() - used });
+    let (value, used) = decode_plain(rest)?;
+    match rest.len() - used {
+        0 => Ok(value),
+        bytes => Err(DecodeError::TrailingBytes { bytes }),
     }
-    Ok(value)
+}
+
+/// Appends a value without a version, as the rows do: theirs is in the row's header.
+pub(super) fn encode_plain<T: Serialize>(value: &T, out: &mut Vec<u8>) {
+    if let Err(error) = bincode::serde::encode_into_std_write(value, out, CONFIG) {
+        #[expect(
+            clippy::panic,
+            reason = "a type that can't be encoded is a defect of this program"
+        )]
+        {
+            panic!("{} can't be encoded: {error}", std::any::type_name::<T>());
+        }
+    }
+}
+
+/// Reads a value from the front of `bytes`, and how many bytes it took.
+pub(super) fn decode_plain<'a, T: Deserialize<'a>>(
+    bytes: &'a [u8],
+) -> Result<(T, usize), DecodeError> {
+    bincode::serde::borrow_decode_from_slice(bytes, CONFIG)
+        .map_err(|error| DecodeError::Malformed { reason: error.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_comes_back_as_it_was() {
+        let value = ("name".to_owned(), vec![1u64, 2, 3], Some(-7i32));
+        let mut bytes = Vec::new();
+        encode_value(3, &value, &mut bytes);
+        assert_eq!(decode_value(3, &bytes), Ok(value));
+    }
+
+    #[test]
+    fn another_version_trailing_and_missing_bytes_are_refused() {
+        let mut bytes = Vec::new();
+        encode_value(1, &"text".to_owned(), &mut bytes);
+        assert_eq!(
+            decode_value::<String>(2, &bytes),
+            Err(DecodeError::UnknownVersion { found: 1, accepted: 2 })
+        );
+        assert_eq!(decode_value::<String>(1, &[]), Err(DecodeError::Empty));
+        assert!(matches!(
+            decode_value::<String>(1, &bytes[..bytes.len() - 1]),
+            Err(DecodeError::Malformed { .. })
+        ));
+        bytes.push(0);
+        assert_eq!(decode_value::<String>(1, &bytes), Err(DecodeError::TrailingBytes { bytes: 1 }));
+    }
+
+    #[test]
+    fn a_length_beyond_the_input_allocates_nothing() {
+        // A string that claims to be just under the limit.
+        let mut bytes = vec![1u8, 252];
+        bytes.extend_from_slice(&((1u32 << 30) - 100).to_le_bytes());
+        assert!(matches!(decode_value::<String>(1, &bytes), Err(DecodeError::Malformed { .. })));
+        assert!(matches!(decode_value::<Vec<u64>>(1, &bytes), Err(DecodeError::Malformed { .. })));
+    }
 }

@@ -1,20 +1,34 @@
-//! The future of a commit.
+//! The future of a commit, and the batch that it waits for.
 
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use parking_lot::Mutex;
 
 use super::{JournalError, Position};
 
-/// Resolves when what was appended is as durable as the journal promises, or failed.
-/// Dropping it loses nothing.
+/// Resolves when what was appended is as durable as the journal promises, or failed: then it is
+/// unknown whether it survives. Dropping it loses nothing.
+#[must_use = "a commit that nobody awaits says nothing about durability"]
 pub struct Commit {
     position: Position,
+    state: State,
+}
+
+enum State {
+    Settled(Result<(), JournalError>),
+    Waiting { batch: Arc<Waiters>, group: u32 },
 }
 
 impl Commit {
-    pub(super) fn resolved(position: Position) -> Self {
-        Self { position }
+    pub(super) fn settled(position: Position, outcome: Result<(), JournalError>) -> Self {
+        Self { position, state: State::Settled(outcome) }
+    }
+
+    pub(super) fn waiting(position: Position, batch: Arc<Waiters>, group: u32) -> Self {
+        Self { position, state: State::Waiting { batch, group } }
     }
 
     /// The highest position of the group that it stands for.
@@ -26,7 +40,87 @@ impl Commit {
 impl Future for Commit {
     type Output = Result<Position, JournalError>;
 
-    fn poll(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<Self::Output> {
-        Poll::Ready(Ok(self.position))
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let outcome = match &self.state {
+            State::Settled(outcome) => Poll::Ready(outcome.clone()),
+            State::Waiting { batch, group } => batch.poll(*group, context),
+        };
+        outcome.map(|outcome| outcome.map(|()| self.position))
+    }
+}
+
+/// Those who wait for one batch, by group.
+#[derive(Default)]
+pub(super) struct Waiters {
+    state: Mutex<WaitersState>,
+}
+
+#[derive(Default)]
+struct WaitersState {
+    outcome: Option<Result<(), JournalError>>,
+    /// Grows only as far as somebody waits or was settled early.
+    groups: Vec<Waiting>,
+}
+
+#[derive(Default)]
+enum Waiting {
+    #[default]
+    Nobody,
+    Polled(Waker),
+    /// Nothing of the group is left to be written.
+    Settled,
+}
+
+impl WaitersState {
+    fn group(&mut self, group: u32) -> Option<&mut Waiting> {
+        let index = group as usize;
+        if self.groups.len() <= index {
+            self.groups.resize_with(index + 1, Waiting::default);
+        }
+        self.groups.get_mut(index)
+    }
+}
+
+impl Waiters {
+    fn poll(&self, group: u32, context: &mut Context<'_>) -> Poll<Result<(), JournalError>> {
+        let mut state = self.state.lock();
+        if let Some(outcome) = &state.outcome {
+            return Poll::Ready(outcome.clone());
+        }
+        match state.group(group) {
+            Some(Waiting::Settled) => Poll::Ready(Ok(())),
+            Some(Waiting::Polled(waker)) => {
+                waker.clone_from(context.waker());
+                Poll::Pending
+            }
+            Some(waiting) => {
+                *waiting = Waiting::Polled(context.waker().clone());
+                Poll::Pending
+            }
+            None => Poll::Pending,
+        }
+    }
+
+    /// Settles one group before its batch. The waker is to be woken once no lock is held.
+    pub(super) fn settle(&self, group: u32) -> Option<Waker> {
+        let mut state = self.state.lock();
+        match state.group(group).map(|waiting| std::mem::replace(waiting, Waiting::Settled)) {
+            Some(Waiting::Polled(waker)) => Some(waker),
+            _ => None,
+        }
+    }
+
+    /// Settles all that is left, and wakes those who wait.
+    pub(super) fn resolve(&self, outcome: Result<(), JournalError>) {
+        let groups = {
+            let mut state = self.state.lock();
+            state.outcome = Some(outcome);
+            std::mem::take(&mut state.groups)
+        };
+        for waiting in groups {
+            if let Waiting::Polled(waker) = waiting {
+                waker.wake();
+            }
+        }
     }
 }

@@ -5,21 +5,67 @@
 //! owner's business: a payload is opaque here.
 //!
 //! A record is a *fact* (something that holds until it is ended: a message in queues, a key's value)
-//! or an *end* of earlier facts. What always holds: one group is atomic; an ended fact never comes
-//! back; positions only rise.
+//! or an *end* of earlier facts. [`Journal::append`] puts a group of them into the open batch
+//! (`batch`); the writer's thread (`writer`) takes the batch, encodes it into rows (`row`), commits
+//! them as one transaction of the active segment (`segment`, a redb file) and settles every
+//! [`Commit`] (`commit`). Which rows still count is kept in memory (`liveness`): a segment is deleted
+//! as a whole when nothing in it does, and copied to the active one (`compaction`) when less than a
+//! half of it does. At a start `recovery` reads it all back. `gate` says who may append.
+//!
+//! What always holds:
+//! - A group is atomic: it never spans two batches, and a batch is one transaction of one segment.
+//! - An ended fact never comes back: its end is kept as long as a copy of the fact is on disk.
+//! - A fact that is ended before its batch is taken is never written.
+//! - Positions only rise. A copy that compaction makes keeps its position.
+//! - A sealed segment's file is never written to again, and a published one always opens.
+//! - Every row carries its length and checksum, verified at each read.
+//! - Any failure to write poisons the journal: later commits fail, reads go on.
+//! - What is written is at most twice what was appended (see `compaction`; [`Journal::stats`] counts).
 
+mod batch;
+mod check;
 mod codec;
 mod commit;
+mod compaction;
+mod error;
+mod gate;
+mod liveness;
+mod overlay;
+mod position_set;
+mod recovery;
+pub mod row;
+mod segment;
+mod shared;
+mod stats;
+mod store;
+#[cfg(test)]
+mod tests;
+mod writer;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
+pub use check::{CheckReport, check};
 pub use codec::{DecodeError, decode_value, encode_value};
 pub use commit::Commit;
+pub use error::{JournalError, OpenError};
+pub use redb::StorageBackend;
+pub use row::decode_row;
+pub use stats::Stats;
+pub use store::{FolderStore, SegmentStore};
+
+use gate::Gate;
+use recovery::recover;
+use segment::{ActiveSegment, Head};
+use shared::Shared;
+use stats::Counters;
+use writer::{SegmentSize, Writer};
 
 /// A place in the log: total order over everything that was ever appended. Never reused.
 #[derive(
@@ -101,40 +147,138 @@ pub struct Appended {
     pub commit: Commit,
 }
 
-/// Why the journal does not take or keep a record.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum JournalError {
-    #[error("the journal failed and takes no more writes: {reason}")]
-    Poisoned { reason: Arc<str> },
-    #[error(
-        "the disk is nearly full: {free_bytes} bytes are free, {needed_bytes} are kept in reserve"
-    )]
-    DiskAlarm { free_bytes: u64, needed_bytes: u64 },
-    #[error("the journal is closed")]
-    Closed,
+/// When a commit resolves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// When what was appended is on disk.
+    #[default]
+    Strict,
+    /// At once; the disk follows within 100 ms.
+    Relaxed,
 }
 
-/// A handle on the log; clones share it.
+/// How a journal is opened.
+#[derive(Debug, Clone)]
+pub struct JournalOptions {
+    pub durability: Durability,
+    /// A segment is sealed at the latest with this many bytes of rows (one batch may pass it); a
+    /// sixteenth of the disk if that is less.
+    pub segment_bytes_max: u64,
+    /// [`Journal::admit`] waits while more is appended and not committed; a sixteenth of the disk
+    /// if that is less.
+    pub uncommitted_bytes_max: usize,
+    /// The disk alarm is on while less is free; an eighth of the disk if that is less. It has to
+    /// hold what is uncommitted, and the acknowledgements that drain a full disk.
+    pub reserve_bytes: u64,
+}
+
+impl Default for JournalOptions {
+    fn default() -> Self {
+        Self {
+            durability: Durability::Strict,
+            segment_bytes_max: 256 * 1024 * 1024,
+            uncommitted_bytes_max: 64 * 1024 * 1024,
+            reserve_bytes: 64 * 1024 * 1024,
+        }
+    }
+}
+
+/// A handle on the log; clones share it. The log is closed when the last one is dropped.
 #[derive(Clone)]
 pub struct Journal {
     next: Arc<AtomicU64>,
+    /// `None`: it forgets.
+    log: Option<Arc<Log>>,
 }
+
+/// An open log.
+struct Log {
+    shared: Arc<Shared>,
+    counters: Arc<Counters>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    /// The latest opens: (epoch, first position that was given in it), rising; this one is the last.
+    epochs: Vec<(u64, u64)>,
+}
+
+/// How many opens are remembered for [`Journal::is_known`].
+const EPOCHS_MAX: usize = 1_024;
 
 impl Journal {
     /// A log that forgets: positions are given, every commit resolves at once.
     pub fn in_memory() -> Self {
-        Self { next: Arc::new(AtomicU64::new(1)) }
+        Self { next: Arc::new(AtomicU64::new(1)), log: None }
+    }
+
+    /// Reads a log back and opens it for appending. Blocks.
+    ///
+    /// `replay` gets each live fact once, in the order of their positions as far as compaction did
+    /// not copy them: those that it copied come later.
+    ///
+    /// # Errors
+    /// An [`OpenError`] that names the file and what is wrong with it. Nothing was changed then.
+    pub fn open(
+        store: Box<dyn SegmentStore>,
+        options: JournalOptions,
+        replay: &mut dyn FnMut(Entry, Kind, &[u8]) -> Result<(), String>,
+    ) -> Result<Self, OpenError> {
+        let recovered = recover(store.as_ref(), replay)?;
+        let disk_bytes = store.size_bytes().map_err(OpenError::io("can't measure the disk"))?;
+        let free_bytes = store.free_bytes().map_err(OpenError::io("can't measure the disk"))?;
+        let share = usize::try_from(disk_bytes / 16).unwrap_or(usize::MAX);
+        let gate = Gate::new(
+            options.uncommitted_bytes_max.min(share),
+            options.reserve_bytes.min(disk_bytes / 8),
+        );
+        gate.disk_has(free_bytes);
+
+        let first_position = recovered.last_position + 1;
+        let head = next_head(recovered.head, first_position)?;
+        let active = ActiveSegment::create(store.as_ref(), &head)
+            .map_err(|error| error.at_open(store.as_ref(), head.segment))?;
+        let mut liveness = recovered.liveness;
+        liveness.add_segment(head.segment);
+
+        let next = Arc::new(AtomicU64::new(first_position));
+        let shared = Arc::new(Shared::new(next.clone(), options.durability, gate));
+        let counters = Arc::<Counters>::default();
+        let epochs = head.epochs.clone();
+        let writer = Writer {
+            shared: shared.clone(),
+            counters: counters.clone(),
+            store,
+            head,
+            active,
+            liveness,
+            sealed_bytes: recovered.row_bytes,
+            segment_size: SegmentSize::new(options.segment_bytes_max, disk_bytes),
+            rows: row::RowWriter::new(),
+            compaction: None,
+            committed_position: recovered.last_position,
+            disk_checked: Instant::now(),
+            bytes_since_check: 0,
+        };
+        let thread = std::thread::Builder::new()
+            .name("journal".to_owned())
+            .spawn(move || writer.run())
+            .map_err(OpenError::io("can't start the journal's thread"))?;
+        let log = Log { shared, counters, writer: Mutex::new(Some(thread)), epochs };
+        Ok(Self { next, log: Some(Arc::new(log)) })
     }
 
     /// Appends a group to the open batch. Never waits and never fails: a failure shows in the commit.
-    pub fn append(&self, group: Group, _urgency: Urgency) -> Appended {
-        let entries: SmallVec<[Entry; 2]> = group
-            .facts
-            .iter()
-            .map(|(_, payload)| Entry { position: self.next_position(), weight: payload.weight() })
-            .collect();
+    pub fn append(&self, group: Group, urgency: Urgency) -> Appended {
+        match &self.log {
+            Some(log) => log.shared.append(group, urgency),
+            None => self.forget(&group),
+        }
+    }
+
+    fn forget(&self, group: &Group) -> Appended {
+        let entry = |weight| Entry { position: self.next_position(), weight };
+        let entries: SmallVec<[Entry; 2]> =
+            group.facts.iter().map(|(_, payload)| entry(payload.weight())).collect();
         let last = entries.last().map_or_else(|| self.next_position(), |entry| entry.position);
-        Appended { entries, commit: Commit::resolved(last) }
+        Appended { entries, commit: Commit::settled(last, Ok(())) }
     }
 
     /// Takes a position for something that is never written, such as a transient message.
@@ -146,8 +290,11 @@ impl Journal {
     ///
     /// # Errors
     /// When the journal is poisoned or closed.
-    pub async fn admit(&self, _bytes: usize) -> Result<(), JournalError> {
-        Ok(())
+    pub async fn admit(&self, bytes: usize) -> Result<(), JournalError> {
+        match &self.log {
+            Some(log) => log.shared.gate.admit(bytes).await,
+            None => Ok(()),
+        }
     }
 
     /// Whether writes are taken at this moment: not poisoned, not closed, no disk alarm.
@@ -155,12 +302,85 @@ impl Journal {
     /// # Errors
     /// What stands in the way.
     pub fn writable(&self) -> Result<(), JournalError> {
-        Ok(())
+        self.log.as_ref().map_or(Ok(()), |log| log.shared.gate.writable())
+    }
+
+    /// Resolves when everything that was appended so far is on disk, also under relaxed durability.
+    pub fn flush(&self) -> Commit {
+        match &self.log {
+            Some(log) => log.shared.flush(),
+            None => {
+                let last = self.next.load(Ordering::Relaxed).saturating_sub(1);
+                Commit::settled(Position(last), Ok(()))
+            }
+        }
+    }
+
+    /// Commits what was appended, and ends the journal: what is appended later is refused as
+    /// [`JournalError::Closed`]. Blocks until the files are closed and the store is given back.
+    pub fn close(&self) {
+        if let Some(log) = &self.log {
+            log.close();
+        }
     }
 
     /// Counts the opens of this log; part of every offset that leaves the process, so that a position
     /// that a crash took back is recognised.
     pub fn epoch(&self) -> u64 {
-        1
+        self.log.as_ref().and_then(|log| log.epochs.last()).map_or(1, |&(epoch, _)| epoch)
     }
+
+    /// Whether something that was seen at `position` in `epoch` is part of this log. Not if a crash
+    /// took it back, and not if the epoch is unknown (there were 1,024 opens since).
+    pub fn is_known(&self, epoch: u64, position: Position) -> bool {
+        let next = self.next.load(Ordering::Relaxed);
+        let Some(log) = &self.log else { return epoch == 1 && position.0 < next };
+        let Ok(at) = log.epochs.binary_search_by_key(&epoch, |&(epoch, _)| epoch) else {
+            return false;
+        };
+        position.0 < log.epochs.get(at + 1).map_or(next, |&(_, first_position)| first_position)
+    }
+
+    /// Figures, up to the last commit.
+    pub fn stats(&self) -> Stats {
+        self.log.as_ref().map_or_else(Stats::default, |log| log.counters.read())
+    }
+}
+
+impl Log {
+    fn close(&self) {
+        self.shared.close();
+        let writer = self.writer.lock().take();
+        if let Some(writer) = writer {
+            // It catches its panics itself, and says so in its failure.
+            let _ = writer.join();
+        }
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// The head of the segment that an open begins.
+fn next_head(newest: Option<Head>, first_position: u64) -> Result<Head, OpenError> {
+    let mut head = match newest {
+        Some(head) => head,
+        None => {
+            let mut log = [0; 16];
+            getrandom::fill(&mut log).map_err(|error| {
+                OpenError::io("can't name the log")(std::io::Error::other(error))
+            })?;
+            Head { log, segment: 0, epochs: Vec::new() }
+        }
+    };
+    let epoch = head.epochs.last().map_or(0, |&(epoch, _)| epoch) + 1;
+    head.segment += 1;
+    head.epochs.push((epoch, first_position));
+    if head.epochs.len() > EPOCHS_MAX {
+        head.epochs.drain(..head.epochs.len() - EPOCHS_MAX);
+    }
+    Ok(head)
 }

@@ -1,0 +1,187 @@
+//! Who may append at this moment: the bound on what is uncommitted, the disk alarm, and failure.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use tokio::sync::{Notify, Semaphore};
+
+use super::JournalError;
+
+/// Nothing here is ever locked across an append; readers see each value by itself.
+pub(super) struct Gate {
+    uncommitted_bytes: AtomicUsize,
+    uncommitted_bytes_max: usize,
+    alarm: AtomicBool,
+    free_bytes: AtomicU64,
+    reserve_bytes: u64,
+    failure: OnceLock<JournalError>,
+    /// One waiter at a time looks at the gate, so that a crowd does not pass it together.
+    turnstile: Semaphore,
+    changed: Notify,
+}
+
+impl Gate {
+    pub(super) fn new(uncommitted_bytes_max: usize, reserve_bytes: u64) -> Self {
+        Self {
+            uncommitted_bytes: AtomicUsize::new(0),
+            uncommitted_bytes_max,
+            alarm: AtomicBool::new(false),
+            free_bytes: AtomicU64::new(u64::MAX),
+            reserve_bytes,
+            failure: OnceLock::new(),
+            turnstile: Semaphore::new(1),
+            changed: Notify::new(),
+        }
+    }
+
+    /// Waits until `bytes` more may be appended. What was admitted counts from its append on, so
+    /// the bound may be passed by what is between the two, a body a thread or so.
+    pub(super) async fn admit(&self, bytes: usize) -> Result<(), JournalError> {
+        if self.turnstile.available_permits() > 0 && self.is_open(bytes)? {
+            return Ok(());
+        }
+        // The semaphore is never closed.
+        let _turn = self.turnstile.acquire().await.map_err(|_| JournalError::Closed)?;
+        loop {
+            let changed = self.changed.notified();
+            let mut changed = std::pin::pin!(changed);
+            changed.as_mut().enable();
+            if self.is_open(bytes)? {
+                return Ok(());
+            }
+            changed.await;
+        }
+    }
+
+    fn is_open(&self, bytes: usize) -> Result<bool, JournalError> {
+        if let Some(failure) = self.failure.get() {
+            return Err(failure.clone());
+        }
+        let uncommitted = self.uncommitted_bytes.load(Ordering::Relaxed);
+        // Something larger than the bound passes alone.
+        let fits = uncommitted == 0
+            || uncommitted.checked_add(bytes).is_some_and(|sum| sum <= self.uncommitted_bytes_max);
+        Ok(fits && !self.alarm.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn writable(&self) -> Result<(), JournalError> {
+        if let Some(failure) = self.failure.get() {
+            return Err(failure.clone());
+        }
+        if self.alarm.load(Ordering::Relaxed) {
+            return Err(JournalError::DiskAlarm {
+                free_bytes: self.free_bytes.load(Ordering::Relaxed),
+                needed_bytes: self.reserve_bytes,
+            });
+        }
+        Ok(())
+    }
+
+    pub(super) fn appended(&self, bytes: usize) {
+        self.uncommitted_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn released(&self, bytes: usize) {
+        if bytes > 0 {
+            self.uncommitted_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// Takes the disk's word. The alarm ends somewhat above where it began, so that it does not flap.
+    pub(super) fn disk_has(&self, free_bytes: u64) {
+        self.free_bytes.store(free_bytes, Ordering::Relaxed);
+        let was = self.alarm.load(Ordering::Relaxed);
+        let needed = self.reserve_bytes + if was { self.reserve_bytes / 8 } else { 0 };
+        let is = free_bytes < needed;
+        self.alarm.store(is, Ordering::Relaxed);
+        if was && !is {
+            self.changed.notify_waiters();
+        }
+    }
+
+    pub(super) fn is_alarmed(&self) -> bool {
+        self.alarm.load(Ordering::Relaxed)
+    }
+
+    /// Whether even the first half of the reserve is used up.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.is_alarmed() && self.free_bytes.load(Ordering::Relaxed) < self.reserve_bytes / 2
+    }
+
+    pub(super) fn uncommitted_bytes_max(&self) -> usize {
+        self.uncommitted_bytes_max
+    }
+
+    pub(super) fn reserve_bytes(&self) -> u64 {
+        self.reserve_bytes
+    }
+
+    /// Refuses everything from now on. The first reason stays.
+    pub(super) fn fail(&self, failure: JournalError) -> &JournalError {
+        let failure = self.failure.get_or_init(|| failure);
+        self.changed.notify_waiters();
+        failure
+    }
+
+    pub(super) fn failure(&self) -> Option<&JournalError> {
+        self.failure.get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_bound_holds_until_bytes_are_released() {
+        let gate = Arc::new(Gate::new(100, 10));
+        gate.admit(1_000).await.unwrap();
+        gate.appended(60);
+        gate.admit(40).await.unwrap();
+        let waiting = tokio::spawn({
+            let gate = gate.clone();
+            async move { gate.admit(41).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        gate.released(60);
+        waiting.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_disk_alarm_stops_admission_and_ends_by_itself() {
+        let gate = Arc::new(Gate::new(100, 80));
+        gate.disk_has(79);
+        assert_eq!(
+            gate.writable(),
+            Err(JournalError::DiskAlarm { free_bytes: 79, needed_bytes: 80 })
+        );
+        let waiting = tokio::spawn({
+            let gate = gate.clone();
+            async move { gate.admit(1).await }
+        });
+        tokio::task::yield_now().await;
+        gate.disk_has(85);
+        assert!(gate.writable().is_err(), "it must not flap");
+        gate.disk_has(90);
+        waiting.await.unwrap().unwrap();
+        assert_eq!(gate.writable(), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn failure_wakes_and_refuses_everybody() {
+        let gate = Arc::new(Gate::new(1, 0));
+        gate.appended(1);
+        let waiting = tokio::spawn({
+            let gate = gate.clone();
+            async move { gate.admit(1).await }
+        });
+        tokio::task::yield_now().await;
+        gate.fail(JournalError::Closed);
+        assert_eq!(waiting.await.unwrap(), Err(JournalError::Closed));
+        assert_eq!(gate.admit(0).await, Err(JournalError::Closed));
+    }
+}

@@ -1,0 +1,322 @@
+//! What still counts: which facts live in which segment, and which ends must be kept.
+//!
+//! Owned by the writer's thread; rebuilt from the rows at each start. No IO.
+//!
+//! What always holds:
+//! - A fact lives in exactly one present segment, or in none.
+//! - A segment *pins* another one when it may not be deleted before it: it holds the end of a fact
+//!   whose copy still lies there, or a copy of a fact whose older copy still lies there. Pins lead
+//!   from newer to older segments only, so they have no cycles.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::Entry;
+use super::position_set::PositionSet;
+
+/// What a record weighs beyond its payload.
+const FACT_BYTES: u64 = 16;
+const END_BYTES: u64 = 16;
+
+/// One present segment.
+#[derive(Debug, Default)]
+struct Content {
+    /// The first and last position of its own facts, copies not counted.
+    own: Option<(u64, u64)>,
+    live: PositionSet,
+    live_bytes: u64,
+    /// Everything that was ever written to it, in the same unit as `live_bytes`.
+    written_bytes: u64,
+    /// Ends by the segment that they pin, in bytes; 0 when only copies pin it.
+    pins: BTreeMap<u64, u64>,
+    /// The sum of `pins`.
+    pinning_bytes: u64,
+}
+
+/// All present segments.
+#[derive(Debug, Default)]
+pub(super) struct Liveness {
+    segments: BTreeMap<u64, Content>,
+    /// The segments by the first position of their own facts.
+    by_first_position: BTreeMap<u64, u64>,
+    /// Live facts that compaction moved out of the segment that they were written to.
+    moved: HashMap<u64, u64, ahash::RandomState>,
+}
+
+impl Liveness {
+    pub(super) fn add_segment(&mut self, segment: u64) {
+        self.segments.entry(segment).or_default();
+    }
+
+    /// A new fact in `segment`. False when positions don't rise, which no undamaged log does.
+    pub(super) fn fact(&mut self, segment: u64, entry: Entry) -> bool {
+        let position = entry.position.0;
+        let after = self.by_first_position.last_key_value().and_then(|(_, last_segment)| {
+            self.segments.get(last_segment).and_then(|content| content.own)
+        });
+        if after.is_some_and(|(_, last)| position <= last) {
+            return false;
+        }
+        let Some(content) = self.segments.get_mut(&segment) else { return false };
+        match &mut content.own {
+            Some((_, last)) => *last = position,
+            own @ None => {
+                *own = Some((position, position));
+                self.by_first_position.insert(position, segment);
+            }
+        }
+        content.add(entry);
+        true
+    }
+
+    /// The segment that the live fact at `position` lies in.
+    pub(super) fn locate(&self, position: u64) -> Option<u64> {
+        let (_, &own) = self.by_first_position.range(..=position).next_back().unwrap_or((&0, &0));
+        match self.segments.get(&own) {
+            Some(content) if content.live.contains(position) => Some(own),
+            _ => self.moved.get(&position).copied(),
+        }
+    }
+
+    /// Ends a fact by a record in `segment`. Where its copy lies; `None` when no such fact lives.
+    pub(super) fn end(&mut self, segment: u64, entry: Entry) -> Option<u64> {
+        let at = self.locate(entry.position.0)?;
+        self.moved.remove(&entry.position.0);
+        self.segments.get_mut(&at)?.subtract(entry);
+        self.keep_end(segment, at);
+        Some(at)
+    }
+
+    /// An end that recovery found in `segment`; `of` held the copy that it ended. Its weight is not
+    /// known: see [`Liveness::weigh`].
+    pub(super) fn end_found(&mut self, segment: u64, position: u64, of: u64) {
+        if let Some(at) = self.locate(position) {
+            self.moved.remove(&position);
+            if let Some(content) = self.segments.get_mut(&at) {
+                content.live.remove(position);
+            }
+        }
+        self.keep_end(segment, of);
+    }
+
+    /// Recovery weighs what lives once it knows what does: forgets all weights...
+    pub(super) fn begin_weighing(&mut self) {
+        for content in self.segments.values_mut() {
+            content.live_bytes = 0;
+        }
+    }
+
+    /// ...and takes them again, fact by fact. Whether the fact lives in this segment.
+    pub(super) fn weigh(&mut self, segment: u64, entry: Entry) -> bool {
+        let lives = self.locate(entry.position.0) == Some(segment);
+        if lives && let Some(content) = self.segments.get_mut(&segment) {
+            content.live_bytes += u64::from(entry.weight) + FACT_BYTES;
+        }
+        lives
+    }
+
+    /// Counts an end in `segment` of a fact in `of`, whether or not that segment is still there.
+    pub(super) fn keep_end(&mut self, segment: u64, of: u64) {
+        let pins = of != segment && self.is_present(of);
+        let Some(content) = self.segments.get_mut(&segment) else { return };
+        content.written_bytes += END_BYTES;
+        if pins {
+            *content.pins.entry(of).or_default() += END_BYTES;
+            content.pinning_bytes += END_BYTES;
+        }
+    }
+
+    /// A copy of a live fact in `to`. If it still lies in another segment, it leaves that one.
+    /// A copy of a fact that is not known is one whose original is gone.
+    pub(super) fn copy(&mut self, to: u64, entry: Entry) {
+        let from = self.locate(entry.position.0);
+        if from == Some(to) {
+            return;
+        }
+        if let Some(content) = from.and_then(|from| self.segments.get_mut(&from)) {
+            content.subtract(entry);
+        }
+        let Some(content) = self.segments.get_mut(&to) else { return };
+        content.add(entry);
+        if let Some(from) = from {
+            content.pins.entry(from).or_default();
+        }
+        self.moved.insert(entry.position.0, to);
+    }
+
+    pub(super) fn is_present(&self, segment: u64) -> bool {
+        self.segments.contains_key(&segment)
+    }
+
+    /// A segment older than `active` in which nothing lives and that pins nothing.
+    pub(super) fn deletable(&self, active: u64) -> Option<u64> {
+        self.segments
+            .range(..active)
+            .find(|(_, content)| content.live.is_empty() && content.pins.is_empty())
+            .map(|(&segment, _)| segment)
+    }
+
+    /// Forgets a segment whose file is gone for good, and with it what pinned it.
+    pub(super) fn remove(&mut self, segment: u64) {
+        if let Some(content) = self.segments.remove(&segment)
+            && let Some((first, _)) = content.own
+        {
+            self.by_first_position.remove(&first);
+        }
+        for content in self.segments.values_mut() {
+            content.pinning_bytes -= content.pins.remove(&segment).unwrap_or(0);
+        }
+    }
+
+    /// Compaction copied everything of `segment` that counts: its ends are elsewhere now. False
+    /// when facts still live in it.
+    pub(super) fn release_pins(&mut self, segment: u64) -> bool {
+        let Some(content) = self.segments.get_mut(&segment) else { return true };
+        content.pins.clear();
+        content.pinning_bytes = 0;
+        content.live.is_empty()
+    }
+
+    /// The segment older than `active` with the lowest share of what counts, if below a half.
+    /// Failing that, the smallest of those below `small_bytes`, if there are more than `small_max`.
+    pub(super) fn victim(&self, active: u64, small_bytes: u64, small_max: usize) -> Option<u64> {
+        let sealed = || self.segments.range(..active);
+        let share = |content: &Content| {
+            // Thousandths; a segment never holds 2^54 bytes.
+            (content.live_bytes + content.pinning_bytes) * 1_000 / content.written_bytes.max(1)
+        };
+        let emptiest = sealed().min_by_key(|(_, content)| share(content));
+        if let Some((&segment, _)) = emptiest.filter(|(_, content)| share(content) < 500) {
+            return Some(segment);
+        }
+        let small = || sealed().filter(|(_, content)| content.written_bytes < small_bytes);
+        if small().count() <= small_max {
+            return None;
+        }
+        small().min_by_key(|(_, content)| content.written_bytes).map(|(&segment, _)| segment)
+    }
+
+    pub(super) fn live_facts(&self) -> u64 {
+        self.segments.values().map(|content| content.live.len() as u64).sum()
+    }
+
+    pub(super) fn live_bytes(&self) -> u64 {
+        self.segments.values().map(|content| content.live_bytes).sum()
+    }
+
+    pub(super) fn segments(&self) -> u64 {
+        self.segments.len() as u64
+    }
+}
+
+impl Content {
+    fn add(&mut self, entry: Entry) {
+        let bytes = u64::from(entry.weight) + FACT_BYTES;
+        self.live.insert(entry.position.0);
+        self.live_bytes += bytes;
+        self.written_bytes += bytes;
+    }
+
+    fn subtract(&mut self, entry: Entry) {
+        if self.live.remove(entry.position.0) {
+            let bytes = u64::from(entry.weight) + FACT_BYTES;
+            self.live_bytes = self.live_bytes.saturating_sub(bytes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::Position;
+
+    fn entry(position: u64) -> Entry {
+        Entry { position: Position(position), weight: 84 }
+    }
+
+    fn with_segments(count: u64) -> Liveness {
+        let mut liveness = Liveness::default();
+        for segment in 1..=count {
+            liveness.add_segment(segment);
+        }
+        liveness
+    }
+
+    #[test]
+    fn a_segment_goes_when_nothing_lives_in_it_and_its_ends_are_moot() {
+        let mut liveness = with_segments(3);
+        assert!(liveness.fact(1, entry(1)));
+        assert!(liveness.fact(1, entry(2)));
+        assert!(liveness.fact(2, entry(3)));
+        assert_eq!(liveness.end(2, entry(1)), Some(1));
+        assert_eq!(liveness.end(3, entry(3)), Some(2));
+        // Segment 2 holds nothing alive, but the end of fact 1, whose row is still there.
+        assert_eq!(liveness.deletable(3), None);
+        assert_eq!(liveness.end(3, entry(2)), Some(1));
+        assert_eq!(liveness.deletable(3), Some(1));
+        liveness.remove(1);
+        assert_eq!(liveness.deletable(3), Some(2));
+        liveness.remove(2);
+        assert_eq!(liveness.deletable(3), None);
+    }
+
+    #[test]
+    fn an_end_counts_once_and_only_for_a_fact() {
+        let mut liveness = with_segments(1);
+        assert!(liveness.fact(1, entry(5)));
+        assert_eq!(liveness.end(1, entry(4)), None);
+        assert_eq!(liveness.end(1, entry(5)), Some(1));
+        assert_eq!(liveness.end(1, entry(5)), None);
+    }
+
+    #[test]
+    fn positions_must_rise_from_segment_to_segment() {
+        let mut liveness = with_segments(2);
+        assert!(liveness.fact(1, entry(5)));
+        assert!(!liveness.fact(1, entry(5)));
+        assert!(!liveness.fact(2, entry(4)));
+        assert!(liveness.fact(2, entry(6)));
+        assert!(!liveness.fact(1, entry(6)));
+    }
+
+    #[test]
+    fn a_copy_stays_until_the_row_that_it_was_made_from_is_gone() {
+        let mut liveness = with_segments(3);
+        assert!(liveness.fact(1, entry(1)));
+        assert!(liveness.fact(1, entry(2)));
+        liveness.copy(2, entry(1));
+        assert_eq!(liveness.locate(1), Some(2));
+        assert_eq!(liveness.end(3, entry(1)), Some(2));
+        // Nothing lives in 2; but without it (and then without 3) the row in 1 would live again.
+        assert_eq!(liveness.deletable(3), None);
+        assert_eq!(liveness.end(3, entry(2)), Some(1));
+        assert_eq!(liveness.deletable(3), Some(1));
+        liveness.remove(1);
+        assert_eq!(liveness.deletable(3), Some(2));
+    }
+
+    #[test]
+    fn the_victim_is_the_emptiest_below_a_half() {
+        let mut liveness = with_segments(4);
+        for position in 0..30 {
+            assert!(liveness.fact(1 + position / 10, entry(position)));
+        }
+        assert_eq!(liveness.victim(4, 0, 8), None);
+        for position in (0..4).chain(10..17).chain(20..24) {
+            liveness.end(4, entry(position));
+        }
+        assert_eq!(liveness.victim(4, 0, 8), Some(2));
+    }
+
+    #[test]
+    fn many_small_segments_are_merged_from_the_smallest_on() {
+        let mut liveness = with_segments(4);
+        for position in [1, 2, 3] {
+            liveness.fact(1, entry(position));
+        }
+        liveness.fact(2, entry(4));
+        liveness.fact(3, entry(5));
+        liveness.fact(3, entry(6));
+        assert_eq!(liveness.victim(4, 1_000, 3), None);
+        assert_eq!(liveness.victim(4, 1_000, 2), Some(2));
+    }
+}

@@ -1,0 +1,457 @@
+//! Rows: the bytes that a commit writes.
+//!
+//! A row is a header and a body, [`ROW_BYTES_MAX`] together. The body holds whole records, or a
+//! piece of one record that is too large for a row. All numbers of the header are little-endian:
+//!
+//! | bytes | what |
+//! | --- | --- |
+//! | 0 | format version, 1 |
+//! | 1 | fragment: 0 whole records, 1 first piece of a record, 2 middle, 3 last |
+//! | 2 | 1 when its records are copies that compaction made, else 0 |
+//! | 3 | zero |
+//! | 4..8 | length of the body |
+//! | 8..16 | the last position that was given when the batch was encoded |
+//! | 16..20 | CRC-32 (IEEE) of bytes 0..16 and the body |
+
+use serde::{Deserialize, Serialize};
+
+use super::codec::{DecodeError, decode_plain, encode_plain};
+
+/// The most that redb stores in one page of 256 KiB together with its own header: a value of
+/// 256 KiB would take 512.
+pub const ROW_BYTES_MAX: usize = 252 * 1024;
+
+const FORMAT_VERSION: u8 = 1;
+const HEADER_BYTES: usize = 20;
+const CHECKED_HEADER_BYTES: usize = 16;
+const BODY_BYTES_MAX: usize = ROW_BYTES_MAX - HEADER_BYTES;
+
+/// Why bytes are not a row.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RowError {
+    #[error("{bytes} bytes are too few for a row's header")]
+    Short { bytes: usize },
+    #[error("row format version {found} is not known; version {FORMAT_VERSION} is")]
+    UnknownVersion { found: u8 },
+    #[error("the row's header is malformed")]
+    Header,
+    #[error("the row says that its body has {said} bytes and has {found}")]
+    Length { said: usize, found: usize },
+    #[error("the row's checksum is {said:08x} and its bytes give {found:08x}")]
+    Checksum { said: u32, found: u32 },
+    #[error("a piece of a record does not fit its neighbours")]
+    Fragment,
+    #[error("a record is malformed: {0}")]
+    Record(#[from] DecodeError),
+    #[error("a record says that it has {said} bytes, and {found} are left")]
+    RecordLength { said: usize, found: usize },
+}
+
+/// What a row's body is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fragment {
+    Whole,
+    First,
+    Middle,
+    Last,
+}
+
+impl Fragment {
+    fn from_code(code: u8) -> Option<Self> {
+        [Self::Whole, Self::First, Self::Middle, Self::Last].get(usize::from(code)).copied()
+    }
+}
+
+/// A row whose length and checksum were verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row<'a> {
+    pub fragment: Fragment,
+    /// Its records are copies: their positions are older than the rows around them.
+    pub rewritten: bool,
+    pub last_position: u64,
+    pub body: &'a [u8],
+}
+
+/// One record of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Record<'a> {
+    Fact {
+        position: u64,
+        kind: u8,
+        weight: u32,
+        payload: &'a [u8],
+    },
+    /// `segment` holds the copy of the fact that was ended.
+    End {
+        position: u64,
+        segment: u64,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+enum Head {
+    Fact { kind: u8, position: u64, weight: u32, payload_bytes: u32 },
+    End { position: u64, segment: u64 },
+}
+
+/// Reads a row and verifies it. Pure: never panics, allocates nothing.
+///
+/// # Errors
+/// A [`RowError`] that says what is wrong with the bytes.
+pub fn decode_row(bytes: &[u8]) -> Result<Row<'_>, RowError> {
+    let Some((header, body)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
+        return Err(RowError::Short { bytes: bytes.len() });
+    };
+    let [version, fragment, rewritten, zero, l0, l1, l2, l3, position @ .., c0, c1, c2, c3] =
+        *header;
+    if version != FORMAT_VERSION {
+        return Err(RowError::UnknownVersion { found: version });
+    }
+    let said = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
+    if said != body.len() {
+        return Err(RowError::Length { said, found: body.len() });
+    }
+    let said = u32::from_le_bytes([c0, c1, c2, c3]);
+    let found = checksum(header, body);
+    if said != found {
+        return Err(RowError::Checksum { said, found });
+    }
+    let fragment = Fragment::from_code(fragment).ok_or(RowError::Header)?;
+    if rewritten > 1 || zero != 0 {
+        return Err(RowError::Header);
+    }
+    Ok(Row {
+        fragment,
+        rewritten: rewritten == 1,
+        last_position: u64::from_le_bytes(position),
+        body,
+    })
+}
+
+fn checksum(header: &[u8; HEADER_BYTES], body: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&header[..CHECKED_HEADER_BYTES]);
+    hasher.update(body);
+    hasher.finalize()
+}
+
+/// The records of a whole body, in order. After an error it ends.
+pub struct Records<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Records<'a> {
+    pub fn of(body: &'a [u8]) -> Self {
+        Self { rest: body }
+    }
+
+    fn take(&mut self) -> Result<Record<'a>, RowError> {
+        let (head, used) = decode_plain::<Head>(self.rest)?;
+        let rest = self.rest.get(used..).unwrap_or_default();
+        let (record, rest) = match head {
+            Head::End { position, segment } => (Record::End { position, segment }, rest),
+            Head::Fact { kind, position, weight, payload_bytes } => {
+                let said = payload_bytes as usize;
+                let (payload, rest) = rest
+                    .split_at_checked(said)
+                    .ok_or(RowError::RecordLength { said, found: rest.len() })?;
+                (Record::Fact { position, kind, weight, payload }, rest)
+            }
+        };
+        self.rest = rest;
+        Ok(record)
+    }
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = Result<Record<'a>, RowError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let record = self.take();
+        if record.is_err() {
+            self.rest = &[];
+        }
+        Some(record)
+    }
+}
+
+/// Puts the pieces of large records together again, row by row.
+#[derive(Default)]
+pub struct RecordReader {
+    pieces: Vec<u8>,
+    /// The pieces are a whole record, which was handed out.
+    complete: bool,
+}
+
+impl RecordReader {
+    /// The records that end in this row: none while a large record goes on.
+    ///
+    /// # Errors
+    /// When a piece follows what it can't follow.
+    pub fn read<'a>(&'a mut self, row: &Row<'a>) -> Result<Records<'a>, RowError> {
+        if self.complete {
+            self.complete = false;
+            self.pieces.clear();
+            self.pieces.shrink_to(ROW_BYTES_MAX);
+        }
+        let within_record = !self.pieces.is_empty();
+        match row.fragment {
+            Fragment::Whole if !within_record => return Ok(Records::of(row.body)),
+            Fragment::First if !within_record && !row.body.is_empty() => {}
+            Fragment::Middle | Fragment::Last if within_record => {}
+            _ => return Err(RowError::Fragment),
+        }
+        self.pieces.extend_from_slice(row.body);
+        if row.fragment != Fragment::Last {
+            return Ok(Records::of(&[]));
+        }
+        self.complete = true;
+        Ok(Records::of(&self.pieces))
+    }
+
+    /// Whether the last row ended in the middle of a record.
+    pub fn is_within_record(&self) -> bool {
+        !self.pieces.is_empty() && !self.complete
+    }
+}
+
+/// Packs records into rows, and hands out each row as soon as it is full.
+pub struct RowWriter {
+    rewritten: bool,
+    last_position: u64,
+    row: Vec<u8>,
+    record: Vec<u8>,
+    payload: Vec<u8>,
+}
+
+impl RowWriter {
+    pub fn new() -> Self {
+        Self {
+            rewritten: false,
+            last_position: 0,
+            row: vec![0; HEADER_BYTES],
+            record: Vec::new(),
+            payload: Vec::new(),
+        }
+    }
+
+    /// Begins the rows of a batch, or of a slice of compaction.
+    pub fn begin(&mut self, rewritten: bool, last_position: u64) {
+        self.rewritten = rewritten;
+        self.last_position = last_position;
+        self.row.truncate(HEADER_BYTES);
+    }
+
+    /// Adds a fact whose payload `encode` appends. How many bytes it took.
+    ///
+    /// # Errors
+    /// Those of `emit`.
+    pub fn fact<E>(
+        &mut self,
+        (position, kind, weight): (u64, u8, u32),
+        encode: impl FnOnce(&mut Vec<u8>),
+        emit: &mut impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<usize, E> {
+        self.payload.clear();
+        encode(&mut self.payload);
+        // A payload of 4 GiB can't be: admission bounds what is uncommitted far below.
+        let payload_bytes = u32::try_from(self.payload.len()).unwrap_or(u32::MAX);
+        self.payload.truncate(payload_bytes as usize);
+        self.record.clear();
+        encode_plain(&Head::Fact { kind, position, weight, payload_bytes }, &mut self.record);
+        let room = BODY_BYTES_MAX.saturating_sub(self.row.len() - HEADER_BYTES);
+        let bytes = self.record.len() + self.payload.len();
+        if bytes <= room {
+            self.row.extend_from_slice(&self.record);
+            self.row.extend_from_slice(&self.payload);
+        } else {
+            self.record.extend_from_slice(&self.payload);
+            self.add_large(emit)?;
+        }
+        Ok(bytes)
+    }
+
+    /// Adds the end of a fact. How many bytes it took.
+    ///
+    /// # Errors
+    /// Those of `emit`.
+    pub fn end<E>(
+        &mut self,
+        position: u64,
+        segment: u64,
+        emit: &mut impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<usize, E> {
+        self.record.clear();
+        encode_plain(&Head::End { position, segment }, &mut self.record);
+        let bytes = self.record.len();
+        self.add_large(emit)?;
+        Ok(bytes)
+    }
+
+    /// Adds `self.record`, in a new row if the current one has no room, in several if one is too few.
+    fn add_large<E>(&mut self, emit: &mut impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        if self.row.len() - HEADER_BYTES + self.record.len() > BODY_BYTES_MAX {
+            self.flush(Fragment::Whole, emit)?;
+        }
+        if self.record.len() <= BODY_BYTES_MAX {
+            self.row.extend_from_slice(&self.record);
+            return Ok(());
+        }
+        let record = std::mem::take(&mut self.record);
+        let mut pieces = record.chunks(BODY_BYTES_MAX).peekable();
+        let mut fragment = Fragment::First;
+        while let Some(piece) = pieces.next() {
+            if pieces.peek().is_none() {
+                fragment = Fragment::Last;
+            }
+            self.row.extend_from_slice(piece);
+            self.flush(fragment, emit)?;
+            fragment = Fragment::Middle;
+        }
+        Ok(())
+    }
+
+    /// Hands out the row that is not full yet, if it holds anything.
+    ///
+    /// # Errors
+    /// Those of `emit`.
+    pub fn finish<E>(&mut self, emit: &mut impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        self.flush(Fragment::Whole, emit)?;
+        // One huge record must not hold its memory for ever.
+        self.record.shrink_to(ROW_BYTES_MAX);
+        self.payload.shrink_to(ROW_BYTES_MAX);
+        Ok(())
+    }
+
+    fn flush<E>(
+        &mut self,
+        fragment: Fragment,
+        emit: &mut impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if self.row.len() > HEADER_BYTES {
+            seal(&mut self.row, fragment, self.rewritten, self.last_position);
+            emit(&self.row)?;
+            self.row.truncate(HEADER_BYTES);
+        }
+        Ok(())
+    }
+}
+
+/// A row without records, which only carries the last position.
+pub fn empty_row(last_position: u64) -> Vec<u8> {
+    let mut row = vec![0; HEADER_BYTES];
+    seal(&mut row, Fragment::Whole, false, last_position);
+    row
+}
+
+/// Fills in the header in front of a body.
+fn seal(row: &mut [u8], fragment: Fragment, rewritten: bool, last_position: u64) {
+    let Some((header, body)) = row.split_first_chunk_mut::<HEADER_BYTES>() else { return };
+    // A body is at most ROW_BYTES_MAX.
+    let body_bytes = u32::try_from(body.len()).unwrap_or(u32::MAX);
+    header[0] = FORMAT_VERSION;
+    header[1] = fragment as u8;
+    header[2] = u8::from(rewritten);
+    header[3] = 0;
+    header[4..8].copy_from_slice(&body_bytes.to_le_bytes());
+    header[8..16].copy_from_slice(&last_position.to_le_bytes());
+    let sum = checksum(header, body);
+    header[16..20].copy_from_slice(&sum.to_le_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows_of(records: &[(u64, usize)]) -> Vec<Vec<u8>> {
+        let mut rows = Vec::new();
+        let mut emit = |row: &[u8]| -> Result<(), ()> {
+            rows.push(row.to_vec());
+            Ok(())
+        };
+        let mut writer = RowWriter::new();
+        writer.begin(false, 99);
+        for &(position, bytes) in records {
+            let fill = |out: &mut Vec<u8>| out.resize(bytes, u8::try_from(position % 251).unwrap());
+            writer.fact((position, 7, 11), fill, &mut emit).unwrap();
+            writer.end(position, 1, &mut emit).unwrap();
+        }
+        writer.finish(&mut emit).unwrap();
+        rows
+    }
+
+    fn read(rows: &[Vec<u8>]) -> Vec<(u64, Option<usize>)> {
+        let mut reader = RecordReader::default();
+        let mut read = Vec::new();
+        for bytes in rows {
+            assert!(bytes.len() <= ROW_BYTES_MAX);
+            let row = decode_row(bytes).unwrap();
+            assert_eq!(row.last_position, 99);
+            for record in reader.read(&row).unwrap() {
+                match record.unwrap() {
+                    Record::Fact { position, kind: 7, weight: 11, payload } => {
+                        assert!(payload.iter().all(|&byte| u64::from(byte) == position % 251));
+                        read.push((position, Some(payload.len())));
+                    }
+                    Record::End { position, segment: 1 } => read.push((position, None)),
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+        assert!(!reader.is_within_record());
+        read
+    }
+
+    #[test]
+    fn records_of_every_size_come_back_in_order() {
+        let sizes =
+            [0, 1, 200, BODY_BYTES_MAX - 30, BODY_BYTES_MAX, BODY_BYTES_MAX + 1, 900_000, 5];
+        let records: Vec<(u64, usize)> =
+            sizes.iter().enumerate().map(|(at, &bytes)| (at as u64 * 300, bytes)).collect();
+        let expected: Vec<(u64, Option<usize>)> =
+            records.iter().flat_map(|&(at, bytes)| [(at, Some(bytes)), (at, None)]).collect();
+        assert_eq!(read(&rows_of(&records)), expected);
+    }
+
+    #[test]
+    fn small_records_share_rows() {
+        let records: Vec<(u64, usize)> = (0..1_000).map(|at| (at, 200)).collect();
+        assert_eq!(rows_of(&records).len(), 1);
+    }
+
+    #[test]
+    fn every_flipped_bit_is_found() {
+        let row = rows_of(&[(5, 40)]).remove(0);
+        for bit in 0..row.len() * 8 {
+            let mut flipped = row.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(decode_row(&flipped).is_err(), "bit {bit}");
+        }
+        for length in 0..row.len() {
+            assert!(decode_row(&row[..length]).is_err());
+        }
+    }
+
+    #[test]
+    fn a_lost_piece_of_a_record_is_found() {
+        let rows = rows_of(&[(5, 900_000)]);
+        assert!(rows.len() >= 4);
+        let mut reader = RecordReader::default();
+        let first = decode_row(&rows[0]).unwrap();
+        assert_eq!(reader.read(&first).unwrap().count(), 0);
+        assert!(matches!(reader.read(&first), Err(RowError::Fragment)));
+        let mut reader = RecordReader::default();
+        assert!(matches!(reader.read(&decode_row(&rows[1]).unwrap()), Err(RowError::Fragment)));
+    }
+
+    #[test]
+    fn malformed_records_end_the_row_with_an_error() {
+        let fact = [0u8, 7, 5, 11, 200, 1, 2, 3];
+        let read: Vec<_> = Records::of(&fact).collect();
+        assert_eq!(read, [Err(RowError::RecordLength { said: 200, found: 3 })]);
+        assert!(matches!(Records::of(&[9]).next(), Some(Err(RowError::Record(_)))));
+    }
+}

@@ -1,0 +1,245 @@
+//! One file of the log: the only place that opens, reads and writes redb databases.
+
+use std::fmt;
+use std::io;
+use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use redb::{
+    Database, ReadableDatabase, ReadableTableMetadata, StorageBackend, Table, TableDefinition,
+};
+use serde::{Deserialize, Serialize};
+
+use super::codec::{decode_value, encode_value};
+use super::overlay::Overlay;
+use super::store::SegmentStore;
+
+const ROWS: TableDefinition<u64, &[u8]> = TableDefinition::new("rows");
+const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+const HEAD_KEY: &str = "head";
+const HEAD_VERSION: u8 = 1;
+
+/// What redb keeps in memory of a segment: it is written once and read in order.
+const CACHE_BYTES: usize = 4 * 1024 * 1024;
+
+/// What every segment says about itself and about the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Head {
+    /// Drawn when the log began: segments of another log are recognised.
+    pub log: [u8; 16],
+    pub segment: u64,
+    /// The latest opens: (epoch, first position that was given in it), rising.
+    pub epochs: Vec<(u64, u64)>,
+}
+
+/// Why a segment failed: with the row, where one was concerned.
+#[derive(Debug)]
+pub(super) struct SegmentError {
+    pub row: Option<u64>,
+    pub reason: String,
+    /// The store failed; the content may be sound.
+    pub io: Option<io::Error>,
+}
+
+impl SegmentError {
+    pub(super) fn damaged(row: Option<u64>, reason: impl fmt::Display) -> Self {
+        Self { row, reason: reason.to_string(), io: None }
+    }
+}
+
+impl fmt::Display for SegmentError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.row, &self.io) {
+            (_, Some(error)) => write!(f, "{error}"),
+            (Some(row), None) => write!(f, "row {row}: {}", self.reason),
+            (None, None) => f.write_str(&self.reason),
+        }
+    }
+}
+
+impl<E: Into<redb::Error>> From<E> for SegmentError {
+    fn from(error: E) -> Self {
+        match error.into() {
+            redb::Error::Io(error) if error.kind() != io::ErrorKind::InvalidData => {
+                Self { row: None, reason: error.to_string(), io: Some(error) }
+            }
+            error => Self::damaged(None, error),
+        }
+    }
+}
+
+/// A defect in redb, or in what it was given to read, must not take the process down.
+fn caught<T>(work: impl FnOnce() -> Result<T, SegmentError>) -> Result<T, SegmentError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let reason = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("no reason given");
+        Err(SegmentError::damaged(None, format!("the storage engine panicked: {reason}")))
+    })
+}
+
+/// redb takes its backend by value.
+#[derive(Debug)]
+struct Boxed(Box<dyn StorageBackend>);
+
+impl StorageBackend for Boxed {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read(offset, out)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write(offset, data)
+    }
+    fn close(&self) -> io::Result<()> {
+        self.0.close()
+    }
+}
+
+/// The segment that is written to.
+pub(super) struct ActiveSegment {
+    pub id: u64,
+    database: Database,
+    next_row: u64,
+    /// Bytes of all its rows.
+    pub row_bytes: u64,
+}
+
+/// The rows of an open transaction.
+pub(super) struct Rows<'txn> {
+    table: Table<'txn, u64, &'static [u8]>,
+    next_row: u64,
+    bytes: u64,
+}
+
+impl Rows<'_> {
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(super) fn append(&mut self, row: &[u8]) -> Result<(), SegmentError> {
+        self.table.insert(self.next_row, row)?;
+        self.next_row += 1;
+        self.bytes += row.len() as u64;
+        Ok(())
+    }
+}
+
+impl ActiveSegment {
+    /// Creates a segment, and publishes it once its head is on disk.
+    pub(super) fn create(store: &dyn SegmentStore, head: &Head) -> Result<Self, SegmentError> {
+        let backend = store.create(head.segment)?;
+        let database =
+            Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(Boxed(backend))?;
+        let mut bytes = Vec::new();
+        encode_value(HEAD_VERSION, head, &mut bytes);
+        let transaction = database.begin_write()?;
+        transaction.open_table(META)?.insert(HEAD_KEY, bytes.as_slice())?;
+        transaction.open_table(ROWS)?;
+        transaction.commit()?;
+        store.publish(head.segment)?;
+        Ok(Self { id: head.segment, database, next_row: 0, row_bytes: 0 })
+    }
+
+    /// Commits the rows that `fill` appends, in one transaction. How many bytes they have.
+    /// After an error the segment must not be written to again: what is on disk is unknown.
+    pub(super) fn commit(
+        &mut self,
+        fill: impl FnOnce(&mut Rows<'_>) -> Result<(), SegmentError>,
+    ) -> Result<u64, SegmentError> {
+        let transaction = self.database.begin_write()?;
+        let (next_row, bytes) = {
+            let table = transaction.open_table(ROWS)?;
+            let mut rows = Rows { table, next_row: self.next_row, bytes: 0 };
+            fill(&mut rows)?;
+            (rows.next_row, rows.bytes)
+        };
+        if bytes == 0 {
+            transaction.abort()?;
+            return Ok(0);
+        }
+        transaction.commit()?;
+        self.next_row = next_row;
+        self.row_bytes += bytes;
+        Ok(bytes)
+    }
+
+    /// Closes it for good.
+    pub(super) fn seal(self) -> Result<(), SegmentError> {
+        Ok(self.database.close()?)
+    }
+}
+
+/// A segment that is only read. Its file is never written to.
+pub(super) struct SealedSegment {
+    database: Database,
+}
+
+impl SealedSegment {
+    /// Opens a published segment. `verify` checks every page of the file, which makes reading a
+    /// damaged one safe; without it the file must have been verified before.
+    pub(super) fn open(
+        store: &dyn SegmentStore,
+        segment: u64,
+        verify: bool,
+    ) -> Result<Self, SegmentError> {
+        let overlay = Overlay::over(store.open(segment)?)?;
+        if overlay.len()? == 0 {
+            return Err(SegmentError::damaged(None, "the file is empty"));
+        }
+        caught(|| {
+            let database = Database::builder()
+                .set_cache_size(CACHE_BYTES)
+                .set_check_integrity_on_open(verify)
+                .create_with_backend(overlay)?;
+            Ok(Self { database })
+        })
+    }
+
+    pub(super) fn head(&self) -> Result<Head, SegmentError> {
+        caught(|| {
+            let meta = self.database.begin_read()?.open_table(META)?;
+            let bytes =
+                meta.get(HEAD_KEY)?.ok_or_else(|| SegmentError::damaged(None, "it has no head"))?;
+            decode_value(HEAD_VERSION, bytes.value())
+                .map_err(|error| SegmentError::damaged(None, format!("its head: {error}")))
+        })
+    }
+
+    /// Visits the rows from `from` on, in order, until `visit` says false. The row after the last
+    /// one that was visited; `None` when that was the last of the segment.
+    pub(super) fn rows(
+        &self,
+        from: u64,
+        mut visit: impl FnMut(u64, &[u8]) -> Result<bool, SegmentError>,
+    ) -> Result<Option<u64>, SegmentError> {
+        caught(|| {
+            let table = self.database.begin_read()?.open_table(ROWS)?;
+            let count = table.len()?;
+            let mut next = from;
+            for row in table.range((Bound::Included(from), Bound::Unbounded))? {
+                let (key, bytes) = row?;
+                if key.value() != next {
+                    return Err(SegmentError::damaged(Some(next), "the row is missing"));
+                }
+                next += 1;
+                if !visit(key.value(), bytes.value())? {
+                    return Ok((next < count).then_some(next));
+                }
+            }
+            if next != count {
+                return Err(SegmentError::damaged(Some(next), "the row is missing"));
+            }
+            Ok(None)
+        })
+    }
+}

@@ -1,0 +1,234 @@
+//! Where segments lie: the seam at which tests put a disk that fails.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use redb::StorageBackend;
+use redb::backends::FileBackend;
+
+use super::OpenError;
+
+/// A place for segments, numbered from 1 on.
+pub trait SegmentStore: Send {
+    /// The published segments, in any order.
+    ///
+    /// # Errors
+    /// When the place can't be read.
+    fn list(&self) -> io::Result<Vec<u64>>;
+
+    /// Opens a published segment.
+    ///
+    /// # Errors
+    /// When there is none, or it can't be read.
+    fn open(&self, segment: u64) -> io::Result<Box<dyn StorageBackend>>;
+
+    /// An empty segment that is not listed before it is published; whatever a crash left of an
+    /// earlier attempt is dropped.
+    ///
+    /// # Errors
+    /// When the place does not take it.
+    fn create(&self, segment: u64) -> io::Result<Box<dyn StorageBackend>>;
+
+    /// Makes a created segment a listed one, durably and atomically. Its backend stays in use.
+    ///
+    /// # Errors
+    /// When that did not happen, or may not last.
+    fn publish(&self, segment: u64) -> io::Result<()>;
+
+    /// Removes a published segment, durably.
+    ///
+    /// # Errors
+    /// When that did not happen, or may not last.
+    fn remove(&self, segment: u64) -> io::Result<()>;
+
+    /// Bytes that the whole disk holds.
+    ///
+    /// # Errors
+    /// When the disk does not say.
+    fn size_bytes(&self) -> io::Result<u64>;
+
+    /// Bytes that are left for this process.
+    ///
+    /// # Errors
+    /// When the disk does not say.
+    fn free_bytes(&self) -> io::Result<u64>;
+
+    /// What a message calls the segment.
+    fn name(&self, segment: u64) -> String {
+        file_name(segment)
+    }
+}
+
+fn file_name(segment: u64) -> String {
+    format!("log-{segment:010}.redb")
+}
+
+/// The segment of a file name, if it is one.
+fn parse_file_name(name: &str) -> Option<u64> {
+    let digits = name.strip_prefix("log-")?.strip_suffix(".redb")?;
+    let segment = digits.parse().ok()?;
+    (file_name(segment) == name).then_some(segment)
+}
+
+/// A folder of files, held by one process at a time.
+///
+/// A segment is created under another name and renamed once its first commit is on disk, so a crash
+/// never leaves a listed file that holds nothing.
+#[derive(Debug)]
+pub struct FolderStore {
+    folder: PathBuf,
+    /// Locked as long as the store is open.
+    _lock: File,
+}
+
+impl FolderStore {
+    /// Opens the folder, and creates it if it is missing.
+    ///
+    /// # Errors
+    /// [`OpenError::InUse`] when another process holds it; [`OpenError::Io`].
+    pub fn open(folder: impl Into<PathBuf>) -> Result<Self, OpenError> {
+        let folder = folder.into();
+        fs::create_dir_all(&folder)
+            .map_err(OpenError::io(format!("can't create {}", folder.display())))?;
+        Self::open_existing(folder)
+    }
+
+    /// Opens a folder that must be there.
+    ///
+    /// # Errors
+    /// As [`FolderStore::open`].
+    pub fn open_existing(folder: impl Into<PathBuf>) -> Result<Self, OpenError> {
+        let folder = folder.into();
+        if !folder.is_dir() {
+            let source = io::Error::from(io::ErrorKind::NotFound);
+            return Err(OpenError::Io { what: format!("no folder {}", folder.display()), source });
+        }
+        let path = folder.join("lock");
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(OpenError::io(format!("can't open {}", path.display())))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { folder, _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(OpenError::InUse { folder }),
+            Err(TryLockError::Error(source)) => {
+                Err(OpenError::Io { what: format!("can't lock {}", path.display()), source })
+            }
+        }
+    }
+
+    fn path(&self, segment: u64) -> PathBuf {
+        self.folder.join(file_name(segment))
+    }
+
+    fn unpublished_path(&self, segment: u64) -> PathBuf {
+        self.folder.join(format!("{}.new", file_name(segment)))
+    }
+
+    /// Makes the names in the folder last.
+    fn sync_folder(&self) -> io::Result<()> {
+        File::open(&self.folder)?.sync_all()
+    }
+}
+
+fn backend(file: File) -> io::Result<Box<dyn StorageBackend>> {
+    let backend = FileBackend::new(file).map_err(io::Error::other)?;
+    Ok(Box::new(backend))
+}
+
+impl SegmentStore for FolderStore {
+    fn list(&self) -> io::Result<Vec<u64>> {
+        let mut segments = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            segments.extend(entry?.file_name().to_str().and_then(parse_file_name));
+        }
+        Ok(segments)
+    }
+
+    fn open(&self, segment: u64) -> io::Result<Box<dyn StorageBackend>> {
+        // Published segments are only read; see `Overlay`.
+        backend(File::open(self.path(segment))?)
+    }
+
+    fn create(&self, segment: u64) -> io::Result<Box<dyn StorageBackend>> {
+        let path = self.unpublished_path(segment);
+        backend(OpenOptions::new().create(true).truncate(true).read(true).write(true).open(path)?)
+    }
+
+    fn publish(&self, segment: u64) -> io::Result<()> {
+        fs::rename(self.unpublished_path(segment), self.path(segment))?;
+        self.sync_folder()
+    }
+
+    fn remove(&self, segment: u64) -> io::Result<()> {
+        fs::remove_file(self.path(segment))?;
+        self.sync_folder()
+    }
+
+    fn size_bytes(&self) -> io::Result<u64> {
+        let disk = rustix::fs::statvfs(&self.folder)?;
+        Ok(disk.f_blocks.saturating_mul(disk.f_frsize))
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let disk = rustix::fs::statvfs(&self.folder)?;
+        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+
+    fn name(&self, segment: u64) -> String {
+        self.path(segment).display().to_string()
+    }
+}
+
+/// Whether a folder holds a journal.
+pub(super) fn holds_segments(folder: &Path) -> bool {
+    fs::read_dir(folder).is_ok_and(|mut entries| {
+        entries.any(|entry| {
+            entry.is_ok_and(|entry| {
+                entry.file_name().to_str().is_some_and(|name| parse_file_name(name).is_some())
+            })
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_published_segments_are_listed() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = FolderStore::open(folder.path().join("deep/er")).unwrap();
+        store.create(7).unwrap();
+        assert!(store.list().unwrap().is_empty());
+        store.publish(7).unwrap();
+        assert_eq!(store.list().unwrap(), [7]);
+        store.remove(7).unwrap();
+        assert!(store.list().unwrap().is_empty());
+        assert!(store.remove(7).is_err());
+        assert!(store.free_bytes().unwrap() <= store.size_bytes().unwrap());
+    }
+
+    #[test]
+    fn a_folder_has_one_owner() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = FolderStore::open(folder.path()).unwrap();
+        let second = FolderStore::open(folder.path());
+        assert!(matches!(&second, Err(OpenError::InUse { .. })), "{second:?}");
+        let line = second.unwrap_err().to_string();
+        assert!(line.ends_with("is in use by another process"), "{line}");
+        drop(first);
+        assert!(FolderStore::open(folder.path()).is_ok());
+    }
+
+    #[test]
+    fn names_are_parsed_strictly() {
+        assert_eq!(parse_file_name("log-0000000012.redb"), Some(12));
+        assert_eq!(parse_file_name("log-12.redb"), None);
+        assert_eq!(parse_file_name("log-0000000012.redb.new"), None);
+        assert_eq!(parse_file_name("log-+000000012.redb"), None);
+    }
+}

@@ -1,0 +1,260 @@
+//! The writer's thread: the only one that touches the segments.
+//!
+//! It takes the open batch, encodes it, commits it as one transaction of the active segment and
+//! settles those who wait; meanwhile the next batch grows. Between batches it compacts. Any failure
+//! ends it, and with it the journal.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::batch::Batch;
+use super::compaction::Compaction;
+use super::liveness::Liveness;
+use super::row::{RowWriter, empty_row};
+use super::segment::{ActiveSegment, Head, SegmentError};
+use super::shared::{Shared, Work};
+use super::stats::Counters;
+use super::store::SegmentStore;
+use super::{Entry, JournalError};
+
+/// While little lives, segments stay small, so that what died leaves the disk soon.
+const SEGMENT_BYTES_MIN: u64 = 16 * 1024 * 1024;
+
+/// A segment holds at most this share of what lives, so that compaction moves little at a time.
+const LIVE_SHARE: u64 = 4;
+
+/// A small disk is never filled by one segment.
+const DISK_SHARE: u64 = 16;
+
+/// What a slice of compaction copies while nothing else is due, and at least beside a batch.
+const SLICE_BYTES_MAX: u64 = 1024 * 1024;
+const SLICE_BYTES_MIN: u64 = 64 * 1024;
+
+/// More small segments than this are merged; each start leaves one.
+const SMALL_SEGMENTS_MAX: usize = 16;
+
+const DISK_CHECK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Bounds of a segment's size, in bytes of rows.
+#[derive(Clone, Copy)]
+pub(super) struct SegmentSize {
+    min: u64,
+    max: u64,
+}
+
+impl SegmentSize {
+    pub(super) fn new(segment_bytes_max: u64, disk_bytes: u64) -> Self {
+        let max = segment_bytes_max.min(disk_bytes / DISK_SHARE).max(64 * 1024);
+        Self { min: SEGMENT_BYTES_MIN.min(max), max }
+    }
+
+    fn seal_at(self, live_bytes: u64) -> u64 {
+        (live_bytes / LIVE_SHARE).clamp(self.min, self.max)
+    }
+
+    fn small(self) -> u64 {
+        self.min / 4
+    }
+}
+
+pub(super) struct Writer {
+    pub shared: Arc<Shared>,
+    pub counters: Arc<Counters>,
+    pub store: Box<dyn SegmentStore>,
+    pub head: Head,
+    pub active: ActiveSegment,
+    pub liveness: Liveness,
+    /// Bytes of the rows of each sealed segment.
+    pub sealed_bytes: BTreeMap<u64, u64>,
+    pub segment_size: SegmentSize,
+    pub rows: RowWriter,
+    pub compaction: Option<Compaction>,
+    /// The last position that a committed row carries.
+    pub committed_position: u64,
+    pub disk_checked: Instant,
+    pub bytes_since_check: u64,
+}
+
+impl Writer {
+    /// Works until the journal is closed or fails.
+    pub(super) fn run(mut self) {
+        let shared = self.shared.clone();
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.serve()));
+        let failure = match outcome {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(format!("{}: {error}", self.store.name(self.active.id))),
+            Err(_) => Some("the writer panicked".to_owned()),
+        };
+        let closed = if failure.is_none() { self.active.seal().err() } else { None };
+        let failure = failure.or_else(|| closed.map(|error| error.to_string()));
+        if let Some(reason) = &failure {
+            tracing::error!(%reason, "the journal failed and takes no more writes");
+        }
+        // The store is still held here: who sees the journal closed may open it again only after
+        // the thread was joined.
+        shared.fail(match failure {
+            Some(reason) => JournalError::Poisoned { reason: reason.into() },
+            None => JournalError::Closed,
+        });
+    }
+
+    fn serve(&mut self) -> Result<(), SegmentError> {
+        self.delete_dead_segments()?;
+        loop {
+            self.choose_victim()?;
+            self.publish_counters();
+            match self.shared.next_work(self.may_compact()) {
+                Work::Commit(batch) => {
+                    self.check_disk(false)?;
+                    self.commit(&batch)?;
+                    self.publish_counters();
+                    self.shared.committed(batch);
+                }
+                Work::Spare => {
+                    self.check_disk(true)?;
+                    if self.may_compact() {
+                        self.commit(&Batch::default())?;
+                    }
+                }
+                Work::Close => return self.carry_position(),
+            }
+            self.delete_dead_segments()?;
+        }
+    }
+
+    /// Encodes a batch and a slice of compaction, and commits both as one.
+    fn commit(&mut self, batch: &Batch) -> Result<(), SegmentError> {
+        let slice_bytes = match batch.is_untouched() {
+            true => SLICE_BYTES_MAX,
+            false => (batch.bytes as u64).clamp(SLICE_BYTES_MIN, SLICE_BYTES_MAX),
+        };
+        let compacts = self.may_compact();
+        if batch.is_moot() && !compacts {
+            return Ok(());
+        }
+        self.roll_if_full(batch.bytes as u64)?;
+        let Self { active, liveness, rows: writer, compaction, .. } = self;
+        let id = active.id;
+        let last_position = self.shared.last_position();
+        let (mut appended, mut completed) = (0, false);
+        let bytes = active.commit(|rows| {
+            writer.begin(false, last_position);
+            write_batch(batch, id, liveness, writer, &mut |row| rows.append(row))?;
+            appended = rows.bytes();
+            if let Some(compaction) = compaction.as_mut().filter(|_| compacts) {
+                writer.begin(true, last_position);
+                completed = compaction.slice(id, slice_bytes, liveness, writer, rows)?;
+            }
+            Ok(())
+        })?;
+        if bytes > 0 {
+            self.committed_position = last_position;
+            self.bytes_since_check += bytes;
+            self.counters.committed(appended, bytes - appended);
+        }
+        if completed && let Some(compaction) = self.compaction.take() {
+            let victim = compaction.victim;
+            if !self.liveness.release_pins(victim) {
+                let reason = format!("segment {victim} holds facts that compaction did not find");
+                return Err(SegmentError::damaged(None, reason));
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins a new segment when the active one has its size.
+    fn roll_if_full(&mut self, bytes: u64) -> Result<(), SegmentError> {
+        let size = self.segment_size.seal_at(self.liveness.live_bytes());
+        if self.active.row_bytes == 0 || self.active.row_bytes + bytes <= size {
+            return Ok(());
+        }
+        self.head.segment += 1;
+        let next = ActiveSegment::create(self.store.as_ref(), &self.head)?;
+        let sealed = std::mem::replace(&mut self.active, next);
+        self.sealed_bytes.insert(sealed.id, sealed.row_bytes);
+        self.liveness.add_segment(self.active.id);
+        sealed.seal()
+    }
+
+    fn choose_victim(&mut self) -> Result<(), SegmentError> {
+        if self.compaction.is_none() {
+            let small = self.segment_size.small();
+            if let Some(victim) = self.liveness.victim(self.active.id, small, SMALL_SEGMENTS_MAX) {
+                self.compaction = Some(Compaction::of(self.store.as_ref(), victim)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Copying takes space before it gives any: not from the last half of the reserve.
+    fn may_compact(&self) -> bool {
+        self.compaction.is_some() && !self.shared.gate.is_exhausted()
+    }
+
+    /// Deletes what nothing lives in and nothing needs; each removal is on disk before the next.
+    fn delete_dead_segments(&mut self) -> Result<(), SegmentError> {
+        while let Some(dead) = self.liveness.deletable(self.active.id) {
+            if self.compaction.as_ref().is_some_and(|compaction| compaction.victim == dead) {
+                self.compaction = None;
+            }
+            self.store.remove(dead)?;
+            self.liveness.remove(dead);
+            self.sealed_bytes.remove(&dead);
+        }
+        Ok(())
+    }
+
+    fn check_disk(&mut self, now: bool) -> Result<(), SegmentError> {
+        let much = self.bytes_since_check > self.shared.gate.reserve_bytes() / 16;
+        if now || much || self.disk_checked.elapsed() >= DISK_CHECK_INTERVAL {
+            self.shared.gate.disk_has(self.store.free_bytes()?);
+            self.disk_checked = Instant::now();
+            self.bytes_since_check = 0;
+        }
+        Ok(())
+    }
+
+    /// Positions that were given to what is never written must not be given again after a restart.
+    fn carry_position(&mut self) -> Result<(), SegmentError> {
+        let last_position = self.shared.last_position();
+        if last_position > self.committed_position {
+            self.active.commit(|rows| rows.append(&empty_row(last_position)))?;
+        }
+        Ok(())
+    }
+
+    fn publish_counters(&self) {
+        let row_bytes = self.active.row_bytes + self.sealed_bytes.values().sum::<u64>();
+        self.counters.measured(&self.liveness, row_bytes);
+    }
+}
+
+/// The facts and ends of a batch. What is not alive any more, or never was, is left out.
+fn write_batch(
+    batch: &Batch,
+    segment: u64,
+    liveness: &mut Liveness,
+    writer: &mut RowWriter,
+    emit: &mut impl FnMut(&[u8]) -> Result<(), SegmentError>,
+) -> Result<(), SegmentError> {
+    for slot in &batch.slots {
+        let Some(payload) = &slot.payload else { continue };
+        let Entry { position, weight } = slot.entry;
+        if !liveness.fact(segment, slot.entry) {
+            let reason = format!("position {} was given twice", position.0);
+            return Err(SegmentError::damaged(None, reason));
+        }
+        writer.fact((position.0, slot.kind.0, weight), |out| payload.encode(out), emit)?;
+    }
+    for &entry in &batch.ends {
+        match liveness.end(segment, entry) {
+            Some(of) => {
+                writer.end(entry.position.0, of, emit)?;
+            }
+            None => tracing::warn!(position = entry.position.0, "an end of nothing that lives"),
+        }
+    }
+    writer.finish(emit)
+}
