@@ -1,0 +1,13 @@
+//! The event `notification` to a user.
+
+use serde::Serialize;
+
+use crate::gateway::Gateway;
+use crate::model::names::UserId;
+
+/// Tells every socket of the user. Nobody is told later: who must know asks.
+pub(super) fn notify(gateway: &Gateway, user_id: &UserId, notification: &impl Serialize) {
+    if let Err(error) = gateway.emit_to_user(user_id, "notification", notification) {
+        tracing::error!(%error, "a notification was not sent");
+    }
+}
