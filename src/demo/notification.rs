@@ -7,7 +7,5 @@ use crate::model::names::UserId;
 
 /// Tells every socket of the user. Nobody is told later: who must know asks.
 pub(super) fn notify(gateway: &Gateway, user_id: &UserId, notification: &impl Serialize) {
-    if let Err(error) = gateway.emit_to_user(user_id, "notification", notification) {
-        tracing::error!(%error, "a notification was not sent");
-    }
+    gateway.emit_to_user(user_id, "notification", notification);
 }
