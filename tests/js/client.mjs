@@ -1,17 +1,17 @@
 // A stock socket.io-client that remembers every event, so that a test can await one that already came
 // and can tell that one never did.
 
-import { io } from 'socket.io-client';
+import { io } from "socket.io-client";
 
-import { within } from './deadline.mjs';
+import { within } from "./deadline.mjs";
 
 const WAIT_MS = 5_000;
 
 /** How a stock client may reach the server; `upgrade` is its default. */
 export const MODES = {
-  polling: { transports: ['polling'] },
-  websocket: { transports: ['websocket'] },
-  upgrade: { transports: ['polling', 'websocket'] },
+  polling: { transports: ["polling"] },
+  websocket: { transports: ["websocket"] },
+  upgrade: { transports: ["polling", "websocket"] },
 };
 
 const open = new Set();
@@ -30,7 +30,7 @@ export class Client {
   constructor(url, { token, auth = { token }, ...options }) {
     this.socket = io(url, { forceNew: true, auth, ...options });
     this.socket.onAny((name, ...args) => this.#record(name, args));
-    for (const name of ['connect', 'connect_error', 'disconnect']) {
+    for (const name of ["connect", "connect_error", "disconnect"]) {
       this.socket.on(name, (...args) => this.#record(name, args));
     }
     open.add(this);
@@ -84,17 +84,17 @@ export class Client {
   /** Emits what must be refused; hands back the text, which `error` and the acknowledgement must share. */
   async refused(name, ...args) {
     const ack = await this.call(name, ...args);
-    if (typeof ack?.error !== 'string') {
+    if (typeof ack?.error !== "string") {
       throw new Error(`${name} ${JSON.stringify(args)} was not refused: ${JSON.stringify(ack)}`);
     }
-    await this.next('error', (error) => error.message === ack.error);
+    await this.next("error", (error) => error.message === ack.error);
     return ack.error;
   }
 
   /** Joins the room and hands back its history. */
   async join(roomId) {
-    const history = this.next('room:history', (history) => history.roomId === roomId);
-    const ack = await this.call('join:room', roomId);
+    const history = this.next("room:history", (history) => history.roomId === roomId);
+    const ack = await this.call("join:room", roomId);
     if (ack?.error !== undefined) {
       history.catch(() => {});
       throw new Error(`${roomId} can't be joined: ${ack.error}`);
@@ -113,11 +113,12 @@ export async function connect(url, options) {
   const client = new Client(url, options);
   const { socket } = client;
   const connected = new Promise((resolve, reject) => {
-    socket.once('connect', resolve);
-    socket.once('connect_error', reject);
+    socket.once("connect", resolve);
+    socket.once("connect_error", reject);
   });
   try {
     await within(WAIT_MS, `the connection to ${url}`, connected);
+    await client.next("connect");
   } catch (error) {
     client.close();
     throw error;
@@ -129,7 +130,7 @@ export async function connect(url, options) {
 export async function connectError(url, options) {
   const client = new Client(url, options);
   try {
-    const error = await client.next('connect_error');
+    const error = await client.next("connect_error");
     return error.message;
   } finally {
     client.close();

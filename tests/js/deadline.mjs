@@ -20,7 +20,7 @@ export async function within(ms, what, promise) {
  */
 export async function until(ms, what, ask, pauseMs = 20) {
   const end = performance.now() + ms;
-  let last = '';
+  let last = "";
   for (;;) {
     try {
       const answer = await ask();

@@ -7,7 +7,9 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 
-const BUILT = fileURLToPath(new URL("../../target/release/leveret", import.meta.url));
+/** What is tested. */
+export const BINARY =
+  process.env.LEVERET_BIN ?? fileURLToPath(new URL("../../target/release/leveret", import.meta.url));
 const START_MS = 20_000;
 const STDERR_CHARS_MAX = 200_000;
 
@@ -35,7 +37,7 @@ export async function startServer({ args = [], dataDir, env = {} } = {}) {
   const folder = dataDir ?? (await mkdtemp(path.join(tmpdir(), "leveret-test-")));
   const listen = args.includes("--http") ? [] : ["--http", "127.0.0.1:0"];
   const child = spawn(
-    process.env.LEVERET_BIN ?? BUILT,
+    BINARY,
     ["serve", "--data-dir", folder, ...listen, ...args],
     { env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"] },
   );
