@@ -155,13 +155,17 @@ async function checkRooms(server, token, roomIds, record) {
 
 /** Waits until every accepted order has come to its end, and checks that it is the right one. */
 async function checkOrders(server, record) {
+  const find = (orderId) => request(`${server.url}/api/orders/${orderId}`);
+  const lost = [];
+  for (const [orderId, total] of record.orders) {
+    if ((await find(orderId)).status !== 200) lost.push(`${orderId} (total ${total})`);
+  }
+  assert.deepEqual(lost, [], `${lost.length} of ${record.orders.size} accepted orders are lost`);
+
   const statuses = new Map();
   for (const [orderId, total] of record.orders) {
-    const url = `${server.url}/api/orders/${orderId}`;
     const order = await until(20_000, `order ${orderId} to come to its end`, async () => {
-      const answer = await request(url);
-      assert.equal(answer.status, 200, `order ${orderId} is lost: ${answer.text}`);
-      const order = answer.json();
+      const order = (await find(orderId)).json();
       return order.status !== "processing" && order;
     });
     assert.equal(order.status, total < 0 ? "failed" : "completed", `order ${orderId}`);
