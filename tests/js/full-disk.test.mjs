@@ -228,8 +228,12 @@ test("a disk that is full at once, before any alarm, loses nothing either", asyn
   const refused = await order("ada");
   assert.equal(refused.status, 503, refused.text);
   assert.equal((await ada.call("typing:start", "general")).error, undefined);
-  const { messages } = await ada.join(acknowledged.at(-1).roomId);
-  assert.equal(messages[0].id, acknowledged.at(-1).id, "reads go on");
+  const { roomId, id } = acknowledged.at(-1);
+  const { messages } = await ada.join(roomId);
+  assert.ok(
+    messages.some((message) => message.id === id),
+    "reads go on",
+  );
 
   await rm(filler());
   await checkAfterCrash(acknowledged);
