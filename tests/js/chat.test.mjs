@@ -15,7 +15,7 @@ const HISTORY_SHOWN = 50;
 let server;
 
 before(async () => {
-  server = await startServer();
+  server = await startServer({ args: ['--demo'] });
 });
 
 after(async () => {
