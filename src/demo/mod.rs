@@ -9,7 +9,6 @@
 mod dead_letters;
 mod fulfilment;
 mod guest;
-mod notification;
 mod order;
 mod orders;
 mod page;
