@@ -64,7 +64,7 @@ fn check(packet: &Packet<'_>) {
     }
 }
 
-fn args<'a>(body: &'a Body<'a>) -> &'a [&'a serde_json::value::RawValue] {
+fn args<'a, 'json>(body: &'a Body<'json>) -> &'a [&'json serde_json::value::RawValue] {
     match body {
         Body::Event { args, .. } | Body::Ack { args, .. } => args,
         Body::Connect { .. } | Body::Disconnect | Body::ConnectError { .. } => &[],
