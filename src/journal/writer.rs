@@ -183,7 +183,9 @@ impl Writer {
     fn choose_victim(&mut self) -> Result<(), SegmentError> {
         if self.compaction.is_none() {
             let small = self.segment_size.small();
-            if let Some(victim) = self.liveness.victim(self.active.id, small, SMALL_SEGMENTS_MAX) {
+            let scarce = self.shared.gate.is_alarmed();
+            let victim = self.liveness.victim(self.active.id, scarce, small, SMALL_SEGMENTS_MAX);
+            if let Some(victim) = victim {
                 self.compaction = Some(Compaction::of(self.store.as_ref(), victim)?);
             }
         }
