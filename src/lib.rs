@@ -3,6 +3,9 @@
 //! The modules are floors. A module imports only from lower floors, and siblings on one floor never
 //! import each other; `tests/architecture.rs` keeps it so.
 
+// What comes from outside is answered with an error, never with a panic.
+#![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 // 0: pure values: no IO, no async
 pub mod model;
 
@@ -28,3 +31,8 @@ pub mod demo;
 
 // 7: configuration, launch order, graceful shutdown
 pub mod server;
+
+/// The quick start of the README runs as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,71 +1,131 @@
 //! The broker port.
 
+use bytes::Bytes;
+
 use super::BackendError;
+use crate::broker;
+use crate::journal::{Commit, Position};
 use crate::model::message::Message;
 use crate::model::names::{ExchangeName, QueueName, RoutingKey};
-use crate::model::topology::{ExchangeSpec, QueueSpec};
+use crate::model::topology::{Binding, ExchangeSpec, Policy, QueueSpec};
+
+pub use crate::broker::{ConsumeOptions, ConsumerEnd, DeleteIf, QueueStatus};
 
 /// The broker that the application runs on. Clones share it.
 #[derive(Clone)]
-pub enum Broker {}
+pub enum Broker {
+    Embedded(broker::Broker),
+}
 
 /// Resolves when every queue that the message reached holds it as durably as was promised.
-pub struct Confirm {}
+#[must_use = "a message is only safe once it is confirmed"]
+pub enum Confirm {
+    Embedded(broker::Confirm),
+}
 
 impl Confirm {
+    /// # Errors
+    /// When the commit failed: whether the message survived is unknown then. When a queue refused it
+    /// for its length: [`broker::BrokerError::Nacked`].
     pub async fn confirmed(self) -> Result<(), BackendError> {
-        unimplemented!()
+        match self {
+            Self::Embedded(confirm) => confirm.await.map_err(BackendError::from),
+        }
     }
 }
 
 /// Takes deliveries of one queue; dropping it cancels the consumer and returns what it did not take.
-pub struct Consumer {}
+pub enum Consumer {
+    Embedded(broker::Consumer),
+}
 
 impl Consumer {
-    /// The next delivery; `None` when the queue was deleted or the broker is shutting down. Cancel safe.
+    /// The next delivery; `None` when the consumer ended: [`Consumer::ended`] says why. Cancel safe.
     pub async fn next(&mut self) -> Option<Delivery> {
-        unimplemented!()
+        match self {
+            Self::Embedded(consumer) => consumer.next().await.map(Delivery::Embedded),
+        }
+    }
+
+    /// Why there will be no more deliveries, once there will be none.
+    pub fn ended(&self) -> Option<ConsumerEnd> {
+        match self {
+            Self::Embedded(consumer) => consumer.ended(),
+        }
     }
 }
 
 /// A message that is yours until you settle it. Dropped unsettled, it counts as failed.
-pub struct Delivery {}
-
-#[allow(clippy::unused_async)]
-impl Delivery {
-    pub fn message(&self) -> &Message {
-        unimplemented!()
-    }
-    pub fn redelivered(&self) -> bool {
-        unimplemented!()
-    }
-    /// Failed deliveries before this one (`x-retry-count`).
-    pub fn retry_count(&self) -> u32 {
-        unimplemented!()
-    }
-    /// Settles it for good. Returns before the commit.
-    pub async fn ack(self) -> Result<(), BackendError> {
-        unimplemented!()
-    }
-    /// A failure: the queue's retry policy holds it for a while, or it is dead-lettered with `error`.
-    pub async fn fail(self, error: &str) -> Result<(), BackendError> {
-        unimplemented!()
-    }
-    /// Returns it to its old place in the queue.
-    pub async fn requeue(self) -> Result<(), BackendError> {
-        unimplemented!()
-    }
+pub enum Delivery {
+    Embedded(broker::Delivery),
 }
 
-/// A queue's state at one moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct QueueStatus {
-    pub name: QueueName,
-    pub ready: usize,
-    pub unacked: usize,
-    /// Held by the retry policy.
-    pub delayed: usize,
-    pub consumers: usize,
+impl Delivery {
+    pub fn message(&self) -> &Message {
+        match self {
+            Self::Embedded(delivery) => delivery.message(),
+        }
+    }
+
+    /// It may have been delivered before.
+    pub fn redelivered(&self) -> bool {
+        match self {
+            Self::Embedded(delivery) => delivery.redelivered(),
+        }
+    }
+
+    /// Failed deliveries before this one (`x-retry-count`).
+    pub fn retry_count(&self) -> u32 {
+        match self {
+            Self::Embedded(delivery) => delivery.retry_count(),
+        }
+    }
+
+    /// How often it was delivered and came back (`x-delivery-count`).
+    pub fn delivery_count(&self) -> u32 {
+        match self {
+            Self::Embedded(delivery) => delivery.delivery_count(),
+        }
+    }
+
+    /// Settles it for good. Returns before the commit: a crash until then delivers it again.
+    ///
+    /// # Errors
+    /// When the back end could not be told.
+    pub async fn ack(self) -> Result<(), BackendError> {
+        match self {
+            Self::Embedded(delivery) => {
+                let _commit = delivery.ack();
+                Ok(())
+            }
+        }
+    }
+
+    /// A failure: the queue's retry policy holds it for a while, or it is dead-lettered with `error`.
+    ///
+    /// # Errors
+    /// When the back end could not be told.
+    pub async fn fail(self, error: &str) -> Result<(), BackendError> {
+        match self {
+            Self::Embedded(delivery) => {
+                delivery.fail(error);
+                Ok(())
+            }
+        }
+    }
+
+    /// Returns it to its old place in the queue.
+    ///
+    /// # Errors
+    /// When the back end could not be told.
+    pub async fn requeue(self) -> Result<(), BackendError> {
+        match self {
+            Self::Embedded(delivery) => {
+                delivery.requeue();
+                Ok(())
+            }
+        }
+    }
 }
 
 /// A message looked at without taking it.
@@ -77,53 +137,254 @@ pub struct Peeked {
     pub redelivered: bool,
 }
 
-#[allow(unused_variables, clippy::unused_async)]
 impl Broker {
-    /// The same declaration again is fine; another one under the same name is refused.
+    /// Declares an exchange; resolves when the declaration is durable.
+    ///
+    /// # Errors
+    /// Another declaration under the same name; a reserved name.
     pub async fn declare_exchange(&self, spec: ExchangeSpec) -> Result<(), BackendError> {
-        unimplemented!()
+        match self {
+            Self::Embedded(broker) => committed(broker.declare_exchange(spec)?).await,
+        }
     }
+
+    /// Declares a queue; resolves when the declaration is durable.
+    ///
+    /// # Errors
+    /// Another declaration under the same name; a reserved name.
     pub async fn declare_queue(&self, spec: QueueSpec) -> Result<(), BackendError> {
-        unimplemented!()
+        match self {
+            Self::Embedded(broker) => committed(broker.declare_queue(spec)?).await,
+        }
     }
+
+    /// Deletes an exchange and its bindings; one that is not there is no error. `if_unused`: only when
+    /// it is the source of no binding.
+    ///
+    /// # Errors
+    /// A predeclared exchange; one in use.
+    pub async fn delete_exchange(
+        &self,
+        name: &ExchangeName,
+        if_unused: bool,
+    ) -> Result<(), BackendError> {
+        match self {
+            Self::Embedded(broker) => committed(broker.delete_exchange(name, if_unused)?).await,
+        }
+    }
+
+    /// Deletes a queue with its bindings and messages: how many were ready. One that is not there is
+    /// no error.
+    ///
+    /// # Errors
+    /// `only` does not hold.
+    pub async fn delete_queue(
+        &self,
+        name: &QueueName,
+        only: DeleteIf,
+    ) -> Result<usize, BackendError> {
+        match self {
+            Self::Embedded(broker) => Ok(broker.delete_queue(name, only)?),
+        }
+    }
+
+    /// Removes every ready message: how many those were.
+    ///
+    /// # Errors
+    /// An unknown queue.
+    pub async fn purge(&self, name: &QueueName) -> Result<usize, BackendError> {
+        match self {
+            Self::Embedded(broker) => Ok(broker.purge(name)?),
+        }
+    }
+
+    /// Makes a binding of any kind; resolves when it is durable.
+    ///
+    /// # Errors
+    /// An unknown source or destination; the default exchange; an `x-match` that is none.
+    pub async fn add_binding(&self, binding: Binding) -> Result<(), BackendError> {
+        match self {
+            Self::Embedded(broker) => committed(broker.bind(binding)?).await,
+        }
+    }
+
+    /// Removes a binding; one that is not there is no error.
+    ///
+    /// # Errors
+    /// The default exchange.
+    pub async fn unbind(&self, binding: Binding) -> Result<(), BackendError> {
+        match self {
+            Self::Embedded(broker) => committed(broker.unbind(binding)?).await,
+        }
+    }
+
+    /// Sets a policy and applies it at once; resolves when it is durable.
+    ///
+    /// # Errors
+    /// A pattern that is no regular expression.
+    pub async fn set_policy(&self, policy: Policy) -> Result<(), BackendError> {
+        match self {
+            Self::Embedded(broker) => committed(Some(broker.set_policy(policy)?)).await,
+        }
+    }
+
+    /// Removes a policy; one that is not there is no error.
+    ///
+    /// # Errors
+    /// When the commit failed.
+    pub async fn clear_policy(&self, name: &str) -> Result<(), BackendError> {
+        match self {
+            Self::Embedded(broker) => committed(broker.clear_policy(name)).await,
+        }
+    }
+
+    /// Takes one ready message, if there is one.
+    ///
+    /// # Errors
+    /// An unknown queue.
+    pub async fn get(&self, queue: &QueueName) -> Result<Option<Delivery>, BackendError> {
+        match self {
+            Self::Embedded(broker) => Ok(broker.get(queue)?.map(Delivery::Embedded)),
+        }
+    }
+
+    /// Binds a queue to an exchange; resolves when the binding is durable.
+    ///
+    /// # Errors
+    /// An unknown queue or exchange; the default exchange.
     pub async fn bind(
         &self,
         queue: &QueueName,
         exchange: &ExchangeName,
         key: &RoutingKey,
     ) -> Result<(), BackendError> {
-        unimplemented!()
+        self.add_binding(Binding::queue(exchange.clone(), queue.clone(), key.clone())).await
     }
-    /// Routes the message. An unroutable one is dropped and confirmed, as in RabbitMQ.
+
+    /// Routes the message. An unroutable one is dropped and confirmed, as in RabbitMQ. Waits only for
+    /// admission; the confirm says when the message is safe.
+    ///
+    /// # Errors
+    /// An unknown exchange; a back end that takes no messages.
     pub async fn publish(&self, message: Message) -> Result<Confirm, BackendError> {
-        unimplemented!()
+        match self {
+            Self::Embedded(broker) => Ok(Confirm::Embedded(broker.publish(message).await?.confirm)),
+        }
     }
-    /// `prefetch`: deliveries that may be unsettled at once, at least 1.
+
+    /// As [`Broker::publish`], but where that would wait for the disk alarm to end, it is refused.
+    ///
+    /// # Errors
+    /// As [`Broker::publish`], and the disk alarm.
+    pub async fn try_publish(&self, message: Message) -> Result<Confirm, BackendError> {
+        match self {
+            Self::Embedded(broker) => Ok(Confirm::Embedded(broker.try_publish(message)?.confirm)),
+        }
+    }
+
+    /// Starts a consumer. `prefetch`: deliveries that may be unsettled at once; 0 is unlimited.
+    ///
+    /// # Errors
+    /// An unknown queue.
     pub async fn consume(
         &self,
         queue: &QueueName,
         prefetch: u16,
     ) -> Result<Consumer, BackendError> {
-        unimplemented!()
+        self.consume_with(queue, ConsumeOptions { prefetch, ..ConsumeOptions::default() }).await
     }
+
+    /// Starts a consumer of any kind.
+    ///
+    /// # Errors
+    /// An unknown queue; an exclusive consumer, there or wanted.
+    pub async fn consume_with(
+        &self,
+        queue: &QueueName,
+        options: ConsumeOptions,
+    ) -> Result<Consumer, BackendError> {
+        match self {
+            Self::Embedded(broker) => Ok(Consumer::Embedded(broker.consume(queue, options)?)),
+        }
+    }
+
+    /// The counts of every queue, sorted by name.
+    ///
+    /// # Errors
+    /// A back end that does not answer.
     pub async fn queues(&self) -> Result<Vec<QueueStatus>, BackendError> {
-        unimplemented!()
+        match self {
+            Self::Embedded(broker) => Ok(broker.queues()),
+        }
     }
+
     /// Ready messages from the head on, at most `count`.
+    ///
+    /// # Errors
+    /// An unknown queue.
     pub async fn peek(&self, queue: &QueueName, count: usize) -> Result<Vec<Peeked>, BackendError> {
-        unimplemented!()
+        match self {
+            Self::Embedded(broker) => {
+                let peeked = broker.peek(queue, count)?.into_iter().map(|peeked| Peeked {
+                    id: peeked.position.0.to_string(),
+                    message: peeked.message,
+                    redelivered: peeked.redelivered,
+                });
+                Ok(peeked.collect())
+            }
+        }
     }
+
     /// Takes the dead-lettered message `id` out of `queue` and puts it into the queue that it died in
     /// (its newest `x-death`), in one commit; `body` replaces its body. `false`: no such message is ready.
+    ///
+    /// # Errors
+    /// An unknown queue; a message without a death, or whose queue is gone: it stays where it is.
     pub async fn redrive(
         &self,
         queue: &QueueName,
         id: &str,
-        body: Option<bytes::Bytes>,
+        body: Option<Bytes>,
     ) -> Result<bool, BackendError> {
-        unimplemented!()
+        match self {
+            Self::Embedded(broker) => match id.parse() {
+                Ok(position) => Ok(broker.redrive(queue, Position(position), body)?),
+                Err(_) => Ok(false),
+            },
+        }
     }
+
+    /// Ends every consumer of this process: what they hold can still be settled.
+    pub fn cancel_consumers(&self) {
+        match self {
+            Self::Embedded(broker) => broker.cancel_consumers(),
+        }
+    }
+
+    /// Says that this is a stop in order: the last call before the back end is closed.
+    ///
+    /// # Errors
+    /// When the commit failed: the next start then treats this stop as a crash.
+    pub async fn close(&self) -> Result<(), BackendError> {
+        match self {
+            Self::Embedded(broker) => committed(Some(broker.close())).await,
+        }
+    }
+
+    /// Whether it takes durable messages now.
+    ///
+    /// # Errors
+    /// What stands in the way.
     pub async fn ready(&self) -> Result<(), BackendError> {
-        unimplemented!()
+        match self {
+            Self::Embedded(broker) => Ok(broker.ready()?),
+        }
+    }
+}
+
+async fn committed(commit: Option<Commit>) -> Result<(), BackendError> {
+    match commit {
+        Some(commit) => commit.await.map(|_| ()).map_err(BackendError::from),
+        None => Ok(()),
     }
 }

@@ -1,20 +1,28 @@
 //! The cache port.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::BackendError;
+use crate::cache;
+use crate::journal::Commit;
+
+pub use crate::cache::RateLimit;
 
 /// The cache that the application runs on. Clones share it.
 #[derive(Clone)]
-pub enum Cache {}
+pub enum Cache {
+    Embedded(cache::Cache),
+}
 
 /// A list push whose durability can be awaited.
+#[must_use = "a push is only safe once it is durable"]
 pub struct Pushed {
     /// The place in the log, unique and rising over the life of the data folder, epoch included.
     pub offset: String,
-    commit: crate::journal::Commit,
+    commit: Commit,
 }
 
 impl Pushed {
@@ -27,97 +35,160 @@ impl Pushed {
     }
 }
 
-/// The answer of a fixed-window rate limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RateLimit {
-    pub allowed: bool,
-    /// Calls left in the window.
-    pub remaining: u32,
-    /// Until the window ends, in milliseconds.
-    pub reset_ms: u64,
+/// Messages of one pub/sub channel, at most once; a subscriber that falls behind its bound misses some.
+pub enum Subscription {
+    Embedded(cache::Subscriber),
 }
-
-/// Messages of one pub/sub channel, at most once; a subscriber that falls behind its bound loses the oldest.
-pub struct Subscription {}
 
 impl Subscription {
-    /// The next message; `None` when the cache is gone.
+    /// The next message; `None` when the cache is gone. Cancel safe.
     pub async fn next(&mut self) -> Option<Bytes> {
-        unimplemented!()
+        match self {
+            Self::Embedded(subscriber) => {
+                subscriber.recv().await.map(|published| published.payload)
+            }
+        }
     }
 }
 
-#[allow(unused_variables, clippy::unused_async)]
 impl Cache {
+    /// GET.
+    ///
+    /// # Errors
+    /// A key of another type; a back end that does not answer. So do all methods here.
     pub async fn get(&self, key: &str) -> Result<Option<Bytes>, BackendError> {
-        unimplemented!()
+        match self {
+            Self::Embedded(cache) => Ok(cache.get(key)?),
+        }
     }
 
+    /// SET, with a time to live if one is given. Under `appendfsync always` it resolves when the
+    /// value is durable.
+    ///
+    /// # Errors
+    /// A back end that takes no writes. So do all methods here that write.
     pub async fn set(
         &self,
         key: &str,
         value: impl Into<Bytes>,
         ttl: Option<Duration>,
     ) -> Result<(), BackendError> {
-        unimplemented!()
+        match self {
+            Self::Embedded(cache) => {
+                let written = match ttl {
+                    Some(ttl) => cache.set_ex(key, value, ttl)?,
+                    None => cache.set(key, value)?,
+                };
+                Ok(cache.settle(written).await?)
+            }
+        }
     }
 
-    /// Whether the key was there.
+    /// DEL: whether the key was there.
+    ///
+    /// # Errors
+    /// See [`Cache::set`].
     pub async fn delete(&self, key: &str) -> Result<bool, BackendError> {
-        unimplemented!()
+        match self {
+            Self::Embedded(cache) => Ok(cache.settle(cache.del(key)?).await?),
+        }
     }
 
-    /// Gives a key a new time to live; false when there is no such key.
+    /// PEXPIRE: gives a key a new time to live; false when there is no such key.
+    ///
+    /// # Errors
+    /// See [`Cache::set`].
     pub async fn expire(&self, key: &str, ttl: Duration) -> Result<bool, BackendError> {
-        unimplemented!()
+        match self {
+            Self::Embedded(cache) => Ok(cache.settle(cache.expire(key, ttl)?).await?),
+        }
     }
 
-    /// LPUSH and LTRIM 0 `keep - 1` in one step, committed at once (`Urgency::Now`).
-    /// Refused with the alarm's error while the disk alarm is on.
+    /// LPUSH and LTRIM to the newest `keep` (at least one) in one step, committed at once whatever `appendfsync` says.
+    ///
+    /// # Errors
+    /// See [`Cache::set`].
     pub async fn push_capped(
         &self,
         key: &str,
         value: Bytes,
         keep: usize,
     ) -> Result<Pushed, BackendError> {
-        unimplemented!()
+        match self {
+            Self::Embedded(cache) => {
+                let keep = NonZeroUsize::new(keep).unwrap_or(NonZeroUsize::MIN);
+                let commit = cache.push_capped(key, value, keep)?.commit;
+                let offset = format!("{}-{}", cache.journal().epoch(), commit.position().0);
+                Ok(Pushed { offset, commit })
+            }
+        }
     }
 
     /// LRANGE.
+    ///
+    /// # Errors
+    /// See [`Cache::get`].
     pub async fn list_range(
         &self,
         key: &str,
         start: i64,
         stop: i64,
     ) -> Result<Vec<Bytes>, BackendError> {
-        unimplemented!()
+        match self {
+            Self::Embedded(cache) => Ok(cache.lrange(key, start, stop)?),
+        }
     }
 
-    /// PUBLISH; how many subscribers it reached.
+    /// PUBLISH: how many subscribers it reached.
+    ///
+    /// # Errors
+    /// A back end that does not answer.
     pub async fn publish(
         &self,
         channel: &str,
         payload: impl Into<Bytes>,
     ) -> Result<usize, BackendError> {
-        unimplemented!()
+        match self {
+            Self::Embedded(cache) => Ok(cache.publish(channel.to_owned(), payload)),
+        }
     }
 
+    /// SUBSCRIBE to one channel.
+    ///
+    /// # Errors
+    /// A back end that does not answer.
     pub async fn subscribe(&self, channel: &str) -> Result<Subscription, BackendError> {
-        unimplemented!()
+        match self {
+            Self::Embedded(cache) => {
+                Ok(Subscription::Embedded(cache.subscribe([channel.to_owned()])))
+            }
+        }
     }
 
     /// Counts a call in a fixed window that opens at the first call.
+    ///
+    /// # Errors
+    /// See [`Cache::set`].
     pub async fn rate_limit(
         &self,
         key: &str,
         limit: u32,
         window: Duration,
     ) -> Result<RateLimit, BackendError> {
-        unimplemented!()
+        match self {
+            Self::Embedded(cache) => {
+                Ok(cache.settle(cache.rate_limit(key, limit, window)?).await?)
+            }
+        }
     }
 
     /// Whether it answers and takes writes.
+    ///
+    /// # Errors
+    /// What stands in the way.
     pub async fn ready(&self) -> Result<(), BackendError> {
-        unimplemented!()
+        match self {
+            Self::Embedded(cache) => Ok(cache.journal().writable()?),
+        }
     }
 }

@@ -1,5 +1,7 @@
-//! One error of both back ends.
+//! One error of all back ends.
 
+use crate::broker::BrokerError;
+use crate::cache::CacheError;
 use crate::journal::JournalError;
 
 /// Why a back end did not do what it was asked to.
@@ -7,14 +9,35 @@ use crate::journal::JournalError;
 pub enum BackendError {
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// The call was wrong: an unknown name, another declaration, a key of another type.
-    #[error("{0}")]
-    Refused(String),
+    /// The broker refused the call: an unknown name, another declaration.
+    #[error(transparent)]
+    Broker(BrokerError),
+    /// The cache refused the call, in Redis's words.
+    #[error(transparent)]
+    Cache(CacheError),
 }
 
 impl BackendError {
     /// Whether the same call may succeed later.
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Journal(JournalError::DiskAlarm { .. }))
+    }
+}
+
+impl From<BrokerError> for BackendError {
+    fn from(error: BrokerError) -> Self {
+        match error {
+            BrokerError::Journal(error) => Self::Journal(error),
+            error => Self::Broker(error),
+        }
+    }
+}
+
+impl From<CacheError> for BackendError {
+    fn from(error: CacheError) -> Self {
+        match error {
+            CacheError::Journal(error) => Self::Journal(error),
+            error => Self::Cache(error),
+        }
     }
 }

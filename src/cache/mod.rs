@@ -1,1 +1,48 @@
-//! To be filled.
+//! The embedded cache: Redis 7 semantics in process.
+//!
+//! Owns: commands as values, the keyspace, expiry, pub/sub, and what the journal says of keys. May
+//! import: `model` and `journal`.
+//!
+//! A [`Command`] is parsed once, run by the keyspace without IO or a look at the clock, and answered
+//! by a [`Reply`]; the typed methods of [`Cache`] call the same operations. One lock guards the
+//! keyspace and is taken once a pipeline.
+//!
+//! What always holds:
+//! - A pipeline's changes are one journal group: all of them survive a crash, or none.
+//! - What is recorded is the state of the keys that a pipeline changed, never the commands: a key's
+//!   value, each element of a list, and a key's absolute deadline are facts of their own. So a push
+//!   or a trim costs what it touches, and a new deadline never rewrites a value.
+//! - The journal takes the group while the keyspace lock is held, so positions rise in the order in
+//!   which the changes became visible.
+//! - An expired key is never seen, whether or not its memory has been taken back yet.
+//! - No empty list is a key.
+//! - Locks are taken in the order keyspace, pub/sub registry, mailbox; none is held across an await.
+
+mod command;
+mod deadline;
+mod engine;
+mod error;
+mod expiry;
+mod key;
+mod keyspace;
+mod list;
+mod pubsub;
+mod rate_limit;
+mod reply;
+mod server;
+mod string;
+mod typed;
+
+pub use command::Command;
+pub use deadline::Deadline;
+pub use engine::{AppendFsync, Cache, Executed};
+pub use error::CacheError;
+pub use key::{ExpireIf, KeyCommand};
+pub use keyspace::Recovery;
+pub use list::{End, ListCommand};
+pub use pubsub::{PubSubCommand, Published, Subscriber, SubscriberLimits};
+pub use rate_limit::RateLimit;
+pub use reply::Reply;
+pub use server::ServerCommand;
+pub use string::{SetCondition, SetTtl, StringCommand};
+pub use typed::{Pushed, TimeToLive, Written};

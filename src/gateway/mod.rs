@@ -1,1 +1,115 @@
-//! To be filled.
+//! Socket.IO version 4: stock clients over HTTP long-polling and WebSocket; rooms, presence, history.
+//!
+//! Owns: Engine.IO sessions (`engine`), the Socket.IO connection on top of each (`socket_io`), the
+//! application's events (`events`), rooms, presence and fan-out, and who may connect (`auth`, `cors`).
+//! May import: `model`, `wire`, `backend`. Only `websocket` names fastwebsockets.
+//!
+//! What always holds: a session has one queue, bounded in bytes, and nobody waits for another session;
+//! a message is broadcast after it is durable, in the order of its room's log; a newcomer's history and
+//! what it is sent after it are that log without a gap or a duplicate; personal rooms and sockets cannot
+//! be named by clients.
+
+mod application;
+mod auth;
+mod cors;
+mod engine;
+mod error;
+mod events;
+mod fanout;
+mod history;
+mod metrics;
+mod options;
+mod outbound;
+mod presence;
+mod room;
+mod rooms;
+mod roster;
+mod socket;
+mod socket_io;
+pub mod websocket;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, HttpBody};
+use axum::routing::any;
+use bytes::Bytes;
+use http::{Request, Response};
+use serde::Serialize;
+
+pub use auth::{Authenticator, Claims};
+pub use error::GatewayError;
+pub use options::{GatewayOptions, Limits};
+
+use self::application::Application;
+use self::engine::Engine;
+use self::metrics::Metrics;
+use crate::backend::Cache;
+use crate::model::clock::SharedClock;
+use crate::model::names::{RoomId, UserId};
+
+/// Where the stock client looks for a server.
+pub const PATH: &str = "/socket.io/";
+
+/// The gateway. Clones share it.
+#[derive(Clone)]
+pub struct Gateway {
+    engine: Arc<Engine>,
+}
+
+impl Gateway {
+    /// Starts a gateway on a cache. Needs a Tokio runtime; metrics go to the recorder of this moment.
+    pub fn new(options: GatewayOptions, cache: Cache, clock: SharedClock) -> Self {
+        let metrics = Arc::new(Metrics::new());
+        let application = Application::start(&options, cache, clock, metrics);
+        Self { engine: Engine::new(options, application) }
+    }
+
+    /// Answers one HTTP request, whatever its path. For a WebSocket the connection must be served with
+    /// upgrades.
+    pub async fn handle<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<axum::BoxError>,
+    {
+        self.engine.handle(request).await
+    }
+
+    /// The gateway at [`PATH`].
+    pub fn router(&self) -> Router {
+        let gateway = self.clone();
+        let handler = move |request: Request<Body>| {
+            let gateway = gateway.clone();
+            async move { gateway.handle(request).await }
+        };
+        Router::new().route(PATH, any(handler))
+    }
+
+    /// Sends an event to a user's sockets, as the personal room `user:<id>`; how many there are. An event
+    /// with a reserved name, or a payload without a JSON form, is logged and reaches nobody.
+    pub fn emit_to_user(&self, user: &UserId, event: &str, payload: &impl Serialize) -> usize {
+        self.engine.application.emit_to_user(user, event, payload)
+    }
+
+    /// Sends an event to a room's members, after the messages that were broadcast before. Waits while
+    /// the room is behind.
+    pub async fn emit_to_room(&self, room: &RoomId, event: &str, payload: &impl Serialize) {
+        self.engine.application.emit_to_room(room, event, payload).await;
+    }
+
+    /// Sends an event to every socket; how many there are.
+    pub fn emit_to_all(&self, event: &str, payload: &impl Serialize) -> usize {
+        self.engine.application.emit_to_all(event, payload)
+    }
+
+    /// Sockets that are connected.
+    pub fn connections(&self) -> usize {
+        self.engine.application.connections()
+    }
+
+    /// Broadcasts what is on its way, then closes every transport, in a few seconds at most. No
+    /// Socket.IO DISCONNECT is sent, so stock clients reconnect.
+    pub async fn shutdown(&self) {
+        self.engine.shut_down().await;
+    }
+}

@@ -1,1 +1,57 @@
-//! To be filled.
+//! The program: the command line, the settings, the launch order, the drain.
+//!
+//! Owns: everything between `main` and the floors below, and the process itself (signals, exit
+//! codes, standard output). May import: every floor. What always holds: settings are checked once,
+//! before anything is opened; a wrong one is a single line on standard error and exit code 2, and
+//! whatever else prevents the work is a single line and exit code 1.
+
+mod check;
+mod command;
+mod error;
+mod launch;
+mod layer;
+mod logs;
+mod secret;
+mod serve;
+mod settings;
+mod signals;
+mod token;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use command::{Cli, Command};
+
+pub use error::Error;
+pub use launch::Server;
+pub use logs::LogFormat;
+pub use secret::Secret;
+pub use settings::{Settings, Storage};
+
+/// Reads a process environment variable; a test gives its own.
+type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+/// Runs the program with the process's arguments and environment.
+pub fn main() -> ExitCode {
+    let environment = |name: &str| std::env::var_os(name);
+    let outcome = match command::parse(std::env::args_os()) {
+        Ok(Cli { command: Command::Serve(arguments) }) => serve::run(arguments, &environment),
+        Ok(Cli { command: Command::Token(arguments) }) => token::run(arguments, &environment),
+        Ok(Cli { command: Command::Check(arguments) }) => check::run(arguments, &environment),
+        Err(refused) => Err(refused),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody may be reading: then the exit code has to do.
+            let _ = writeln!(std::io::stderr(), "leveret: {}", error.line());
+            error.exit_code()
+        }
+    }
+}
+
+/// Writes a line of the program's result.
+fn print_line(line: &str) -> Result<(), Error> {
+    writeln!(std::io::stdout(), "{line}").map_err(Error::Output)
+}

@@ -2,6 +2,8 @@
 //! stays away, groups are whole. `LEVERET_SEEDS` sets how many seeds are played, `LEVERET_SEED` from
 //! which on.
 
+#![allow(clippy::type_complexity)]
+
 mod disk;
 mod faults;
 mod model;

@@ -1,0 +1,116 @@
+//! When queues have to be looked at again: retries that fall due, messages that expire.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::queue::Queue;
+use super::{Broker, Inner};
+use crate::model::clock::UnixMs;
+
+/// The wall clock may be set back or jump: no sleep is longer than this.
+const SLEEP_MAX: Duration = Duration::from_secs(60);
+
+#[derive(Default)]
+pub(super) struct Timers {
+    due: Mutex<BinaryHeap<Reverse<Due>>>,
+    changed: Notify,
+}
+
+struct Due {
+    at_ms: UnixMs,
+    queue: Weak<Queue>,
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        self.at_ms == other.at_ms
+    }
+}
+
+impl Eq for Due {}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.at_ms.cmp(&other.at_ms)
+    }
+}
+
+impl Timers {
+    /// A queue asks for a look at `at_ms`. It asks again only for an earlier time, or after the look.
+    pub(super) fn arm(&self, queue: &Arc<Queue>, at_ms: UnixMs) {
+        let mut due = self.due.lock();
+        let is_next = due.peek().is_none_or(|next| at_ms < next.0.at_ms);
+        due.push(Reverse(Due { at_ms, queue: Arc::downgrade(queue) }));
+        drop(due);
+        if is_next {
+            self.changed.notify_one();
+        }
+    }
+
+    fn take_due(&self, now_ms: UnixMs) -> Vec<Arc<Queue>> {
+        let mut due = self.due.lock();
+        let mut queues = Vec::new();
+        while due.peek().is_some_and(|next| next.0.at_ms <= now_ms) {
+            queues.extend(due.pop().and_then(|Reverse(due)| due.queue.upgrade()));
+        }
+        queues
+    }
+
+    fn next_ms(&self) -> Option<UnixMs> {
+        self.due.lock().peek().map(|next| next.0.at_ms)
+    }
+}
+
+impl Broker {
+    /// Does what has fallen due by the broker's clock. [`Broker::run_timers`] calls it in time.
+    pub fn tick(&self) {
+        self.inner.tick();
+    }
+
+    /// Drives retries and expiry. Ends when the broker is dropped, or with its task.
+    pub fn run_timers(&self) -> impl Future<Output = ()> + Send + 'static {
+        let inner = Arc::downgrade(&self.inner);
+        let timers = self.inner.timers.clone();
+        async move {
+            // Only the timers are held during a sleep, so that this task keeps no broker alive.
+            while let Some(now_ms) = inner.upgrade().map(|inner| inner.tick()) {
+                let wait = timers.next_ms().map_or(SLEEP_MAX, |next_ms| {
+                    Duration::from_millis(next_ms.saturating_sub(now_ms))
+                });
+                tokio::select! {
+                    () = timers.changed.notified() => {}
+                    () = tokio::time::sleep(wait.min(SLEEP_MAX)) => {}
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.timers.changed.notify_one();
+    }
+}
+
+impl Inner {
+    /// The time by which it looked.
+    fn tick(&self) -> UnixMs {
+        let now_ms = self.now_ms();
+        for queue in self.timers.take_due(now_ms) {
+            let effects = queue.tick(now_ms);
+            self.run(&queue, effects);
+        }
+        now_ms
+    }
+}

@@ -1,0 +1,242 @@
+//! Commands as values, and how arguments become one.
+
+use std::sync::LazyLock;
+
+use ahash::AHashMap;
+use bytes::Bytes;
+
+use super::error::CacheError;
+use super::key::{self, KeyCommand};
+use super::list::{self, ListCommand};
+use super::pubsub::{self, PubSubCommand};
+use super::server::{self, ServerCommand};
+use super::string::{self, StringCommand};
+
+/// One command, checked: what its arguments alone can get wrong is behind it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    Key(KeyCommand),
+    String(StringCommand),
+    List(ListCommand),
+    PubSub(PubSubCommand),
+    Server(ServerCommand),
+}
+
+/// What a command may do to the keyspace, and so when the journal stands in its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    Read,
+    /// Changes or removes; goes on under the disk alarm, so that space can come back.
+    Shrink,
+    /// May add data; Redis's `denyoom`.
+    Grow,
+}
+
+impl Command {
+    /// Reads the command's name and its arguments.
+    ///
+    /// # Errors
+    /// Redis's errors of an unknown command, a wrong number of arguments, a syntax error or a number
+    /// that is none.
+    pub fn parse(args: &[Bytes]) -> Result<Self, CacheError> {
+        let (name, rest) = match args {
+            [] => (&[][..], &[][..]),
+            [name, rest @ ..] => (&name[..], rest),
+        };
+        let spec = Spec::find(name).ok_or_else(|| unknown(name, rest))?;
+        if !spec.arity.admits(rest.len()) {
+            return Err(CacheError::WrongArity { command: spec.name });
+        }
+        (spec.parse)(Args { command: spec.name, rest })
+    }
+
+    pub(super) fn access(&self) -> Access {
+        match self {
+            Self::Key(command) => command.access(),
+            Self::String(command) => command.access(),
+            Self::List(command) => command.access(),
+            Self::PubSub(_) => Access::Read,
+            Self::Server(command) => command.access(),
+        }
+    }
+}
+
+/// How many arguments a command takes, its name not counted.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Arity {
+    Exactly(usize),
+    AtLeast(usize),
+    Between(usize, usize),
+}
+
+impl Arity {
+    fn admits(self, count: usize) -> bool {
+        match self {
+            Self::Exactly(exactly) => count == exactly,
+            Self::AtLeast(least) => count >= least,
+            Self::Between(least, most) => (least..=most).contains(&count),
+        }
+    }
+}
+
+/// A command's row in the table: each data type has its own rows.
+pub(super) struct Spec {
+    /// In lower case.
+    pub name: &'static str,
+    pub arity: Arity,
+    pub parse: fn(Args<'_>) -> Result<Command, CacheError>,
+}
+
+impl Spec {
+    pub(super) const fn new(
+        name: &'static str,
+        arity: Arity,
+        parse: fn(Args<'_>) -> Result<Command, CacheError>,
+    ) -> Self {
+        Self { name, arity, parse }
+    }
+
+    fn find(name: &[u8]) -> Option<&'static Self> {
+        static TABLE: LazyLock<AHashMap<&'static [u8], &'static Spec>> = LazyLock::new(|| {
+            [key::SPECS, string::SPECS, list::SPECS, pubsub::SPECS, server::SPECS]
+                .into_iter()
+                .flatten()
+                .map(|spec| (spec.name.as_bytes(), spec))
+                .collect()
+        });
+        const NAME_BYTES_MAX: usize = 32;
+        let mut lower = [0; NAME_BYTES_MAX];
+        let lower = lower.get_mut(..name.len())?;
+        lower.copy_from_slice(name);
+        lower.make_ascii_lowercase();
+        TABLE.get(&*lower).copied()
+    }
+}
+
+/// Redis shows about 128 bytes of the name and 128 of the arguments, on one line.
+fn unknown(name: &[u8], rest: &[Bytes]) -> CacheError {
+    const SHOWN_BYTES_MAX: usize = 128;
+    let shown = |text: &[u8], bytes_max: usize| -> String {
+        String::from_utf8_lossy(text.get(..bytes_max).unwrap_or(text)).replace(['\r', '\n'], " ")
+    };
+    let mut args = String::new();
+    for arg in rest {
+        if args.len() >= SHOWN_BYTES_MAX {
+            break;
+        }
+        args.push('\'');
+        args.push_str(&shown(arg, SHOWN_BYTES_MAX - args.len() + 1));
+        args.push_str("' ");
+    }
+    CacheError::UnknownCommand { name: shown(name, SHOWN_BYTES_MAX), args }
+}
+
+/// The arguments that are still to be read.
+pub(super) struct Args<'a> {
+    pub command: &'static str,
+    rest: &'a [Bytes],
+}
+
+impl<'a> Args<'a> {
+    /// The next argument, when there is one.
+    pub(super) fn option(&mut self) -> Option<&'a Bytes> {
+        let (first, rest) = self.rest.split_first()?;
+        self.rest = rest;
+        Some(first)
+    }
+
+    /// The next argument. The table's arity is checked first, so a missing one is a wrong table row;
+    /// it answers as a wrong number of arguments does.
+    pub(super) fn next(&mut self) -> Result<Bytes, CacheError> {
+        self.option().cloned().ok_or(CacheError::WrongArity { command: self.command })
+    }
+
+    pub(super) fn integer(&mut self) -> Result<i64, CacheError> {
+        parse_integer(&self.next()?).ok_or(CacheError::NotAnInteger)
+    }
+
+    /// All that are left.
+    pub(super) fn remaining(&mut self) -> Vec<Bytes> {
+        std::mem::take(&mut self.rest).to_vec()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+}
+
+/// Whether an argument is this option, in any case.
+pub(super) fn is(arg: &[u8], option: &str) -> bool {
+    arg.eq_ignore_ascii_case(option.as_bytes())
+}
+
+/// A decimal integer as Redis's `string2ll` takes it: no plus, no blank, no leading zero, no `-0`.
+pub(super) fn parse_integer(text: &[u8]) -> Option<i64> {
+    let digits = text.strip_prefix(b"-").unwrap_or(text);
+    let canonical = match digits {
+        [b'0'] => digits.len() == text.len(),
+        [b'1'..=b'9', ..] => true,
+        _ => false,
+    };
+    if !canonical {
+        return None;
+    }
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Command, String> {
+        let args: Vec<Bytes> =
+            line.split(' ').map(|arg| Bytes::copy_from_slice(arg.as_bytes())).collect();
+        Command::parse(&args).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn integers_are_those_of_string2ll() {
+        assert_eq!(parse_integer(b"0"), Some(0));
+        assert_eq!(parse_integer(b"-17"), Some(-17));
+        assert_eq!(parse_integer(b"9223372036854775807"), Some(i64::MAX));
+        assert_eq!(parse_integer(b"-9223372036854775808"), Some(i64::MIN));
+        for bad in ["", "-", "-0", "00", "01", "+1", " 1", "1 ", "1.0", "9223372036854775808"] {
+            assert_eq!(parse_integer(bad.as_bytes()), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn names_are_found_in_any_case() {
+        assert_eq!(parse("gEt k"), parse("GET k"));
+        assert!(parse("get k").is_ok());
+    }
+
+    #[test]
+    fn unknown_commands_are_told_as_redis_tells_them() {
+        assert_eq!(
+            parse("FOO a b").unwrap_err(),
+            "ERR unknown command 'FOO', with args beginning with: 'a' 'b' "
+        );
+        assert_eq!(
+            parse("a\nb c\r\nd").unwrap_err(),
+            "ERR unknown command 'a b', with args beginning with: 'c  d' "
+        );
+        assert_eq!(
+            Command::parse(&[]).unwrap_err().to_string(),
+            "ERR unknown command '', with args beginning with: "
+        );
+        let long = parse(&format!("{} {}", "n".repeat(1_000), "a".repeat(1_000))).unwrap_err();
+        assert!(long.len() < 400, "{long}");
+    }
+
+    #[test]
+    fn no_two_rows_of_the_table_share_a_name() {
+        let tables = [key::SPECS, string::SPECS, list::SPECS, pubsub::SPECS, server::SPECS];
+        let mut names: Vec<&str> = tables.into_iter().flatten().map(|spec| spec.name).collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+        assert!(names.iter().all(|name| *name == name.to_ascii_lowercase()));
+    }
+}

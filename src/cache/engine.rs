@@ -1,0 +1,202 @@
+//! The cache as others hold it: one keyspace behind one lock, its journal, its subscribers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::command::{Access, Command};
+use super::error::CacheError;
+use super::keyspace::{Keyspace, Lookups, Recovery};
+use super::pubsub::{PubSubCommand, Registry, Subscriber, SubscriberLimits};
+use super::reply::Reply;
+use crate::journal::{Commit, Journal, JournalError, Urgency};
+use crate::model::clock::SharedClock;
+
+/// When a change has to be on disk: Redis's `appendfsync`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum AppendFsync {
+    /// At once; who needs it waits for the commit.
+    Always,
+    /// Within a second.
+    #[default]
+    EverySec,
+    /// Whenever something else commits, at the latest after the 30 seconds that an operating system
+    /// would take its time for.
+    No,
+}
+
+impl AppendFsync {
+    fn urgency(self) -> Urgency {
+        match self {
+            Self::Always => Urgency::Now,
+            Self::EverySec => Urgency::Within(Duration::from_secs(1)),
+            Self::No => Urgency::Within(Duration::from_secs(30)),
+        }
+    }
+}
+
+/// The answers of a pipeline.
+pub struct Executed {
+    /// One for each command, in order.
+    pub replies: Vec<Reply>,
+    /// `None` when nothing was changed.
+    pub commit: Option<Commit>,
+}
+
+/// The embedded cache; clones share it.
+#[derive(Clone)]
+pub struct Cache {
+    pub(super) shared: Arc<Shared>,
+}
+
+pub(super) struct Shared {
+    keyspace: Mutex<Keyspace>,
+    registry: Arc<Registry>,
+    journal: Journal,
+    clock: SharedClock,
+    fsync: AppendFsync,
+    /// A deadline came up that is earlier than the one that the expiry driver sleeps until.
+    earlier_deadline: Notify,
+}
+
+impl Cache {
+    /// A cache with the keys that `recovery` took from the journal. Keys that have expired
+    /// meanwhile are gone, from the journal too.
+    pub fn new(
+        journal: Journal,
+        clock: SharedClock,
+        fsync: AppendFsync,
+        recovery: Recovery,
+    ) -> Self {
+        let lookups = Lookups {
+            hit: metrics::counter!("redis_cache_hits_total", "status" => "hit"),
+            miss: metrics::counter!("redis_cache_hits_total", "status" => "miss"),
+        };
+        let mut keyspace = Keyspace::new(lookups);
+        keyspace.begin(clock.now_ms());
+        keyspace.restore(recovery);
+        // Nobody waits for what was expired or left over: the same is found at the next start.
+        let _ = keyspace.record(&journal, fsync.urgency());
+        let shared = Shared {
+            keyspace: Mutex::new(keyspace),
+            registry: Arc::default(),
+            journal,
+            clock,
+            fsync,
+            earlier_deadline: Notify::new(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Runs the commands under one lock; what they change is one group of the journal, so it
+    /// survives a crash as a whole or not at all. A command that fails answers with its error and
+    /// the next one runs. `urgency` overrides what `appendfsync` says.
+    ///
+    /// While the journal takes no writes, commands that write answer `MISCONF` and change nothing;
+    /// under the disk alarm, those that can't add data still run.
+    pub fn execute(&self, commands: &[Command], urgency: Option<Urgency>) -> Executed {
+        let (replies, commit) = self.pipeline(urgency, |keyspace| {
+            commands.iter().map(|command| self.apply(command, keyspace)).collect()
+        });
+        Executed { replies, commit }
+    }
+
+    fn apply(&self, command: &Command, keyspace: &mut Keyspace) -> Reply {
+        if let Err(error) = self.admitted(command.access()) {
+            return Reply::Error(error);
+        }
+        let reply = match command {
+            Command::Key(command) => command.apply(keyspace),
+            Command::String(command) => command.apply(keyspace),
+            Command::List(command) => command.apply(keyspace),
+            Command::Server(command) => Ok(command.apply(keyspace)),
+            Command::PubSub(PubSubCommand::Publish { channel, payload }) => {
+                Ok(Reply::count(self.shared.registry.publish(channel, payload)))
+            }
+        };
+        reply.unwrap_or_else(Reply::Error)
+    }
+
+    /// Whether the journal takes what a command may write.
+    pub(super) fn admitted(&self, access: Access) -> Result<(), CacheError> {
+        match access {
+            Access::Read => Ok(()),
+            Access::Grow => Ok(self.shared.journal.writable()?),
+            Access::Shrink => match self.shared.journal.writable() {
+                Ok(()) | Err(JournalError::DiskAlarm { .. }) => Ok(()),
+                Err(error) => Err(error.into()),
+            },
+        }
+    }
+
+    /// Waits until the journal takes about `bytes` more: while too much of it is not yet committed.
+    /// Whoever writes for strangers waits here first; the methods that write never do.
+    ///
+    /// # Errors
+    /// [`CacheError::Journal`] while the disk alarm is on, and when the journal takes no writes at all.
+    pub async fn admit(&self, bytes: usize) -> Result<(), CacheError> {
+        self.admitted(Access::Grow)?;
+        Ok(self.shared.journal.admit(bytes).await?)
+    }
+
+    /// One visit to the keyspace: take the lock, look at the clock, work, record. The journal takes
+    /// the group before the lock goes, so its order is the order of the changes.
+    pub(super) fn pipeline<T>(
+        &self,
+        urgency: Option<Urgency>,
+        work: impl FnOnce(&mut Keyspace) -> T,
+    ) -> (T, Option<Commit>) {
+        let shared = &*self.shared;
+        let mut keyspace = shared.keyspace.lock();
+        keyspace.begin(shared.clock.now_ms());
+        let result = work(&mut keyspace);
+        let urgency = urgency.unwrap_or(shared.fsync.urgency());
+        let commit = keyspace.record(&shared.journal, urgency);
+        let driver_must_wake = keyspace.take_driver_must_wake();
+        drop(keyspace);
+        if driver_must_wake {
+            shared.earlier_deadline.notify_one();
+        }
+        (result, commit)
+    }
+
+    /// A subscriber that listens to nothing yet.
+    pub fn subscriber(&self, limits: SubscriberLimits) -> Subscriber {
+        self.shared.registry.subscriber(limits)
+    }
+
+    pub(super) fn registry(&self) -> &Registry {
+        &self.shared.registry
+    }
+
+    pub(super) fn fsync(&self) -> AppendFsync {
+        self.shared.fsync
+    }
+
+    pub(super) async fn deadline_came_up(&self) {
+        self.shared.earlier_deadline.notified().await;
+    }
+
+    /// The journal that it records in.
+    pub fn journal(&self) -> &Journal {
+        &self.shared.journal
+    }
+
+    /// Bytes of memory that the keys take, estimated.
+    pub fn memory_bytes(&self) -> usize {
+        self.shared.keyspace.lock().bytes()
+    }
+
+    /// DBSIZE.
+    pub fn key_count(&self) -> usize {
+        self.shared.keyspace.lock().len()
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.registry.close();
+    }
+}

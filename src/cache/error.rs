@@ -1,0 +1,57 @@
+//! What the cache refuses, in Redis's words.
+
+use std::sync::Arc;
+
+use crate::journal::JournalError;
+
+/// Why a command was not done. The text is the one that Redis 7 sends, its code word first.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CacheError {
+    #[error("WRONGTYPE Operation against a key holding the wrong kind of value")]
+    WrongType,
+    #[error("ERR value is not an integer or out of range")]
+    NotAnInteger,
+    #[error("ERR value is out of range, must be positive")]
+    NotPositive,
+    #[error("ERR increment or decrement would overflow")]
+    IncrementOverflow,
+    #[error("ERR decrement would overflow")]
+    DecrementOverflow,
+    #[error("ERR string exceeds maximum allowed size (proto-max-bulk-len)")]
+    StringTooLong,
+    #[error("ERR syntax error")]
+    Syntax,
+    #[error("ERR invalid expire time in '{command}' command")]
+    InvalidExpireTime { command: &'static str },
+    #[error("ERR Unsupported option {option}")]
+    UnsupportedOption { option: String },
+    #[error("ERR NX and XX, GT or LT options at the same time are not compatible")]
+    NxWithOthers,
+    #[error("ERR GT and LT options at the same time are not compatible")]
+    GtWithLt,
+    #[error("ERR wrong number of arguments for '{command}' command")]
+    WrongArity { command: &'static str },
+    #[error("ERR unknown command '{name}', with args beginning with: {args}")]
+    UnknownCommand { name: String, args: String },
+    /// The journal takes no writes; reads go on.
+    #[error("MISCONF Errors writing to the AOF file: {0}")]
+    Journal(#[from] JournalError),
+    /// Only the typed methods for JSON give it.
+    #[error("ERR the value is not the JSON that was expected")]
+    Json(#[source] Arc<serde_json::Error>),
+}
+
+impl From<serde_json::Error> for CacheError {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Json(Arc::new(error))
+    }
+}
+
+/// Two errors are equal when a client reads the same.
+impl PartialEq for CacheError {
+    fn eq(&self, other: &Self) -> bool {
+        self.to_string() == other.to_string()
+    }
+}
+
+impl Eq for CacheError {}

@@ -1,0 +1,71 @@
+//! What a pipeline did to the facts of the journal, gathered until the pipeline ends.
+
+use std::ops::Range;
+
+use super::slot::SlotId;
+use crate::journal::Entry;
+
+/// How a piece of state stands in the journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::cache) enum Recorded {
+    /// Not yet: the running pipeline made it.
+    New,
+    /// In the group that is being put together; seen only while that happens.
+    Queued,
+    At(Entry),
+}
+
+impl Recorded {
+    /// Takes new state into the group; `None` when it is there already.
+    pub(super) fn queue(&mut self) -> Option<()> {
+        (*self == Self::New).then(|| *self = Self::Queued)
+    }
+}
+
+/// State that may have to be recorded when the pipeline ends. It names a place, not a value: what is
+/// there by then and still [`Recorded::New`] is recorded, so what a pipeline made and overwrote or
+/// removed again leaves no trace.
+#[derive(Debug, Clone)]
+pub(super) enum Fresh {
+    Value(SlotId),
+    Deadline(SlotId),
+    /// Indexes of a list's elements.
+    Elements(SlotId, Range<i64>),
+}
+
+/// The running pipeline's changes.
+#[derive(Debug, Default)]
+pub(in crate::cache) struct Effects {
+    pub(super) ends: Vec<Entry>,
+    pub(super) fresh: Vec<Fresh>,
+}
+
+impl Effects {
+    pub(super) fn is_empty(&self) -> bool {
+        self.ends.is_empty() && self.fresh.is_empty()
+    }
+
+    /// A piece of state is gone or replaced.
+    pub(in crate::cache) fn end(&mut self, recorded: Recorded) {
+        if let Recorded::At(entry) = recorded {
+            self.ends.push(entry);
+        }
+    }
+
+    /// An element was pushed. Neighbours share one range.
+    pub(in crate::cache) fn add_element(&mut self, slot: SlotId, index: i64) {
+        if let Some(Fresh::Elements(last_slot, range)) = self.fresh.last_mut()
+            && *last_slot == slot
+        {
+            if index == range.end {
+                range.end += 1;
+                return;
+            }
+            if index + 1 == range.start {
+                range.start -= 1;
+                return;
+            }
+        }
+        self.fresh.push(Fresh::Elements(slot, index..index + 1));
+    }
+}

@@ -1,0 +1,118 @@
+//! A key and all that belongs to it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::effects::{Effects, Recorded};
+use crate::cache::error::CacheError;
+use crate::cache::list::List;
+use crate::model::clock::UnixMs;
+
+/// A key: its own copy, so that it never keeps a reader's larger buffer alive.
+pub(in crate::cache) type Key = Arc<[u8]>;
+
+/// A key's place. Given to another key when this one is gone.
+pub(in crate::cache) type SlotId = usize;
+
+/// What a key holds.
+#[derive(Debug)]
+pub(in crate::cache) enum Value {
+    String(Bytes),
+    List(Box<List>),
+}
+
+/// Redis's `proto-max-bulk-len`: no value is longer.
+const VALUE_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// No key is longer. Redis takes twice that; but a key and its value have to fit into one record.
+const KEY_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Refuses a value that is too long to be kept.
+pub(in crate::cache) fn check_value(bytes: usize) -> Result<(), CacheError> {
+    if bytes > VALUE_BYTES_MAX { Err(CacheError::StringTooLong) } else { Ok(()) }
+}
+
+/// A new key, if it is not too long.
+pub(super) fn new_key(key: &[u8]) -> Result<Key, CacheError> {
+    if key.len() > KEY_BYTES_MAX { Err(CacheError::StringTooLong) } else { Ok(Key::from(key)) }
+}
+
+/// A value as the keyspace keeps it. A small one that others hold too is copied: it may be a slice of
+/// a reader's large buffer, which would live as long as the value does. A large one is kept as it
+/// came; whoever reads such ones gives each a buffer of its own.
+pub(in crate::cache) fn owned(value: Bytes) -> Bytes {
+    const COPIED_BYTES_MAX: usize = 4_096;
+    if value.len() > COPIED_BYTES_MAX || value.is_unique() {
+        value
+    } else {
+        Bytes::copy_from_slice(&value)
+    }
+}
+
+impl Value {
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::String(value) => TEXT_BYTES + value.len(),
+            Self::List(list) => list.bytes(),
+        }
+    }
+
+    pub(in crate::cache) fn type_name(&self) -> &'static str {
+        match self {
+            Self::String(_) => "string",
+            Self::List(_) => "list",
+        }
+    }
+
+    /// Ends the facts of what is in it; its own fact is the slot's.
+    pub(super) fn end_parts(&self, effects: &mut Effects) {
+        match self {
+            Self::String(_) => {}
+            Self::List(list) => list.end_all(effects),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(in crate::cache) struct Slot {
+    pub(super) key: Key,
+    pub(super) value: Value,
+    pub(super) value_recorded: Recorded,
+    pub(super) expiry: Option<Expiry>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Expiry {
+    pub at_ms: UnixMs,
+    pub recorded: Recorded,
+}
+
+/// What a stored text takes beside its bytes: the heads of its allocation and of its shared count.
+pub(in crate::cache) const TEXT_BYTES: usize = 48;
+/// What a key takes beside its texts: its slot, its place in the index, its allocation's head.
+const SLOT_BYTES: usize = size_of::<Slot>() + 48;
+/// What a deadline takes in the order of deadlines.
+pub(super) const EXPIRY_BYTES: usize = 32;
+
+impl Slot {
+    pub(super) fn bytes(&self) -> usize {
+        let expiry_bytes = if self.expiry.is_some() { EXPIRY_BYTES } else { 0 };
+        SLOT_BYTES + self.key.len() + self.value.bytes() + expiry_bytes
+    }
+
+    pub(super) fn is_due(&self, now_ms: UnixMs) -> bool {
+        self.expiry.is_some_and(|expiry| expiry.at_ms <= now_ms)
+    }
+
+    pub(in crate::cache) fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    pub(in crate::cache) fn value(&self) -> &Value {
+        &self.value
+    }
+
+    pub(in crate::cache) fn expires_at_ms(&self) -> Option<UnixMs> {
+        self.expiry.map(|expiry| expiry.at_ms)
+    }
+}

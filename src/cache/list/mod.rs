@@ -1,0 +1,249 @@
+//! Lists: what they hold and the commands on them.
+//!
+//! Owns the list type. May import: the keyspace's effects and slots. What always holds: an element's
+//! index is its place in the journal for as long as it lives, and the indexes of a list have no gap.
+
+mod elements;
+
+use std::num::NonZeroUsize;
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use super::command::{Access, Args, Arity, Command, Spec, parse_integer};
+use super::error::CacheError;
+use super::keyspace::{Keyspace, Value, check_value};
+use super::reply::Reply;
+pub(super) use elements::{Element, List, ListEdit};
+
+/// An end of a list: the left one is its head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    Left,
+    Right,
+}
+
+/// A command on a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListCommand {
+    Push {
+        end: End,
+        key: Bytes,
+        values: Vec<Bytes>,
+    },
+    Pop {
+        end: End,
+        key: Bytes,
+    },
+    PopCount {
+        end: End,
+        key: Bytes,
+        count: usize,
+    },
+    Range {
+        key: Bytes,
+        start: i64,
+        stop: i64,
+    },
+    Trim {
+        key: Bytes,
+        start: i64,
+        stop: i64,
+    },
+    Len {
+        key: Bytes,
+    },
+    /// `index` is `None` when it is no integer: Redis says so only if the key is there.
+    Index {
+        key: Bytes,
+        index: Option<i64>,
+    },
+}
+
+pub(super) const SPECS: &[Spec] = &[
+    Spec::new("lpush", Arity::AtLeast(2), |args| push(End::Left, args)),
+    Spec::new("rpush", Arity::AtLeast(2), |args| push(End::Right, args)),
+    Spec::new("lpop", Arity::Between(1, 2), |args| pop(End::Left, args)),
+    Spec::new("rpop", Arity::Between(1, 2), |args| pop(End::Right, args)),
+    Spec::new("lrange", Arity::Exactly(3), |mut args| {
+        let (key, start, stop) = (args.next()?, args.integer()?, args.integer()?);
+        Ok(Command::List(ListCommand::Range { key, start, stop }))
+    }),
+    Spec::new("ltrim", Arity::Exactly(3), |mut args| {
+        let (key, start, stop) = (args.next()?, args.integer()?, args.integer()?);
+        Ok(Command::List(ListCommand::Trim { key, start, stop }))
+    }),
+    Spec::new("llen", Arity::Exactly(1), |mut args| {
+        Ok(Command::List(ListCommand::Len { key: args.next()? }))
+    }),
+    Spec::new("lindex", Arity::Exactly(2), |mut args| {
+        let (key, index) = (args.next()?, parse_integer(&args.next()?));
+        Ok(Command::List(ListCommand::Index { key, index }))
+    }),
+];
+
+fn push(end: End, mut args: Args<'_>) -> Result<Command, CacheError> {
+    Ok(Command::List(ListCommand::Push { end, key: args.next()?, values: args.remaining() }))
+}
+
+fn pop(end: End, mut args: Args<'_>) -> Result<Command, CacheError> {
+    let key = args.next()?;
+    Ok(Command::List(match args.option() {
+        None => ListCommand::Pop { end, key },
+        Some(count) => {
+            let count = parse_integer(count)
+                .and_then(|count| usize::try_from(count).ok())
+                .ok_or(CacheError::NotPositive)?;
+            ListCommand::PopCount { end, key, count }
+        }
+    }))
+}
+
+impl ListCommand {
+    pub(super) fn access(&self) -> Access {
+        match self {
+            Self::Push { .. } => Access::Grow,
+            Self::Pop { .. } | Self::PopCount { .. } | Self::Trim { .. } => Access::Shrink,
+            Self::Range { .. } | Self::Len { .. } | Self::Index { .. } => Access::Read,
+        }
+    }
+
+    pub(super) fn apply(&self, keyspace: &mut Keyspace) -> Result<Reply, CacheError> {
+        Ok(match self {
+            Self::Push { end, key, values } => {
+                Reply::count(keyspace.push(*end, key, values.iter().cloned())?)
+            }
+            Self::Pop { end, key } => {
+                let popped = keyspace.pop(*end, key, 1)?;
+                Reply::bulk_or_nil(popped.into_iter().flatten().next())
+            }
+            Self::PopCount { end, key, count } => {
+                keyspace.pop(*end, key, *count)?.map_or(Reply::NilArray, Reply::bulks)
+            }
+            Self::Range { key, start, stop } => {
+                Reply::bulks(keyspace.list_range(key, *start, *stop)?)
+            }
+            Self::Trim { key, start, stop } => {
+                keyspace.trim(key, *start, *stop)?;
+                Reply::OK
+            }
+            Self::Len { key } => Reply::count(keyspace.list_len(key)?),
+            Self::Index { key, index } => {
+                let Some(list) = keyspace.read_list(key)? else { return Ok(Reply::Nil) };
+                let index = index.ok_or(CacheError::NotAnInteger)?;
+                Reply::bulk_or_nil(
+                    from_either_end(index, list.len()).and_then(|at| list.nth(at)).cloned(),
+                )
+            }
+        })
+    }
+}
+
+impl Keyspace {
+    /// LPUSH and RPUSH: one value after the other. Returns the list's length.
+    pub(super) fn push(
+        &mut self,
+        end: End,
+        key: &[u8],
+        values: impl Iterator<Item = Bytes> + Clone,
+    ) -> Result<usize, CacheError> {
+        values.clone().try_for_each(|value| check_value(value.len()))?;
+        self.edit_or_make_list(key, |list| {
+            for value in values {
+                list.push(end, value);
+            }
+            list.len()
+        })
+    }
+
+    /// LPUSH and LTRIM to the leftmost `keep`. Returns the list's length.
+    pub(super) fn push_capped(
+        &mut self,
+        key: &[u8],
+        value: Bytes,
+        keep: NonZeroUsize,
+    ) -> Result<usize, CacheError> {
+        check_value(value.len())?;
+        self.edit_or_make_list(key, |list| {
+            list.push(End::Left, value);
+            list.keep(0..keep.get().min(list.len()));
+            list.len()
+        })
+    }
+
+    /// LPOP and RPOP: at most `count` values; `None` when there is no such key.
+    pub(super) fn pop(
+        &mut self,
+        end: End,
+        key: &[u8],
+        count: usize,
+    ) -> Result<Option<Vec<Bytes>>, CacheError> {
+        self.edit_list(key, |list| (0..count).map_while(|_| list.pop(end)).collect())
+    }
+
+    /// LRANGE.
+    pub(super) fn list_range(
+        &self,
+        key: &[u8],
+        start: i64,
+        stop: i64,
+    ) -> Result<Vec<Bytes>, CacheError> {
+        let Some(list) = self.read_list(key)? else { return Ok(Vec::new()) };
+        Ok(list.range(span(start, stop, list.len())).cloned().collect())
+    }
+
+    /// LTRIM.
+    pub(super) fn trim(&mut self, key: &[u8], start: i64, stop: i64) -> Result<(), CacheError> {
+        self.edit_list(key, |list| list.keep(span(start, stop, list.len())))?;
+        Ok(())
+    }
+
+    /// LLEN.
+    pub(super) fn list_len(&self, key: &[u8]) -> Result<usize, CacheError> {
+        Ok(self.read_list(key)?.map_or(0, List::len))
+    }
+
+    fn read_list(&self, key: &[u8]) -> Result<Option<&List>, CacheError> {
+        match self.read(key) {
+            None => Ok(None),
+            Some(Value::List(list)) => Ok(Some(list)),
+            Some(_) => Err(CacheError::WrongType),
+        }
+    }
+}
+
+/// The offset that `index` means; negative ones count from the right, -1 being the last.
+fn from_either_end(index: i64, len: usize) -> Option<usize> {
+    if index >= 0 {
+        usize::try_from(index).ok()
+    } else {
+        len.checked_sub(usize::try_from(index.unsigned_abs()).ok()?)
+    }
+}
+
+/// The offsets from `start` to `stop`, both included, cut to what is there.
+fn span(start: i64, stop: i64, len: usize) -> Range<usize> {
+    let start = from_either_end(start, len).unwrap_or(0).min(len);
+    let end = from_either_end(stop, len).map_or(0, |stop| stop.saturating_add(1).min(len));
+    start..end.max(start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_cut_to_the_list() {
+        assert_eq!(span(0, -1, 3), 0..3);
+        assert_eq!(span(1, 1, 3), 1..2);
+        assert_eq!(span(-2, -1, 3), 1..3);
+        assert_eq!(span(-9, 0, 3), 0..1);
+        assert_eq!(span(2, 9, 3), 2..3);
+        assert!(span(2, 1, 3).is_empty());
+        assert!(span(3, 9, 3).is_empty());
+        assert!(span(0, -4, 3).is_empty());
+        assert!(span(i64::MAX, i64::MAX, 3).is_empty());
+        assert_eq!(span(i64::MIN, i64::MAX, 3), 0..3);
+        assert!(span(0, i64::MIN, 3).is_empty());
+    }
+}

@@ -1,0 +1,44 @@
+//! What a command answers.
+
+use bytes::Bytes;
+
+use super::CacheError;
+
+/// The answer of one command, as RESP has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// A simple string, such as `OK`.
+    Status(&'static str),
+    Error(CacheError),
+    Integer(i64),
+    Bulk(Bytes),
+    /// No value.
+    Nil,
+    /// No list of values: RESP2 tells it from [`Reply::Nil`], RESP3 does not.
+    NilArray,
+    Array(Vec<Reply>),
+}
+
+impl Reply {
+    pub(super) const OK: Self = Self::Status("OK");
+
+    pub(super) fn bulk_or_nil(value: Option<Bytes>) -> Self {
+        value.map_or(Self::Nil, Self::Bulk)
+    }
+
+    pub(super) fn bulks(values: impl IntoIterator<Item = Bytes>) -> Self {
+        Self::Array(values.into_iter().map(Self::Bulk).collect())
+    }
+
+    /// A length or a count.
+    pub(super) fn count(count: usize) -> Self {
+        // A count of what lies in memory is far below 2^63.
+        Self::Integer(i64::try_from(count).unwrap_or(i64::MAX))
+    }
+}
+
+impl From<bool> for Reply {
+    fn from(yes: bool) -> Self {
+        Self::Integer(i64::from(yes))
+    }
+}

@@ -1,0 +1,81 @@
+//! One worker: takes a queue's deliveries one after the other and settles each.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::backend::{BackendError, Consumer, Delivery};
+use crate::model::message::Message;
+
+/// How long a delivery waits when the back ends take no writes for the moment.
+const BACKEND_PAUSE: Duration = Duration::from_secs(1);
+
+/// Why a message was not processed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// The message is at fault: an attempt is used up.
+    #[error("{0}")]
+    Message(String),
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+}
+
+/// What a worker does with a message. The same message may come again, so doing it twice must be as good
+/// as once.
+pub(super) trait Handler: Send + Sync + 'static {
+    /// `failures`: attempts at this message that failed before.
+    fn handle(
+        &self,
+        message: &Message,
+        failures: u32,
+    ) -> impl Future<Output = Result<(), Failure>> + Send;
+}
+
+/// Works until `stop` turns true or the queue is gone; a delivery in hand is finished first.
+pub(super) async fn run(
+    name: &'static str,
+    mut consumer: Consumer,
+    mut stop: watch::Receiver<bool>,
+    handler: impl Handler,
+) {
+    loop {
+        let delivery = tokio::select! {
+            biased;
+            () = stopped(&mut stop) => return,
+            delivery = consumer.next() => delivery,
+        };
+        let Some(delivery) = delivery else {
+            tracing::warn!(worker = name, "the queue is gone, so its worker ends");
+            return;
+        };
+        if let Err(error) = process(delivery, &mut stop, &handler).await {
+            tracing::warn!(worker = name, %error, "a delivery could not be settled");
+        }
+    }
+}
+
+/// Handles one delivery and settles it.
+async fn process(
+    delivery: Delivery,
+    stop: &mut watch::Receiver<bool>,
+    handler: &impl Handler,
+) -> Result<(), BackendError> {
+    loop {
+        match handler.handle(delivery.message(), delivery.retry_count()).await {
+            Ok(()) => return delivery.ack().await,
+            // A full disk is not the message's fault, so it costs no attempt: wait for space.
+            Err(Failure::Backend(error)) if error.is_retryable() => {
+                tokio::select! {
+                    () = stopped(stop) => return delivery.requeue().await,
+                    () = tokio::time::sleep(BACKEND_PAUSE) => {}
+                }
+            }
+            Err(failure) => return delivery.fail(&failure.to_string()).await,
+        }
+    }
+}
+
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error means that the application was dropped without `stop`: that stops its workers as well.
+    let _ = stop.wait_for(|stop| *stop).await;
+}

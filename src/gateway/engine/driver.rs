@@ -1,0 +1,229 @@
+//! A session's own task: it pings, notices what did not happen in time, writes to the WebSocket once
+//! there is one, and clears up at the end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::heartbeat::{Beat, Heartbeat};
+use super::session::{Session, SessionWriter, Turn};
+use super::{Engine, Refused};
+use crate::gateway::outbound::{CloseReason, Outbound, Transport};
+use crate::gateway::socket_io::Connection;
+use crate::gateway::websocket::Frame;
+use crate::wire::engine_io::{Handshake, Packet};
+
+/// How long a closed session may take to write what it still has.
+const FAREWELL_MAX: Duration = Duration::from_secs(5);
+
+/// Whether another session may begin.
+///
+/// # Errors
+/// [`Refused::Unavailable`] at the end of the gateway.
+pub fn check_open(engine: &Engine) -> Result<(), Refused> {
+    if engine.is_shutting_down() { Err(Refused::Unavailable) } else { Ok(()) }
+}
+
+/// Begins a session with polling.
+///
+/// # Errors
+/// [`Refused::Unavailable`].
+pub fn open_polling(engine: &Arc<Engine>) -> Result<Arc<Session>, Refused> {
+    let (upgrade, upgraded) = oneshot::channel();
+    let session = open(engine, Transport::Polling, Some(upgrade))?;
+    let task = Driver::new(engine, &session);
+    tokio::spawn(task.run_polling(upgraded));
+    Ok(session)
+}
+
+/// Begins a session on a WebSocket.
+///
+/// # Errors
+/// [`Refused::Unavailable`].
+pub fn open_websocket(engine: &Arc<Engine>, writer: SessionWriter) -> Result<Turn, Refused> {
+    let session = open(engine, Transport::WebSocket, None)?;
+    let turn = session.turn().ok_or(Refused::Unavailable)?;
+    let task = Driver::new(engine, &session);
+    tokio::spawn(task.run_websocket(writer));
+    Ok(turn)
+}
+
+fn open(
+    engine: &Arc<Engine>,
+    transport: Transport,
+    upgrade: Option<oneshot::Sender<SessionWriter>>,
+) -> Result<Arc<Session>, Refused> {
+    check_open(engine)?;
+    let limits = &engine.options.limits;
+    let outbound = Arc::new(Outbound::new(transport, limits.queue_bytes_max));
+    let connection = Connection::new(Arc::clone(&engine.application), Arc::clone(&outbound));
+    let session = Arc::new(Session::new(outbound, connection, upgrade));
+    if !engine.sessions.insert(&session) {
+        return Err(Refused::Unavailable);
+    }
+    let sid = session.id.to_string();
+    let handshake = Handshake {
+        sid: &sid,
+        upgrades: if transport == Transport::Polling { &["websocket"] } else { &[] },
+        ping_interval: engine.options.ping_interval,
+        ping_timeout: engine.options.ping_timeout,
+        payload_bytes_max: limits.payload_bytes_max,
+    };
+    let mut packet = Vec::with_capacity(128);
+    handshake.encode(&mut packet);
+    session.outbound.reply(Frame::text(&packet));
+    engine.application.metrics.session_opened(transport);
+    Ok(session)
+}
+
+struct Driver {
+    engine: Arc<Engine>,
+    session: Arc<Session>,
+    watch: Watch,
+}
+
+impl Driver {
+    fn new(engine: &Arc<Engine>, session: &Arc<Session>) -> Self {
+        let now = Instant::now();
+        let options = &engine.options;
+        let heartbeat = Heartbeat::new(now, options.ping_interval, options.ping_timeout);
+        let watch = Watch { heartbeat, join_by: Some(now + options.connect_timeout) };
+        Self { engine: Arc::clone(engine), session: Arc::clone(session), watch }
+    }
+
+    async fn run_polling(mut self, mut upgraded: oneshot::Receiver<SessionWriter>) {
+        let writer = loop {
+            tokio::select! {
+                biased;
+                _ = self.session.outbound.closed() => break None,
+                Ok(writer) = &mut upgraded => break Some(writer),
+                () = tokio::time::sleep_until(self.watch.due()) => self.watch.look(&self.session),
+            }
+        };
+        match writer {
+            Some(writer) => self.run_websocket(writer).await,
+            None => self.end().await,
+        }
+    }
+
+    async fn run_websocket(mut self, mut writer: SessionWriter) {
+        let is_whole = self.write_until_closed(&mut writer).await;
+        let code = self.session.outbound.close_reason().and_then(CloseReason::status_code);
+        if let (true, Some(code)) = (is_whole, code) {
+            let farewell = farewell(&self.session.outbound, &mut writer, code);
+            if tokio::time::timeout(FAREWELL_MAX, farewell).await.is_err() {
+                tracing::debug!("a closed session did not take its last frames");
+            }
+        }
+        drop(writer);
+        self.end().await;
+    }
+
+    /// Writes what is queued until the session is closed. False: the last frame may be cut.
+    async fn write_until_closed(&mut self, writer: &mut SessionWriter) -> bool {
+        let outbound = Arc::clone(&self.session.outbound);
+        let mut batch = Vec::new();
+        while outbound.close_reason().is_none() {
+            outbound.take(&mut batch);
+            if batch.is_empty() {
+                tokio::select! {
+                    biased;
+                    () = outbound.ready() => {}
+                    () = tokio::time::sleep_until(self.watch.due()) => {
+                        self.watch.look(&self.session);
+                    }
+                }
+                continue;
+            }
+            if !self.write(writer, &batch).await {
+                return false;
+            }
+            outbound.written(&mut batch);
+        }
+        true
+    }
+
+    /// Writes one batch, and keeps watching meanwhile. False: it was not written to its end.
+    async fn write(&mut self, writer: &mut SessionWriter, batch: &[Frame]) -> bool {
+        let outbound = &self.session.outbound;
+        let write = writer.write(batch);
+        tokio::pin!(write);
+        loop {
+            tokio::select! {
+                biased;
+                written = &mut write => {
+                    if written.is_err() {
+                        outbound.close(CloseReason::TransportError);
+                    }
+                    return written.is_ok();
+                }
+                reason = outbound.closed() => {
+                    // A client that reads gets the rest, and a close frame after it.
+                    let has_farewell = reason.status_code().is_some();
+                    let patience = if has_farewell { FAREWELL_MAX } else { Duration::ZERO };
+                    return matches!(tokio::time::timeout(patience, &mut write).await, Ok(Ok(())));
+                }
+                () = tokio::time::sleep_until(self.watch.due()) => self.watch.look(&self.session),
+            }
+        }
+    }
+
+    async fn end(self) {
+        let reason = self.session.outbound.closed().await;
+        tracing::debug!(session = %self.session.id, %reason, "session closed");
+        self.engine.application.metrics.session_closed(reason);
+        if let Some(mut connection) = self.session.take_connection() {
+            connection.closed().await;
+        }
+        self.engine.sessions.remove(&self.session);
+    }
+}
+
+/// Writes what was queued before the close, then the close frame.
+async fn farewell(outbound: &Outbound, writer: &mut SessionWriter, code: u16) {
+    let mut batch = Vec::new();
+    outbound.take(&mut batch);
+    let reason = outbound.close_reason().map_or("", CloseReason::as_str);
+    batch.push(Frame::close(code, reason));
+    if writer.write(&batch).await.is_ok() {
+        // A client that closed first is gone by now, and that is fine.
+        let _ = writer.shutdown().await;
+    }
+}
+
+/// What has to happen in time.
+struct Watch {
+    heartbeat: Heartbeat,
+    /// A namespace has to be joined by then.
+    join_by: Option<Instant>,
+}
+
+impl Watch {
+    fn due(&self) -> Instant {
+        let heartbeat = self.heartbeat.due();
+        self.join_by.map_or(heartbeat, |join_by| join_by.min(heartbeat))
+    }
+
+    fn look(&mut self, session: &Session) {
+        let now = Instant::now();
+        if self.join_by.is_some_and(|join_by| now >= join_by) {
+            self.join_by = None;
+            if !session.outbound.is_joined() {
+                session.outbound.close(CloseReason::ConnectTimeout);
+                return;
+            }
+        }
+        match self.heartbeat.beat(now, session.heard()) {
+            Beat::Ping => {
+                session.forget_heard();
+                let mut ping = Vec::with_capacity(1);
+                Packet::Ping("").encode(&mut ping);
+                session.outbound.push(&Frame::text(&ping));
+            }
+            Beat::Wait => {}
+            Beat::TimedOut => session.outbound.close(CloseReason::PingTimeout),
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! When to ping, and when a silent client is gone (Engine.IO protocol 4, "Heartbeat"). Pure.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// The server pings; the client answers with a pong.
+#[derive(Debug)]
+pub struct Heartbeat {
+    interval: Duration,
+    timeout: Duration,
+    ping_at: Instant,
+    /// The pong of the last ping is owed until then.
+    deadline: Option<Instant>,
+    /// The deadline was moved once, because the client sent something else.
+    extended: bool,
+    due: Instant,
+}
+
+/// What the client sent since the last look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    Nothing,
+    /// Packets, but no pong.
+    Traffic,
+    Pong,
+}
+
+/// What the timer's owner has to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beat {
+    Ping,
+    Wait,
+    TimedOut,
+}
+
+impl Heartbeat {
+    pub fn new(now: Instant, interval: Duration, timeout: Duration) -> Self {
+        let ping_at = now + interval;
+        Self { interval, timeout, ping_at, deadline: None, extended: false, due: ping_at }
+    }
+
+    /// When [`Self::beat`] has to be called next.
+    pub fn due(&self) -> Instant {
+        self.due
+    }
+
+    /// Looks at the clock. `heard` is what came in since the last ping.
+    pub fn beat(&mut self, now: Instant, heard: Heard) -> Beat {
+        if heard == Heard::Pong {
+            self.deadline = None;
+        }
+        let beat = match self.deadline {
+            Some(deadline) if now < deadline => Beat::Wait,
+            // As the stock server does: a client that is busy sending gets one more period.
+            Some(_) if heard == Heard::Traffic && !self.extended => {
+                self.extended = true;
+                self.deadline = Some(now + self.timeout);
+                Beat::Wait
+            }
+            Some(_) => Beat::TimedOut,
+            None if now < self.ping_at => Beat::Wait,
+            None => {
+                self.ping_at = now + self.interval;
+                self.deadline = Some(now + self.timeout);
+                self.extended = false;
+                Beat::Ping
+            }
+        };
+        self.due = match self.deadline {
+            None => self.ping_at,
+            // With an interval shorter than the time-out, the next ping is due before the deadline
+            // if the pong has come by then.
+            Some(deadline) if self.ping_at > now => deadline.min(self.ping_at),
+            Some(deadline) => deadline,
+        };
+        beat
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seconds(count: u64) -> Duration {
+        Duration::from_secs(count)
+    }
+
+    #[test]
+    fn pings_every_interval_while_pongs_come() {
+        let start = Instant::now();
+        let mut heartbeat = Heartbeat::new(start, seconds(25), seconds(20));
+        assert_eq!(heartbeat.due(), start + seconds(25));
+        assert_eq!(heartbeat.beat(start + seconds(25), Heard::Nothing), Beat::Ping);
+        assert_eq!(heartbeat.due(), start + seconds(45));
+        assert_eq!(heartbeat.beat(start + seconds(45), Heard::Pong), Beat::Wait);
+        assert_eq!(heartbeat.due(), start + seconds(50));
+        assert_eq!(heartbeat.beat(start + seconds(50), Heard::Nothing), Beat::Ping);
+    }
+
+    #[test]
+    fn a_missing_pong_ends_it_at_the_timeout() {
+        let start = Instant::now();
+        let mut heartbeat = Heartbeat::new(start, seconds(25), seconds(20));
+        assert_eq!(heartbeat.beat(start + seconds(25), Heard::Nothing), Beat::Ping);
+        assert_eq!(heartbeat.beat(start + seconds(45), Heard::Nothing), Beat::TimedOut);
+    }
+
+    #[test]
+    fn other_traffic_buys_one_more_period() {
+        let start = Instant::now();
+        let mut heartbeat = Heartbeat::new(start, seconds(25), seconds(20));
+        assert_eq!(heartbeat.beat(start + seconds(25), Heard::Nothing), Beat::Ping);
+        assert_eq!(heartbeat.beat(start + seconds(45), Heard::Traffic), Beat::Wait);
+        assert_eq!(heartbeat.due(), start + seconds(50));
+        assert_eq!(heartbeat.beat(start + seconds(50), Heard::Traffic), Beat::Wait);
+        assert_eq!(heartbeat.due(), start + seconds(65));
+        assert_eq!(heartbeat.beat(start + seconds(65), Heard::Traffic), Beat::TimedOut);
+    }
+
+    #[test]
+    fn an_interval_shorter_than_the_timeout_still_pings_every_interval() {
+        let start = Instant::now();
+        let mut heartbeat = Heartbeat::new(start, seconds(5), seconds(20));
+        assert_eq!(heartbeat.beat(start + seconds(5), Heard::Nothing), Beat::Ping);
+        assert_eq!(heartbeat.due(), start + seconds(10));
+        assert_eq!(heartbeat.beat(start + seconds(10), Heard::Pong), Beat::Ping);
+        assert_eq!(heartbeat.beat(start + seconds(15), Heard::Nothing), Beat::Wait);
+        assert_eq!(heartbeat.due(), start + seconds(30));
+        assert_eq!(heartbeat.beat(start + seconds(30), Heard::Nothing), Beat::TimedOut);
+    }
+}

@@ -1,0 +1,186 @@
+//! Engine.IO, protocol revision 4: sessions over HTTP long-polling and WebSocket.
+//!
+//! Source: <https://socket.io/docs/v4/engine-io-protocol/>; where it is silent, the stock server decides.
+//! A session has one task from its handshake to its end (`driver`), which pings, and writes once there
+//! is a WebSocket; a second one reads the WebSocket. Polling requests are served by their own
+//! requests' tasks. What always holds: one reader at a time owns the session's connection
+//! ([`session::Turn`]), and one transport at a time drains its queue.
+
+mod driver;
+mod heartbeat;
+mod polling;
+pub mod request;
+mod session;
+mod sessions;
+mod websocket_transport;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::body::{Body, HttpBody};
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+
+use self::request::{Asked, Query};
+use self::session::Session;
+use self::sessions::Sessions;
+use super::application::Application;
+use super::cors::{Cors, Origin};
+use super::options::GatewayOptions;
+use super::outbound::{CloseReason, Transport};
+use crate::wire::engine_io::RequestError;
+
+/// How long the end of a gateway waits for its sessions to write what they still have.
+const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
+
+pub struct Engine {
+    pub application: Arc<Application>,
+    options: GatewayOptions,
+    cors: Cors,
+    sessions: Sessions,
+    shutting_down: AtomicBool,
+}
+
+/// An answer that is not the stock protocol's own.
+#[derive(Debug, Clone, Copy)]
+enum Refused {
+    Request(RequestError),
+    BodyTooLarge,
+    /// As many sessions as there may be, or the end of the gateway.
+    Unavailable,
+}
+
+impl From<RequestError> for Refused {
+    fn from(error: RequestError) -> Self {
+        Self::Request(error)
+    }
+}
+
+type Answer = Result<Response<Body>, Refused>;
+
+impl Engine {
+    pub fn new(options: GatewayOptions, application: Arc<Application>) -> Arc<Self> {
+        Arc::new(Self {
+            cors: Cors::new(&options.cors_origins),
+            sessions: Sessions::new(options.limits.sessions_max),
+            application,
+            options,
+            shutting_down: AtomicBool::new(false),
+        })
+    }
+
+    /// Answers one HTTP request; a WebSocket goes on in a task of its own.
+    pub async fn handle<B>(self: &Arc<Self>, mut request: Request<B>) -> Response<Body>
+    where
+        B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<axum::BoxError>,
+    {
+        let headers = request.headers().clone();
+        let origin = self.cors.origin(&headers);
+        let mut response = if request.method() == Method::OPTIONS {
+            let mut response = empty(StatusCode::NO_CONTENT);
+            Cors::preflight(&origin, &headers, response.headers_mut());
+            response
+        } else {
+            self.answer(&mut request, &origin).await.unwrap_or_else(refuse)
+        };
+        Cors::allow(&origin, response.headers_mut());
+        response
+    }
+
+    async fn answer<B>(self: &Arc<Self>, request: &mut Request<B>, origin: &Origin<'_>) -> Answer
+    where
+        B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<axum::BoxError>,
+    {
+        let asked = request::asked(
+            request.method(),
+            &Query::of(request.uri()),
+            request::is_upgrade(request.headers()),
+        )?;
+        let foreign = *origin == Origin::Foreign;
+        match asked {
+            // A browser sends cookies and the like with any page's WebSocket, and reads the answers.
+            Asked::Handshake(Transport::WebSocket) | Asked::Upgrade(_) if foreign => {
+                Err(RequestError::Forbidden.into())
+            }
+            Asked::Handshake(Transport::WebSocket) => websocket_transport::handshake(self, request),
+            Asked::Handshake(Transport::Polling) => {
+                let session = driver::open_polling(self)?;
+                polling::poll(self, &session).await
+            }
+            Asked::Upgrade(sid) => {
+                let session = self.sessions.find(&sid)?;
+                websocket_transport::upgrade(self, request, session)
+            }
+            Asked::Poll(sid) => polling::poll(self, &*self.polling_session(&sid)?).await,
+            Asked::Data(sid) => {
+                let session = self.polling_session(&sid)?;
+                polling::data(self, request, session).await
+            }
+        }
+    }
+
+    /// A session that has not left polling.
+    fn polling_session(&self, sid: &str) -> Result<Arc<Session>, RequestError> {
+        let session = self.sessions.find(sid)?;
+        match session.outbound.transport() {
+            Transport::Polling => Ok(session),
+            Transport::WebSocket => Err(RequestError::BadRequest),
+        }
+    }
+
+    /// Sends what is on its way to the rooms, then closes every session.
+    pub async fn shut_down(&self) {
+        self.shutting_down.store(true, Ordering::SeqCst);
+        let ending = async {
+            self.application.rooms.flush().await;
+            self.sessions.close_all(CloseReason::ShuttingDown);
+            self.sessions.all_gone().await;
+            self.application.flush_presence().await;
+        };
+        if tokio::time::timeout(SHUTDOWN_MAX, ending).await.is_err() {
+            tracing::warn!("sessions were cut at the end of the gateway, with writes outstanding");
+            self.sessions.close_all(CloseReason::ShuttingDown);
+        }
+    }
+
+    fn is_shutting_down(&self) -> bool {
+        self.shutting_down.load(Ordering::SeqCst)
+    }
+}
+
+fn refuse(refused: Refused) -> Response<Body> {
+    match refused {
+        Refused::Request(error) => {
+            let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
+            respond(status, "application/json", error.body())
+        }
+        Refused::BodyTooLarge => empty(StatusCode::PAYLOAD_TOO_LARGE),
+        Refused::Unavailable => respond(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "application/json",
+            r#"{"message":"The server takes no more sessions"}"#,
+        ),
+    }
+}
+
+fn respond(
+    status: StatusCode,
+    content_type: &'static str,
+    body: impl Into<Body>,
+) -> Response<Body> {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}

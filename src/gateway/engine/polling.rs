@@ -1,0 +1,145 @@
+//! HTTP long-polling: GET waits for packets, POST brings some.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::HttpBody;
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+
+use super::session::{Session, Turn, Wait};
+use super::{Answer, Engine, Refused, respond};
+use crate::gateway::outbound::{CloseReason, Polled};
+use crate::wire::engine_io::{self, RequestError};
+
+/// How long a poll waits while an upgrade is under way; the stock server looks as often.
+const RELEASE_AFTER: Duration = Duration::from_millis(100);
+
+const NOOP: &[u8] = b"6";
+
+/// Answers a GET once there is something to send.
+pub async fn poll(engine: &Engine, session: &Session) -> Answer {
+    let Some(turn) = session.begin_poll() else {
+        // Two polls would split the order of packets.
+        session.outbound.close(CloseReason::TransportError);
+        return Err(RequestError::BadRequest.into());
+    };
+    let payload = next_payload(session, engine.options.limits.payload_bytes_max).await;
+    turn.answered();
+    Ok(respond(StatusCode::OK, "text/plain; charset=UTF-8", payload))
+}
+
+async fn next_payload(session: &Session, payload_bytes_max: usize) -> Bytes {
+    loop {
+        if let Polled::Payload(payload) = session.outbound.poll(payload_bytes_max) {
+            return payload;
+        }
+        match session.poll_wait() {
+            Wait::ForFrames => session.outbound.ready().await,
+            Wait::NotAtAll => return Bytes::from_static(NOOP),
+            Wait::Shortly => {
+                if tokio::time::timeout(RELEASE_AFTER, session.outbound.ready()).await.is_err() {
+                    return Bytes::from_static(NOOP);
+                }
+            }
+        }
+    }
+}
+
+/// Takes the packets of a POST, then answers `ok`.
+pub async fn data<B>(engine: &Engine, request: &mut Request<B>, session: Arc<Session>) -> Answer
+where
+    B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<axum::BoxError>,
+{
+    let Some(turn) = session.turn() else {
+        session.outbound.close(CloseReason::TransportError);
+        return Err(RequestError::BadRequest.into());
+    };
+    // Dropped with the request when the client gives it up half-way: what it meant to say is lost.
+    let given_up = CloseOnDrop(&session);
+    if is_binary(request.headers()) {
+        // Protocol 4 sends binary packets as base64 in text.
+        return Err(RequestError::BadRequest.into());
+    }
+    let payload_bytes_max = engine.options.limits.payload_bytes_max;
+    let body = tokio::select! {
+        body = collect(request.body_mut(), payload_bytes_max) => body,
+        _ = session.outbound.closed() => return Err(RequestError::BadRequest.into()),
+    };
+    let body = match body {
+        Ok(body) => body,
+        Err(Unread::TooLarge) => {
+            // As the stock server: the request is refused, the session goes on.
+            given_up.disarm();
+            return Err(Refused::BodyTooLarge);
+        }
+        Err(Unread::Broken) => return Err(RequestError::BadRequest.into()),
+    };
+    // In a task of its own, so that a client that hangs up cannot stop an event half-way.
+    let read = tokio::spawn(read_packets(turn, body, payload_bytes_max));
+    let outcome = read.await.unwrap_or(Err(CloseReason::TransportError));
+    given_up.disarm();
+    match outcome {
+        Ok(()) => Ok(respond(StatusCode::OK, "text/html", "ok")),
+        Err(reason) => {
+            session.outbound.close(reason);
+            // The stock server answers `ok` whatever the packets said; the session's end tells.
+            Ok(respond(StatusCode::OK, "text/html", "ok"))
+        }
+    }
+}
+
+async fn read_packets(
+    mut turn: Turn,
+    body: Bytes,
+    payload_bytes_max: usize,
+) -> Result<(), CloseReason> {
+    let packets =
+        engine_io::packets(&body, payload_bytes_max).map_err(|_| CloseReason::ParseError)?;
+    for packet in packets {
+        turn.packet(packet.map_err(|_| CloseReason::ParseError)?).await?;
+    }
+    Ok(())
+}
+
+fn is_binary(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|kind| kind == "application/octet-stream")
+}
+
+enum Unread {
+    TooLarge,
+    Broken,
+}
+
+async fn collect<B>(body: &mut B, bytes_max: usize) -> Result<Bytes, Unread>
+where
+    B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<axum::BoxError>,
+{
+    if body.size_hint().lower() > bytes_max as u64 {
+        return Err(Unread::TooLarge);
+    }
+    match Limited::new(body, bytes_max).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Unread::TooLarge),
+        Err(_) => Err(Unread::Broken),
+    }
+}
+
+/// Closes the session unless the request came to its end.
+struct CloseOnDrop<'a>(&'a Session);
+
+impl CloseOnDrop<'_> {
+    fn disarm(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for CloseOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.outbound.close(CloseReason::TransportError);
+    }
+}

@@ -1,0 +1,243 @@
+//! One session: its queue, its connection, and who is reading for it at the moment.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use tokio::io::WriteHalf;
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use super::heartbeat::Heard;
+use crate::gateway::outbound::{CloseReason, Outbound};
+use crate::gateway::socket_io::Connection;
+use crate::gateway::websocket::Writer;
+use crate::wire::engine_io::Packet;
+
+/// Writes to the session's WebSocket.
+pub type SessionWriter = Writer<WriteHalf<TokioIo<Upgraded>>>;
+
+pub struct Session {
+    /// The `sid`: random, and known to its client alone.
+    pub id: Uuid,
+    pub outbound: Arc<Outbound>,
+    heard: AtomicU8,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// Absent while somebody reads messages; see [`Turn`].
+    connection: Option<Box<Connection>>,
+    /// Takes the WebSocket to the session's task; absent once there is one.
+    upgrade: Option<oneshot::Sender<SessionWriter>>,
+    probe: Probe,
+    polling: bool,
+}
+
+/// How far a WebSocket has got that wants to take the session over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Probe {
+    None,
+    /// It is there, but has not said `2probe`.
+    Connected,
+    /// It was answered; a waiting poll is to be released at once, so that the client can go on.
+    Answered,
+    /// A poll was released. Another one may be on its way already, and is released after a while.
+    Released,
+}
+
+/// What a poll that has nothing to send does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    ForFrames,
+    /// An upgrade is under way: answer with a noop after a short while.
+    Shortly,
+    /// An upgrade is under way: answer with a noop.
+    NotAtAll,
+}
+
+impl Session {
+    pub fn new(
+        outbound: Arc<Outbound>,
+        connection: Connection,
+        upgrade: Option<oneshot::Sender<SessionWriter>>,
+    ) -> Self {
+        let connection = Some(Box::new(connection));
+        let state = State { connection, upgrade, probe: Probe::None, polling: false };
+        Self { id: Uuid::new_v4(), outbound, heard: AtomicU8::new(0), state: Mutex::new(state) }
+    }
+
+    /// The right to read messages; `None` while somebody else has it.
+    pub fn turn(self: &Arc<Self>) -> Option<Turn> {
+        let connection = self.state.lock().connection.take()?;
+        Some(Turn { session: Arc::clone(self), connection: Some(connection) })
+    }
+
+    /// The connection of a session that is closed, unless somebody reads, who then ends it.
+    pub fn take_connection(&self) -> Option<Box<Connection>> {
+        self.state.lock().connection.take()
+    }
+
+    /// The right to wait for frames; `None` while another poll waits.
+    pub fn begin_poll(&self) -> Option<PollTurn<'_>> {
+        let mut state = self.state.lock();
+        if state.polling {
+            return None;
+        }
+        state.polling = true;
+        Some(PollTurn { session: self, answered: false })
+    }
+
+    /// What an empty-handed poll does now.
+    pub fn poll_wait(&self) -> Wait {
+        let mut state = self.state.lock();
+        match state.probe {
+            Probe::None | Probe::Connected => Wait::ForFrames,
+            Probe::Answered => {
+                state.probe = Probe::Released;
+                Wait::NotAtAll
+            }
+            Probe::Released => Wait::Shortly,
+        }
+    }
+
+    /// A WebSocket wants to take over. False: one is at it already, or has done it.
+    pub fn begin_probe(&self) -> bool {
+        let mut state = self.state.lock();
+        let may = state.upgrade.is_some() && state.probe == Probe::None;
+        if may {
+            state.probe = Probe::Connected;
+        }
+        may
+    }
+
+    /// The probe was answered: releases a waiting poll.
+    pub fn answer_probe(&self) {
+        self.state.lock().probe = Probe::Answered;
+        self.outbound.wake();
+    }
+
+    /// The WebSocket did not take over; polling goes on.
+    pub fn abandon_probe(&self) {
+        self.state.lock().probe = Probe::None;
+    }
+
+    /// The WebSocket takes over: from here on only it drains the queue. Gives the right to read.
+    /// `None`: a request's messages are still being read, so the client did not wait for its answer.
+    pub fn upgrade(self: &Arc<Self>, writer: SessionWriter) -> Option<Turn> {
+        let turn = self.turn()?;
+        let mut state = self.state.lock();
+        state.probe = Probe::None;
+        let upgrade = state.upgrade.take()?;
+        drop(state);
+        self.outbound.switch_to_websocket();
+        // The session's task takes it, or is ending and needs none.
+        let _ = upgrade.send(writer);
+        Some(turn)
+    }
+
+    fn hear(&self, heard: Heard) {
+        let level = match heard {
+            Heard::Nothing => 0,
+            Heard::Traffic => 1,
+            Heard::Pong => 2,
+        };
+        self.heard.fetch_max(level, Ordering::Relaxed);
+    }
+
+    /// What came in since [`Self::forget_heard`].
+    pub fn heard(&self) -> Heard {
+        match self.heard.load(Ordering::Relaxed) {
+            0 => Heard::Nothing,
+            1 => Heard::Traffic,
+            _ => Heard::Pong,
+        }
+    }
+
+    pub fn forget_heard(&self) {
+        self.heard.store(0, Ordering::Relaxed);
+    }
+}
+
+/// The right to read a session's messages, one at a time and in order. Dropped, it gives the connection
+/// back, or ends it when the session was closed in the meantime.
+pub struct Turn {
+    session: Arc<Session>,
+    connection: Option<Box<Connection>>,
+}
+
+impl Turn {
+    pub fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
+    /// Does what a packet of the client says.
+    ///
+    /// # Errors
+    /// Why the session has to be closed.
+    pub async fn packet(&mut self, packet: Packet<'_>) -> Result<(), CloseReason> {
+        if let Some(reason) = self.session.outbound.close_reason() {
+            return Err(reason);
+        }
+        let heard = if matches!(packet, Packet::Pong(_)) { Heard::Pong } else { Heard::Traffic };
+        self.session.hear(heard);
+        let Some(connection) = &mut self.connection else { return Ok(()) };
+        match packet {
+            Packet::Message(text) => connection.text(text).await,
+            Packet::Binary(bytes) => connection.binary(bytes).await,
+            Packet::Close => Err(CloseReason::TransportClose),
+            // Only the server pings.
+            Packet::Ping(_) => Err(CloseReason::TransportError),
+            // As the stock server, which knows them and has nothing to do for them here.
+            Packet::Pong(_) | Packet::Open(_) | Packet::Upgrade | Packet::Noop => Ok(()),
+        }
+    }
+
+    /// The session is closed: leaves its rooms and so on.
+    pub async fn end(mut self) {
+        if let Some(mut connection) = self.connection.take() {
+            connection.closed().await;
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let Some(mut connection) = self.connection.take() else { return };
+        let mut state = self.session.state.lock();
+        if self.session.outbound.close_reason().is_none() {
+            // If it is closed right now, its task finds the connection here.
+            state.connection = Some(connection);
+            return;
+        }
+        drop(state);
+        // Without a runtime everything is ending, and nobody is left to be told.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { connection.closed().await });
+        }
+    }
+}
+
+/// The right to wait for frames. Dropped unanswered, because the client gave its request up, it
+/// closes the session, as the stock server does.
+pub struct PollTurn<'a> {
+    session: &'a Session,
+    answered: bool,
+}
+
+impl PollTurn<'_> {
+    pub fn answered(mut self) {
+        self.answered = true;
+    }
+}
+
+impl Drop for PollTurn<'_> {
+    fn drop(&mut self) {
+        self.session.state.lock().polling = false;
+        if !self.answered {
+            self.session.outbound.close(CloseReason::TransportError);
+        }
+    }
+}

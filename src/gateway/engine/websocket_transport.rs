@@ -1,0 +1,160 @@
+//! WebSocket: a session of its own, or the upgrade of one that began with polling.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::io::ReadHalf;
+
+use super::session::{Session, SessionWriter, Turn};
+use super::{Answer, Engine, Refused, driver};
+use crate::gateway::outbound::CloseReason;
+use crate::gateway::websocket::{self, Frame, Incoming, Reader, WebSocketError};
+use crate::wire::engine_io::{Packet, RequestError};
+
+type SessionReader = Reader<ReadHalf<TokioIo<Upgraded>>>;
+
+/// Begins a session on a WebSocket.
+pub fn handshake<B>(engine: &Arc<Engine>, request: &mut Request<B>) -> Answer {
+    driver::check_open(engine)?;
+    let (response, upgrade) = accept(request)?;
+    let engine = Arc::clone(engine);
+    tokio::spawn(async move {
+        let Some((reader, writer)) = streams(&engine, upgrade).await else { return };
+        // At the bound of sessions since the check above: the client sees the stream end.
+        let Ok(turn) = driver::open_websocket(&engine, writer) else { return };
+        read(turn, reader).await;
+    });
+    Ok(response)
+}
+
+/// Lets a WebSocket take a polling session over.
+pub fn upgrade<B>(engine: &Arc<Engine>, request: &mut Request<B>, session: Arc<Session>) -> Answer {
+    if !session.begin_probe() {
+        return Err(RequestError::BadRequest.into());
+    }
+    let probe = Probe(session);
+    let (response, upgrade) = accept(request)?;
+    let engine = Arc::clone(engine);
+    tokio::spawn(async move {
+        let Some((mut reader, writer)) = streams(&engine, upgrade).await else { return };
+        let timeout = engine.options.upgrade_timeout;
+        let probed = tokio::time::timeout(timeout, take_over(&probe, &mut reader, writer)).await;
+        drop(probe);
+        if let Ok(Some(turn)) = probed {
+            engine.application.metrics.upgrades.increment(1);
+            read(turn, reader).await;
+        }
+    });
+    Ok(response)
+}
+
+/// A probe under way; however it ends, the next one may begin.
+struct Probe(Arc<Session>);
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        self.0.abandon_probe();
+    }
+}
+
+/// `2probe`, `3probe`, `5`: after that the session is the WebSocket's. `None`: it stays with polling.
+async fn take_over(
+    Probe(session): &Probe,
+    reader: &mut SessionReader,
+    mut writer: SessionWriter,
+) -> Option<Turn> {
+    let closed = session.outbound.closed();
+    tokio::pin!(closed);
+    loop {
+        let incoming = tokio::select! {
+            incoming = reader.next() => incoming.ok()?,
+            _ = &mut closed => return None,
+        };
+        let Incoming::Text(text) = incoming else { return None };
+        match Packet::parse(&text).ok()? {
+            Packet::Ping("probe") => {
+                writer.write(&[Frame::text(b"3probe")]).await.ok()?;
+                session.answer_probe();
+            }
+            Packet::Upgrade => {
+                let turn = session.upgrade(writer);
+                if turn.is_none() {
+                    session.outbound.close(CloseReason::TransportError);
+                }
+                return turn;
+            }
+            _ => return None,
+        }
+    }
+}
+
+fn accept<B>(request: &mut Request<B>) -> Result<(Response<Body>, OnUpgrade), Refused> {
+    let response = websocket::accept(request).map_err(|error| {
+        tracing::debug!(%error, "a WebSocket handshake was refused");
+        RequestError::BadRequest
+    })?;
+    Ok((response.map(|()| Body::empty()), hyper::upgrade::on(request)))
+}
+
+async fn streams(engine: &Engine, upgrade: OnUpgrade) -> Option<(SessionReader, SessionWriter)> {
+    // It fails when the client is gone before the answer is written.
+    let io = TokioIo::new(upgrade.await.ok()?);
+    let message_bytes_max = engine.options.limits.payload_bytes_max;
+    Some(websocket::split(io, websocket::Limits { message_bytes_max }))
+}
+
+/// Reads the session's messages to its end.
+async fn read(mut turn: Turn, mut reader: SessionReader) {
+    let session = Arc::clone(turn.session());
+    let outbound = &session.outbound;
+    let closed = outbound.closed();
+    tokio::pin!(closed);
+    loop {
+        // `next` is not cancel safe, but after the close nothing is read any more.
+        let incoming = tokio::select! {
+            biased;
+            _ = &mut closed => break,
+            incoming = reader.next() => incoming,
+        };
+        let read = match incoming {
+            Ok(Incoming::Text(text)) => match Packet::parse(&text) {
+                Ok(packet) => turn.packet(packet).await,
+                Err(_) => Err(CloseReason::ParseError),
+            },
+            Ok(Incoming::Binary(bytes)) => turn.packet(Packet::Binary(bytes)).await,
+            Ok(Incoming::Ping(payload)) => {
+                pong(&session, &payload);
+                Ok(())
+            }
+            Ok(Incoming::Pong(_)) => Ok(()),
+            Ok(Incoming::Close { .. }) => Err(CloseReason::TransportClose),
+            Err(error) => Err(reason_of(&error)),
+        };
+        if let Err(reason) = read {
+            outbound.close(reason);
+            break;
+        }
+    }
+    // The stream goes now; leaving the rooms may take longer.
+    drop(reader);
+    turn.end().await;
+}
+
+fn pong(session: &Session, payload: &Bytes) {
+    // Pushed, not replied: a client that only pings and never reads is a slow consumer.
+    session.outbound.push(&Frame::pong(payload));
+}
+
+fn reason_of(error: &WebSocketError) -> CloseReason {
+    match error.close_code() {
+        Some(code) => CloseReason::Violation(code),
+        None => match error {
+            WebSocketError::Eof => CloseReason::TransportClose,
+            _ => CloseReason::TransportError,
+        },
+    }
+}

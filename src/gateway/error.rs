@@ -1,0 +1,49 @@
+//! What can go wrong: for those who call the gateway, and for the clients.
+
+use crate::backend::BackendError;
+use crate::model::names::{NameError, RoomId};
+
+/// Why the gateway did not do what its caller asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    #[error("the token is not valid")]
+    Token(#[source] jsonwebtoken::errors::Error),
+    #[error("the token's claim `{claim}` is out of bounds")]
+    Claims { claim: &'static str },
+}
+
+/// Why a client's event was refused. The text goes to the client, as the event `error` and in the
+/// acknowledgement.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    #[error("Unknown event: {name}")]
+    UnknownEvent { name: String },
+    #[error("{field} {problem}")]
+    Field { field: &'static str, problem: &'static str },
+    #[error("a message is an object with roomId and content")]
+    NoMessage,
+    #[error("roomId is not valid: {0}")]
+    RoomName(#[from] NameError),
+    #[error("content has {bytes} bytes; at most {bytes_max} are allowed")]
+    ContentTooLong { bytes: usize, bytes_max: usize },
+    #[error("{event} does not take binary arguments")]
+    Binary { event: String },
+    #[error("Empty message")]
+    EmptyMessage,
+    #[error("Access denied to room")]
+    AccessDenied,
+    #[error("Not a member of room {room}")]
+    NotMember { room: RoomId },
+    #[error("A socket may be in {rooms_max} rooms at most")]
+    TooManyRooms { rooms_max: usize },
+    #[error("The server has no place for another room")]
+    RoomsExhausted,
+    #[error("The room is not available")]
+    RoomGone,
+    #[error("The message could not be encoded: {0}")]
+    NotEncoded(serde_json::Error),
+    #[error("Not stored: {0}")]
+    NotStored(BackendError),
+    #[error("History is not available: {0}")]
+    NoHistory(BackendError),
+}

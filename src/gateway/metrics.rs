@@ -1,0 +1,48 @@
+//! The gateway's metrics. The handles are made once, so that counting is one atomic addition.
+
+use metrics::{Counter, Gauge, counter, gauge};
+
+use super::outbound::{CloseReason, Transport};
+
+pub struct Metrics {
+    /// Connected Socket.IO sockets, whatever their transport; the application's name for them.
+    pub websocket_connections: Gauge,
+    /// Frames queued for members of rooms.
+    pub deliveries: Counter,
+    pub events: Counter,
+    pub refusals: Counter,
+    /// Messages that became durable and were broadcast.
+    pub messages: Counter,
+    pub upgrades: Counter,
+    pub authentication_failures: Counter,
+    sessions_polling: Counter,
+    sessions_websocket: Counter,
+}
+
+impl Metrics {
+    pub fn new() -> Self {
+        Self {
+            websocket_connections: gauge!("websocket_connections"),
+            deliveries: counter!("leveret_gateway_deliveries_total"),
+            events: counter!("leveret_gateway_events_total"),
+            refusals: counter!("leveret_gateway_refusals_total"),
+            messages: counter!("leveret_gateway_messages_total"),
+            upgrades: counter!("leveret_gateway_upgrades_total"),
+            authentication_failures: counter!("leveret_gateway_authentication_failures_total"),
+            sessions_polling: counter!("leveret_gateway_sessions_total", "transport" => "polling"),
+            sessions_websocket: counter!("leveret_gateway_sessions_total", "transport" => "websocket"),
+        }
+    }
+
+    pub fn session_opened(&self, transport: Transport) {
+        match transport {
+            Transport::Polling => self.sessions_polling.increment(1),
+            Transport::WebSocket => self.sessions_websocket.increment(1),
+        }
+    }
+
+    /// Looks its handle up: a session ends once.
+    pub fn session_closed(&self, reason: CloseReason) {
+        counter!("leveret_gateway_sessions_closed_total", "reason" => reason.as_str()).increment(1);
+    }
+}

@@ -1,0 +1,70 @@
+//! What the gateway can be told.
+
+use std::time::Duration;
+
+use super::auth::Authenticator;
+
+/// Settings of a gateway; [`GatewayOptions::new`] gives the stock server's where it has one.
+#[derive(Clone)]
+pub struct GatewayOptions {
+    pub authenticator: Authenticator,
+    /// Origins (`scheme://host[:port]`) that may use the gateway from a browser, with credentials,
+    /// beside the gateway's own.
+    pub cors_origins: Vec<String>,
+    /// How long a user without a socket still counts as online.
+    pub presence_grace: Duration,
+    pub ping_interval: Duration,
+    pub ping_timeout: Duration,
+    /// How long a session may exist without having joined a namespace.
+    pub connect_timeout: Duration,
+    /// How long an upgrade to WebSocket may take.
+    pub upgrade_timeout: Duration,
+    pub limits: Limits,
+}
+
+impl GatewayOptions {
+    pub fn new(authenticator: Authenticator) -> Self {
+        Self {
+            authenticator,
+            cors_origins: vec!["http://localhost:3000".to_owned()],
+            presence_grace: Duration::ZERO,
+            ping_interval: Duration::from_secs(25),
+            ping_timeout: Duration::from_secs(20),
+            connect_timeout: Duration::from_secs(45),
+            upgrade_timeout: Duration::from_secs(10),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Bounds on what a stranger can make the gateway hold.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// A polling body, and a WebSocket message (`maxPayload` of the handshake).
+    pub payload_bytes_max: usize,
+    /// What may wait for one session before it is cut as a slow consumer.
+    pub queue_bytes_max: usize,
+    /// Engine.IO sessions, whether they have authenticated or not.
+    pub sessions_max: usize,
+    pub user_sockets_max: usize,
+    pub socket_rooms_max: usize,
+    /// Rooms with at least one member.
+    pub rooms_max: usize,
+    /// The content of one message.
+    pub content_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            payload_bytes_max: 1_000_000,
+            // A history of 50 messages of the largest content fits.
+            queue_bytes_max: 4 << 20,
+            sessions_max: 100_000,
+            user_sockets_max: 10_000,
+            socket_rooms_max: 256,
+            rooms_max: 100_000,
+            content_bytes_max: 64 << 10,
+        }
+    }
+}

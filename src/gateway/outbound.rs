@@ -1,0 +1,397 @@
+//! The sending side of a session: one queue of ready frames, drained by the transport of the moment.
+//!
+//! It is bounded in bytes. What others send to a session that does not read fast enough ends that
+//! session, and nobody waits for it. What a session asked for itself is never refused: its reader
+//! stops taking requests while the queue is half full ([`Outbound::has_room`]), so that a client can
+//! only ever be one answer ahead.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::websocket::Frame;
+use crate::wire::engine_io::{Packet, Payload};
+
+/// Why a session ended. The texts are Socket.IO's where it has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CloseReason {
+    TransportClose,
+    TransportError,
+    PingTimeout,
+    ParseError,
+    /// The stock server's name for a packet that the connection's state does not allow.
+    ForcedClose,
+    ConnectTimeout,
+    SlowConsumer,
+    ShuttingDown,
+    /// A frame that RFC 6455 forbids; the status code says which rule.
+    Violation(u16),
+}
+
+impl CloseReason {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TransportClose => "transport close",
+            Self::TransportError | Self::Violation(_) => "transport error",
+            Self::PingTimeout => "ping timeout",
+            Self::ParseError => "parse error",
+            Self::ForcedClose => "forced server close",
+            Self::ConnectTimeout => "connect timeout",
+            Self::SlowConsumer => "slow consumer",
+            Self::ShuttingDown => "server shutting down",
+        }
+    }
+
+    /// The status code of the WebSocket close frame (RFC 6455 section 7.4.1); `None` when the peer is
+    /// gone, or would not read one.
+    pub fn status_code(self) -> Option<u16> {
+        match self {
+            Self::TransportError | Self::PingTimeout | Self::SlowConsumer => None,
+            Self::TransportClose | Self::ForcedClose | Self::ConnectTimeout => Some(1000),
+            Self::ShuttingDown => Some(1001),
+            Self::ParseError => Some(1002),
+            Self::Violation(code) => Some(code),
+        }
+    }
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Who drains the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    Polling,
+    WebSocket,
+}
+
+/// Counted for each frame beside its bytes, so that a bound in bytes also bounds the frames.
+const FRAME_OVERHEAD_BYTES: usize = 64;
+
+/// A queue that was grown by a burst is given back when it holds more frames than this.
+const FRAMES_KEPT_MAX: usize = 16;
+
+pub struct Outbound {
+    state: Mutex<State>,
+    queue_bytes_max: usize,
+    /// Wakes the one who drains: there are frames, or the session was closed or changed its transport.
+    ready: Notify,
+    /// Wakes the reader that waits for room, and everybody who waits for the close.
+    eased: Notify,
+    closing: Notify,
+    /// Whether a namespace was joined; a session that joins none is closed after a while.
+    joined: AtomicBool,
+}
+
+struct State {
+    frames: Vec<Frame>,
+    /// Of the queue, and of what the WebSocket is writing at this moment.
+    bytes: usize,
+    transport: Transport,
+    closed: Option<CloseReason>,
+}
+
+/// What a poll gets at this moment.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Polled {
+    Payload(Bytes),
+    Nothing,
+}
+
+impl Outbound {
+    pub fn new(transport: Transport, queue_bytes_max: usize) -> Self {
+        let state = State { frames: Vec::new(), bytes: 0, transport, closed: None };
+        Self {
+            state: Mutex::new(state),
+            queue_bytes_max,
+            ready: Notify::new(),
+            eased: Notify::new(),
+            closing: Notify::new(),
+            joined: AtomicBool::new(false),
+        }
+    }
+
+    /// Queues what somebody else sent. Past the bound the session is closed as a slow consumer.
+    pub fn push(&self, frame: &Frame) {
+        let mut state = self.state.lock();
+        if state.closed.is_some() {
+            return;
+        }
+        let weight = weight(frame);
+        // A single frame above the bound passes when nothing else is queued, or it never could.
+        if state.bytes + weight > self.queue_bytes_max && state.bytes > 0 {
+            state.frames = Vec::new();
+            drop(state);
+            self.close(CloseReason::SlowConsumer);
+            return;
+        }
+        state.enqueue(frame.clone(), weight);
+        drop(state);
+        self.ready.notify_one();
+    }
+
+    /// Queues an answer to a request of the session itself, whatever is queued already.
+    pub fn reply(&self, frame: Frame) {
+        let mut state = self.state.lock();
+        if state.closed.is_some() {
+            return;
+        }
+        let weight = weight(&frame);
+        state.enqueue(frame, weight);
+        drop(state);
+        self.ready.notify_one();
+    }
+
+    /// Ends the session; the first reason stays.
+    pub fn close(&self, reason: CloseReason) {
+        let mut state = self.state.lock();
+        if state.closed.is_some() {
+            return;
+        }
+        state.closed = Some(reason);
+        drop(state);
+        self.ready.notify_one();
+        self.eased.notify_waiters();
+        self.closing.notify_waiters();
+    }
+
+    pub fn close_reason(&self) -> Option<CloseReason> {
+        self.state.lock().closed
+    }
+
+    /// Waits until the session is closed. Cancel safe.
+    pub async fn closed(&self) -> CloseReason {
+        loop {
+            // Made before the look, so that a close in between is not missed.
+            let closing = self.closing.notified();
+            if let Some(reason) = self.close_reason() {
+                return reason;
+            }
+            closing.await;
+        }
+    }
+
+    /// Waits until at most half of the bound is queued, or the session is closed. Cancel safe.
+    pub async fn has_room(&self) {
+        loop {
+            let eased = self.eased.notified();
+            if self.is_eased() {
+                return;
+            }
+            eased.await;
+        }
+    }
+
+    fn is_eased(&self) -> bool {
+        let state = self.state.lock();
+        state.bytes <= self.queue_bytes_max / 2 || state.closed.is_some()
+    }
+
+    /// Waits until there may be something to drain. Cancel safe. For one waiter at a time.
+    pub async fn ready(&self) {
+        self.ready.notified().await;
+    }
+
+    /// Moves the queue into `batch`, which is empty. They count until [`Self::written`] is called.
+    pub fn take(&self, batch: &mut Vec<Frame>) {
+        let mut state = self.state.lock();
+        std::mem::swap(&mut state.frames, batch);
+    }
+
+    /// The frames of the last [`Self::take`] are on their way; `batch` may be kept as the next one.
+    pub fn written(&self, batch: &mut Vec<Frame>) {
+        let bytes: usize = batch.iter().map(weight).sum();
+        batch.clear();
+        batch.shrink_to(FRAMES_KEPT_MAX);
+        self.ease(bytes);
+    }
+
+    fn ease(&self, bytes: usize) {
+        let mut state = self.state.lock();
+        state.bytes = state.bytes.saturating_sub(bytes);
+        drop(state);
+        self.eased.notify_waiters();
+    }
+
+    /// The answer of a poll: as much of the queue as fits into `payload_bytes_max`. What is queued
+    /// when the session is closed still goes out, with a close packet at its end.
+    pub fn poll(&self, payload_bytes_max: usize) -> Polled {
+        let mut state = self.state.lock();
+        if state.transport == Transport::WebSocket {
+            // The queue is not this poll's any more.
+            return Polled::Payload(single(&Packet::Noop));
+        }
+        let mut payload = Payload::new(payload_bytes_max);
+        let mut taken = 0;
+        for frame in &state.frames {
+            if !payload.push_text(&frame.payload()) {
+                break;
+            }
+            taken += 1;
+        }
+        let bytes = state.frames.drain(..taken).map(|frame| weight(&frame)).sum();
+        state.frames.shrink_to(FRAMES_KEPT_MAX);
+        let ends = state.closed.is_some() && state.frames.is_empty();
+        drop(state);
+        self.ease(bytes);
+        if ends {
+            // Past the bound by one byte at most, which no client counts.
+            let _ = payload.push_text(&single(&Packet::Close));
+        }
+        if payload.is_empty() { Polled::Nothing } else { Polled::Payload(payload.into_bytes()) }
+    }
+
+    /// The queue is the WebSocket's from now on; a poll that still waits is released.
+    pub fn switch_to_websocket(&self) {
+        self.state.lock().transport = Transport::WebSocket;
+        self.ready.notify_waiters();
+        self.ready.notify_one();
+    }
+
+    /// Wakes a waiting poll, so that it looks at its session again.
+    pub fn wake(&self) {
+        self.ready.notify_one();
+    }
+
+    pub fn transport(&self) -> Transport {
+        self.state.lock().transport
+    }
+
+    pub fn mark_joined(&self) {
+        self.joined.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_joined(&self) -> bool {
+        self.joined.load(Ordering::Relaxed)
+    }
+}
+
+impl State {
+    fn enqueue(&mut self, frame: Frame, weight: usize) {
+        self.bytes += weight;
+        self.frames.push(frame);
+    }
+}
+
+fn weight(frame: &Frame) -> usize {
+    frame.wire_bytes() + FRAME_OVERHEAD_BYTES
+}
+
+fn single(packet: &Packet<'_>) -> Bytes {
+    let mut bytes = Vec::with_capacity(1);
+    packet.encode(&mut bytes);
+    Bytes::from(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: &str) -> Frame {
+        Frame::text(text.as_bytes())
+    }
+
+    fn polled(outbound: &Outbound, payload_bytes_max: usize) -> Option<String> {
+        match outbound.poll(payload_bytes_max) {
+            Polled::Payload(bytes) => Some(String::from_utf8(bytes.to_vec()).unwrap()),
+            Polled::Nothing => None,
+        }
+    }
+
+    #[test]
+    fn a_poll_takes_what_fits_and_leaves_the_rest_in_order() {
+        let outbound = Outbound::new(Transport::Polling, 1_000);
+        for packet in ["4aa", "4bb", "4cc"] {
+            outbound.push(&text(packet));
+        }
+        assert_eq!(polled(&outbound, 7).as_deref(), Some("4aa\u{1e}4bb"));
+        assert_eq!(polled(&outbound, 1).as_deref(), Some("4cc"));
+        assert_eq!(polled(&outbound, 7), None);
+    }
+
+    #[test]
+    fn a_consumer_past_its_bound_is_cut_and_its_queue_freed() {
+        let outbound = Outbound::new(Transport::Polling, 1_000);
+        let frame = text(&"x".repeat(400));
+        outbound.push(&frame);
+        outbound.push(&frame);
+        assert_eq!(outbound.close_reason(), None);
+        outbound.push(&frame);
+        assert_eq!(outbound.close_reason(), Some(CloseReason::SlowConsumer));
+        assert_eq!(polled(&outbound, 10_000).as_deref(), Some("1"));
+    }
+
+    #[test]
+    fn what_is_being_written_counts_against_the_bound() {
+        let outbound = Outbound::new(Transport::WebSocket, 1_000);
+        let frame = text(&"x".repeat(800));
+        outbound.push(&frame);
+        let mut batch = Vec::new();
+        outbound.take(&mut batch);
+        assert_eq!(batch.len(), 1);
+        outbound.push(&frame);
+        assert_eq!(outbound.close_reason(), Some(CloseReason::SlowConsumer));
+
+        let outbound = Outbound::new(Transport::WebSocket, 1_000);
+        outbound.push(&frame);
+        let mut batch = Vec::new();
+        outbound.take(&mut batch);
+        outbound.written(&mut batch);
+        outbound.push(&frame);
+        assert_eq!(outbound.close_reason(), None);
+    }
+
+    #[test]
+    fn a_frame_above_the_bound_passes_alone() {
+        let outbound = Outbound::new(Transport::Polling, 100);
+        outbound.push(&text(&"x".repeat(500)));
+        assert_eq!(outbound.close_reason(), None);
+    }
+
+    #[test]
+    fn what_was_queued_before_the_close_still_goes_out() {
+        let outbound = Outbound::new(Transport::Polling, 1_000);
+        outbound.push(&text("4last"));
+        outbound.close(CloseReason::ShuttingDown);
+        outbound.close(CloseReason::PingTimeout);
+        assert_eq!(polled(&outbound, 100).as_deref(), Some("4last\u{1e}1"));
+        assert_eq!(outbound.close_reason(), Some(CloseReason::ShuttingDown));
+        outbound.push(&text("4late"));
+        assert_eq!(polled(&outbound, 100).as_deref(), Some("1"));
+    }
+
+    #[tokio::test]
+    async fn the_reader_waits_for_room_and_for_nothing_else() {
+        let outbound = Outbound::new(Transport::Polling, 1_000);
+        outbound.has_room().await;
+        outbound.reply(text(&"x".repeat(600)));
+        let waiting = outbound.has_room();
+        tokio::pin!(waiting);
+        assert!(futures_poll(waiting.as_mut()).await.is_pending());
+        assert!(polled(&outbound, 10_000).is_some());
+        waiting.await;
+    }
+
+    #[tokio::test]
+    async fn after_the_switch_a_poll_gets_only_a_noop() {
+        let outbound = Outbound::new(Transport::Polling, 1_000);
+        outbound.push(&text("4mine"));
+        outbound.switch_to_websocket();
+        assert_eq!(polled(&outbound, 100).as_deref(), Some("6"));
+        let mut batch = Vec::new();
+        outbound.take(&mut batch);
+        assert_eq!(batch[0].payload(), "4mine");
+    }
+
+    async fn futures_poll<F: Future>(
+        mut future: std::pin::Pin<&mut F>,
+    ) -> std::task::Poll<F::Output> {
+        std::future::poll_fn(|context| std::task::Poll::Ready(future.as_mut().poll(context))).await
+    }
+}

@@ -1,0 +1,134 @@
+//! The rooms that are alive, by name.
+//!
+//! A room is alive while it has members or something to do. Whoever wants to send to it holds a
+//! [`RoomHandle`]; handles are only given under the registry's lock, so a room that finds there that its
+//! own handle is the last one can go, and no two tasks ever order the messages of one room.
+
+use std::sync::Arc;
+
+use ahash::AHashMap;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+
+use super::error::Refusal;
+use super::metrics::Metrics;
+use super::room::{COMMANDS_WAITING_MAX, Command, Post, Room};
+use super::roster::{Peer, SocketId};
+use super::websocket::Frame;
+use crate::backend::Cache;
+use crate::model::names::RoomId;
+
+pub struct Rooms {
+    alive: Mutex<AHashMap<RoomId, RoomHandle>>,
+    rooms_max: usize,
+    cache: Cache,
+    metrics: Arc<Metrics>,
+}
+
+/// Sends to one room. Commands are obeyed in the order in which they were sent; when the room is
+/// behind, the sender waits.
+#[derive(Clone)]
+pub struct RoomHandle(Arc<Address>);
+
+struct Address {
+    room: RoomId,
+    commands: mpsc::Sender<Command>,
+}
+
+impl Rooms {
+    pub fn new(rooms_max: usize, cache: Cache, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self { alive: Mutex::new(AHashMap::new()), rooms_max, cache, metrics })
+    }
+
+    /// The room, started if it is not alive.
+    ///
+    /// # Errors
+    /// [`Refusal::RoomsExhausted`].
+    pub fn open(self: &Arc<Self>, room: &RoomId) -> Result<RoomHandle, Refusal> {
+        let mut alive = self.alive.lock();
+        if let Some(handle) = alive.get(room).filter(|handle| !handle.0.commands.is_closed()) {
+            return Ok(handle.clone());
+        }
+        if alive.len() >= self.rooms_max {
+            return Err(Refusal::RoomsExhausted);
+        }
+        let (sender, commands) = mpsc::channel(COMMANDS_WAITING_MAX);
+        let task = Room::new(room.clone(), self.cache.clone(), Arc::clone(&self.metrics));
+        tokio::spawn(task.run(commands, Arc::downgrade(self)));
+        let handle = RoomHandle(Arc::new(Address { room: room.clone(), commands: sender }));
+        alive.insert(room.clone(), handle.clone());
+        Ok(handle)
+    }
+
+    /// The room, if it is alive.
+    pub fn find(&self, room: &RoomId) -> Option<RoomHandle> {
+        self.alive.lock().get(room).cloned()
+    }
+
+    /// Takes an empty room off. False: somebody can still send to it, or has.
+    pub fn retire(&self, room: &RoomId, commands: &mpsc::Receiver<Command>) -> bool {
+        let mut alive = self.alive.lock();
+        let unused = alive.get(room).is_none_or(|handle| Arc::strong_count(&handle.0) == 1);
+        let retires = unused && commands.is_empty();
+        if retires {
+            alive.remove(room);
+        }
+        retires
+    }
+
+    /// Waits until everything that was sent to the rooms before was broadcast.
+    pub async fn flush(&self) {
+        let handles: Vec<RoomHandle> = self.alive.lock().values().cloned().collect();
+        for handle in handles {
+            let (done, flushed) = oneshot::channel();
+            if handle.send(Command::Flush { done }).await.is_ok() {
+                // A room that ended has nothing left to broadcast.
+                let _ = flushed.await;
+            }
+        }
+    }
+}
+
+impl RoomHandle {
+    pub fn room(&self) -> &RoomId {
+        &self.0.room
+    }
+
+    /// Makes the peer a member; it has been sent `room:history` when this returns.
+    ///
+    /// # Errors
+    /// [`Refusal::NoHistory`], [`Refusal::RoomGone`].
+    pub async fn join(&self, peer: Arc<Peer>) -> Result<(), Refusal> {
+        let (done, joined) = oneshot::channel();
+        self.send(Command::Join { peer, done }).await?;
+        joined.await.map_err(|_| Refusal::RoomGone)?
+    }
+
+    /// # Errors
+    /// [`Refusal::RoomGone`].
+    pub async fn leave(self, peer: Arc<Peer>) -> Result<(), Refusal> {
+        let commands = self.0.commands.clone();
+        let leave = Command::Leave { peer, handle: self };
+        commands.send(leave).await.map_err(|_| Refusal::RoomGone)
+    }
+
+    /// Hands a message over; the sender's acknowledgement comes when it is durable.
+    ///
+    /// # Errors
+    /// [`Refusal::RoomGone`].
+    pub async fn post(&self, post: Post) -> Result<(), Refusal> {
+        self.send(Command::Post(post)).await
+    }
+
+    /// Sends a frame to the members, in order with the messages that were broadcast before.
+    ///
+    /// # Errors
+    /// [`Refusal::RoomGone`].
+    pub async fn relay(&self, frame: Frame, except: Option<SocketId>) -> Result<(), Refusal> {
+        self.send(Command::Relay { frame, except }).await
+    }
+
+    async fn send(&self, command: Command) -> Result<(), Refusal> {
+        self.0.commands.send(command).await.map_err(|_| Refusal::RoomGone)
+    }
+}

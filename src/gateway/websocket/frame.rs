@@ -1,0 +1,182 @@
+//! Frames that the server sends: made once, shared by all who get them, written many at a time.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+
+use super::CONTROL_BYTES_MAX;
+
+/// How many frames go into one vectored write.
+const SLICES_MAX: usize = 64;
+
+/// How many bytes are put together for a stream without vectored writes, such as TLS.
+const COALESCED_BYTES_MAX: usize = 16 * 1024;
+
+const FIN: u8 = 0x80;
+const TEXT: u8 = 0x1;
+const BINARY: u8 = 0x2;
+const CLOSE: u8 = 0x8;
+const PING: u8 = 0x9;
+const PONG: u8 = 0xA;
+
+/// One whole message or control frame, with its head. A clone shares the bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame(Bytes);
+
+impl Frame {
+    /// `text` must be UTF-8, or the client closes the connection.
+    pub fn text(text: &[u8]) -> Self {
+        Self::new(TEXT, text)
+    }
+
+    pub fn binary(bytes: &[u8]) -> Self {
+        Self::new(BINARY, bytes)
+    }
+
+    /// A payload is cut at 125 bytes, which a pong to a ping that was read never needs.
+    pub fn ping(payload: &[u8]) -> Self {
+        Self::control(PING, payload)
+    }
+
+    /// As [`Frame::ping`].
+    pub fn pong(payload: &[u8]) -> Self {
+        Self::control(PONG, payload)
+    }
+
+    /// A reason is cut, between characters, at 123 bytes.
+    pub fn close(code: u16, reason: &str) -> Self {
+        let end = reason.floor_char_boundary(CONTROL_BYTES_MAX - 2);
+        let mut payload = Vec::with_capacity(CONTROL_BYTES_MAX);
+        payload.extend_from_slice(&code.to_be_bytes());
+        payload.extend_from_slice(&reason.as_bytes()[..end]);
+        Self::control(CLOSE, &payload)
+    }
+
+    fn control(opcode: u8, payload: &[u8]) -> Self {
+        Self::new(opcode, &payload[..payload.len().min(CONTROL_BYTES_MAX)])
+    }
+
+    /// RFC 6455 section 5.2; a server's frames have no mask.
+    fn new(opcode: u8, payload: &[u8]) -> Self {
+        let mut bytes = BytesMut::with_capacity(10 + payload.len());
+        bytes.put_u8(FIN | opcode);
+        match payload.len() {
+            short @ 0..=125 => bytes.put_u8(short as u8),
+            medium @ 126..=0xFFFF => {
+                bytes.put_u8(126);
+                bytes.put_u16(medium as u16);
+            }
+            long => {
+                bytes.put_u8(127);
+                bytes.put_u64(long as u64);
+            }
+        }
+        bytes.put_slice(payload);
+        Self(bytes.freeze())
+    }
+
+    /// The message without the head; it shares the frame's bytes.
+    pub fn payload(&self) -> Bytes {
+        let head = match self.0.get(1) {
+            Some(127) => 10,
+            Some(126) => 4,
+            _ => 2,
+        };
+        self.0.slice(head.min(self.0.len())..)
+    }
+
+    pub fn is_binary(&self) -> bool {
+        self.0.first() == Some(&(FIN | BINARY))
+    }
+
+    /// Bytes on the wire, the head counted.
+    pub fn wire_bytes(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// Writes frames.
+#[derive(Debug)]
+pub struct Writer<W> {
+    io: W,
+}
+
+impl<W: AsyncWrite + Unpin> Writer<W> {
+    pub fn new(io: W) -> Self {
+        Self { io }
+    }
+
+    /// Writes all the frames in order, in as few writes as the stream takes, and flushes.
+    ///
+    /// Not cancel safe: a frame may be left half written, and then nothing may be written after it.
+    ///
+    /// # Errors
+    /// The stream's; the connection is of no more use.
+    pub async fn write(&mut self, frames: &[Frame]) -> io::Result<()> {
+        if self.io.is_write_vectored() {
+            self.write_vectored(frames).await?;
+        } else {
+            self.write_coalesced(frames).await?;
+        }
+        self.io.flush().await
+    }
+
+    async fn write_vectored(&mut self, mut frames: &[Frame]) -> io::Result<()> {
+        // Bytes of the first frame that are written already.
+        let mut written = 0;
+        while let [first, rest @ ..] = frames {
+            if written == first.0.len() {
+                (frames, written) = (rest, 0);
+                continue;
+            }
+            let bytes = poll_fn(|cx| {
+                // On the stack only while polled, so a waiting writer stays small.
+                let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+                for (slice, frame) in slices.iter_mut().zip(frames) {
+                    *slice = IoSlice::new(&frame.0);
+                }
+                slices[0] = IoSlice::new(&first.0[written..]);
+                let slices = &slices[..frames.len().min(SLICES_MAX)];
+                Pin::new(&mut self.io).poll_write_vectored(cx, slices)
+            })
+            .await?;
+            if bytes == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            written += bytes;
+            while let [first, rest @ ..] = frames
+                && written >= first.0.len()
+            {
+                written -= first.0.len();
+                frames = rest;
+            }
+        }
+        Ok(())
+    }
+
+    async fn write_coalesced(&mut self, frames: &[Frame]) -> io::Result<()> {
+        if let [frame] = frames {
+            return self.io.write_all(&frame.0).await;
+        }
+        let mut together = Vec::new();
+        for Frame(frame) in frames {
+            if !together.is_empty() && together.len() + frame.len() > COALESCED_BYTES_MAX {
+                self.io.write_all(&together).await?;
+                together.clear();
+            }
+            together.extend_from_slice(frame);
+        }
+        self.io.write_all(&together).await
+    }
+
+    /// Ends the stream: nothing is written after it.
+    ///
+    /// # Errors
+    /// The stream's.
+    pub async fn shutdown(&mut self) -> io::Result<()> {
+        self.io.shutdown().await
+    }
+}

@@ -1,0 +1,167 @@
+//! JSON bodies in, with errors that name the field.
+
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Request};
+use http::{StatusCode, header};
+use serde::de::DeserializeOwned;
+
+use super::Problem;
+
+/// A body that has not arrived after this time is given up: a slow sender holds a connection, no more.
+const BODY_READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A JSON request body, read within the router's body limit.
+///
+/// # Errors
+/// A [`Problem`]: 415 without a JSON content type, 413 past the body limit, 408 when the body does
+/// not arrive in time, 400 for bytes that are no JSON and for a field that does not fit (it is named).
+#[derive(Debug, Clone, Copy)]
+pub struct Json<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        if !is_json(&request) {
+            return Err(Problem::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "Content-Type must be application/json",
+            ));
+        }
+        let body = tokio::time::timeout(BODY_READ_TIMEOUT, Bytes::from_request(request, state))
+            .await
+            .map_err(|_| {
+                Problem::new(StatusCode::REQUEST_TIMEOUT, "The body did not arrive in time")
+            })?
+            .map_err(|rejection| match rejection.status() {
+                StatusCode::PAYLOAD_TOO_LARGE => {
+                    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "The body is too large")
+                }
+                _ => Problem::new(StatusCode::BAD_REQUEST, "The body could not be read"),
+            })?;
+        parse(&body).map(Self)
+    }
+}
+
+fn is_json(request: &Request) -> bool {
+    request
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(';').next())
+        .is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    let not_json = |error: &serde_json::Error| {
+        Problem::new(StatusCode::BAD_REQUEST, "The body is not valid JSON")
+            .detail(error.to_string())
+    };
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let path = error.path().to_string();
+        let cause = error.inner();
+        if !cause.is_data() {
+            return not_json(cause);
+        }
+        let reason = without_place(&cause.to_string());
+        match path.as_str() {
+            // The document as a whole: a missing field is named by the reason itself.
+            "." => Problem::new(StatusCode::BAD_REQUEST, reason),
+            _ => Problem::field(&path, &reason),
+        }
+    })?;
+    deserializer.end().map_err(|error| not_json(&error))?;
+    Ok(value)
+}
+
+/// Cuts serde_json's "at line 1 column 20": the field says it better.
+fn without_place(message: &str) -> String {
+    message.rsplit_once(" at line ").map_or(message, |(reason, _)| reason).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::Body;
+    use axum::response::IntoResponse;
+    use http_body_util::BodyExt;
+    use serde_json::Value;
+
+    #[derive(Debug, serde::Deserialize, PartialEq)]
+    #[serde(rename_all = "camelCase")]
+    struct Order {
+        user_id: String,
+        total: f64,
+    }
+
+    async fn read(content_type: &str, body: impl Into<Body>) -> Result<Order, (u16, Value)> {
+        let request =
+            Request::builder().header("content-type", content_type).body(body.into()).unwrap();
+        match Json::<Order>::from_request(request, &()).await {
+            Ok(Json(order)) => Ok(order),
+            Err(problem) => {
+                let status = problem.status().as_u16();
+                let bytes = problem.into_response().into_body().collect().await.unwrap().to_bytes();
+                Err((status, serde_json::from_slice(&bytes).unwrap()))
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn reads_a_body_whatever_the_charset_says() {
+        let order = read("Application/JSON; charset=utf-8", r#"{"userId":"u1","total":1}"#).await;
+        assert_eq!(order, Ok(Order { user_id: "u1".into(), total: 1.0 }));
+    }
+
+    #[tokio::test]
+    async fn names_the_field_that_does_not_fit() {
+        let (status, document) =
+            read("application/json", r#"{"userId":"u1","total":"7"}"#).await.unwrap_err();
+        assert_eq!((status, &document["field"]), (400, &Value::from("total")));
+        assert_eq!(document["error"], "total: invalid type: string \"7\", expected f64");
+    }
+
+    #[tokio::test]
+    async fn names_the_field_that_is_missing() {
+        let (status, document) = read("application/json", r#"{"userId":"u1"}"#).await.unwrap_err();
+        assert_eq!((status, &document["error"]), (400, &Value::from("missing field `total`")));
+    }
+
+    #[tokio::test]
+    async fn refuses_what_is_no_json() {
+        for body in ["", "{", "{\"userId\":\"u1\",\"total\":1} x", "\u{1}\u{2}"] {
+            let (status, document) = read("application/json", body).await.unwrap_err();
+            assert_eq!(status, 400, "{body:?}");
+            assert_eq!(document["error"], "The body is not valid JSON", "{body:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn refuses_another_content_type() {
+        let (status, _) = read("text/plain", "{}").await.unwrap_err();
+        assert_eq!(status, 415);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn gives_up_a_body_that_does_not_arrive() {
+        let (status, _) = read("application/json", Body::new(Never)).await.unwrap_err();
+        assert_eq!(status, 408);
+    }
+
+    struct Never;
+
+    impl hyper::body::Body for Never {
+        type Data = Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<Result<hyper::body::Frame<Bytes>, Self::Error>>> {
+            std::task::Poll::Pending
+        }
+    }
+}

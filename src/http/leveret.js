@@ -1,0 +1,322 @@
+/**
+ * Leveret's browser client: Socket.IO 5 over a WebSocket, without anything else.
+ *
+ *     import { connect } from "/leveret.js";
+ *     const socket = connect(location.origin, { auth: { token } });
+ *     socket.on("connect", () => socket.emit("join:room", "general"));
+ *     const { id } = await socket.emitWithAck("message:send", { roomId: "general", content: "Hi" });
+ *
+ * It speaks the main namespace and text events; arguments are what JSON can hold. Lost connections come
+ * back by themselves; what is emitted meanwhile waits, within a bound.
+ *
+ * @module
+ */
+
+const RECONNECT_MIN_MS = 1_000;
+const RECONNECT_MAX_MS = 5_000;
+const CONNECT_TIMEOUT_MS = 20_000;
+const ACK_TIMEOUT_MS = 10_000;
+const BUFFER_MAX = 256;
+
+/** Packet types: the first character of an Engine.IO packet, and of the Socket.IO packet inside a message. */
+const ENGINE = { OPEN: "0", CLOSE: "1", PING: "2", PONG: "3", MESSAGE: "4", NOOP: "6" };
+const SOCKET = { CONNECT: "0", DISCONNECT: "1", EVENT: "2", ACK: "3", CONNECT_ERROR: "4" };
+
+/**
+ * @typedef {object} Options
+ * @property {object | (() => object | Promise<object>)} [auth] What the server checks; a function is asked
+ *   before each attempt, so that a token can be renewed.
+ * @property {string} [path="/socket.io/"]
+ * @property {number} [ackTimeout=10000] Milliseconds that `emitWithAck` waits.
+ */
+
+/**
+ * Opens a connection.
+ * @param {string | URL} [url] The server; by default the page's own.
+ * @param {Options} [options]
+ * @returns {Socket}
+ */
+export function connect(url = globalThis.location?.origin, options = {}) {
+  return new Socket(url, options).connect();
+}
+
+/**
+ * One connection that outlives its transports. Beside the server's events it tells `connect`,
+ * `disconnect` (reason), `connect_error` (Error) and `reconnect_attempt` (count).
+ */
+export class Socket {
+  /** Whether the server has accepted the connection. */
+  connected = false;
+  /** The server's name for this connection; another one after each reconnection. */
+  id = undefined;
+
+  #url;
+  #auth;
+  #ackTimeout;
+  #handlers = new Map();
+  /** Acknowledgements that are waited for: id to {resolve, reject?}. */
+  #acks = new Map();
+  #nextAck = 0;
+  /** Packets emitted while there was no connection: {packet, ack?}. */
+  #buffer = [];
+  #transport = null;
+  #wanted = false;
+  #attempts = 0;
+  #retryTimer;
+  #silenceTimer;
+  #silenceMs = CONNECT_TIMEOUT_MS;
+
+  /** @param {string | URL} url @param {Options} [options] */
+  constructor(url, { auth = {}, path = "/socket.io/", ackTimeout = ACK_TIMEOUT_MS } = {}) {
+    this.#url = new URL(path, url);
+    this.#url.protocol = this.#url.protocol.replace("http", "ws");
+    this.#url.search = "?EIO=4&transport=websocket";
+    this.#auth = auth;
+    this.#ackTimeout = ackTimeout;
+    // A machine that wakes up or gets its network back need not wait for the next attempt.
+    globalThis.addEventListener?.("online", () => this.#retryTimer && this.#open());
+  }
+
+  /** Connects, or connects again after `close` or a refusal. */
+  connect() {
+    this.#wanted = true;
+    if (!this.#transport) this.#open();
+    return this;
+  }
+
+  /** Closes for good, until `connect` is called. What waits in the buffer is kept. */
+  close() {
+    this.#wanted = false;
+    clearTimeout(this.#retryTimer);
+    this.#retryTimer = undefined;
+    if (this.connected) this.#send(ENGINE.MESSAGE + SOCKET.DISCONNECT);
+    this.#drop("io client disconnect");
+    return this;
+  }
+
+  /** Calls `handler` with the arguments of each such event; a function as the last one acknowledges it. */
+  on(event, handler) {
+    if (!this.#handlers.has(event)) this.#handlers.set(event, new Set());
+    this.#handlers.get(event).add(handler);
+    return this;
+  }
+
+  once(event, handler) {
+    const wrapped = (...args) => {
+      this.off(event, wrapped);
+      handler(...args);
+    };
+    wrapped.original = handler;
+    return this.on(event, wrapped);
+  }
+
+  /** Removes one handler, or all of an event. */
+  off(event, handler) {
+    const handlers = this.#handlers.get(event);
+    if (!handler) this.#handlers.delete(event);
+    else for (const each of handlers ?? []) {
+      if (each === handler || each.original === handler) handlers.delete(each);
+    }
+    return this;
+  }
+
+  /**
+   * Sends an event. A function as the last argument is called with the server's acknowledgement; it is
+   * not called if the connection is lost before.
+   * @throws {RangeError} when too much waits for a connection already.
+   */
+  emit(event, ...args) {
+    const callback = typeof args.at(-1) === "function" ? args.pop() : undefined;
+    this.#emit([event, ...args], callback && { resolve: callback });
+    return this;
+  }
+
+  /**
+   * Sends an event and resolves with the first argument of its acknowledgement. Rejects after the time-out,
+   * and when the connection is lost before the answer: whether the server got it is unknown then.
+   * @returns {Promise<any>}
+   */
+  emitWithAck(event, ...args) {
+    return new Promise((resolve, reject) => {
+      const ack = {};
+      const timer = setTimeout(() => {
+        this.#buffer = this.#buffer.filter((waiting) => waiting.ack !== ack);
+        this.#acks.delete(ack.id);
+        reject(new Error("the server did not answer in time"));
+      }, this.#ackTimeout);
+      const settled = (settle) => (value) => (clearTimeout(timer), settle(value));
+      ack.resolve = settled(resolve);
+      ack.reject = settled(reject);
+      try {
+        this.#emit([event, ...args], ack);
+      } catch (error) {
+        ack.reject(error);
+      }
+    });
+  }
+
+  #emit(data, ack) {
+    if (ack) ack.id = this.#nextAck++;
+    const packet = ENGINE.MESSAGE + SOCKET.EVENT + (ack ? ack.id : "") + JSON.stringify(data);
+    if (!this.connected) {
+      if (this.#buffer.length >= BUFFER_MAX) {
+        throw new RangeError(`not connected, and ${BUFFER_MAX} events wait already`);
+      }
+      this.#buffer.push({ packet, ack });
+      return;
+    }
+    if (ack) this.#acks.set(ack.id, ack);
+    this.#send(packet);
+  }
+
+  #open() {
+    clearTimeout(this.#retryTimer);
+    this.#retryTimer = undefined;
+    const transport = new WebSocket(this.#url);
+    this.#transport = transport;
+    // Late events of a transport that was given up must not touch its successor.
+    const current = (handle) => (event) => this.#transport === transport && handle(event);
+    transport.onmessage = current(({ data }) => this.#receive(data));
+    transport.onclose = current(() => this.#lost("transport close"));
+    this.#silenceMs = CONNECT_TIMEOUT_MS;
+    this.#heard();
+  }
+
+  /** Every packet proves that the server lives; the silence after it may last a ping and its time-out. */
+  #heard() {
+    clearTimeout(this.#silenceTimer);
+    this.#silenceTimer = setTimeout(() => this.#lost("ping timeout"), this.#silenceMs);
+  }
+
+  #send(packet) {
+    if (this.#transport?.readyState === 1 /* OPEN */) this.#transport.send(packet);
+  }
+
+  #receive(data) {
+    this.#heard();
+    try {
+      if (typeof data !== "string") throw new TypeError("a binary packet");
+      const body = data.slice(1);
+      switch (data[0]) {
+        case ENGINE.OPEN: return void this.#handshake(JSON.parse(body)).catch(() => this.#lost("parse error"));
+        case ENGINE.PING: return this.#send(ENGINE.PONG + body);
+        case ENGINE.MESSAGE: return this.#packet(body);
+        case ENGINE.CLOSE: return this.#lost("transport close");
+        case ENGINE.NOOP: return;
+        default: throw new TypeError("an unknown packet");
+      }
+    } catch {
+      this.#lost("parse error");
+    }
+  }
+
+  async #handshake({ pingInterval, pingTimeout }) {
+    const transport = this.#transport;
+    this.#silenceMs = pingInterval + pingTimeout;
+    let auth;
+    try {
+      auth = typeof this.#auth === "function" ? await this.#auth() : this.#auth;
+    } catch (error) {
+      return this.#refused(error);
+    }
+    if (this.#transport !== transport) return;
+    this.#send(ENGINE.MESSAGE + SOCKET.CONNECT + JSON.stringify(auth ?? {}));
+  }
+
+  #packet(text) {
+    const [, type, id, json] = /^(\d)(\d*)(.*)$/s.exec(text) ?? [];
+    const payload = json ? JSON.parse(json) : undefined;
+    switch (type) {
+      case SOCKET.CONNECT: return this.#accepted(payload);
+      case SOCKET.DISCONNECT:
+        this.#wanted = false;
+        return this.#drop("io server disconnect");
+      case SOCKET.EVENT: return this.#event(payload, id);
+      case SOCKET.ACK: {
+        const ack = this.#acks.get(Number(id));
+        this.#acks.delete(Number(id));
+        return ack && guarded(ack.resolve, payload);
+      }
+      case SOCKET.CONNECT_ERROR: {
+        const error = new Error(payload?.message ?? "refused");
+        return this.#refused(Object.assign(error, { data: payload?.data }));
+      }
+      default: throw new TypeError("an unknown packet");
+    }
+  }
+
+  /** Handlers of `connect` come before the buffer: a room is joined again before what was said to it. */
+  #accepted({ sid }) {
+    this.id = sid;
+    this.connected = true;
+    this.#attempts = 0;
+    this.#tell("connect");
+    if (!this.connected) return;
+    const waiting = this.#buffer;
+    this.#buffer = [];
+    for (const { packet, ack } of waiting) {
+      if (ack) this.#acks.set(ack.id, ack);
+      this.#send(packet);
+    }
+  }
+
+  #event([event, ...args], id) {
+    let answered = false;
+    const answer = (...values) => {
+      if (!answered) this.#send(ENGINE.MESSAGE + SOCKET.ACK + id + JSON.stringify(values));
+      answered = true;
+    };
+    this.#tell(event, ...args, ...(id ? [answer] : []));
+  }
+
+  /** Trying again would be refused again, so it is left to whoever can get another token. */
+  #refused(error) {
+    this.#wanted = false;
+    this.#drop("io server disconnect");
+    this.#tell("connect_error", error);
+  }
+
+  #lost(reason) {
+    const wasConnected = this.connected;
+    this.#drop(reason);
+    if (!wasConnected) this.#tell("connect_error", new Error(reason));
+    if (!this.#wanted || this.#transport) return;
+    const reach = Math.min(RECONNECT_MAX_MS, 2 * RECONNECT_MIN_MS * 2 ** this.#attempts);
+    const delay = RECONNECT_MIN_MS + Math.random() * (reach - RECONNECT_MIN_MS);
+    this.#attempts += 1;
+    this.#retryTimer = setTimeout(() => {
+      this.#tell("reconnect_attempt", this.#attempts);
+      this.#open();
+    }, delay);
+  }
+
+  /** Gives the transport up and tells whoever waits for an answer of it. */
+  #drop(reason) {
+    clearTimeout(this.#silenceTimer);
+    const transport = this.#transport;
+    this.#transport = null;
+    transport?.close();
+    if (!this.connected) return;
+    this.connected = false;
+    this.id = undefined;
+    const acks = [...this.#acks.values()];
+    this.#acks.clear();
+    for (const ack of acks) ack.reject?.(new Error(`disconnected: ${reason}`));
+    this.#tell("disconnect", reason);
+  }
+
+  #tell(event, ...args) {
+    for (const handler of [...(this.#handlers.get(event) ?? [])]) guarded(handler, args);
+  }
+}
+
+/** A handler that throws is its author's to hear of; the connection and the other handlers go on. */
+function guarded(handler, args = []) {
+  try {
+    handler(...args);
+  } catch (error) {
+    queueMicrotask(() => {
+      throw error;
+    });
+  }
+}

@@ -1,0 +1,180 @@
+//! The launch order, and the same backwards.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::task::{AbortHandle, JoinHandle};
+
+use super::secret::{self, Secret};
+use super::{Error, Settings, Storage};
+use crate::backend::Embedded;
+use crate::demo::Demo;
+use crate::gateway::{Authenticator, Gateway, GatewayOptions};
+use crate::http::{Limits, Listener, Metrics, Open, Readiness, router};
+use crate::journal::JournalOptions;
+use crate::model::clock::{SharedClock, SystemClock};
+
+/// What requests in flight, and then the workers, are given to finish when the server stops.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A running server. Dropping it without [`Server::stop`] is a crash: what was confirmed is safe.
+pub struct Server {
+    address: SocketAddr,
+    state: State,
+    readiness: Readiness,
+    gateway: Gateway,
+    demo: Option<Demo>,
+    stop_accepting: oneshot::Sender<()>,
+    accepting: JoinHandle<Open>,
+    /// Tasks that never end by themselves.
+    background: Vec<AbortHandle>,
+}
+
+impl Server {
+    /// Opens the state, starts what works on it, and listens last, so that nobody is answered by half
+    /// a server.
+    ///
+    /// # Errors
+    /// When the data folder is in use or damaged, or the address can't be listened on.
+    pub async fn start(settings: &Settings) -> Result<Self, Error> {
+        // Before the engines: they take their counters when they are made.
+        let metrics = Metrics::install();
+        let clock = SystemClock::shared();
+        let state = State::open(settings, clock.clone())?;
+        Self::start_on(state, settings, metrics, clock).await
+    }
+
+    async fn start_on(
+        state: State,
+        settings: &Settings,
+        metrics: Metrics,
+        clock: SharedClock,
+    ) -> Result<Self, Error> {
+        let authenticator = Authenticator::new(state.secret.as_bytes());
+        let gateway = Gateway::new(
+            GatewayOptions {
+                cors_origins: settings.client_origins.clone(),
+                presence_grace: settings.presence_grace,
+                ..GatewayOptions::new(authenticator.clone())
+            },
+            state.engines.cache(),
+            clock.clone(),
+        );
+        let demo = match settings.demo {
+            true => Some(start_demo(&state, settings, &gateway, authenticator, clock).await?),
+            false => None,
+        };
+
+        let address = settings.http;
+        let listener = Listener::bind(address, Limits::default())
+            .await
+            .map_err(|source| Error::Listen { address, source })?;
+        let engines = &state.engines;
+        let readiness =
+            Readiness::new(engines.journal().clone(), engines.broker(), engines.cache());
+        let application = match &demo {
+            Some(demo) => gateway.router().merge(demo.router()),
+            None => gateway.router(),
+        };
+        let routes = router(readiness.clone(), metrics.clone(), application);
+        let address = listener.address();
+        let (stop_accepting, stop) = oneshot::channel();
+        let accepting = tokio::spawn(listener.run(routes, async {
+            // A sender that is gone means the same as one that was used.
+            let _ = stop.await;
+        }));
+        let background = vec![tokio::spawn(metrics.upkeep()).abort_handle()];
+        Ok(Self { address, state, readiness, gateway, demo, stop_accepting, accepting, background })
+    }
+
+    /// Where HTTP and Socket.IO are served.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Drains: not ready, no new connections, sockets closed, requests in flight answered, deliveries in
+    /// hand finished, the journal flushed and closed. Bounded by twice ten seconds and the last commit.
+    ///
+    /// # Errors
+    /// When the journal could not be flushed: then something that was not yet confirmed may be lost.
+    pub async fn stop(self) -> Result<(), Error> {
+        self.readiness.drain();
+        let _ = self.stop_accepting.send(());
+        if let Ok(open) = self.accepting.await {
+            let sockets = within(DRAIN_PATIENCE, "sockets", self.gateway.shutdown());
+            let requests = within(DRAIN_PATIENCE, "requests", open.drain());
+            tokio::join!(sockets, requests);
+        }
+        if let Some(demo) = self.demo {
+            within(DRAIN_PATIENCE, "deliveries", demo.stop()).await;
+        }
+        for task in &self.background {
+            task.abort();
+        }
+        self.state.engines.close().await.map_err(Error::Close)
+    }
+}
+
+/// Everything durable, and the secret that lies beside it.
+struct State {
+    engines: Embedded,
+    secret: Secret,
+}
+
+impl State {
+    fn open(settings: &Settings, clock: SharedClock) -> Result<Self, Error> {
+        let (engines, development) = match &settings.storage {
+            Storage::Memory => (Embedded::in_memory(clock), None),
+            Storage::Folder { path, durability } => {
+                let options =
+                    JournalOptions { durability: *durability, ..JournalOptions::default() };
+                (Embedded::open_with(path, options, clock)?, Some(path.as_path()))
+            }
+        };
+        let secret = match &settings.secret {
+            Some(secret) => given(secret),
+            None => for_development(development)?,
+        };
+        Ok(Self { engines, secret })
+    }
+}
+
+fn given(secret: &Secret) -> Secret {
+    if secret.is_short() {
+        tracing::warn!("the secret for tokens is shorter than 32 bytes: it can be guessed");
+    }
+    secret.clone()
+}
+
+/// Made once a folder, or for this process alone when nothing is kept.
+fn for_development(folder: Option<&Path>) -> Result<Secret, Error> {
+    let Some(folder) = folder else { return Secret::random() };
+    let secret = Secret::of_folder_or_new(folder)?;
+    if let Some(path) = secret::readable_by_others(folder) {
+        tracing::warn!(path = %path.display(), "others can read the development secret");
+    }
+    Ok(secret)
+}
+
+async fn start_demo(
+    state: &State,
+    settings: &Settings,
+    gateway: &Gateway,
+    authenticator: Authenticator,
+    clock: SharedClock,
+) -> Result<Demo, Error> {
+    // Guests get a token only where the secret is a development one.
+    let guest = settings.secret.is_none().then_some(authenticator);
+    let (broker, cache) = (state.engines.broker(), state.engines.cache());
+    let demo = Demo::start(broker, cache, gateway.clone(), clock, guest).await?;
+    Ok(demo.with_client_origins(settings.client_origins.iter().cloned()))
+}
+
+/// Gives up on what does not end in time: a stop must end.
+async fn within(patience: Duration, what: &str, ends: impl Future<Output = ()>) {
+    if tokio::time::timeout(patience, ends).await.is_err() {
+        tracing::warn!(what, "not finished within {} s", patience.as_secs());
+    }
+}

@@ -1,0 +1,205 @@
+//! Settings as text, from the three places that they come from: flags, environment, file.
+
+use std::fmt;
+use std::path::Path;
+
+use serde::de::{Deserialize, Deserializer, Visitor};
+
+use super::{Environment, Error};
+use crate::server::error::one_line;
+
+/// Where a setting was given, the weakest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    File,
+    /// A variable that is not ours but means the same, such as `CLIENT_URL`.
+    ForeignVariable(&'static str),
+    Environment,
+    Flag,
+}
+
+impl Origin {
+    /// The name of the setting `key` as whoever gave it knows it.
+    pub fn name(self, key: &str) -> String {
+        match self {
+            Self::File => format!("{key} in the configuration file"),
+            Self::ForeignVariable(name) => name.to_owned(),
+            Self::Environment => variable(key),
+            Self::Flag => format!("--{key}"),
+        }
+    }
+}
+
+fn variable(key: &str) -> String {
+    format!("LEVERET_{}", key.replace('-', "_").to_uppercase())
+}
+
+/// A value that nobody has checked yet. It may be a secret, so it has no `Debug`.
+#[derive(Clone)]
+pub struct Text {
+    pub value: String,
+    pub origin: Origin,
+}
+
+impl Text {
+    /// For clap.
+    pub fn flag(value: &str) -> Result<Self, std::convert::Infallible> {
+        Ok(Self { value: value.to_owned(), origin: Origin::Flag })
+    }
+}
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct FromFile;
+
+        impl Visitor<'_> for FromFile {
+            type Value = Text;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a string or a boolean")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Text, E> {
+                Ok(Text { value: value.to_owned(), origin: Origin::File })
+            }
+
+            fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<Text, E> {
+                self.visit_str(if value { "true" } else { "false" })
+            }
+        }
+
+        deserializer.deserialize_any(FromFile)
+    }
+}
+
+/// The settings of `serve` that one place gave. The fields' names are the flags', the variables' and the
+/// keys'; their documentation is the help text.
+#[derive(Clone, Default, clap::Args, serde::Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Layer {
+    /// Keep everything durable in this folder [default: ./leveret-data]
+    #[arg(long, value_name = "DIR", value_parser = Text::flag)]
+    pub data_dir: Option<Text>,
+    /// Keep everything in memory: nothing outlives the process
+    #[arg(long, num_args = 0, default_missing_value = "true", value_parser = Text::flag)]
+    pub in_memory: Option<Text>,
+    /// Confirm a write when it is on the disk, or up to 100 ms before [default: strict]
+    #[arg(long, value_name = "strict|relaxed", value_parser = Text::flag)]
+    pub durability: Option<Text>,
+    /// Listen here for HTTP and Socket.IO; port 0 takes a free one [default: 127.0.0.1:3001]
+    #[arg(long, value_name = "ADDR", value_parser = Text::flag)]
+    pub http: Option<Text>,
+    /// Verify tokens (HS256) with this secret [default on loopback: one made for development]
+    #[arg(long, value_name = "SECRET", value_parser = Text::flag)]
+    pub jwt_secret: Option<Text>,
+    /// Let web pages of these origins connect (a,b); also CLIENT_URL [default: http://localhost:3000]
+    #[arg(long, value_name = "URLS", value_parser = Text::flag)]
+    pub client_url: Option<Text>,
+    /// Count a user without a socket as online for this long [default: 0s]
+    #[arg(long, value_name = "DURATION", value_parser = Text::flag)]
+    pub presence_grace: Option<Text>,
+    /// Serve the demo application: an orders API, and a page at /demo
+    #[arg(long, num_args = 0, default_missing_value = "true", value_parser = Text::flag)]
+    pub demo: Option<Text>,
+    /// Write log lines for people, or as JSON [default: pretty]
+    #[arg(long, value_name = "pretty|json", value_parser = Text::flag)]
+    pub log_format: Option<Text>,
+    /// Log what passes this filter, such as warn or leveret=debug [default: info]
+    #[arg(long, value_name = "FILTER", value_parser = Text::flag)]
+    pub log: Option<Text>,
+}
+
+impl Layer {
+    /// # Errors
+    /// When a variable is not valid Unicode.
+    pub fn from_environment(environment: Environment<'_>) -> Result<Self, Error> {
+        let get = |key| read_variable(environment, &variable(key), Origin::Environment);
+        // Ours says it more exactly. Compose files pass variables on that are empty when nobody set
+        // them, so an empty foreign one is not set.
+        let client_url = match get("client-url")? {
+            None => {
+                read_variable(environment, "CLIENT_URL", Origin::ForeignVariable("CLIENT_URL"))?
+                    .filter(|text| !text.value.is_empty())
+            }
+            ours => ours,
+        };
+        Ok(Self {
+            data_dir: get("data-dir")?,
+            in_memory: get("in-memory")?,
+            durability: get("durability")?,
+            http: get("http")?,
+            jwt_secret: get("jwt-secret")?,
+            client_url,
+            presence_grace: get("presence-grace")?,
+            demo: get("demo")?,
+            log_format: get("log-format")?,
+            log: get("log")?,
+        })
+    }
+
+    /// # Errors
+    /// When the file can't be read, is no TOML, or has a key that is none of ours.
+    pub fn from_file(path: &Path) -> Result<Self, Error> {
+        let name = path.display();
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Error::Usage(format!("the configuration file {name}: {error}")))?;
+        toml::from_str(&text).map_err(|error| {
+            let line = error.span().map_or(1, |span| line_of(&text, span.start));
+            Error::Usage(format!("{name}, line {line}: {}", one_line(error.message())))
+        })
+    }
+
+    /// What the three places say together; `config` names the file.
+    ///
+    /// # Errors
+    /// As the two above.
+    pub fn gather(
+        flags: Self,
+        config: Option<&Text>,
+        environment: Environment<'_>,
+    ) -> Result<Self, Error> {
+        let from_environment = Self::from_environment(environment)?;
+        let config = match config {
+            Some(flag) => Some(flag.clone()),
+            None => read_variable(environment, &variable("config"), Origin::Environment)?,
+        };
+        let from_file = match config {
+            Some(path) => Self::from_file(Path::new(&path.value))?,
+            None => Self::default(),
+        };
+        Ok(flags.over(from_environment).over(from_file))
+    }
+
+    /// Each setting of `self`, or else that of `weaker`.
+    fn over(self, weaker: Self) -> Self {
+        Self {
+            data_dir: self.data_dir.or(weaker.data_dir),
+            in_memory: self.in_memory.or(weaker.in_memory),
+            durability: self.durability.or(weaker.durability),
+            http: self.http.or(weaker.http),
+            jwt_secret: self.jwt_secret.or(weaker.jwt_secret),
+            client_url: self.client_url.or(weaker.client_url),
+            presence_grace: self.presence_grace.or(weaker.presence_grace),
+            demo: self.demo.or(weaker.demo),
+            log_format: self.log_format.or(weaker.log_format),
+            log: self.log.or(weaker.log),
+        }
+    }
+}
+
+fn read_variable(
+    environment: Environment<'_>,
+    name: &str,
+    origin: Origin,
+) -> Result<Option<Text>, Error> {
+    environment(name)
+        .map(|value| match value.into_string() {
+            Ok(value) => Ok(Text { value, origin }),
+            Err(_) => Err(Error::Usage(format!("{name} is not valid UTF-8"))),
+        })
+        .transpose()
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
+}

@@ -1,0 +1,437 @@
+//! Settings, checked: what is here can be used as it is.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::Uri;
+
+use super::layer::{Layer, Text};
+use super::logs::{LogFilter, LogFormat};
+use super::{Environment, Error, Secret};
+use crate::journal::Durability;
+
+const DEFAULT_DATA_DIR: &str = "./leveret-data";
+const DEFAULT_HTTP: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 3001);
+const DEFAULT_CLIENT_ORIGIN: &str = "http://localhost:3000";
+
+/// A presence key lives no longer than this without a socket, so a longer grace would not be kept.
+const PRESENCE_GRACE_MAX: Duration = Duration::from_secs(300);
+
+/// Where state lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Storage {
+    Memory,
+    Folder { path: PathBuf, durability: Durability },
+}
+
+/// What `serve` does.
+#[derive(Clone)]
+pub struct Settings {
+    pub storage: Storage,
+    /// Port 0 takes a free one.
+    pub http: SocketAddr,
+    /// Signs and verifies tokens. `None` is development mode: a secret is made once and kept in the
+    /// data folder. Only on a loopback address.
+    pub secret: Option<Secret>,
+    /// Origins (RFC 6454) of web pages that may connect.
+    pub client_origins: Vec<String>,
+    pub presence_grace: Duration,
+    /// Whether the demo application is served.
+    pub demo: bool,
+    pub log_format: LogFormat,
+    pub log_filter: LogFilter,
+}
+
+impl Default for Settings {
+    /// What `leveret serve` does without flags.
+    fn default() -> Self {
+        Self {
+            storage: Storage::Folder {
+                path: PathBuf::from(DEFAULT_DATA_DIR),
+                durability: Durability::Strict,
+            },
+            http: DEFAULT_HTTP,
+            secret: None,
+            client_origins: vec![DEFAULT_CLIENT_ORIGIN.to_owned()],
+            presence_grace: Duration::ZERO,
+            demo: false,
+            log_format: LogFormat::Pretty,
+            log_filter: LogFilter::default(),
+        }
+    }
+}
+
+impl Settings {
+    /// Checks what the flags, the environment and the file (named by `config`) say together.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] naming the setting, as whoever gave it wrote it, and what it may be.
+    pub(super) fn gather(
+        flags: Layer,
+        config: Option<&Text>,
+        environment: Environment<'_>,
+    ) -> Result<Self, Error> {
+        refuse_remote_back_ends(environment)?;
+        let layer = Layer::gather(flags, config, environment)?;
+        let defaults = Self::default();
+        let settings = Self {
+            http: check("http", layer.http.as_ref(), address)?.unwrap_or(defaults.http),
+            secret: check("jwt-secret", layer.jwt_secret.as_ref(), Secret::given)?,
+            client_origins: check("client-url", layer.client_url.as_ref(), origins)?
+                .unwrap_or(defaults.client_origins),
+            presence_grace: check("presence-grace", layer.presence_grace.as_ref(), grace)?
+                .unwrap_or(defaults.presence_grace),
+            demo: check("demo", layer.demo.as_ref(), switch)?.unwrap_or(defaults.demo),
+            log_format: check("log-format", layer.log_format.as_ref(), LogFormat::parse)?
+                .unwrap_or(defaults.log_format),
+            log_filter: check("log", layer.log.as_ref(), LogFilter::parse)?
+                .unwrap_or(defaults.log_filter),
+            storage: storage(&layer)?,
+        };
+        if settings.secret.is_none() && !settings.http.ip().is_loopback() {
+            return Err(Error::Usage(format!(
+                "{} is not a loopback address: listening there takes a secret for tokens \
+                 (--jwt-secret, at least 32 bytes)",
+                settings.http
+            )));
+        }
+        Ok(settings)
+    }
+}
+
+/// A setting that would be ignored is refused: the embedded back ends are the only ones of this build.
+fn refuse_remote_back_ends(environment: Environment<'_>) -> Result<(), Error> {
+    for name in ["RABBITMQ_URL", "REDIS_URL"] {
+        if environment(name).is_some_and(|url| !url.is_empty()) {
+            return Err(Error::Usage(format!(
+                "{name} is set, but this build has only the embedded back ends: unset it"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Applies `parse` to a setting that was given; its error says what the setting may be.
+fn check<T>(
+    key: &str,
+    text: Option<&Text>,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<Option<T>, Error> {
+    let Some(text) = text else { return Ok(None) };
+    let wrong = |reason| Error::Usage(format!("{}: {reason}", text.origin.name(key)));
+    parse(&text.value).map(Some).map_err(wrong)
+}
+
+/// The stronger of `data-dir` and `in-memory` wins; from one place they contradict each other, and so
+/// does a durability for what is kept in memory.
+fn storage(layer: &Layer) -> Result<Storage, Error> {
+    let in_memory = match check("in-memory", layer.in_memory.as_ref(), switch)? {
+        Some(true) => layer.in_memory.as_ref().map(|text| text.origin),
+        _ => None,
+    };
+    let folder = check("data-dir", layer.data_dir.as_ref(), folder)?;
+    let durability = check("durability", layer.durability.as_ref(), durability)?;
+
+    let origin = |text: &Option<Text>| text.as_ref().map(|text| text.origin);
+    let (data_dir, durable) = (origin(&layer.data_dir), origin(&layer.durability));
+    match in_memory {
+        Some(in_memory) if data_dir <= Some(in_memory) => {
+            let contradiction = [
+                ("data-dir", data_dir == Some(in_memory)),
+                ("durability", durable >= Some(in_memory)),
+            ]
+            .into_iter()
+            .find(|(_, contradicts)| *contradicts);
+            match contradiction {
+                None => Ok(Storage::Memory),
+                Some((key, _)) => Err(Error::Usage(format!(
+                    "{} and {key} contradict each other",
+                    in_memory.name("in-memory")
+                ))),
+            }
+        }
+        _ => Ok(Storage::Folder {
+            path: folder.unwrap_or_else(|| PathBuf::from(DEFAULT_DATA_DIR)),
+            durability: durability.unwrap_or(Durability::Strict),
+        }),
+    }
+}
+
+/// The data folder alone, for the commands that need no more.
+pub(super) fn data_dir(layer: &Layer) -> Result<PathBuf, Error> {
+    let given = check("data-dir", layer.data_dir.as_ref(), folder)?;
+    Ok(given.unwrap_or_else(|| PathBuf::from(DEFAULT_DATA_DIR)))
+}
+
+/// The secret alone, for the commands that need no more.
+pub(super) fn secret(layer: &Layer) -> Result<Option<Secret>, Error> {
+    check("jwt-secret", layer.jwt_secret.as_ref(), Secret::given)
+}
+
+fn folder(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() {
+        Err("a folder's path is empty".to_owned())
+    } else {
+        Ok(PathBuf::from(text))
+    }
+}
+
+fn durability(text: &str) -> Result<Durability, String> {
+    match text {
+        "strict" => Ok(Durability::Strict),
+        "relaxed" => Ok(Durability::Relaxed),
+        _ => Err(format!("'{text}' is neither strict nor relaxed")),
+    }
+}
+
+fn switch(text: &str) -> Result<bool, String> {
+    match text {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" => Ok(false),
+        _ => Err(format!("'{text}' is neither true nor false")),
+    }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("'{text}' is not an address and port, such as {DEFAULT_HTTP}"))
+}
+
+/// A duration in words, such as `1h 30m`.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|error| format!("'{text}' is not a duration such as 30s or 1h: {error}"))
+}
+
+fn grace(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        grace if grace <= PRESENCE_GRACE_MAX => Ok(grace),
+        _ => Err(format!("'{text}' is longer than {} s", PRESENCE_GRACE_MAX.as_secs())),
+    }
+}
+
+fn origins(text: &str) -> Result<Vec<String>, String> {
+    text.split(',').map(|part| origin(part.trim())).collect()
+}
+
+/// An origin as browsers write it: lower case, without path and default port (RFC 6454, section 6.2).
+fn origin(text: &str) -> Result<String, String> {
+    let wrong = || format!("'{text}' is not an origin such as {DEFAULT_CLIENT_ORIGIN}");
+    let uri: Uri = text.parse().map_err(|_| wrong())?;
+    let (scheme, host) = (uri.scheme_str().ok_or_else(wrong)?, uri.host().ok_or_else(wrong)?);
+    let scheme = scheme.to_ascii_lowercase();
+    let default_port = match scheme.as_str() {
+        "http" => 80,
+        "https" => 443,
+        _ => return Err(wrong()),
+    };
+    let names_more = uri.authority().is_some_and(|authority| authority.as_str().contains('@'))
+        || !matches!(uri.path(), "" | "/")
+        || uri.query().is_some();
+    if names_more || host.is_empty() {
+        return Err(wrong());
+    }
+    let host = host.to_ascii_lowercase();
+    Ok(match uri.port_u16() {
+        Some(port) if port != default_port => format!("{scheme}://{host}:{port}"),
+        _ => format!("{scheme}://{host}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use super::*;
+
+    /// Gathers with these flags, variables and, when there is one, this file.
+    fn gather(flags: &[&str], variables: &[(&str, &str)], file: &str) -> Result<Settings, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("leveret.toml");
+        std::fs::write(&path, file).unwrap();
+
+        let arguments = ["leveret", "serve"].iter().chain(flags).map(OsString::from);
+        let super::super::command::Cli { command: super::super::Command::Serve(arguments) } =
+            super::super::command::parse(arguments).map_err(|error| error.line())?
+        else {
+            unreachable!()
+        };
+        let environment = |name: &str| match name {
+            "LEVERET_CONFIG" => Some(path.clone().into_os_string()),
+            _ => variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into()),
+        };
+        Settings::gather(arguments.settings, arguments.config.as_ref(), &environment)
+            .map_err(|error| error.line())
+    }
+
+    fn folder_of(settings: &Settings) -> &str {
+        match &settings.storage {
+            Storage::Folder { path, .. } => path.to_str().unwrap(),
+            Storage::Memory => "memory",
+        }
+    }
+
+    #[test]
+    fn nothing_given_is_the_default() {
+        let settings = gather(&[], &[], "").unwrap();
+        assert_eq!(settings.http.to_string(), "127.0.0.1:3001");
+        assert_eq!(folder_of(&settings), "./leveret-data");
+        assert_eq!(settings.client_origins, ["http://localhost:3000"]);
+        assert!(settings.secret.is_none() && !settings.demo && settings.presence_grace.is_zero());
+    }
+
+    /// Each setting in each place, and what shows that it arrived.
+    #[test]
+    fn a_flag_wins_over_the_environment_and_that_over_the_file() {
+        type Shown = fn(&Settings) -> String;
+        let cases: [(&str, [&str; 3], Shown); 8] = [
+            ("data-dir", ["/f", "/e", "/c"], |s| folder_of(s).to_owned()),
+            ("http", ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"], |s| s.http.to_string()),
+            ("durability", ["relaxed", "strict", "relaxed"], |s| match s.storage {
+                Storage::Folder { durability: Durability::Strict, .. } => "strict".to_owned(),
+                Storage::Folder { .. } => "relaxed".to_owned(),
+                Storage::Memory => unreachable!(),
+            }),
+            ("jwt-secret", ["flag", "variable", "file"], |s| {
+                String::from_utf8(s.secret.as_ref().unwrap().as_bytes().to_vec()).unwrap()
+            }),
+            ("client-url", ["http://f", "http://e", "http://c"], |s| s.client_origins.join(",")),
+            ("presence-grace", ["1s", "2s", "3s"], |s| format!("{}s", s.presence_grace.as_secs())),
+            ("log-format", ["json", "pretty", "json"], |s| {
+                match s.log_format {
+                    LogFormat::Json => "json",
+                    LogFormat::Pretty => "pretty",
+                }
+                .to_owned()
+            }),
+            ("log", ["error", "warn", "debug"], |s| s.log_filter.as_str().to_owned()),
+        ];
+        for (key, [flag, variable, in_file], shown) in cases {
+            let name = format!("LEVERET_{}", key.to_uppercase().replace('-', "_"));
+            let file = format!("{key} = \"{in_file}\"");
+            let long = format!("--{key}");
+            let by_file = gather(&[], &[], &file).unwrap();
+            assert_eq!(shown(&by_file), in_file, "{key} by the file");
+            let by_variable = gather(&[], &[(&name, variable)], &file).unwrap();
+            assert_eq!(shown(&by_variable), variable, "{key} by the environment");
+            let by_flag = gather(&[&long, flag], &[(&name, variable)], &file).unwrap();
+            assert_eq!(shown(&by_flag), flag, "{key} by the flag");
+        }
+    }
+
+    #[test]
+    fn switches_have_the_same_precedence() {
+        let demo = |flags: &[&str], variables: &[(&str, &str)], file: &str| {
+            gather(flags, variables, file).unwrap().demo
+        };
+        assert!(demo(&[], &[], "demo = true"));
+        assert!(demo(&[], &[("LEVERET_DEMO", "1")], "demo = false"));
+        assert!(!demo(&[], &[("LEVERET_DEMO", "false")], "demo = true"));
+        assert!(demo(&["--demo"], &[("LEVERET_DEMO", "no")], "demo = false"));
+    }
+
+    #[test]
+    fn the_stronger_of_folder_and_memory_wins() {
+        let stored = |flags: &[&str], variables: &[(&str, &str)], file: &str| {
+            gather(flags, variables, file).map(|settings| folder_of(&settings).to_owned())
+        };
+        assert_eq!(stored(&["--in-memory"], &[("LEVERET_DATA_DIR", "/e")], "").unwrap(), "memory");
+        assert_eq!(stored(&["--data-dir", "/f"], &[], "in-memory = true").unwrap(), "/f");
+        assert_eq!(stored(&["--data-dir", "/f"], &[], "in-memory = false").unwrap(), "/f");
+        let line = stored(&["--in-memory", "--data-dir", "/f"], &[], "").unwrap_err();
+        assert_eq!(line, "--in-memory and data-dir contradict each other");
+        let line = stored(&["--in-memory", "--durability", "strict"], &[], "").unwrap_err();
+        assert_eq!(line, "--in-memory and durability contradict each other");
+        assert_eq!(stored(&["--in-memory"], &[], "durability = \"strict\"").unwrap(), "memory");
+    }
+
+    #[test]
+    fn client_url_is_read_from_the_name_of_the_application_too() {
+        let origins = |variables: &[(&str, &str)], file: &str| {
+            gather(&[], variables, file).unwrap().client_origins.join(" ")
+        };
+        let list = "https://a.example:443/, http://B.example:80,http://c.example:8080";
+        assert_eq!(
+            origins(&[("CLIENT_URL", list)], "client-url = \"http://file\""),
+            "https://a.example http://b.example http://c.example:8080"
+        );
+        let both = [("CLIENT_URL", "http://theirs"), ("LEVERET_CLIENT_URL", "http://ours")];
+        assert_eq!(origins(&both, ""), "http://ours");
+        assert_eq!(origins(&[("CLIENT_URL", "")], ""), "http://localhost:3000");
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_as_it_was_given() {
+        #[expect(clippy::type_complexity, reason = "a table, read once")]
+        let cases: [(&[&str], &[(&str, &str)], &str, &str); 14] = [
+            (&["--http", "localhost"], &[], "", "--http: 'localhost' is not an address and port"),
+            (&[], &[("LEVERET_HTTP", "3001")], "", "LEVERET_HTTP: '3001' is not an address"),
+            (&[], &[], "http = \"x\"", "http in the configuration file: 'x' is not an address"),
+            (
+                &["--durability", "safe"],
+                &[],
+                "",
+                "--durability: 'safe' is neither strict nor relaxed",
+            ),
+            (
+                &[],
+                &[("LEVERET_DEMO", "maybe")],
+                "",
+                "LEVERET_DEMO: 'maybe' is neither true nor false",
+            ),
+            (&["--presence-grace", "5"], &[], "", "--presence-grace: '5' is not a duration"),
+            (&["--presence-grace", "1h"], &[], "", "--presence-grace: '1h' is longer than 300 s"),
+            (&["--jwt-secret", ""], &[], "", "--jwt-secret: the secret is empty"),
+            (&["--client-url", "*"], &[], "", "--client-url: '*' is not an origin"),
+            (&[], &[("CLIENT_URL", "http://a/b")], "", "CLIENT_URL: 'http://a/b' is not an origin"),
+            (&["--log-format", "xml"], &[], "", "--log-format: 'xml' is neither pretty nor json"),
+            (&["--log", "a=b=c"], &[], "", "--log: 'a=b=c' is not a filter"),
+            (&["--data-dir", ""], &[], "", "--data-dir: a folder's path is empty"),
+            (
+                &[],
+                &[],
+                "\n\nhtpp = \"x\"",
+                "leveret.toml, line 3: unknown field `htpp`, expected one of",
+            ),
+        ];
+        for (flags, variables, file, expected) in cases {
+            match gather(flags, variables, file) {
+                Err(line) => {
+                    assert!(line.contains(expected), "{line:?} should say {expected:?}");
+                    assert!(!line.contains('\n'), "{line:?}");
+                }
+                Ok(_) => panic!("{expected:?} was not said"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_or_no_toml_is_refused() {
+        let missing = gather(&["--config", "/nowhere/leveret.toml"], &[], "").err().unwrap();
+        assert!(missing.starts_with("the configuration file /nowhere/leveret.toml: "), "{missing}");
+        let broken = gather(&[], &[], "demo = true\nhttp = ").err().unwrap();
+        assert!(broken.contains("leveret.toml, line 2: "), "{broken}");
+        let number = gather(&[], &[], "http = 3001").err().unwrap();
+        assert!(number.contains("expected a string or a boolean"), "{number}");
+    }
+
+    #[test]
+    fn a_public_address_takes_a_secret() {
+        for address in ["0.0.0.0:3001", "192.0.2.1:80", "[::]:3001"] {
+            let line = gather(&["--http", address], &[], "").err().unwrap();
+            assert!(line.contains("is not a loopback address"), "{line}");
+            let secret = "a secret that has thirty-two bytes";
+            assert!(gather(&["--http", address, "--jwt-secret", secret], &[], "").is_ok());
+        }
+        assert!(gather(&["--http", "[::1]:0"], &[], "").is_ok());
+    }
+
+    #[test]
+    fn a_back_end_that_this_build_lacks_is_refused() {
+        let line = gather(&[], &[("RABBITMQ_URL", "amqp://mq")], "").err().unwrap();
+        assert!(line.starts_with("RABBITMQ_URL is set, but this build has only"), "{line}");
+        assert!(gather(&[], &[("REDIS_URL", "redis://r")], "").is_err());
+        assert!(gather(&[], &[("REDIS_URL", ""), ("RABBITMQ_URL", "")], "").is_ok());
+    }
+}
