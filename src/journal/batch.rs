@@ -59,7 +59,7 @@ impl Batch {
     /// groups are settled at once if nothing else of either has to be written. Otherwise they wait
     /// for the batch: a group that also adds a fact put it in the place of the one that it ended (a
     /// dead letter, a new value), and a group of which more is to be written may be undone by a
-    /// crash, and with it whatever led to the fact that was ended.
+    /// crash, and with it whatever led to the fact that was ended. So does what hangs on these.
     pub(super) fn add(&mut self, group: Group, next: &mut impl FnMut() -> Position) -> Added {
         let mut added = Added::default();
         let mut settled = SmallVec::<[u32; 4]>::new();
@@ -82,9 +82,10 @@ impl Batch {
             self.live += 1;
         }
         let parts = added.entries.len() + self.ends.len() - ends_before;
-        let at_once = self.settle(&settled, parts == 0, &mut added);
-        if parts > 0 || !at_once {
-            self.groups.push(u32::try_from(parts.max(1)).unwrap_or(u32::MAX));
+        // A group that waits for the batch counts one part more, which only the batch settles.
+        let hangs = usize::from(!self.settle(&settled, parts == 0, &mut added));
+        if parts + hangs > 0 {
+            self.groups.push(u32::try_from(parts + hangs).unwrap_or(u32::MAX));
             added.group = Some(id);
         }
         self.bytes += added.bytes_added;
@@ -101,6 +102,9 @@ impl Batch {
             }
         }
         let none_left = |of: &u32| self.groups.get(*of as usize).is_none_or(|&parts| parts == 0);
+        if ended.is_empty() {
+            return true;
+        }
         if moot && ended.iter().all(none_left) {
             added.wakers.extend(ended.iter().filter_map(|&of| self.waiters.settle(of)));
             return true;
@@ -110,7 +114,7 @@ impl Batch {
                 *parts += 1;
             }
         }
-        self.awaited |= !ended.is_empty();
+        self.awaited = true;
         false
     }
 

@@ -3,7 +3,8 @@
 //!
 //! Only a segment of which less than a half counts is a victim. So each byte that is copied frees at
 //! least one that died, every byte dies once, and what is written in all stays below twice what was
-//! appended. Beyond that, a start may merge small segments that earlier starts left.
+//! appended. A victim is looked for once a half of all sealed segments is dead, so the log takes about
+//! twice what lives. Beyond that, a start may merge small segments that earlier starts left.
 
 use super::liveness::Liveness;
 use super::row::{Record, RecordReader, RowWriter, decode_row};

@@ -182,28 +182,45 @@ impl Liveness {
     }
 
     /// What to copy next: the oldest segment of which there are copies already (a crash left it half
-    /// done); else the one with the lowest share of what counts, if below a half; else the smallest
-    /// below `small_bytes`, if there are more than `small_max`.
-    pub(super) fn victim(&self, active: u64, small_bytes: u64, small_max: usize) -> Option<u64> {
+    /// done); else the one with the lowest share of what counts; else, of more than `small_max`
+    /// segments below `small_bytes`, the smallest.
+    ///
+    /// The lowest share only if it is below a half, and unless `space_is_scarce` only if more than a
+    /// half of all sealed segments is dead: so a queue that is drained from its head copies little,
+    /// its segments die by themselves.
+    pub(super) fn victim(
+        &self,
+        active: u64,
+        space_is_scarce: bool,
+        small_bytes: u64,
+        small_max: usize,
+    ) -> Option<u64> {
         let half_done =
             self.segments.values().filter_map(|content| content.copies_of.first()).min();
         if half_done.is_some() {
             return half_done.copied();
         }
-        let sealed = || self.segments.range(..active);
-        let share = |content: &Content| {
+        let sealed = || self.segments.range(..active).map(|(&segment, content)| (segment, content));
+        let dead_by_half = |written: u64, kept: u64| kept < written / 2;
+        let all = sealed().fold((0, 0), |(written, kept), (_, content)| {
+            (written + content.written_bytes, kept + content.kept_bytes())
+        });
+        if space_is_scarce || dead_by_half(all.0, all.1) {
             // Thousandths; a segment never holds 2^54 bytes.
-            (content.live_bytes + content.ends_bytes) * 1_000 / content.written_bytes.max(1)
-        };
-        let emptiest = sealed().min_by_key(|(_, content)| share(content));
-        if let Some((&segment, _)) = emptiest.filter(|(_, content)| share(content) < 500) {
-            return Some(segment);
+            let share =
+                |content: &Content| content.kept_bytes() * 1_000 / content.written_bytes.max(1);
+            let emptiest = sealed().min_by_key(|(_, content)| share(content));
+            let emptiest = emptiest
+                .filter(|(_, content)| dead_by_half(content.written_bytes, content.kept_bytes()));
+            if let Some((segment, _)) = emptiest {
+                return Some(segment);
+            }
         }
         let small = || sealed().filter(|(_, content)| content.written_bytes < small_bytes);
         if small().count() <= small_max {
             return None;
         }
-        small().min_by_key(|(_, content)| content.written_bytes).map(|(&segment, _)| segment)
+        small().min_by_key(|(_, content)| content.written_bytes).map(|(segment, _)| segment)
     }
 
     pub(super) fn live_facts(&self) -> u64 {
@@ -220,6 +237,10 @@ impl Liveness {
 }
 
 impl Content {
+    fn kept_bytes(&self) -> u64 {
+        self.live_bytes + self.ends_bytes
+    }
+
     fn is_dead(&self) -> bool {
         self.live.is_empty() && self.ends_of.is_empty() && self.copies_of.is_empty()
     }
@@ -315,11 +336,17 @@ mod tests {
         for position in 0..30 {
             assert!(liveness.fact(1 + position / 10, entry(position)));
         }
-        assert_eq!(liveness.victim(4, 0, 8), None);
-        for position in (0..4).chain(10..17).chain(20..24) {
+        assert_eq!(liveness.victim(4, true, 0, 8), None);
+        for position in (0..4).chain(10..16) {
             liveness.end(4, entry(position));
         }
-        assert_eq!(liveness.victim(4, 0, 8), Some(2));
+        // Ten of thirty are dead: only if space is scarce.
+        assert_eq!(liveness.victim(4, false, 0, 8), None);
+        assert_eq!(liveness.victim(4, true, 0, 8), Some(2));
+        for position in 20..27 {
+            liveness.end(4, entry(position));
+        }
+        assert_eq!(liveness.victim(4, false, 0, 8), Some(3));
     }
 
     #[test]
@@ -331,8 +358,8 @@ mod tests {
         liveness.fact(2, entry(4));
         liveness.fact(3, entry(5));
         liveness.fact(3, entry(6));
-        assert_eq!(liveness.victim(4, 1_000, 3), None);
-        assert_eq!(liveness.victim(4, 1_000, 2), Some(2));
+        assert_eq!(liveness.victim(4, false, 1_000, 3), None);
+        assert_eq!(liveness.victim(4, false, 1_000, 2), Some(2));
     }
 
     /// A log without bytes: the records of each segment that is still there.
@@ -383,7 +410,7 @@ mod tests {
             let sealed: Vec<u64> = self.rows.range(..self.active).map(|(&id, _)| id).collect();
             let Some(&any) = sealed.get(choice % sealed.len().max(1)) else { return };
             // Any segment will do, as long as none is half done.
-            let victim = match self.liveness.victim(self.active, 0, 0) {
+            let victim = match self.liveness.victim(self.active, false, 0, 0) {
                 Some(victim) if !self.liveness.segments[&victim].copies_of.is_empty() => {
                     panic!("{victim} may not be copied")
                 }

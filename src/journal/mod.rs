@@ -28,6 +28,7 @@ mod codec;
 mod commit;
 mod compaction;
 mod error;
+mod extent;
 mod gate;
 mod liveness;
 mod overlay;
@@ -234,9 +235,11 @@ impl Journal {
 
         let first_position = recovered.last_position + 1;
         let head = next_head(recovered.head, first_position)?;
-        let active = ActiveSegment::create(store.as_ref(), &head)
-            .map_err(|error| error.at_open(store.as_ref(), head.segment))?;
         let mut liveness = recovered.liveness;
+        let segment_size = SegmentSize::new(options.segment_bytes_max, disk_bytes);
+        let bytes = segment_size.seal_at(liveness.live_bytes());
+        let active = ActiveSegment::create(store.as_ref(), &head, bytes)
+            .map_err(|error| error.at_open(store.as_ref(), head.segment))?;
         liveness.add_segment(head.segment);
 
         let next = Arc::new(AtomicU64::new(first_position));
@@ -251,7 +254,7 @@ impl Journal {
             active,
             liveness,
             sealed_bytes: recovered.row_bytes,
-            segment_size: SegmentSize::new(options.segment_bytes_max, disk_bytes),
+            segment_size,
             rows: row::RowWriter::default(),
             compaction: None,
             committed_position: recovered.last_position,

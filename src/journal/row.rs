@@ -456,4 +456,30 @@ mod tests {
         assert_eq!(read, [Err(RowError::RecordLength { said: 200, found: 3 })]);
         assert!(matches!(Records::of(&[9]).next(), Some(Err(RowError::Record(_)))));
     }
+
+    /// Format version 1, byte by byte: what is on disks must stay readable.
+    #[test]
+    fn the_format_is_as_it_was() {
+        let mut rows = Vec::new();
+        let mut emit = |row: &[u8]| -> Result<(), ()> {
+            rows.push(row.to_vec());
+            Ok(())
+        };
+        let mut writer = RowWriter::default();
+        writer.begin(true, 0x0102_0304_0506);
+        let fill = |out: &mut Vec<u8>| out.extend_from_slice(b"abc");
+        writer.fact((300, 7, 11), fill, &mut emit).unwrap();
+        writer.end(70_000, 2, &mut emit).unwrap();
+        writer.finish(&mut emit).unwrap();
+        #[rustfmt::skip]
+        let expected = [
+            1, 0, 1, 0, 17, 0, 0, 0, 6, 5, 4, 3, 2, 1, 0, 0, 0, 0, 0, 0,
+            0, 7, 251, 44, 1, 11, 3, b'a', b'b', b'c',
+            1, 252, 112, 17, 1, 0, 2,
+        ];
+        let mut found = rows.remove(0);
+        assert!(decode_row(&found).is_ok());
+        found[16..20].fill(0);
+        assert_eq!(found, expected);
+    }
 }

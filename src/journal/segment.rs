@@ -11,6 +11,7 @@ use redb::{
 use serde::{Deserialize, Serialize};
 
 use super::codec::{decode_value, encode_value};
+use super::extent::Extent;
 use super::overlay::Overlay;
 use super::store::SegmentStore;
 
@@ -21,6 +22,13 @@ const HEAD_VERSION: u8 = 1;
 
 /// What redb keeps in memory of a segment: it is written once and read in order.
 const CACHE_BYTES: usize = 4 * 1024 * 1024;
+
+/// The file of a segment with `row_bytes` of rows: redb's pages around them, and the copies that it
+/// makes of small ones.
+fn extent_bytes(row_bytes: u64) -> u64 {
+    const PAGE_BYTES: u64 = 4_096;
+    (row_bytes + row_bytes / 8).next_multiple_of(PAGE_BYTES)
+}
 
 /// What every segment says about itself and about the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,31 +88,6 @@ fn caught<T>(work: impl FnOnce() -> Result<T, SegmentError>) -> Result<T, Segmen
     })
 }
 
-/// redb takes its backend by value.
-#[derive(Debug)]
-struct Boxed(Box<dyn StorageBackend>);
-
-impl StorageBackend for Boxed {
-    fn len(&self) -> io::Result<u64> {
-        self.0.len()
-    }
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.read(offset, out)
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
-    }
-    fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
-    }
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.write(offset, data)
-    }
-    fn close(&self) -> io::Result<()> {
-        self.0.close()
-    }
-}
-
 /// The segment that is written to.
 pub(super) struct ActiveSegment {
     pub id: u64,
@@ -135,17 +118,22 @@ impl Rows<'_> {
 }
 
 impl ActiveSegment {
-    /// Creates a segment, and publishes it once its head is on disk.
-    pub(super) fn create(store: &dyn SegmentStore, head: &Head) -> Result<Self, SegmentError> {
-        let backend = store.create(head.segment)?;
+    /// Creates a segment for about `bytes` of rows, and publishes it once its head is on disk.
+    pub(super) fn create(
+        store: &dyn SegmentStore,
+        head: &Head,
+        bytes: u64,
+    ) -> Result<Self, SegmentError> {
+        let extent = Extent::over(store.create(head.segment)?, extent_bytes(bytes));
         let database =
-            Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(Boxed(backend))?;
+            Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(extent.clone())?;
         let mut bytes = Vec::new();
         encode_value(HEAD_VERSION, head, &mut bytes);
         let transaction = database.begin_write()?;
         transaction.open_table(META)?.insert(HEAD_KEY, bytes.as_slice())?;
         transaction.open_table(ROWS)?;
         transaction.commit()?;
+        extent.begin_syncing()?;
         store.publish(head.segment)?;
         Ok(Self { id: head.segment, database, next_row: 0, row_bytes: 0 })
     }

@@ -51,7 +51,8 @@ impl SegmentSize {
         Self { min: SEGMENT_BYTES_MIN.min(max), max }
     }
 
-    fn seal_at(self, live_bytes: u64) -> u64 {
+    /// At how many bytes of rows a segment is sealed.
+    pub(super) fn seal_at(self, live_bytes: u64) -> u64 {
         (live_bytes / LIVE_SHARE).clamp(self.min, self.max)
     }
 
@@ -173,7 +174,7 @@ impl Writer {
             return Ok(());
         }
         self.head.segment += 1;
-        let next = ActiveSegment::create(self.store.as_ref(), &self.head)?;
+        let next = ActiveSegment::create(self.store.as_ref(), &self.head, size)?;
         let sealed = std::mem::replace(&mut self.active, next);
         self.sealed_bytes.insert(sealed.id, sealed.row_bytes);
         self.liveness.add_segment(self.active.id);
@@ -183,7 +184,9 @@ impl Writer {
     fn choose_victim(&mut self) -> Result<(), SegmentError> {
         if self.compaction.is_none() {
             let small = self.segment_size.small();
-            if let Some(victim) = self.liveness.victim(self.active.id, small, SMALL_SEGMENTS_MAX) {
+            let scarce = self.shared.gate.is_alarmed();
+            let victim = self.liveness.victim(self.active.id, scarce, small, SMALL_SEGMENTS_MAX);
+            if let Some(victim) = victim {
                 self.compaction = Some(Compaction::of(self.store.as_ref(), victim)?);
             }
         }

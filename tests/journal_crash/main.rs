@@ -1,5 +1,6 @@
 //! The journal on a disk that loses power: what was confirmed is there, what was ended and confirmed
-//! stays away, groups are whole. `LEVERET_SEEDS` sets how many seeds are played.
+//! stays away, groups are whole. `LEVERET_SEEDS` sets how many seeds are played, `LEVERET_SEED` from
+//! which on.
 
 #![allow(clippy::type_complexity)]
 
@@ -201,21 +202,25 @@ async fn settle(commits: &mut Vec<(usize, Commit)>, model: &mut Model) {
     }
 }
 
-fn seeds(default: u64) -> u64 {
-    std::env::var("LEVERET_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+fn seeds(default: u64) -> std::ops::Range<u64> {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let first = number("LEVERET_SEED").unwrap_or(0);
+    first..first + number("LEVERET_SEEDS").unwrap_or(default)
 }
 
 #[test]
 fn what_was_confirmed_survives_every_power_failure() {
     let plan = Plan { lives: 4, groups: 40, lies: false };
     let mut done = Done::default();
-    for seed in 0..seeds(300) {
+    for seed in seeds(300) {
         match play(seed, plan) {
             Ok(one) => done.add(&one),
             Err(error) => panic!("seed {seed}: {error}"),
         }
     }
-    println!("{done:?}");
+    if std::env::var_os("LEVERET_SEEDS").is_some() {
+        return;
+    }
     assert!(done.bytes_rewritten > 1_000_000, "compaction was hardly tried: {done:?}");
     assert!(done.confirmed > 1_000 && done.failed_opens > 0 && done.poisoned > 0, "{done:?}");
 }

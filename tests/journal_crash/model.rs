@@ -6,7 +6,7 @@ use leveret::journal::{Entry, Kind};
 
 /// A fact as the model knows it. `id` is part of the payload: positions of what a crash took back may
 /// be given again.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Known {
     pub entry: Entry,
     pub payload: Vec<u8>,
@@ -15,6 +15,14 @@ pub struct Known {
     pub ended_by: Option<usize>,
     /// It was not there after a restart, and must stay away.
     pub gone: bool,
+}
+
+impl std::fmt::Debug for Known {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { entry, payload, group, ended_by, gone } = self;
+        let (id, position) = (id_of(payload).unwrap_or(u64::MAX), entry.position.0);
+        write!(f, "fact {id} at {position} of group {group}, ended by {ended_by:?}, gone: {gone}")
+    }
 }
 
 #[derive(Default)]

@@ -87,25 +87,76 @@ async fn an_ended_fact_of_the_open_batch_is_never_written_and_its_commit_resolve
     assert_eq!(journal.stats().commits, 0);
 }
 
+async fn is_settled(commit: &mut Commit) -> bool {
+    std::future::poll_fn(|context| {
+        std::task::Poll::Ready(std::pin::Pin::new(&mut *commit).poll(context).is_ready())
+    })
+    .await
+}
+
+/// Appends a group of `ends` and of `facts` facts.
+fn group(journal: &Journal, ends: &[Entry], facts: usize) -> Appended {
+    let mut group = Group::new();
+    for &entry in ends {
+        group.end(entry);
+    }
+    for _ in 0..facts {
+        group.fact(Kind(1), Arc::new(b"x".to_vec()));
+    }
+    journal.append(group, LATER)
+}
+
 #[tokio::test]
 async fn a_fact_that_another_one_replaces_is_confirmed_only_with_it() {
     let folder = tempfile::tempdir().unwrap();
     let (journal, _) = open(folder.path());
     let (entry, mut first) = fact(&journal, b"in its queue", LATER);
-    let mut group = Group::new();
-    group.end(entry).fact(Kind(1), Arc::new(b"dead-lettered".to_vec()));
-    let moved = journal.append(group, LATER);
-    let now = std::future::poll_fn(|context| {
-        std::task::Poll::Ready(std::pin::Pin::new(&mut first).poll(context).is_ready())
-    });
-    assert!(!now.await, "neither of the two is on disk");
+    let mut moved = group(&journal, &[entry], 1);
+    assert!(!is_settled(&mut first).await, "neither of the two is on disk");
+    assert!(!is_settled(&mut moved.commit).await);
     journal.flush().await.unwrap();
     first.await.unwrap();
     moved.commit.await.unwrap();
     journal.close();
-    let (_, replayed) = open(folder.path());
-    assert_eq!(replayed.len(), 1);
-    assert_eq!(replayed[0].2, b"dead-lettered");
+    assert_eq!(open(folder.path()).1.len(), 1);
+}
+
+#[tokio::test]
+async fn an_end_is_confirmed_early_only_if_nothing_that_led_to_it_can_be_taken_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, _) = open(folder.path());
+    let (older, commit) = fact(&journal, b"older", Urgency::Now);
+    commit.await.unwrap();
+
+    // Half of its fact's group is still to be written.
+    let pair = group(&journal, &[], 2);
+    let mut half = group(&journal, &pair.entries[..1], 0);
+    assert!(!is_settled(&mut half.commit).await);
+    let mut rest = group(&journal, &pair.entries[1..], 0);
+    assert!(!is_settled(&mut rest.commit).await);
+
+    // It ends something else that is on disk.
+    let single = group(&journal, &[], 1);
+    let mut both = group(&journal, &[single.entries[0], older], 0);
+    assert!(!is_settled(&mut both.commit).await);
+
+    // Its fact took the place of one whose group is still to be written.
+    let pair = group(&journal, &[], 2);
+    let moved = group(&journal, &pair.entries[..1], 1);
+    let mut last = group(&journal, &moved.entries, 0);
+    assert!(!is_settled(&mut last.commit).await);
+
+    // A whole group at once.
+    let mut pair = group(&journal, &[], 2);
+    let mut all = group(&journal, &pair.entries, 0);
+    assert!(is_settled(&mut all.commit).await && is_settled(&mut pair.commit).await);
+
+    journal.flush().await.unwrap();
+    for mut appended in [half, rest, both, last, moved] {
+        assert!(is_settled(&mut appended.commit).await);
+    }
+    journal.close();
+    assert_eq!(open(folder.path()).1.len(), 1);
 }
 
 #[tokio::test]
