@@ -8,7 +8,7 @@ use leveret::journal::Journal;
 use leveret::model::clock::SystemClock;
 use leveret::model::message::Message;
 use leveret::model::names::{ExchangeName, QueueName, RoutingKey};
-use leveret::model::topology::QueueSpec;
+use leveret::model::topology::{Binding, QueueSpec};
 
 /// Cost must follow the key's words and the matches, not the number of bindings.
 fn topic_match(criterion: &mut Criterion) {
@@ -46,7 +46,7 @@ struct Bench {
 fn one_queue(options: ConsumeOptions) -> Bench {
     let broker = Broker::new(Journal::in_memory(), SystemClock::shared(), Recovery::default());
     let queue = QueueName::new("q").expect("a name");
-    let spec = QueueSpec { durable: false, ..QueueSpec::durable(queue.clone()) };
+    let spec = QueueSpec::transient(queue.clone());
     broker.declare_queue(spec).expect("a new queue");
     let consumer = broker.consume(&queue, options).expect("the queue is there");
     let key = RoutingKey::new("q").expect("a key");
@@ -58,8 +58,8 @@ fn transient(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("transient publish to consumer");
     group.throughput(Throughput::Elements(1));
     let cases = [
-        ("no ack", ConsumeOptions { prefetch: 0, no_ack: true }),
-        ("prefetch 100, ack", ConsumeOptions { prefetch: 100, no_ack: false }),
+        ("no ack", ConsumeOptions { no_ack: true, ..ConsumeOptions::default() }),
+        ("prefetch 100, ack", ConsumeOptions { prefetch: 100, ..ConsumeOptions::default() }),
     ];
     let body = bytes::Bytes::from(vec![b'x'; 200]);
     for (name, options) in cases {
@@ -79,5 +79,62 @@ fn transient(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, topic_match, transient);
+/// The same way beside other queues with idle consumers, which must cost nothing.
+fn among_others(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("transient publish among idle queues and consumers");
+    let body = bytes::Bytes::from(vec![b'x'; 200]);
+    for others in [0, 100, 10_000] {
+        let options = ConsumeOptions { prefetch: 100, ..ConsumeOptions::default() };
+        let mut bench = one_queue(options);
+        let exchange = ExchangeName::new("amq.topic").expect("a name");
+        let mut idle = Vec::new();
+        for number in 0..others {
+            let name = QueueName::new(format!("idle.{number}")).expect("a name");
+            bench.broker.declare_queue(QueueSpec::transient(name.clone())).expect("a new queue");
+            let key = RoutingKey::new(format!("idle.{number}.#")).expect("a key");
+            let binding = Binding::queue(exchange.clone(), name.clone(), key);
+            let _durable = bench.broker.bind(binding).expect("both ends are there");
+            idle.push(bench.broker.consume(&name, options).expect("the queue is there"));
+        }
+        let own = QueueName::new("q").expect("a name");
+        let key = RoutingKey::new("busy.#").expect("a key");
+        let _durable = bench.broker.bind(Binding::queue(exchange.clone(), own, key));
+        let key = RoutingKey::new("busy.key").expect("a key");
+        group.bench_function(BenchmarkId::from_parameter(others), |bencher| {
+            bencher.iter(|| {
+                let message = Message::new(exchange.clone(), key.clone(), body.clone());
+                bench.broker.try_publish(message).expect("the exchange is there");
+                let delivery = bench.consumer.try_next().expect("it was delivered at once");
+                delivery.ack()
+            });
+        });
+    }
+    group.finish();
+}
+
+/// Publishing onto a backlog, with nobody to take it: the length must not matter.
+fn onto_backlog(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("transient publish onto a backlog, and one get");
+    for backlog in [0, 1_000_000] {
+        let broker = Broker::new(Journal::in_memory(), SystemClock::shared(), Recovery::default());
+        let queue = QueueName::new("q").expect("a name");
+        broker.declare_queue(QueueSpec::transient(queue.clone())).expect("a new queue");
+        let (exchange, key) =
+            (ExchangeName::default_exchange(), RoutingKey::new("q").expect("a key"));
+        let publish = || {
+            let message = Message::new(exchange.clone(), key.clone(), bytes::Bytes::new());
+            broker.try_publish(message).expect("the exchange is there");
+        };
+        (0..backlog).for_each(|_| publish());
+        group.bench_function(BenchmarkId::from_parameter(backlog), |bencher| {
+            bencher.iter(|| {
+                publish();
+                broker.get(&queue).expect("the queue is there").map(|delivery| delivery.ack())
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, topic_match, transient, among_others, onto_backlog);
 criterion_main!(benches);

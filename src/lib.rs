@@ -31,3 +31,8 @@ pub mod demo;
 
 // 7: configuration, launch order, graceful shutdown
 pub mod server;
+
+/// The quick start of the README runs as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -3,13 +3,13 @@
 use bytes::Bytes;
 
 use super::BackendError;
-use crate::broker::{self, ConsumeOptions};
+use crate::broker;
 use crate::journal::{Commit, Position};
 use crate::model::message::Message;
 use crate::model::names::{ExchangeName, QueueName, RoutingKey};
-use crate::model::topology::{Binding, ExchangeSpec, QueueSpec};
+use crate::model::topology::{Binding, ExchangeSpec, Policy, QueueSpec};
 
-pub use crate::broker::QueueStatus;
+pub use crate::broker::{ConsumeOptions, ConsumerEnd, DeleteIf, QueueStatus};
 
 /// The broker that the application runs on. Clones share it.
 #[derive(Clone)]
@@ -25,7 +25,8 @@ pub enum Confirm {
 
 impl Confirm {
     /// # Errors
-    /// When the commit failed: whether the message survived is unknown then.
+    /// When the commit failed: whether the message survived is unknown then. When a queue refused it
+    /// for its length: [`broker::BrokerError::Nacked`].
     pub async fn confirmed(self) -> Result<(), BackendError> {
         match self {
             Self::Embedded(confirm) => confirm.await.map_err(BackendError::from),
@@ -39,10 +40,17 @@ pub enum Consumer {
 }
 
 impl Consumer {
-    /// The next delivery; `None` when the queue was deleted or the broker is shutting down. Cancel safe.
+    /// The next delivery; `None` when the consumer ended: [`Consumer::ended`] says why. Cancel safe.
     pub async fn next(&mut self) -> Option<Delivery> {
         match self {
             Self::Embedded(consumer) => consumer.next().await.map(Delivery::Embedded),
+        }
+    }
+
+    /// Why there will be no more deliveries, once there will be none.
+    pub fn ended(&self) -> Option<ConsumerEnd> {
+        match self {
+            Self::Embedded(consumer) => consumer.ended(),
         }
     }
 }
@@ -70,6 +78,13 @@ impl Delivery {
     pub fn retry_count(&self) -> u32 {
         match self {
             Self::Embedded(delivery) => delivery.retry_count(),
+        }
+    }
+
+    /// How often it was delivered and came back (`x-delivery-count`).
+    pub fn delivery_count(&self) -> u32 {
+        match self {
+            Self::Embedded(delivery) => delivery.delivery_count(),
         }
     }
 
@@ -143,6 +158,96 @@ impl Broker {
         }
     }
 
+    /// Deletes an exchange and its bindings; one that is not there is no error. `if_unused`: only when
+    /// it is the source of no binding.
+    ///
+    /// # Errors
+    /// A predeclared exchange; one in use.
+    pub async fn delete_exchange(
+        &self,
+        name: &ExchangeName,
+        if_unused: bool,
+    ) -> Result<(), BackendError> {
+        match self {
+            Self::Embedded(broker) => committed(broker.delete_exchange(name, if_unused)?).await,
+        }
+    }
+
+    /// Deletes a queue with its bindings and messages: how many were ready. One that is not there is
+    /// no error.
+    ///
+    /// # Errors
+    /// `only` does not hold.
+    pub async fn delete_queue(
+        &self,
+        name: &QueueName,
+        only: DeleteIf,
+    ) -> Result<usize, BackendError> {
+        match self {
+            Self::Embedded(broker) => Ok(broker.delete_queue(name, only)?),
+        }
+    }
+
+    /// Removes every ready message: how many those were.
+    ///
+    /// # Errors
+    /// An unknown queue.
+    pub async fn purge(&self, name: &QueueName) -> Result<usize, BackendError> {
+        match self {
+            Self::Embedded(broker) => Ok(broker.purge(name)?),
+        }
+    }
+
+    /// Makes a binding of any kind; resolves when it is durable.
+    ///
+    /// # Errors
+    /// An unknown source or destination; the default exchange; an `x-match` that is none.
+    pub async fn add_binding(&self, binding: Binding) -> Result<(), BackendError> {
+        match self {
+            Self::Embedded(broker) => committed(broker.bind(binding)?).await,
+        }
+    }
+
+    /// Removes a binding; one that is not there is no error.
+    ///
+    /// # Errors
+    /// The default exchange.
+    pub async fn unbind(&self, binding: Binding) -> Result<(), BackendError> {
+        match self {
+            Self::Embedded(broker) => committed(broker.unbind(binding)?).await,
+        }
+    }
+
+    /// Sets a policy and applies it at once; resolves when it is durable.
+    ///
+    /// # Errors
+    /// A pattern that is no regular expression.
+    pub async fn set_policy(&self, policy: Policy) -> Result<(), BackendError> {
+        match self {
+            Self::Embedded(broker) => committed(Some(broker.set_policy(policy)?)).await,
+        }
+    }
+
+    /// Removes a policy; one that is not there is no error.
+    ///
+    /// # Errors
+    /// When the commit failed.
+    pub async fn clear_policy(&self, name: &str) -> Result<(), BackendError> {
+        match self {
+            Self::Embedded(broker) => committed(broker.clear_policy(name)).await,
+        }
+    }
+
+    /// Takes one ready message, if there is one.
+    ///
+    /// # Errors
+    /// An unknown queue.
+    pub async fn get(&self, queue: &QueueName) -> Result<Option<Delivery>, BackendError> {
+        match self {
+            Self::Embedded(broker) => Ok(broker.get(queue)?.map(Delivery::Embedded)),
+        }
+    }
+
     /// Binds a queue to an exchange; resolves when the binding is durable.
     ///
     /// # Errors
@@ -153,11 +258,7 @@ impl Broker {
         exchange: &ExchangeName,
         key: &RoutingKey,
     ) -> Result<(), BackendError> {
-        let binding =
-            Binding { exchange: exchange.clone(), queue: queue.clone(), key: key.clone() };
-        match self {
-            Self::Embedded(broker) => committed(broker.bind(binding)?).await,
-        }
+        self.add_binding(Binding::queue(exchange.clone(), queue.clone(), key.clone())).await
     }
 
     /// Routes the message. An unroutable one is dropped and confirmed, as in RabbitMQ. Waits only for
@@ -190,7 +291,18 @@ impl Broker {
         queue: &QueueName,
         prefetch: u16,
     ) -> Result<Consumer, BackendError> {
-        let options = ConsumeOptions { prefetch, no_ack: false };
+        self.consume_with(queue, ConsumeOptions { prefetch, ..ConsumeOptions::default() }).await
+    }
+
+    /// Starts a consumer of any kind.
+    ///
+    /// # Errors
+    /// An unknown queue; an exclusive consumer, there or wanted.
+    pub async fn consume_with(
+        &self,
+        queue: &QueueName,
+        options: ConsumeOptions,
+    ) -> Result<Consumer, BackendError> {
         match self {
             Self::Embedded(broker) => Ok(Consumer::Embedded(broker.consume(queue, options)?)),
         }
@@ -246,6 +358,16 @@ impl Broker {
     pub fn cancel_consumers(&self) {
         match self {
             Self::Embedded(broker) => broker.cancel_consumers(),
+        }
+    }
+
+    /// Says that this is a stop in order: the last call before the back end is closed.
+    ///
+    /// # Errors
+    /// When the commit failed: the next start then treats this stop as a crash.
+    pub async fn close(&self) -> Result<(), BackendError> {
+        match self {
+            Self::Embedded(broker) => committed(Some(broker.close())).await,
         }
     }
 

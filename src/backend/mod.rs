@@ -6,8 +6,12 @@
 
 mod broker;
 mod cache;
+mod embedded;
 mod error;
 
-pub use broker::{Broker, Confirm, Consumer, Delivery, Peeked, QueueStatus};
+pub use broker::{
+    Broker, Confirm, ConsumeOptions, Consumer, ConsumerEnd, DeleteIf, Delivery, Peeked, QueueStatus,
+};
 pub use cache::{Cache, Pushed, RateLimit, Subscription};
+pub use embedded::Embedded;
 pub use error::BackendError;

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use super::delivery::Delivery;
 use super::error::BrokerError;
-use super::queue::{ConsumerId, Parcel, Queue};
+use super::queue::{ConsumerEnd, ConsumerId, Credit, Ends, Parcel, Queue, Slot};
 use super::{Broker, Inner};
 use crate::model::names::QueueName;
 
-/// Deliveries that wait in a consumer's channel when its prefetch sets no lower bound.
-const BUFFERED_MAX: usize = 1024;
+/// Deliveries that wait in a channel at most, when no prefetch sets a lower bound.
+pub(super) const BUFFERED_MAX: usize = 1024;
 
 /// How a consumer takes messages.
 #[derive(Debug, Clone, Copy, Default)]
@@ -18,6 +18,10 @@ pub struct ConsumeOptions {
     pub prefetch: u16,
     /// A delivery counts as acknowledged as soon as it is taken.
     pub no_ack: bool,
+    /// No other consumer is let in beside it.
+    pub exclusive: bool,
+    /// `x-priority`: while a consumer of a higher one can take messages, it gets them all.
+    pub priority: i64,
 }
 
 /// Takes deliveries. Dropping it cancels the consumer and returns what it did not take to its old
@@ -27,6 +31,7 @@ pub struct Consumer {
     queue: Arc<Queue>,
     id: ConsumerId,
     parcels: flume::Receiver<Parcel>,
+    ends: Arc<Ends>,
     unlimited: bool,
     no_ack: bool,
 }
@@ -35,30 +40,71 @@ impl Broker {
     /// Starts a consumer.
     ///
     /// # Errors
-    /// An unknown queue.
+    /// An unknown queue; an exclusive queue of another connection; an exclusive consumer, there or wanted.
     pub fn consume(
         &self,
         queue: &QueueName,
         options: ConsumeOptions,
     ) -> Result<Consumer, BrokerError> {
-        let queue = self.inner.queue(queue)?;
+        let queue = self.own_queue(queue)?;
         let prefetch = (options.prefetch > 0).then_some(usize::from(options.prefetch));
         let (sender, parcels) = flume::bounded(prefetch.unwrap_or(BUFFERED_MAX));
-        let (id, effects) = queue.add_consumer(sender, prefetch, self.inner.now_ms());
-        self.inner.run(&queue, effects);
+        let ends = Arc::new(Ends::default());
+        let slot = slot(sender, 0, ends.clone(), options, None);
+        let id = self.inner.add_consumer(&queue, slot)?;
         Ok(Consumer {
             inner: self.inner.clone(),
             queue,
             id,
             parcels,
+            ends,
             unlimited: prefetch.is_none(),
             no_ack: options.no_ack,
         })
     }
 }
 
+/// A consumer as its queue will see it.
+pub(super) fn slot(
+    parcels: flume::Sender<Parcel>,
+    key: u32,
+    ends: Arc<Ends>,
+    options: ConsumeOptions,
+    credit: Option<Arc<Credit>>,
+) -> Slot {
+    Slot {
+        parcels,
+        key,
+        ends,
+        prefetch: (options.prefetch > 0).then_some(usize::from(options.prefetch)),
+        credit,
+        priority: options.priority,
+        exclusive: options.exclusive,
+        no_ack: options.no_ack,
+        in_flight: 0,
+        waits_its_turn: false,
+    }
+}
+
+impl Inner {
+    pub(super) fn add_consumer(
+        &self,
+        queue: &Arc<Queue>,
+        slot: Slot,
+    ) -> Result<ConsumerId, BrokerError> {
+        let (id, effects) = queue.add_consumer(slot, self.now_ms()).map_err(|_| {
+            let (name, vhost) = (&queue.spec.name, &queue.vhost);
+            BrokerError::AccessRefused(format!(
+                "queue '{name}' in vhost '{vhost}' in exclusive use"
+            ))
+        })?;
+        self.run(queue, effects);
+        Ok(id)
+    }
+}
+
 impl Consumer {
-    /// The next delivery; `None` when the queue was deleted or the consumer cancelled. Cancel safe.
+    /// The next delivery; `None` when the consumer ended: [`Consumer::ended`] says why. Cancel safe.
     pub async fn next(&mut self) -> Option<Delivery> {
         // flume takes no part in tokio's cooperation: a queue that is never empty must yield too.
         tokio::task::coop::consume_budget().await;
@@ -70,6 +116,11 @@ impl Consumer {
     pub fn try_next(&mut self) -> Option<Delivery> {
         let parcel = self.parcels.try_recv().ok()?;
         Some(self.open(parcel))
+    }
+
+    /// Why there will be no more deliveries, once there will be none.
+    pub fn ended(&self) -> Option<ConsumerEnd> {
+        self.ends.first()
     }
 
     fn open(&self, parcel: Parcel) -> Delivery {
@@ -85,10 +136,11 @@ impl Consumer {
 
 impl Drop for Consumer {
     fn drop(&mut self) {
-        self.queue.remove_consumer(self.id);
-        for parcel in self.parcels.drain() {
-            let effects = self.queue.requeue(parcel.tag, false, self.inner.now_ms());
-            self.inner.run(&self.queue, effects);
-        }
+        let now_ms = self.inner.now_ms();
+        let left = self.queue.remove_consumer(self.id, now_ms);
+        let tags: Vec<_> = self.parcels.drain().map(|parcel| parcel.tag).collect();
+        let effects = self.queue.requeue(tags, false, now_ms);
+        self.inner.run(&self.queue, effects);
+        self.inner.run(&self.queue, left);
     }
 }

@@ -8,15 +8,16 @@ use std::sync::Arc;
 
 use super::Inner;
 use super::queue::{Effects, Held, Queue, Reason};
-use super::routing::Targets;
+use super::routing::{CC, Targets};
 use crate::journal::Group;
 use crate::model::clock::UnixMs;
 use crate::model::message::{Headers, Message, Value};
 use crate::model::topology::DeadLetter;
 
 pub(super) const X_DEATH: &str = "x-death";
+pub(super) const X_RETRY_COUNT: &str = "x-retry-count";
+pub(super) const X_DELIVERY_COUNT: &str = "x-delivery-count";
 const X_LAST_ERROR: &str = "x-last-error";
-const X_RETRY_COUNT: &str = "x-retry-count";
 
 impl Inner {
     /// Takes a dead message out of `queue` and into the queues of its dead-letter exchange, in one
@@ -29,11 +30,14 @@ impl Inner {
     ) -> Vec<(Arc<Queue>, Effects)> {
         let counters = &queue.counters;
         match reason {
-            Reason::Rejected => counters.dead_lettered.increment(1),
             Reason::Expired => counters.expired.increment(1),
+            Reason::Rejected | Reason::MaxLength | Reason::DeliveryLimit => {
+                counters.dead_lettered.increment(1);
+            }
         }
         let Some((message, targets)) = self.last_station(queue, &held, reason) else {
-            let _appended = held.stored.settle(&self.journal, queue.id, held.retry, Group::new());
+            let retry = held.retry_entry();
+            let _appended = held.stored.settle(&self.journal, queue.id, retry, Group::new());
             return Vec::new();
         };
         self.transfer(queue, held, message, targets)
@@ -46,10 +50,11 @@ impl Inner {
         held: &Held,
         reason: Reason,
     ) -> Option<(Message, Targets)> {
-        let policy = queue.spec.dead_letter.as_ref()?;
+        let settings = queue.settings();
+        let policy = settings.dead_letter.as_ref()?;
+        let vhost = self.vhosts.read().get(&queue.vhost).cloned()?;
         let message = dead_message(queue, held, reason, policy, self.now_ms());
-        let mut targets =
-            self.topology.read().route(&message.exchange, &message.routing_key).ok()?;
+        let mut targets = vhost.topology.read().route_dead_letter(&message);
         let deaths = deaths(&message.properties.headers);
         targets.retain(|target| !is_cycle(target, deaths));
         (!targets.is_empty()).then_some((message, targets))
@@ -66,18 +71,19 @@ fn dead_message(
     let original = &held.stored.message;
     let mut message = original.clone();
     message.exchange = policy.exchange.clone();
-    if let Some(key) = &policy.routing_key {
-        message.routing_key = key.clone();
-    }
     let properties = &mut message.properties;
     let expiration_ms = properties.expiration_ms.take();
     let headers = &mut properties.headers;
     add_death(headers, queue, original, reason, expiration_ms, now_ms);
-    if let Some(error) = &held.last_error {
-        headers.set(X_LAST_ERROR, error.as_ref());
+    if let Some(key) = &policy.routing_key {
+        message.routing_key = key.clone();
+        headers.remove(CC);
     }
-    if held.failures > 0 {
-        headers.set(X_RETRY_COUNT, i64::from(held.failures));
+    if let Some(error) = held.failed.as_ref().and_then(|failed| failed.error.as_deref()) {
+        headers.set(X_LAST_ERROR, error);
+    }
+    if held.failures() > 0 {
+        headers.set(X_RETRY_COUNT, i64::from(held.failures()));
     }
     message
 }
@@ -109,7 +115,7 @@ fn add_death(
     death.set("queue", queue_name);
     death.set("time", Value::Timestamp(now_ms / 1_000));
     death.set("exchange", original.exchange.as_str());
-    death.set("routing-keys", vec![Value::from(original.routing_key.as_str())]);
+    death.set("routing-keys", routing_keys(original));
     if let Some(expiration_ms) = expiration_ms {
         death.set("original-expiration", expiration_ms.to_string());
     }
@@ -126,6 +132,15 @@ fn add_death(
         }
         headers.set(format!("x-last-death-{name}"), value);
     }
+}
+
+/// The keys that a message was published under, but for its BCC ones.
+fn routing_keys(message: &Message) -> Vec<Value> {
+    let mut keys = vec![Value::from(message.routing_key.as_str())];
+    if let Some(Value::List(more)) = message.properties.headers.get(CC) {
+        keys.extend(more.iter().cloned());
+    }
+    keys
 }
 
 /// Takes every trace of a message's deaths away.

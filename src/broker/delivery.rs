@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use super::dead_letter::{X_DELIVERY_COUNT, X_RETRY_COUNT};
 use super::error::BrokerError;
-use super::queue::{Held, Parcel, Queue, Reason};
-use super::stored::{KIND_RETRY, RetryRecord, Stored, record};
+use super::queue::{Failed, Held, Parcel, Queue, Reason, Tag};
+use super::stored::{KIND_RETRY, QueueId, RetryRecord, record};
 use super::{Broker, Inner};
-use crate::journal::{Commit, Group, Urgency};
-use crate::model::message::Message;
+use crate::journal::{Commit, Entry, Group, Position, Urgency};
+use crate::model::clock::UnixMs;
+use crate::model::message::{Headers, Message};
 use crate::model::names::QueueName;
 use crate::model::topology::RetryPolicy;
 
@@ -20,23 +22,28 @@ pub struct Delivery {
     inner: Arc<Inner>,
     queue: Arc<Queue>,
     parcel: Parcel,
+    /// The message with what this delivery adds to its headers, when it adds something.
+    shown: Option<Box<Message>>,
     settled: bool,
 }
 
 impl Delivery {
     pub(super) fn new(inner: Arc<Inner>, queue: Arc<Queue>, parcel: Parcel) -> Self {
-        Self { inner, queue, parcel, settled: false }
+        let shown = shown(&queue, &parcel);
+        Self { inner, queue, parcel, shown, settled: false }
     }
 
     /// Acknowledged by being taken.
     pub(super) fn taken(mut self) -> Self {
         self.settled = true;
-        let _commit = self.inner.ack(&self.queue, &self.parcel);
+        let _commit = self.inner.ack(&self.queue, self.parcel.tag);
         self
     }
 
+    /// The message, its headers with `x-retry-count` after a failure, and with `x-delivery-count` on
+    /// a quorum queue.
     pub fn message(&self) -> &Message {
-        &self.parcel.stored.message
+        self.shown.as_deref().unwrap_or(&self.parcel.stored.message)
     }
 
     pub fn queue(&self) -> &QueueName {
@@ -53,17 +60,22 @@ impl Delivery {
         self.parcel.failures
     }
 
+    /// How often it was delivered and came back (`x-delivery-count`).
+    pub fn delivery_count(&self) -> u32 {
+        self.parcel.returns
+    }
+
     /// Settles it for good. The future, if it is a durable message, resolves when that is committed:
     /// from then on no crash brings it back.
     pub fn ack(mut self) -> Option<Commit> {
         self.settled = true;
-        self.inner.ack(&self.queue, &self.parcel)
+        self.inner.ack(&self.queue, self.parcel.tag)
     }
 
     /// Returns it to its old place in the queue (basic.nack with requeue).
     pub fn requeue(mut self) {
         self.settled = true;
-        let effects = self.queue.requeue(self.parcel.tag, true, self.inner.now_ms());
+        let effects = self.queue.requeue([self.parcel.tag], true, self.inner.now_ms());
         self.inner.run(&self.queue, effects);
     }
 
@@ -71,14 +83,14 @@ impl Delivery {
     /// while; without one, or at its limit, it is dead-lettered with `error` in `x-last-error`.
     pub fn fail(mut self, error: &str) {
         self.settled = true;
-        self.inner.fail(&self.queue, &self.parcel, error);
+        self.inner.fail(&self.queue, self.parcel.tag, Some(error));
     }
 }
 
 impl Drop for Delivery {
     fn drop(&mut self) {
         if !self.settled {
-            self.inner.fail(&self.queue, &self.parcel, DROPPED_ERROR);
+            self.inner.fail(&self.queue, self.parcel.tag, Some(DROPPED_ERROR));
         }
     }
 }
@@ -87,70 +99,101 @@ impl Broker {
     /// Takes one ready message, if there is one (basic.get).
     ///
     /// # Errors
-    /// An unknown queue.
+    /// An unknown queue; an exclusive queue of another connection.
     pub fn get(&self, queue: &QueueName) -> Result<Option<Delivery>, BrokerError> {
-        let queue = self.inner.queue(queue)?;
+        let queue = self.own_queue(queue)?;
         let (parcel, effects) = queue.get(self.inner.now_ms());
         self.inner.run(&queue, effects);
         Ok(parcel.map(|parcel| Delivery::new(self.inner.clone(), queue, parcel)))
     }
 }
 
+/// A copy of the message with what the delivery adds to its headers; `None`: it adds nothing.
+pub(super) fn shown(queue: &Queue, parcel: &Parcel) -> Option<Box<Message>> {
+    if parcel.failures == 0 && !queue.shows_delivery_count() {
+        return None;
+    }
+    let mut message = parcel.stored.message.clone();
+    let headers: &mut Headers = &mut message.properties.headers;
+    if parcel.failures > 0 {
+        headers.set(X_RETRY_COUNT, i64::from(parcel.failures));
+    }
+    if queue.shows_delivery_count() {
+        headers.set(X_DELIVERY_COUNT, i64::from(parcel.returns));
+    }
+    Some(Box::new(message))
+}
+
 impl Inner {
-    pub(super) fn ack(&self, queue: &Arc<Queue>, parcel: &Parcel) -> Option<Commit> {
-        let (held, effects) = queue.take_unacked(parcel.tag, self.now_ms())?;
-        let appended = held.stored.settle(&self.journal, queue.id, held.retry, Group::new());
+    pub(super) fn ack(&self, queue: &Arc<Queue>, tag: Tag) -> Option<Commit> {
+        let (held, effects) = queue.take_unacked(tag, self.now_ms())?;
+        let retry = held.retry_entry();
+        let appended = held.stored.settle(&self.journal, queue.id, retry, Group::new());
         queue.counters.acked.increment(1);
         self.run(queue, effects);
         appended.map(|appended| appended.commit)
     }
 
-    fn fail(&self, queue: &Arc<Queue>, parcel: &Parcel, error: &str) {
-        let Some((mut held, mut effects)) = queue.take_unacked(parcel.tag, self.now_ms()) else {
+    pub(super) fn fail(&self, queue: &Arc<Queue>, tag: Tag, error: Option<&str>) {
+        let Some((mut held, mut effects)) = queue.take_unacked(tag, self.now_ms()) else {
             return;
         };
-        held.failures += 1;
         held.redelivered = true;
-        held.last_error = Some(Arc::from(error));
-        match &queue.spec.retry {
-            Some(policy) if held.failures < policy.attempts_max => {
-                self.run(queue, effects);
-                self.retry_later(queue, held, policy, error);
+        let settings = queue.settings();
+        let Some(policy) = &settings.retry else {
+            if let Some(error) = error {
+                held.failed.get_or_insert_default().error = Some(Arc::from(error));
             }
-            _ => {
-                effects.dead.push((held, Reason::Rejected));
-                self.run(queue, effects);
-            }
+            effects.dead.push((held, Reason::Rejected));
+            return self.run(queue, effects);
+        };
+        let failed = held.failed.get_or_insert_default();
+        failed.failures = failed.failures.saturating_add(1);
+        failed.error = error.map(Arc::from);
+        if failed.failures < policy.attempts_max {
+            self.run(queue, effects);
+            self.retry_later(queue, held, policy);
+        } else {
+            effects.dead.push((held, Reason::Rejected));
+            self.run(queue, effects);
         }
     }
 
     /// Holds a failed delivery until its time, durably, before the queue shows it again.
-    fn retry_later(&self, queue: &Arc<Queue>, mut held: Held, policy: &RetryPolicy, error: &str) {
+    fn retry_later(&self, queue: &Arc<Queue>, mut held: Held, policy: &RetryPolicy) {
         let now_ms = self.now_ms();
-        let due_ms = now_ms.saturating_add(policy.delay_ms(held.failures, random_fraction()));
-        if is_durable_in(&held.stored, queue) {
-            let retry = RetryRecord {
-                message: held.position,
-                queue: queue.id,
-                failures: held.failures,
-                due_ms,
-                error: error.to_owned(),
-            };
-            let mut group = Group::new();
-            group.fact(KIND_RETRY, record(&retry));
-            if let Some(previous) = held.retry.take() {
-                group.end(previous);
-            }
-            held.retry = self.journal.append(group, Urgency::Now).entries.first().copied();
+        let delay_ms = policy.delay_ms(held.failures(), random_fraction());
+        let due_ms = now_ms.saturating_add(delay_ms);
+        if held.stored.is_durable_in(queue.id)
+            && let Some(failed) = held.failed.as_deref_mut()
+        {
+            let (message, queue) = (held.position, queue.id);
+            failed.entry = self.write_retry(message, queue, failed, due_ms);
         }
         queue.counters.retried.increment(1);
-        let effects = self.or_settle(queue, queue.delay(held, due_ms, now_ms));
+        let effects = match queue.delay(held, due_ms, now_ms) {
+            Ok(effects) => effects,
+            Err(refusal) => self.refused(queue, refusal).0,
+        };
         self.run(queue, effects);
     }
-}
 
-fn is_durable_in(stored: &Stored, queue: &Queue) -> bool {
-    stored.is_durable() && queue.spec.durable
+    fn write_retry(
+        &self,
+        message: Position,
+        queue: QueueId,
+        failed: &Failed,
+        due_ms: UnixMs,
+    ) -> Option<Entry> {
+        let error = failed.error.as_deref().unwrap_or_default().to_owned();
+        let retry = RetryRecord { message, queue, failures: failed.failures, due_ms, error };
+        let mut group = Group::new();
+        group.fact(KIND_RETRY, record(&retry));
+        if let Some(previous) = failed.entry {
+            group.end(previous);
+        }
+        self.journal.append(group, Urgency::Now).entries.first().copied()
+    }
 }
 
 /// From 0 to 1. Jitter needs to differ between processes, not to be unpredictable.

@@ -1,22 +1,106 @@
-//! What the broker refuses, with what a listener needs to answer with AMQP's reply codes.
+//! What the broker refuses, in RabbitMQ's words, with AMQP's reply codes.
 
 use crate::journal::JournalError;
+use crate::model::names::{NameError, VhostName};
 
 /// Why an operation was refused. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BrokerError {
-    /// AMQP 404.
-    #[error("no {what} '{name}'")]
-    NotFound { what: &'static str, name: String },
-    /// AMQP 406: it exists with another value of `property`.
-    #[error("{what} '{name}' is declared with another {property}")]
-    Inequivalent { what: &'static str, name: String, property: &'static str },
-    /// AMQP 403.
-    #[error("{what} '{name}': {reason}")]
-    AccessRefused { what: &'static str, name: String, reason: &'static str },
+    #[error("no {what} '{name}' in vhost '{vhost}'")]
+    NotFound { what: &'static str, name: String, vhost: VhostName },
+    #[error("vhost '{0}' not found")]
+    NoVhost(VhostName),
+    /// It exists with another value of `property`.
+    #[error("inequivalent arg '{property}' for {what} '{name}' in vhost '{vhost}': {difference}")]
+    Inequivalent {
+        what: &'static str,
+        name: String,
+        vhost: VhostName,
+        property: &'static str,
+        difference: String,
+    },
+    /// A name that the broker keeps, an internal exchange, an exclusive consumer.
+    #[error("{0}")]
+    AccessRefused(String),
+    /// An exclusive queue belongs to another connection.
+    #[error(
+        "cannot obtain exclusive access to locked queue '{name}' in vhost '{vhost}'. It could be \
+         originally declared on another connection or the exclusive property value does not match \
+         that of the original declaration."
+    )]
+    ResourceLocked { name: String, vhost: VhostName },
+    /// if-unused of a deletion did not hold.
+    #[error("{what} '{name}' in vhost '{vhost}' in use")]
+    InUse { what: &'static str, name: String, vhost: VhostName },
+    /// if-empty of a deletion did not hold.
+    #[error("queue '{name}' in vhost '{vhost}' not empty")]
+    NotEmpty { name: String, vhost: VhostName },
+    /// An argument or property that can't be accepted, or a state that does not allow the call.
+    #[error("{0}")]
+    Precondition(String),
+    #[error("unknown delivery tag {0}")]
+    UnknownDeliveryTag(u64),
+    /// A mistake of the client that ends its connection, as RabbitMQ has it.
+    #[error("{0}")]
+    NotAllowed(String),
+    #[error("{0}")]
+    NotImplemented(String),
+    #[error("{0}")]
+    CommandInvalid(String),
+    /// A queue at its maximum length refused the message: its confirm is a basic.nack.
+    #[error("queue '{name}' is full and refused the message")]
+    Nacked { name: String },
     /// The message has no usable record of the queue that it died in.
     #[error("the message in '{queue}' can't be redriven: {reason}")]
     NotRedrivable { queue: String, reason: &'static str },
     #[error(transparent)]
     Journal(#[from] JournalError),
+}
+
+impl BrokerError {
+    /// AMQP 0-9-1's reply code (section 1.3 of the definitions) and RabbitMQ's name for it. `None` for
+    /// what AMQP has no code for: a nack, and operations that only this broker has.
+    pub fn reply(&self) -> Option<(u16, &'static str)> {
+        Some(match self {
+            Self::NotFound { .. } => (404, "NOT_FOUND"),
+            Self::NoVhost(_) => (530, "NOT_ALLOWED"),
+            Self::AccessRefused(_) => (403, "ACCESS_REFUSED"),
+            Self::ResourceLocked { .. } => (405, "RESOURCE_LOCKED"),
+            Self::Inequivalent { .. }
+            | Self::InUse { .. }
+            | Self::NotEmpty { .. }
+            | Self::Precondition(_)
+            | Self::UnknownDeliveryTag(_) => (406, "PRECONDITION_FAILED"),
+            Self::NotAllowed(_) => (530, "NOT_ALLOWED"),
+            Self::NotImplemented(_) => (540, "NOT_IMPLEMENTED"),
+            Self::CommandInvalid(_) => (503, "COMMAND_INVALID"),
+            Self::Journal(JournalError::DiskAlarm { .. }) => (506, "RESOURCE_ERROR"),
+            Self::Journal(_) => (541, "INTERNAL_ERROR"),
+            Self::Nacked { .. } | Self::NotRedrivable { .. } => return None,
+        })
+    }
+
+    /// AMQP's reply code.
+    pub fn reply_code(&self) -> Option<u16> {
+        self.reply().map(|(code, _)| code)
+    }
+
+    /// The reply text as RabbitMQ writes it: `NOT_FOUND - no queue 'q' in vhost '/'`.
+    pub fn reply_text(&self) -> String {
+        match self.reply() {
+            Some((_, name)) => format!("{name} - {self}"),
+            None => self.to_string(),
+        }
+    }
+
+    /// Whether RabbitMQ closes the whole connection over it, not just the channel ("hard errors").
+    pub fn closes_connection(&self) -> bool {
+        self.reply_code().is_some_and(|code| code >= 500)
+    }
+}
+
+impl From<NameError> for BrokerError {
+    fn from(error: NameError) -> Self {
+        Self::Precondition(error.to_string())
+    }
 }

@@ -2,6 +2,9 @@
 
 use metrics::{Counter, counter};
 
+/// What all server-named queues are counted under: clients make them without end.
+const GENERATED_LABEL: &str = "amq.gen";
+
 pub(super) struct QueueCounters {
     pub published: Counter,
     pub delivered: Counter,
@@ -13,7 +16,8 @@ pub(super) struct QueueCounters {
 
 impl QueueCounters {
     pub(super) fn new(queue: &str) -> Self {
-        let status = |status: &'static str| counter!("rabbitmq_messages_total", "queue" => queue.to_owned(), "status" => status);
+        let label = if queue.starts_with("amq.") { GENERATED_LABEL } else { queue };
+        let status = |status: &'static str| counter!("rabbitmq_messages_total", "queue" => label.to_owned(), "status" => status);
         Self {
             published: status("published"),
             delivered: status("delivered"),

@@ -1,18 +1,26 @@
 //! The embedded broker: RabbitMQ's semantics in process.
 //!
-//! Owns: exchanges, bindings, queues, deliveries, retries, dead letters, expiry. May import: `model`
-//! and `journal`. What always holds:
+//! Owns: vhosts, exchanges, bindings, queues, policies, deliveries, retries, dead letters, expiry, and
+//! what an AMQP channel is without its wire. May import: `model` and `journal`. What always holds:
 //! - a message is in the journal before it is in a queue, so its end is always later than itself;
 //! - a queue's ready messages are sorted by log position, so a returned one finds its old place;
 //! - leaving one queue and entering another (a dead letter, a redrive) is one journal group;
-//! - no lock is held across an await, and no queue's lock while another queue's is taken.
+//! - no lock is held across an await, and no queue's lock while another queue's is taken; the order
+//!   of locks is topology, queue, message, journal.
 
+mod arguments;
+mod channel;
+mod connection;
 mod consumer;
 mod dead_letter;
 mod declare;
+mod delete;
 mod delivery;
+mod equivalence;
 mod error;
+mod exchange;
 mod metrics;
+mod policy;
 mod publish;
 mod queue;
 mod recovery;
@@ -20,38 +28,53 @@ mod redrive;
 mod routing;
 mod stored;
 mod timer;
-mod topic;
+mod topology;
+mod vhost;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
+use ahash::AHashMap;
 use parking_lot::RwLock;
 
+pub use arguments::{
+    QueueFlags, consumer_priority, exchange_arguments, parse_expiration_ms, queue_arguments,
+};
+pub use channel::{Channel, ChannelDelivery, ChannelEvent, ChannelPublished, REPLY_TO};
+pub use connection::{Connection, ConnectionId};
 pub use consumer::{ConsumeOptions, Consumer};
 pub use delivery::Delivery;
 pub use error::BrokerError;
+pub use exchange::TopicTrie;
 pub use publish::{Confirm, Published};
+pub use queue::{ConsumerEnd, DeleteIf};
 pub use recovery::Recovery;
 pub use redrive::Peeked;
-pub use topic::TopicTrie;
 
-use crate::journal::Journal;
+use crate::journal::{Commit, Group, Journal, Urgency};
 use crate::model::clock::{SharedClock, UnixMs};
-use crate::model::names::QueueName;
+use crate::model::names::{QueueName, VhostName};
+use connection::IN_PROCESS;
 use queue::Queue;
-use routing::Topology;
+use stored::{ClosedRecord, KIND_CLOSED, record};
 use timer::Timers;
+use vhost::Vhost;
 
-/// The broker. Clones share it; it stops when the last clone and consumer are gone.
+/// A handle on the broker, for one vhost and one connection. Clones share the broker; it stops when
+/// the last handle and consumer are gone.
 #[derive(Clone)]
 pub struct Broker {
     inner: Arc<Inner>,
+    vhost: Arc<Vhost>,
+    connection: ConnectionId,
 }
 
 struct Inner {
     journal: Journal,
     clock: SharedClock,
-    topology: RwLock<Topology>,
+    vhosts: RwLock<AHashMap<VhostName, Arc<Vhost>>>,
     timers: Arc<Timers>,
+    next_connection: AtomicU64,
 }
 
 /// A queue's counts at one moment.
@@ -59,40 +82,60 @@ struct Inner {
 pub struct QueueStatus {
     pub name: QueueName,
     pub ready: usize,
+    /// Bytes of the ready messages' bodies.
+    pub ready_bytes: u64,
     pub unacked: usize,
-    /// Failed deliveries that wait for their next attempt.
+    /// Failed deliveries that wait for their next attempt, and messages whose delay has not passed.
     pub delayed: usize,
     pub consumers: usize,
 }
 
 impl Broker {
-    /// A broker on `journal`, with what `recovery` collected while the journal was opened.
+    /// A broker on `journal`, with what `recovery` collected while the journal was opened. The handle
+    /// is one for the default vhost and for the process itself.
     pub fn new(journal: Journal, clock: SharedClock, recovery: Recovery) -> Self {
+        let vhost = Vhost::new(VhostName::default_vhost(), None);
         let inner = Inner {
             journal,
             clock,
-            topology: RwLock::new(Topology::default()),
+            vhosts: RwLock::new(AHashMap::from_iter([(vhost.name.clone(), vhost.clone())])),
             timers: Arc::default(),
+            next_connection: AtomicU64::new(IN_PROCESS.0 + 1),
         };
-        let broker = Self { inner: Arc::new(inner) };
+        let broker = Self { inner: Arc::new(inner), vhost, connection: IN_PROCESS };
         recovery.restore(&broker.inner);
         broker
     }
 
-    /// The counts of every queue, sorted by name.
+    /// The counts of every queue of this vhost, sorted by name; those behind direct reply-to are
+    /// nobody's to see.
     pub fn queues(&self) -> Vec<QueueStatus> {
-        let queues: Vec<Arc<Queue>> = self.inner.topology.read().queues().cloned().collect();
-        let mut status: Vec<_> = queues.iter().map(|queue| queue.status()).collect();
+        let queues: Vec<_> = self.vhost.topology.read().queues.values().cloned().collect();
+        let shown = queues.iter().filter(|queue| !queue.spec.name.as_str().starts_with(REPLY_TO));
+        let mut status: Vec<_> = shown.map(|queue| queue.status()).collect();
         status.sort_by(|a, b| a.name.cmp(&b.name));
         status
     }
 
-    /// Ends every consumer: its next call gives `None`, and what it did not take returns to the queue.
+    /// Ends every consumer of every vhost: its next call gives `None`, and what it did not take
+    /// returns to the queue.
     pub fn cancel_consumers(&self) {
-        let queues: Vec<Arc<Queue>> = self.inner.topology.read().queues().cloned().collect();
-        for queue in queues {
-            queue.cancel_all();
+        let vhosts: Vec<_> = self.inner.vhosts.read().values().cloned().collect();
+        for vhost in vhosts {
+            let queues: Vec<_> = vhost.topology.read().queues.values().cloned().collect();
+            for queue in queues {
+                queue.cancel_all();
+            }
         }
+    }
+
+    /// Says in the journal that this was a stop in order, after [`Broker::cancel_consumers`]: at the
+    /// next start only messages that were delivered are flagged so. The future resolves when that is
+    /// written; the journal is closed after it.
+    pub fn close(&self) -> Commit {
+        let mut group = Group::new();
+        group.fact(KIND_CLOSED, record(&ClosedRecord {}));
+        self.inner.journal.append(group, Urgency::Now).commit
     }
 
     /// Whether the broker takes durable messages now.
@@ -102,18 +145,17 @@ impl Broker {
     pub fn ready(&self) -> Result<(), BrokerError> {
         self.inner.journal.writable().map_err(BrokerError::from)
     }
+
+    /// A queue that this handle's connection may use.
+    fn own_queue(&self, name: &QueueName) -> Result<Arc<Queue>, BrokerError> {
+        let queue = self.vhost.topology.read().queue(name.as_str())?.clone();
+        queue.check_owner(self.connection)?;
+        Ok(queue)
+    }
 }
 
 impl Inner {
     fn now_ms(&self) -> UnixMs {
         self.clock.now_ms()
-    }
-
-    fn queue(&self, name: &QueueName) -> Result<Arc<Queue>, BrokerError> {
-        self.topology
-            .read()
-            .queue(name.as_str())
-            .cloned()
-            .ok_or_else(|| BrokerError::NotFound { what: "queue", name: name.to_string() })
     }
 }

@@ -6,46 +6,81 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::error::BrokerError;
-use super::queue::{Effects, Held, Queue, Reason};
-use super::routing::Targets;
+use super::queue::{Effects, Held, Queue, Reason, Refusal};
+use super::routing::{BCC, Targets};
 use super::stored::{self, KIND_MESSAGE, Stored};
+use super::vhost::Vhost;
 use super::{Broker, Inner};
-use crate::journal::{Commit, Group, JournalError, Position};
-use crate::model::message::Message;
+use crate::journal::{Commit, Group, Position};
+use crate::model::clock::UnixMs;
+use crate::model::message::{Message, Value};
+
+/// Delays a message: it becomes ready in its queues after so many milliseconds.
+pub(super) const X_DELAY: &str = "x-delay";
 
 /// What became of a published message.
 pub struct Published {
     /// It reached a queue; if not, it was dropped (AMQP's basic.return 312 when mandatory).
     pub routed: bool,
     pub confirm: Confirm,
+    unrouted: Option<Arc<Stored>>,
+}
+
+impl Published {
+    /// The message, if it reached no queue.
+    pub(super) fn take_unrouted(&mut self) -> Option<Message> {
+        self.unrouted.take().map(|stored| stored.message.clone())
+    }
 }
 
 /// Resolves when every queue that the message reached holds it as durably as it promised: a
-/// persistent message in a durable queue once it is committed, any other at once.
-pub struct Confirm(Option<Commit>);
+/// persistent message in a durable queue once it is committed, any other at once. It fails with
+/// [`BrokerError::Nacked`] when one of the queues refused the message for its length.
+pub struct Confirm(State);
+
+enum State {
+    Done,
+    Committing(Commit),
+    Refused(String),
+}
 
 impl Future for Confirm {
-    type Output = Result<(), JournalError>;
+    type Output = Result<(), BrokerError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
-            None => Poll::Ready(Ok(())),
-            Some(commit) => Pin::new(commit).poll(context).map_ok(|_| ()),
+            State::Done => Poll::Ready(Ok(())),
+            State::Committing(commit) => Pin::new(commit)
+                .poll(context)
+                .map(|outcome| outcome.map(|_| ()).map_err(BrokerError::from)),
+            State::Refused(name) => {
+                Poll::Ready(Err(BrokerError::Nacked { name: std::mem::take(name) }))
+            }
         }
     }
 }
 
 impl Broker {
+    /// Waits until the journal takes `bytes` more: while too much is uncommitted or the disk is
+    /// nearly full. What a listener waits for before it publishes a persistent message.
+    ///
+    /// # Errors
+    /// A journal that failed or is closed.
+    pub async fn admit(&self, bytes: usize) -> Result<(), BrokerError> {
+        Ok(self.inner.journal.admit(bytes).await?)
+    }
+
     /// Routes a message. Waits only for admission: while too much is uncommitted or the disk is
     /// nearly full, persistent messages wait here.
     ///
     /// # Errors
-    /// An unknown exchange; a journal that failed or is closed.
+    /// An unknown or internal exchange; a CC or BCC header that is no list; a journal that failed or
+    /// is closed.
     pub async fn publish(&self, message: Message) -> Result<Published, BrokerError> {
         if message.properties.persistent {
             self.inner.journal.admit(message.weight()).await?;
         }
-        self.inner.publish(message)
+        self.inner.publish(&self.vhost, message)
     }
 
     /// As [`Broker::publish`], without waiting: the caller answers for how much is in flight.
@@ -56,15 +91,19 @@ impl Broker {
         if message.properties.persistent {
             self.inner.journal.writable()?;
         }
-        self.inner.publish(message)
+        self.inner.publish(&self.vhost, message)
     }
 }
 
 impl Inner {
     /// Route, take a log position and append, enqueue and hand to consumers: all in the caller.
-    fn publish(&self, message: Message) -> Result<Published, BrokerError> {
-        let targets = self.topology.read().route(&message.exchange, &message.routing_key)?;
-        let stored = self.store(message, &targets);
+    fn publish(&self, vhost: &Vhost, mut message: Message) -> Result<Published, BrokerError> {
+        let targets = vhost.topology.read().route_published(&message)?;
+        message.properties.headers.remove(BCC);
+        // Read once: to a publisher its message arrives everywhere at one time.
+        let now_ms = self.now_ms();
+        let due_ms = delay_ms(&message).map(|delay_ms| now_ms.saturating_add(delay_ms));
+        let stored = store(message, now_ms, due_ms, &targets);
         let (position, commit) = if stored.is_durable() {
             let commit = stored::append(&self.journal, &stored);
             (commit.position(), Some(commit))
@@ -72,37 +111,59 @@ impl Inner {
             (self.journal.next_position(), None)
         };
         let routed = !targets.is_empty();
-        self.enqueue_all(stored, position, targets);
-        Ok(Published { routed, confirm: Confirm(commit) })
+        let unrouted = (!routed).then(|| stored.clone());
+        let confirm = match (self.enqueue_all(stored, position, targets, now_ms), commit) {
+            (Some(refused_by), _) => State::Refused(refused_by),
+            (None, Some(commit)) => State::Committing(commit),
+            (None, None) => State::Done,
+        };
+        Ok(Published { routed, confirm: Confirm(confirm), unrouted })
     }
 
-    fn store(&self, message: Message, targets: &Targets) -> Arc<Stored> {
-        let durable =
-            targets.iter().filter(|queue| message.properties.persistent && queue.spec.durable);
-        let durable = durable.map(|queue| queue.id).collect();
-        Arc::new(Stored::new(message, self.now_ms(), durable))
-    }
-
-    fn enqueue_all(&self, stored: Arc<Stored>, position: Position, targets: Targets) {
+    /// The name of a queue that refused the message, if one did.
+    fn enqueue_all(
+        &self,
+        stored: Arc<Stored>,
+        position: Position,
+        targets: Targets,
+        now_ms: UnixMs,
+    ) -> Option<String> {
+        let mut refused_by = None;
         for queue in targets {
-            let effects = self.enqueue(&queue, stored.clone(), position);
+            let held = Held::new(stored.clone(), position);
+            let (effects, taken) = self.enqueue(&queue, held, now_ms);
+            if !taken {
+                refused_by = Some(queue.spec.name.to_string());
+            }
             self.run(&queue, effects);
+        }
+        refused_by
+    }
+
+    /// The message is in the journal already, or never will be. `false`: the queue refused it.
+    fn enqueue(&self, queue: &Arc<Queue>, held: Held, now_ms: UnixMs) -> (Effects, bool) {
+        queue.counters.published.increment(1);
+        match queue.enqueue(held, now_ms) {
+            Ok(effects) => (effects, true),
+            Err(refusal) => self.refused(queue, refusal),
         }
     }
 
-    /// The message is in the journal already, or never will be.
-    fn enqueue(&self, queue: &Arc<Queue>, stored: Arc<Stored>, position: Position) -> Effects {
-        let held = Held {
-            expires_ms: queue.expires_ms(&stored),
-            stored,
-            position,
-            failures: 0,
-            last_error: None,
-            retry: None,
-            redelivered: false,
+    /// A queue that was deleted in the meantime took nothing and refuses nothing: its part of the
+    /// message is settled. So is that of a full queue, unless what it refuses is dead-lettered.
+    pub(super) fn refused(&self, queue: &Arc<Queue>, refusal: Refusal) -> (Effects, bool) {
+        let mut effects = Effects::default();
+        let (held, taken) = match refusal {
+            Refusal::Deleted(held) => (held, true),
+            Refusal::Full { held, dead_letter: true } => {
+                effects.dead.push((held, Reason::MaxLength));
+                return (effects, false);
+            }
+            Refusal::Full { held, dead_letter: false } => (held, false),
         };
-        queue.counters.published.increment(1);
-        self.or_settle(queue, queue.enqueue(held, self.now_ms()))
+        let (stored, retry) = (&held.stored, held.retry_entry());
+        let _appended = stored.settle(&self.journal, queue.id, retry, Group::new());
+        (effects, taken)
     }
 
     /// Takes a message out of `queue` and puts `message` into `targets`, in one group: after a crash
@@ -114,12 +175,13 @@ impl Inner {
         message: Message,
         targets: Targets,
     ) -> Vec<(Arc<Queue>, Effects)> {
-        let moved = self.store(message, &targets);
+        let now_ms = self.now_ms();
+        let moved = store(message, now_ms, None, &targets);
         let mut group = Group::new();
         if moved.is_durable() {
             group.fact(KIND_MESSAGE, moved.clone());
         }
-        let appended = held.stored.settle(&self.journal, queue.id, held.retry, group);
+        let appended = held.stored.settle(&self.journal, queue.id, held.retry_entry(), group);
         let position = match appended.and_then(|appended| appended.entries.first().copied()) {
             Some(entry) if moved.is_durable() => {
                 moved.set_entry(entry);
@@ -128,18 +190,11 @@ impl Inner {
             _ => self.journal.next_position(),
         };
         let enqueue = |target: Arc<Queue>| {
-            let effects = self.enqueue(&target, moved.clone(), position);
+            let held = Held::new(moved.clone(), position);
+            let (effects, _taken) = self.enqueue(&target, held, now_ms);
             (target, effects)
         };
         targets.into_iter().map(enqueue).collect()
-    }
-
-    /// A queue that was deleted in the meantime took nothing: its part of the message is settled.
-    pub(super) fn or_settle(&self, queue: &Arc<Queue>, outcome: Result<Effects, Held>) -> Effects {
-        outcome.unwrap_or_else(|held| {
-            let _appended = held.stored.settle(&self.journal, queue.id, held.retry, Group::new());
-            Effects::default()
-        })
     }
 
     /// Runs what a queue asked for. A dead letter may kill another message in turn, so this is a
@@ -163,9 +218,35 @@ impl Inner {
         if let Some(wake_ms) = effects.wake_ms {
             self.timers.arm(queue, wake_ms);
         }
+        for (stored, deliveries) in effects.delivered {
+            stored.mark(&self.journal, queue.id, deliveries);
+        }
         // Taken from the back, so that the oldest is dead-lettered first.
         work.extend(
             effects.dead.into_iter().rev().map(|(held, reason)| (queue.clone(), held, reason)),
         );
+        if effects.unused {
+            self.delete_unused(queue);
+        }
     }
+}
+
+/// The message in memory, written for the durable ones among its queues if it is persistent.
+fn store(
+    message: Message,
+    now_ms: UnixMs,
+    due_ms: Option<UnixMs>,
+    targets: &Targets,
+) -> Arc<Stored> {
+    let persistent = message.properties.persistent;
+    let durable = targets.iter().filter(|queue| persistent && queue.is_durable());
+    let durable = durable.map(|queue| queue.id).collect();
+    Arc::new(Stored::new(message, now_ms, due_ms, durable))
+}
+
+/// The delay that a message asks for. A negative one is what a delayed message carries after its
+/// delay, so that passing it on does not delay it again.
+fn delay_ms(message: &Message) -> Option<u64> {
+    let delay_ms = message.properties.headers.get(X_DELAY).and_then(Value::as_int)?;
+    u64::try_from(delay_ms).ok().filter(|&delay_ms| delay_ms > 0)
 }

@@ -7,25 +7,35 @@ use serde::de::DeserializeOwned;
 use smallvec::SmallVec;
 
 use super::Inner;
-use super::queue::{Held, Queue};
-use super::routing::{Exchange, Topology};
+use super::connection::IN_PROCESS;
+use super::exchange::{Exchange, Target};
+use super::policy;
+use super::queue::{Effects, Failed, Held, Queue, Reason};
 use super::stored::{
-    BindingRecord, ExchangeRecord, FORMAT_VERSION, KIND_BINDING, KIND_EXCHANGE, KIND_MESSAGE,
-    KIND_QUEUE, KIND_RETRY, KIND_SETTLED, MessageRecord, QueueId, QueueRecord, RetryRecord,
-    SettledRecord, Stored,
+    BindingRecord, ClosedRecord, DeliveredRecord, DestinationRecord, ExchangeRecord,
+    FORMAT_VERSION, KIND_BINDING, KIND_CLOSED, KIND_DELIVERED, KIND_EXCHANGE, KIND_MESSAGE,
+    KIND_POLICY, KIND_QUEUE, KIND_RETRY, KIND_SETTLED, KIND_VHOST, MessageRecord, Note, Noted,
+    PolicyRecord, QueueId, QueueRecord, RetryRecord, SettledRecord, Stored, VhostRecord,
 };
+use super::vhost::Vhost;
 use crate::journal::{Entry, Group, Kind, Position, Urgency, decode_value};
-use crate::model::topology::Binding;
+use crate::model::names::VhostName;
+use crate::model::topology::{Binding, Destination};
 
 /// Collects the broker's facts while the journal is read; they may come in any order.
 #[derive(Default)]
 pub struct Recovery {
+    vhosts: Vec<(Entry, VhostRecord)>,
+    policies: Vec<(Entry, PolicyRecord)>,
     exchanges: Vec<(Entry, ExchangeRecord)>,
     queues: Vec<(Entry, QueueRecord)>,
     bindings: Vec<(Entry, BindingRecord)>,
     messages: Vec<(Entry, MessageRecord)>,
     settled: AHashMap<Position, Vec<(Entry, QueueId)>>,
     retries: AHashMap<(Position, QueueId), (Entry, RetryRecord)>,
+    delivered: AHashMap<(Position, QueueId), (Entry, u32)>,
+    /// The last stop was one in order.
+    closed: Vec<Entry>,
 }
 
 impl Recovery {
@@ -35,6 +45,8 @@ impl Recovery {
     /// A kind that is not the broker's, or a payload that can't be decoded.
     pub fn accept(&mut self, entry: Entry, kind: Kind, payload: &[u8]) -> Result<(), String> {
         match kind {
+            KIND_VHOST => self.vhosts.push((entry, decode(payload)?)),
+            KIND_POLICY => self.policies.push((entry, decode(payload)?)),
             KIND_EXCHANGE => self.exchanges.push((entry, decode(payload)?)),
             KIND_QUEUE => self.queues.push((entry, decode(payload)?)),
             KIND_BINDING => self.bindings.push((entry, decode(payload)?)),
@@ -47,6 +59,14 @@ impl Recovery {
                 let retry: RetryRecord = decode(payload)?;
                 self.retries.insert((retry.message, retry.queue), (entry, retry));
             }
+            KIND_DELIVERED => {
+                let mark: DeliveredRecord = decode(payload)?;
+                self.delivered.insert((mark.message, mark.queue), (entry, mark.deliveries));
+            }
+            KIND_CLOSED => {
+                let ClosedRecord {} = decode(payload)?;
+                self.closed.push(entry);
+            }
             Kind(other) => return Err(format!("record kind {other} is none of the broker's")),
         }
         Ok(())
@@ -55,10 +75,18 @@ impl Recovery {
     /// Builds everything anew, and ends the facts that nothing needs any more.
     pub(super) fn restore(mut self, inner: &Arc<Inner>) {
         let mut orphans = Group::new();
-        let queues = self.restore_topology(&mut inner.topology.write(), &mut orphans);
+        let queues = self.restore_topology(inner, &mut orphans);
         self.messages.sort_unstable_by_key(|(entry, _)| entry.position);
+        let was_closed = !self.closed.is_empty();
+        let mut dead: Vec<(Arc<Queue>, Held)> = Vec::new();
         for (entry, record) in std::mem::take(&mut self.messages) {
-            self.restore_message(inner, &queues, entry, record);
+            self.restore_message(inner, &queues, entry, record, was_closed, &mut dead);
+        }
+        for entry in self.closed.drain(..) {
+            orphans.end(entry);
+        }
+        for (entry, _) in self.delivered.into_values() {
+            orphans.end(entry);
         }
         for (entry, _) in self.settled.into_values().flatten() {
             orphans.end(entry);
@@ -70,33 +98,62 @@ impl Recovery {
             inner.journal.append(orphans, Urgency::Now);
         }
         let now_ms = inner.now_ms();
+        for (queue, held) in dead {
+            let dead = vec![(held, Reason::DeliveryLimit)];
+            inner.run(&queue, Effects { dead, ..Effects::default() });
+        }
         for queue in queues.values() {
             let effects = queue.tick(now_ms);
             inner.run(queue, effects);
         }
     }
 
+    /// Policies come before the exchanges and queues that they shape, bindings after both.
     fn restore_topology(
         &mut self,
-        topology: &mut Topology,
+        inner: &Inner,
         orphans: &mut Group,
     ) -> AHashMap<QueueId, Arc<Queue>> {
-        for (entry, ExchangeRecord { spec }) in self.exchanges.drain(..) {
-            topology.add_exchange(Exchange::new(spec, Some(entry)));
+        let mut vhosts = inner.vhosts.write();
+        for (entry, VhostRecord { name }) in self.vhosts.drain(..) {
+            vhosts.insert(name.clone(), Vhost::new(name, Some(entry)));
+        }
+        // A record of a vhost that is gone was left by a crash in the middle of its deletion.
+        let mut in_vhost = |name: &VhostName, entry: Entry| {
+            let vhost = vhosts.get(name).cloned();
+            if vhost.is_none() {
+                orphans.end(entry);
+            }
+            vhost
+        };
+        for (entry, PolicyRecord { vhost, policy }) in self.policies.drain(..) {
+            let Some(vhost) = in_vhost(&vhost, entry) else { continue };
+            match policy::compile(&policy) {
+                Ok(pattern) => vhost.topology.write().policies.set(policy, pattern, Some(entry)),
+                Err(error) => tracing::error!(policy = policy.name, %error, "a policy is left out"),
+            }
+        }
+        for (entry, ExchangeRecord { vhost, spec }) in self.exchanges.drain(..) {
+            let Some(vhost) = in_vhost(&vhost, entry) else { continue };
+            vhost.topology.write().add_exchange(Exchange::new(spec, Some(entry)));
         }
         let mut queues = AHashMap::new();
-        for (entry, QueueRecord { spec }) in self.queues.drain(..) {
-            let queue = Arc::new(Queue::new(entry.position, spec, Some(entry)));
+        let now_ms = inner.now_ms();
+        for (entry, QueueRecord { vhost, spec }) in self.queues.drain(..) {
+            let Some(vhost) = in_vhost(&vhost, entry) else { continue };
+            let mut topology = vhost.topology.write();
+            let settings = topology.policies.settings(&spec);
+            let (id, name) = (entry.position, vhost.name.clone());
+            let queue = Queue::new(id, spec, name, IN_PROCESS, Some(entry), settings, now_ms);
+            let queue = Arc::new(queue);
             topology.add_queue(queue.clone());
             queues.insert(queue.id, queue);
         }
-        for (entry, BindingRecord { exchange, queue, key }) in self.bindings.drain(..) {
-            let Some(queue) = queues.get(&queue) else {
+        for (entry, record) in self.bindings.drain(..) {
+            let vhost = vhosts.get(&record.vhost);
+            if !vhost.is_some_and(|vhost| restore_binding(vhost, &queues, entry, record)) {
                 orphans.end(entry);
-                continue;
-            };
-            let binding = Binding { exchange, queue: queue.spec.name.clone(), key };
-            topology.add_binding(binding, queue, Some(entry));
+            }
         }
         queues
     }
@@ -107,6 +164,8 @@ impl Recovery {
         queues: &AHashMap<QueueId, Arc<Queue>>,
         entry: Entry,
         record: MessageRecord,
+        was_closed: bool,
+        dead: &mut Vec<(Arc<Queue>, Held)>,
     ) {
         let settled = self.settled.remove(&entry.position).unwrap_or_default();
         let open: SmallVec<[QueueId; 2]> = record
@@ -115,8 +174,17 @@ impl Recovery {
             .filter(|id| !settled.iter().any(|(_, queue)| queue == *id))
             .copied()
             .collect();
-        let settled: SmallVec<[Entry; 1]> = settled.into_iter().map(|(entry, _)| entry).collect();
-        let stored = Arc::new(Stored::restored(record, entry, settled));
+        let settled = settled.into_iter();
+        let mut notes: SmallVec<[Note; 1]> =
+            settled.map(|(entry, queue)| Note { queue, entry, what: Noted::Settled }).collect();
+        let mut deliveries: SmallVec<[(QueueId, u32); 1]> = SmallVec::new();
+        for &queue in &open {
+            if let Some((entry, count)) = self.delivered.remove(&(entry.position, queue)) {
+                notes.push(Note { queue, entry, what: Noted::Delivered(count) });
+                deliveries.push((queue, count));
+            }
+        }
+        let stored = Arc::new(Stored::restored(record, entry, notes));
         for id in open {
             let retry = self.retries.remove(&(entry.position, id));
             let retry_entry = retry.as_ref().map(|(entry, _)| *entry);
@@ -125,19 +193,52 @@ impl Recovery {
                 let _appended = stored.settle(&inner.journal, id, retry_entry, Group::new());
                 continue;
             };
-            let held = Held {
-                expires_ms: queue.expires_ms(&stored),
-                stored: stored.clone(),
-                position: entry.position,
-                failures: retry.as_ref().map_or(0, |(_, retry)| retry.failures),
-                last_error: retry.as_ref().map(|(_, retry)| Arc::from(retry.error.as_str())),
-                retry: retry_entry,
-                // It may have been: what was delivered is not written down.
-                redelivered: true,
-            };
-            queue.restore(held, retry.map(|(_, retry)| retry.due_ms));
+            let due_ms = retry.as_ref().map(|(_, retry)| retry.due_ms);
+            let failed = retry.map(|(entry, retry)| {
+                let error = Some(Arc::from(retry.error));
+                Box::new(Failed { failures: retry.failures, error, entry: Some(entry) })
+            });
+            let deliveries = deliveries.iter().find(|(queue, _)| *queue == id);
+            // A mark rides on a later commit: after an unclean stop one may be missing, and whatever
+            // may have been delivered is flagged.
+            let redelivered = deliveries.is_some() || !was_closed;
+            let returns = deliveries.map_or(0, |(_, count)| *count);
+            let held = Held::new(stored.clone(), entry.position);
+            let held = Held { redelivered, returns, failed, ..held };
+            dead.extend(queue.restore(held, due_ms).map(|held| (queue.clone(), held)));
         }
     }
+}
+
+/// `false`: one of its ends is gone.
+fn restore_binding(
+    vhost: &Vhost,
+    queues: &AHashMap<QueueId, Arc<Queue>>,
+    entry: Entry,
+    record: BindingRecord,
+) -> bool {
+    let mut topology = vhost.topology.write();
+    let (destination, target) = match record.destination {
+        DestinationRecord::Queue(id) => match queues.get(&id) {
+            Some(queue) => {
+                (Destination::Queue(queue.spec.name.clone()), Target::Queue(queue.clone()))
+            }
+            None => return false,
+        },
+        DestinationRecord::Exchange(name) => {
+            let destination = Destination::Exchange(name);
+            match topology.target(&destination) {
+                Ok(target) => (destination, target),
+                Err(_) => return false,
+            }
+        }
+    };
+    if topology.exchange(&record.source).is_err() {
+        return false;
+    }
+    let (source, key, arguments) = (record.source, record.key, record.arguments);
+    topology.add_binding(Binding { source, destination, key, arguments }, target, Some(entry));
+    true
 }
 
 fn decode<T: DeserializeOwned>(payload: &[u8]) -> Result<T, String> {

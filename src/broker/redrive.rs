@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 
+use super::Broker;
 use super::dead_letter::{clear_deaths, death_text, deaths};
 use super::error::BrokerError;
 use super::queue::Queue;
 use super::routing::Targets;
-use super::{Broker, Inner};
 use crate::journal::Position;
 use crate::model::message::{Message, Value};
 use crate::model::names::{ExchangeName, QueueName, RoutingKey};
@@ -26,7 +26,7 @@ impl Broker {
     /// # Errors
     /// An unknown queue.
     pub fn peek(&self, queue: &QueueName, count: usize) -> Result<Vec<Peeked>, BrokerError> {
-        let held = self.inner.queue(queue)?.peek(count);
+        let held = self.own_queue(queue)?.peek(count);
         let peeked = held.into_iter().map(|held| Peeked {
             position: held.position,
             message: held.stored.message.clone(),
@@ -47,13 +47,15 @@ impl Broker {
         position: Position,
         body: Option<Bytes>,
     ) -> Result<bool, BrokerError> {
-        let queue = self.inner.queue(queue)?;
+        let queue = self.own_queue(queue)?;
         let Some(held) = queue.take_ready(position) else { return Ok(false) };
-        let (message, targets) = match self.inner.revived(&queue, &held.stored.message, body) {
+        let (message, targets) = match self.revived(&queue, &held.stored.message, body) {
             Ok(revived) => revived,
             Err(error) => {
-                let effects =
-                    self.inner.or_settle(&queue, queue.enqueue(held, self.inner.now_ms()));
+                let effects = match queue.put_back(held, self.inner.now_ms()) {
+                    Ok(effects) => effects,
+                    Err(refusal) => self.inner.refused(&queue, refusal).0,
+                };
                 self.inner.run(&queue, effects);
                 return Err(error);
             }
@@ -63,9 +65,7 @@ impl Broker {
         }
         Ok(true)
     }
-}
 
-impl Inner {
     /// The message as it was before it died, and the queue that it died in.
     fn revived(
         &self,
@@ -78,8 +78,8 @@ impl Inner {
         let death =
             deaths(&dead.properties.headers).first().ok_or_else(|| refuse("it has no x-death"))?;
         let source = death_text(death, "queue").unwrap_or_default();
-        let source = self.topology.read().queue(source).cloned();
-        let source = source.ok_or_else(|| refuse("the queue that it died in is gone"))?;
+        let source = self.vhost.topology.read().queue(source).cloned();
+        let source = source.map_err(|_| refuse("the queue that it died in is gone"))?;
         let mut message = dead.clone();
         if let Some(exchange) =
             death_text(death, "exchange").and_then(|name| ExchangeName::new(name).ok())

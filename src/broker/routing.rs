@@ -1,199 +1,129 @@
-//! Exchanges and queues by name, and which queues a message reaches.
+//! Which queues a message reaches.
 
 use std::sync::Arc;
 
-use ahash::AHashMap;
+use ahash::AHashSet;
 use smallvec::SmallVec;
 
 use super::error::BrokerError;
+use super::exchange::{Exchange, Target};
 use super::queue::Queue;
-use super::topic::TopicTrie;
-use crate::journal::Entry;
-use crate::model::names::{ExchangeName, QueueName, RoutingKey};
-use crate::model::topology::{Binding, ExchangeKind, ExchangeSpec};
+use super::topology::Topology;
+use crate::model::message::{Headers, Message, Value};
+use crate::model::names::ExchangeName;
 
 /// The queues of one message; most messages reach few.
 pub(super) type Targets = SmallVec<[Arc<Queue>; 4]>;
 
-/// Everything that is declared.
-pub(super) struct Topology {
-    exchanges: AHashMap<ExchangeName, Exchange>,
-    queues: AHashMap<QueueName, Arc<Queue>>,
-    /// Each binding, with its journal entry when both of its ends are durable.
-    bindings: AHashMap<Binding, Option<Entry>>,
-}
+/// Headers that add routing keys; BCC is taken off before delivery.
+pub(super) const CC: &str = "CC";
+pub(super) const BCC: &str = "BCC";
 
-pub(super) struct Exchange {
-    pub spec: ExchangeSpec,
-    pub entry: Option<Entry>,
-    table: Table,
-}
-
-enum Table {
-    Direct(AHashMap<RoutingKey, Vec<Arc<Queue>>>),
-    /// A queue bound under two keys still gets one copy, so the count of its bindings is kept.
-    Fanout(Vec<(Arc<Queue>, usize)>),
-    Topic(TopicTrie<Arc<Queue>>),
-}
-
-impl Exchange {
-    pub(super) fn new(spec: ExchangeSpec, entry: Option<Entry>) -> Self {
-        let table = match spec.kind {
-            ExchangeKind::Direct => Table::Direct(AHashMap::new()),
-            ExchangeKind::Fanout => Table::Fanout(Vec::new()),
-            ExchangeKind::Topic => Table::Topic(TopicTrie::new()),
-        };
-        Self { spec, entry, table }
-    }
-}
-
-impl Table {
-    fn bind(&mut self, key: &RoutingKey, queue: &Arc<Queue>) {
-        match self {
-            Self::Direct(keys) => keys.entry(key.clone()).or_default().push(queue.clone()),
-            Self::Fanout(queues) => match queues.iter_mut().find(|(bound, _)| bound == queue) {
-                Some((_, bindings)) => *bindings += 1,
-                None => queues.push((queue.clone(), 1)),
-            },
-            Self::Topic(trie) => trie.insert(key.as_str(), queue.clone()),
-        }
-    }
-
-    fn unbind(&mut self, key: &RoutingKey, queue: &Arc<Queue>) {
-        match self {
-            Self::Direct(keys) => {
-                if let Some(queues) = keys.get_mut(key) {
-                    queues.retain(|bound| bound != queue);
-                    if queues.is_empty() {
-                        keys.remove(key);
-                    }
-                }
-            }
-            Self::Fanout(queues) => {
-                if let Some(at) = queues.iter().position(|(bound, _)| bound == queue) {
-                    queues[at].1 -= 1;
-                    if queues[at].1 == 0 {
-                        queues.remove(at);
-                    }
-                }
-            }
-            Self::Topic(trie) => trie.remove(key.as_str(), queue),
-        }
-    }
-
-    fn route(&self, key: &RoutingKey) -> Targets {
-        match self {
-            Self::Direct(keys) => {
-                keys.get(key).map(|queues| queues.iter().cloned().collect()).unwrap_or_default()
-            }
-            Self::Fanout(queues) => queues.iter().map(|(queue, _)| queue.clone()).collect(),
-            Self::Topic(trie) => {
-                let mut targets = Targets::new();
-                trie.for_each_match(key.as_str(), |queue| targets.push(queue.clone()));
-                // A message reaches a queue once, however many bindings match.
-                targets.sort_unstable_by_key(|queue| queue.id);
-                targets.dedup_by_key(|queue| queue.id);
-                targets
-            }
-        }
-    }
-}
-
-/// The exchanges that every broker has (AMQP 0-9-1, section 3.1.3). The default exchange is not among
-/// them: it has no bindings of its own.
-const PREDECLARED: [(&str, ExchangeKind); 3] = [
-    ("amq.direct", ExchangeKind::Direct),
-    ("amq.fanout", ExchangeKind::Fanout),
-    ("amq.topic", ExchangeKind::Topic),
-];
-
-impl Default for Topology {
-    fn default() -> Self {
-        let exchanges = PREDECLARED
-            .into_iter()
-            .filter_map(|(name, kind)| Some((ExchangeName::new(name).ok()?, kind)))
-            .map(|(name, kind)| {
-                let spec = ExchangeSpec { name: name.clone(), kind, durable: true };
-                (name, Exchange::new(spec, None))
-            })
-            .collect();
-        Self { exchanges, queues: AHashMap::new(), bindings: AHashMap::new() }
-    }
-}
+/// A message's own key, then those of its CC and BCC headers.
+type Keys<'a> = SmallVec<[&'a str; 2]>;
 
 impl Topology {
-    pub(super) fn queues(&self) -> impl Iterator<Item = &Arc<Queue>> {
-        self.queues.values()
+    /// Where a client's message goes, each queue once.
+    ///
+    /// # Errors
+    /// An unknown or internal exchange; a CC or BCC that is no list.
+    pub(super) fn route_published(&self, message: &Message) -> Result<Targets, BrokerError> {
+        let keys = keys(message)?;
+        if message.exchange.is_default() {
+            return Ok(self.named_by(&keys));
+        }
+        let exchange = self.exchange(&message.exchange)?;
+        if exchange.spec.internal {
+            let text = format!(
+                "cannot publish to internal exchange '{}' in vhost '{}'",
+                message.exchange, self.vhost
+            );
+            return Err(BrokerError::AccessRefused(text));
+        }
+        Ok(self.route(exchange, &keys, &message.properties.headers))
     }
 
-    pub(super) fn queue(&self, name: &str) -> Option<&Arc<Queue>> {
-        self.queues.get(name)
-    }
-
-    pub(super) fn exchange(&self, name: &ExchangeName) -> Result<&Exchange, BrokerError> {
-        self.exchanges
-            .get(name)
-            .ok_or_else(|| BrokerError::NotFound { what: "exchange", name: name.to_string() })
-    }
-
-    pub(super) fn add_exchange(&mut self, exchange: Exchange) {
-        self.exchanges.insert(exchange.spec.name.clone(), exchange);
-    }
-
-    pub(super) fn remove_exchange(&mut self, name: &ExchangeName) -> Option<Exchange> {
-        self.exchanges.remove(name)
-    }
-
-    pub(super) fn add_queue(&mut self, queue: Arc<Queue>) {
-        self.queues.insert(queue.spec.name.clone(), queue);
-    }
-
-    pub(super) fn remove_queue(&mut self, name: &QueueName) -> Option<Arc<Queue>> {
-        self.queues.remove(name)
-    }
-
-    pub(super) fn has_binding(&self, binding: &Binding) -> bool {
-        self.bindings.contains_key(binding)
-    }
-
-    /// Both ends exist: the caller has looked them up under the same lock.
-    pub(super) fn add_binding(
-        &mut self,
-        binding: Binding,
-        queue: &Arc<Queue>,
-        entry: Option<Entry>,
-    ) {
-        if let Some(exchange) = self.exchanges.get_mut(&binding.exchange) {
-            exchange.table.bind(&binding.key, queue);
-            self.bindings.insert(binding, entry);
+    /// Where a dead letter goes; an unknown exchange leads nowhere.
+    pub(super) fn route_dead_letter(&self, message: &Message) -> Targets {
+        let keys = keys(message).unwrap_or_else(|_| single_key(message));
+        if message.exchange.is_default() {
+            return self.named_by(&keys);
+        }
+        match self.exchanges.get(&message.exchange) {
+            Some(exchange) => self.route(exchange, &keys, &message.properties.headers),
+            None => Targets::new(),
         }
     }
 
-    /// The binding's journal entry; `None` when there is no such binding.
-    pub(super) fn remove_binding(&mut self, binding: &Binding) -> Option<Option<Entry>> {
-        let entry = self.bindings.remove(binding)?;
-        if let (Some(exchange), Some(queue)) =
-            (self.exchanges.get_mut(&binding.exchange), self.queues.get(&binding.queue))
-        {
-            exchange.table.unbind(&binding.key, queue);
-        }
-        Some(entry)
+    /// The default exchange routes to the queues that the keys name.
+    fn named_by(&self, keys: &[&str]) -> Targets {
+        let mut targets: Targets =
+            keys.iter().filter_map(|&key| self.queues.get(key)).cloned().collect();
+        deduplicate(&mut targets);
+        targets
     }
 
-    /// Every binding that `keep` names, for the deletion of one of its ends.
-    pub(super) fn bindings_where(&self, belongs: impl Fn(&Binding) -> bool) -> Vec<Binding> {
-        self.bindings.keys().filter(|binding| belongs(binding)).cloned().collect()
-    }
-
-    /// The queues that a message reaches, each once.
-    pub(super) fn route(
-        &self,
-        exchange: &ExchangeName,
-        key: &RoutingKey,
-    ) -> Result<Targets, BrokerError> {
-        if exchange.is_default() {
-            return Ok(self.queues.get(key.as_str()).cloned().into_iter().collect());
+    /// Walks from exchange to exchange; one that was seen is not walked again, so cycles end. An
+    /// exchange in which nothing matches passes the message to its alternate.
+    fn route<'a>(&'a self, first: &'a Exchange, keys: &[&str], headers: &Headers) -> Targets {
+        let mut targets = Targets::new();
+        let mut seen: AHashSet<&ExchangeName> = AHashSet::new();
+        let mut work: SmallVec<[&Exchange; 4]> = SmallVec::from_elem(first, 1);
+        while let Some(exchange) = work.pop() {
+            let mut matched = false;
+            let mut pass_to = |name: &'a ExchangeName| {
+                seen.insert(&exchange.spec.name);
+                if seen.insert(name)
+                    && let Some(next) = self.exchanges.get(name)
+                {
+                    work.push(next);
+                }
+            };
+            exchange.for_each_match(keys, headers, |target| {
+                matched = true;
+                match target {
+                    Target::Queue(queue) => targets.push(queue.clone()),
+                    Target::Exchange(name) => pass_to(name),
+                }
+            });
+            match &exchange.alternate {
+                Some(alternate) if !matched && alternate.is_default() => {
+                    targets.extend(self.named_by(keys));
+                }
+                Some(alternate) if !matched => pass_to(alternate),
+                _ => {}
+            }
         }
-        Ok(self.exchange(exchange)?.table.route(key))
+        deduplicate(&mut targets);
+        targets
     }
+}
+
+/// A message reaches a queue once, however many bindings and keys match.
+fn deduplicate(targets: &mut Targets) {
+    if targets.len() > 1 {
+        targets.sort_unstable_by_key(|queue| queue.id);
+        targets.dedup_by_key(|queue| queue.id);
+    }
+}
+
+fn single_key(message: &Message) -> Keys<'_> {
+    SmallVec::from_elem(message.routing_key.as_str(), 1)
+}
+
+fn keys(message: &Message) -> Result<Keys<'_>, BrokerError> {
+    let mut keys = single_key(message);
+    for name in [CC, BCC] {
+        match message.properties.headers.get(name) {
+            None => {}
+            Some(Value::List(more)) => keys.extend(more.iter().filter_map(Value::as_text)),
+            Some(other) => {
+                return Err(BrokerError::Precondition(format!(
+                    "invalid message: {{unacceptable_type_in_header,\"{name}\",{}}}",
+                    other.type_name()
+                )));
+            }
+        }
+    }
+    Ok(keys)
 }

@@ -1,6 +1,7 @@
 //! What the broker writes to the journal, and how a message leaves it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -10,9 +11,9 @@ use crate::journal::{
     Appended, Commit, Entry, Group, Journal, Kind, Payload, Position, Urgency, encode_value,
 };
 use crate::model::clock::UnixMs;
-use crate::model::message::Message;
-use crate::model::names::{ExchangeName, RoutingKey};
-use crate::model::topology::{ExchangeSpec, QueueSpec};
+use crate::model::message::{Headers, Message};
+use crate::model::names::{ExchangeName, RoutingKey, VhostName};
+use crate::model::topology::{ExchangeSpec, Policy, QueueSpec};
 
 pub(super) const KIND_EXCHANGE: Kind = Kind(1);
 pub(super) const KIND_QUEUE: Kind = Kind(2);
@@ -20,6 +21,14 @@ pub(super) const KIND_BINDING: Kind = Kind(3);
 pub(super) const KIND_MESSAGE: Kind = Kind(4);
 pub(super) const KIND_SETTLED: Kind = Kind(5);
 pub(super) const KIND_RETRY: Kind = Kind(6);
+pub(super) const KIND_VHOST: Kind = Kind(7);
+pub(super) const KIND_POLICY: Kind = Kind(8);
+pub(super) const KIND_DELIVERED: Kind = Kind(9);
+pub(super) const KIND_CLOSED: Kind = Kind(10);
+
+/// How long a mark of delivery may wait for something else to commit: as long as a message takes
+/// that is worth counting when it ends the process.
+const MARK_WITHIN: Duration = Duration::from_millis(100);
 
 /// The format of every record below.
 pub(super) const FORMAT_VERSION: u8 = 1;
@@ -29,20 +38,41 @@ pub(super) const FORMAT_VERSION: u8 = 1;
 pub(super) type QueueId = Position;
 
 #[derive(Serialize, Deserialize)]
+pub(super) struct VhostRecord {
+    pub name: VhostName,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct PolicyRecord {
+    pub vhost: VhostName,
+    pub policy: Policy,
+}
+
+#[derive(Serialize, Deserialize)]
 pub(super) struct ExchangeRecord {
+    pub vhost: VhostName,
     pub spec: ExchangeSpec,
 }
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct QueueRecord {
+    pub vhost: VhostName,
     pub spec: QueueSpec,
 }
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct BindingRecord {
-    pub exchange: ExchangeName,
-    pub queue: QueueId,
+    pub vhost: VhostName,
+    pub source: ExchangeName,
+    pub destination: DestinationRecord,
     pub key: RoutingKey,
+    pub arguments: Headers,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) enum DestinationRecord {
+    Queue(QueueId),
+    Exchange(ExchangeName),
 }
 
 /// A message is settled in one of several queues that it reached.
@@ -62,11 +92,24 @@ pub(super) struct RetryRecord {
     pub error: String,
 }
 
+/// A message was handed to a consumer of the queue, so many times.
+#[derive(Serialize, Deserialize)]
+pub(super) struct DeliveredRecord {
+    pub message: Position,
+    pub queue: QueueId,
+    pub deliveries: u32,
+}
+
+/// The broker was closed in order: what has no mark was not delivered.
+#[derive(Serialize, Deserialize)]
+pub(super) struct ClosedRecord {}
+
 /// Borrowed, so that writing copies a body once: into the batch.
 #[derive(Serialize)]
 struct MessageRecordRef<'a> {
     queues: &'a [QueueId],
     published_ms: UnixMs,
+    due_ms: Option<UnixMs>,
     message: &'a Message,
 }
 
@@ -74,6 +117,7 @@ struct MessageRecordRef<'a> {
 pub(super) struct MessageRecord {
     pub queues: Vec<QueueId>,
     pub published_ms: UnixMs,
+    pub due_ms: Option<UnixMs>,
     pub message: Message,
 }
 
@@ -88,6 +132,8 @@ pub(super) fn record(value: &impl Serialize) -> Arc<dyn Payload> {
 pub(super) struct Stored {
     pub message: Message,
     pub published_ms: UnixMs,
+    /// When a delayed message becomes ready.
+    pub due_ms: Option<UnixMs>,
     /// The durable queues that it is written for; empty for a transient message.
     durable_queues: SmallVec<[QueueId; 2]>,
     journaled: Mutex<Journaled>,
@@ -99,37 +145,64 @@ struct Journaled {
     entry: Option<Entry>,
     /// Durable queues in which it is not settled yet.
     open_queues: usize,
-    /// The records of the queues in which it is.
-    settled: SmallVec<[Entry; 1]>,
+    /// What the log says of single queues: all of it ends with the message.
+    notes: SmallVec<[Note; 1]>,
+}
+
+/// A record about a message in one queue.
+pub(super) struct Note {
+    pub queue: QueueId,
+    pub entry: Entry,
+    pub what: Noted,
+}
+
+#[derive(PartialEq, Eq)]
+pub(super) enum Noted {
+    Settled,
+    /// How often it was delivered.
+    Delivered(u32),
 }
 
 impl Stored {
     pub(super) fn new(
         message: Message,
         published_ms: UnixMs,
+        due_ms: Option<UnixMs>,
         durable_queues: SmallVec<[QueueId; 2]>,
     ) -> Self {
         let journaled = Journaled { open_queues: durable_queues.len(), ..Journaled::default() };
-        Self { message, published_ms, durable_queues, journaled: Mutex::new(journaled) }
+        Self { message, published_ms, due_ms, durable_queues, journaled: Mutex::new(journaled) }
     }
 
-    /// As recovery found it: `settled` are the records of queues in which it is settled already.
+    /// As recovery found it.
     pub(super) fn restored(
         record: MessageRecord,
         entry: Entry,
-        settled: SmallVec<[Entry; 1]>,
+        notes: SmallVec<[Note; 1]>,
     ) -> Self {
-        let open_queues = record.queues.len().saturating_sub(settled.len());
+        let settled = notes.iter().filter(|note| note.what == Noted::Settled).count();
+        let open_queues = record.queues.len().saturating_sub(settled);
         Self {
             message: record.message,
             published_ms: record.published_ms,
+            due_ms: record.due_ms,
             durable_queues: record.queues.into(),
-            journaled: Mutex::new(Journaled { entry: Some(entry), open_queues, settled }),
+            journaled: Mutex::new(Journaled { entry: Some(entry), open_queues, notes }),
         }
     }
 
     pub(super) fn is_durable(&self) -> bool {
         !self.durable_queues.is_empty()
+    }
+
+    /// Whether its part in that queue is written.
+    pub(super) fn is_durable_in(&self, queue: QueueId) -> bool {
+        self.durable_queues.contains(&queue)
+    }
+
+    /// From when on its time to live runs.
+    pub(super) fn arrived_ms(&self) -> UnixMs {
+        self.due_ms.unwrap_or(self.published_ms)
     }
 
     pub(super) fn set_entry(&self, entry: Entry) {
@@ -153,11 +226,18 @@ impl Stored {
             journaled.open_queues = journaled.open_queues.saturating_sub(1);
             if journaled.open_queues == 0 {
                 group.end(entry);
-                for settled in journaled.settled.drain(..) {
-                    group.end(settled);
+                for note in journaled.notes.drain(..) {
+                    group.end(note.entry);
                 }
                 journaled.entry = None;
             } else {
+                journaled.notes.retain(|note| {
+                    let stays = note.queue != queue;
+                    if !stays {
+                        group.end(note.entry);
+                    }
+                    stays
+                });
                 wrote_settled = true;
                 group.fact(KIND_SETTLED, record(&SettledRecord { message: entry.position, queue }));
             }
@@ -170,9 +250,33 @@ impl Stored {
         }
         let appended = journal.append(group, Urgency::Now);
         if wrote_settled && let Some(entry) = appended.entries.last() {
-            journaled.settled.push(*entry);
+            journaled.notes.push(Note { queue, entry: *entry, what: Noted::Settled });
         }
         Some(appended)
+    }
+
+    /// Marks that the message was handed to a consumer of `queue`, for the `deliveries`-th time. The
+    /// mark rides on a later commit. It may come after the message was settled, and is left out then.
+    pub(super) fn mark(&self, journal: &Journal, queue: QueueId, deliveries: u32) {
+        let mut journaled = self.journaled.lock();
+        let Some(Entry { position: message, .. }) = journaled.entry else { return };
+        let noted = journaled.notes.iter().position(|note| note.queue == queue);
+        let mut group = Group::new();
+        match noted.and_then(|at| journaled.notes.get(at)) {
+            None => {}
+            Some(Note { what: Noted::Delivered(before), entry, .. }) if *before < deliveries => {
+                group.end(*entry);
+            }
+            Some(_) => return,
+        }
+        group.fact(KIND_DELIVERED, record(&DeliveredRecord { message, queue, deliveries }));
+        let appended = journal.append(group, Urgency::Within(MARK_WITHIN));
+        let Some(&entry) = appended.entries.first() else { return };
+        let note = Note { queue, entry, what: Noted::Delivered(deliveries) };
+        match noted.and_then(|at| journaled.notes.get_mut(at)) {
+            Some(before) => *before = note,
+            None => journaled.notes.push(note),
+        }
     }
 }
 
@@ -185,6 +289,7 @@ impl Payload for Stored {
         let record = MessageRecordRef {
             queues: &self.durable_queues,
             published_ms: self.published_ms,
+            due_ms: self.due_ms,
             message: &self.message,
         };
         encode_value(FORMAT_VERSION, &record, out);

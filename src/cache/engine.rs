@@ -131,6 +131,16 @@ impl Cache {
         }
     }
 
+    /// Waits until the journal takes about `bytes` more: while too much of it is not yet committed.
+    /// Whoever writes for strangers waits here first; the methods that write never do.
+    ///
+    /// # Errors
+    /// [`CacheError::Journal`] while the disk alarm is on, and when the journal takes no writes at all.
+    pub async fn admit(&self, bytes: usize) -> Result<(), CacheError> {
+        self.admitted(Access::Grow)?;
+        Ok(self.shared.journal.admit(bytes).await?)
+    }
+
     /// One visit to the keyspace: take the lock, look at the clock, work, record. The journal takes
     /// the group before the lock goes, so its order is the order of the changes.
     pub(super) fn pipeline<T>(
@@ -169,7 +179,7 @@ impl Cache {
         self.shared.earlier_deadline.notified().await;
     }
 
-    /// The journal that it records in: to ask whether it takes writes, and to wait for admission.
+    /// The journal that it records in.
     pub fn journal(&self) -> &Journal {
         &self.shared.journal
     }

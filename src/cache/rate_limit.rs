@@ -52,7 +52,7 @@ impl Keyspace {
             return Ok(RateLimit { allowed: false, remaining: 0, reset_ms });
         }
         let calls = calls + 1;
-        self.set(key, Bytes::from(calls.to_string()), Ttl::Until(ends_ms));
+        self.set(key, Bytes::from(calls.to_string()), Ttl::Until(ends_ms))?;
         let remaining = u32::try_from(u64::from(limit) - calls).unwrap_or(0);
         Ok(RateLimit { allowed: true, remaining, reset_ms })
     }

@@ -5,11 +5,8 @@ use bytes::{Bytes, BytesMut};
 use super::command::{Access, Args, Arity, Command, Spec, is, parse_integer};
 use super::deadline::Deadline;
 use super::error::CacheError;
-use super::keyspace::{Keyspace, Slot, Ttl, Value, owned};
+use super::keyspace::{Keyspace, Slot, Ttl, Value, check_value, owned};
 use super::reply::Reply;
-
-/// Redis's `proto-max-bulk-len`: no string is longer.
-const STRING_BYTES_MAX: usize = 512 * 1024 * 1024;
 
 /// A command on a string.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,7 +159,7 @@ impl StringCommand {
                     SetCondition::IfThere => keyspace.slot(key).is_some(),
                 };
                 if set {
-                    keyspace.set(key, value.clone(), ttl);
+                    keyspace.set(key, value.clone(), ttl)?;
                 }
                 match (get, set) {
                     (true, _) => Reply::bulk_or_nil(old),
@@ -172,7 +169,7 @@ impl StringCommand {
             }
             Self::SetEx { key, seconds, value } => {
                 let ttl = positive("setex", Deadline::InSeconds(*seconds), keyspace)?;
-                keyspace.set(key, value.clone(), ttl);
+                keyspace.set(key, value.clone(), ttl)?;
                 Reply::OK
             }
             Self::IncrBy { key, by } => Reply::Integer(keyspace.incr_by(key, *by)?),
@@ -202,8 +199,9 @@ impl Keyspace {
     }
 
     /// SET.
-    pub(super) fn set(&mut self, key: &[u8], value: Bytes, ttl: Ttl) {
-        self.put(key, Value::String(owned(value)), ttl);
+    pub(super) fn set(&mut self, key: &[u8], value: Bytes, ttl: Ttl) -> Result<(), CacheError> {
+        check_value(value.len())?;
+        self.put(key, Value::String(owned(value)), ttl)
     }
 
     /// INCRBY; DECRBY is one with a negative number.
@@ -214,7 +212,7 @@ impl Keyspace {
             Some(_) => return Err(CacheError::WrongType),
         };
         let sum = old.checked_add(by).ok_or(CacheError::IncrementOverflow)?;
-        self.set(key, Bytes::from(sum.to_string()), Ttl::Keep);
+        self.set(key, Bytes::from(sum.to_string()), Ttl::Keep)?;
         Ok(sum)
     }
 
@@ -222,9 +220,7 @@ impl Keyspace {
     pub(super) fn append(&mut self, key: &[u8], suffix: &[u8]) -> Result<usize, CacheError> {
         self.edit_string(key, |value| {
             let len = value.len() + suffix.len();
-            if len > STRING_BYTES_MAX {
-                return Err(CacheError::StringTooLong);
-            }
+            check_value(len)?;
             // In place when nobody else holds the value, so that many appends cost what they add.
             let mut bytes = std::mem::take(value)
                 .try_into_mut()

@@ -90,7 +90,8 @@ impl Cache {
     ///
     /// # Errors
     /// As all methods here: [`CacheError::WrongType`] for a key of another type; those that write
-    /// also [`CacheError::Journal`] while the journal takes no writes.
+    /// also [`CacheError::Journal`] while the journal takes no writes, and
+    /// [`CacheError::StringTooLong`] for a value of more than 512 MiB or a key of more than 256.
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>, CacheError> {
         self.read(|keyspace| keyspace.get(key.as_ref()))
     }
@@ -112,10 +113,7 @@ impl Cache {
     /// # Errors
     /// See [`Cache::get`].
     pub fn set(&self, key: impl AsRef<[u8]>, value: impl Into<Bytes>) -> Write<()> {
-        self.write(Access::Grow, |keyspace| {
-            keyspace.set(key.as_ref(), value.into(), Ttl::None);
-            Ok(())
-        })
+        self.write(Access::Grow, |keyspace| keyspace.set(key.as_ref(), value.into(), Ttl::None))
     }
 
     /// SET with PX: the key lives for `ttl`, at least a millisecond.
@@ -130,8 +128,7 @@ impl Cache {
     ) -> Write<()> {
         self.write(Access::Grow, |keyspace| {
             let at_ms = lifetime("set", ttl, keyspace.now_ms())?;
-            keyspace.set(key.as_ref(), value.into(), Ttl::Until(at_ms));
-            Ok(())
+            keyspace.set(key.as_ref(), value.into(), Ttl::Until(at_ms))
         })
     }
 
@@ -228,7 +225,9 @@ impl Cache {
     /// # Errors
     /// See [`Cache::get`].
     pub fn lpush(&self, key: impl AsRef<[u8]>, value: impl Into<Bytes>) -> Write<usize> {
-        self.write(Access::Grow, |keyspace| keyspace.push(End::Left, key.as_ref(), [value.into()]))
+        self.write(Access::Grow, |keyspace| {
+            keyspace.push(End::Left, key.as_ref(), [value.into()].into_iter())
+        })
     }
 
     /// RPUSH of one value: the list's length.
@@ -236,7 +235,9 @@ impl Cache {
     /// # Errors
     /// See [`Cache::get`].
     pub fn rpush(&self, key: impl AsRef<[u8]>, value: impl Into<Bytes>) -> Write<usize> {
-        self.write(Access::Grow, |keyspace| keyspace.push(End::Right, key.as_ref(), [value.into()]))
+        self.write(Access::Grow, |keyspace| {
+            keyspace.push(End::Right, key.as_ref(), [value.into()].into_iter())
+        })
     }
 
     /// LPOP.

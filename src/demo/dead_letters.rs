@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
@@ -14,12 +13,11 @@ use serde_json::value::RawValue;
 
 use super::App;
 use super::fulfilment::save;
-use super::json_body::read_json;
 use super::order::{Invalid, Order};
-use super::problem::Problem;
 use super::topology::failed_orders;
 use crate::backend::{BackendError, Peeked};
 use crate::broker::BrokerError;
+use crate::http::{Json, Problem};
 use crate::model::message::{Headers, Value};
 
 /// Messages that are listed, and can be edited, at a time.
@@ -93,36 +91,29 @@ pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Response, Proble
         messages: Vec<DeadLetter>,
     }
     let no_store = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
-    Ok((no_store, Json(DeadLetters { messages })).into_response())
+    Ok((no_store, axum::Json(DeadLetters { messages })).into_response())
 }
 
-#[derive(Deserialize, Default)]
-struct RedriveRequest<'a> {
-    #[serde(borrow)]
-    order: Option<&'a RawValue>,
+#[derive(Deserialize)]
+pub(super) struct RedriveRequest {
+    /// What takes the place of the order's members.
+    order: Option<Box<RawValue>>,
 }
 
 /// Sends a dead order back to its queue, as it is or edited.
 pub(super) async fn redrive(
     State(app): State<Arc<App>>,
     id: Result<Path<String>, PathRejection>,
-    request: Request,
+    Json(request): Json<RedriveRequest>,
 ) -> Result<Response, Problem> {
     let Ok(Path(id)) = id else { return Err(no_such_message()) };
-    let body = read_json(request).await?;
-    let request: RedriveRequest<'_> = if body.trim().is_empty() {
-        RedriveRequest::default()
-    } else {
-        serde_json::from_str(&body)
-            .map_err(|error| Invalid::new("body", format!("is not valid: {error}")))?
-    };
     let dead = find(&app, &id).await?.ok_or_else(no_such_message)?;
     let order = serde_json::from_slice::<Order>(&dead.message.body).ok();
     let (order, body) = match request.order {
         None => (order.map(Order::redriven), None),
         Some(edit) => {
             let none = Invalid::new("order", "can't be edited: the message holds none");
-            let order = order.ok_or(none)?.edited(edit)?;
+            let order = order.ok_or(none)?.edited(&edit)?;
             let body = Bytes::from(order.to_json());
             (Some(order), Some(body))
         }
@@ -133,7 +124,7 @@ pub(super) async fn redrive(
         save(&app.cache, order).await?;
     }
     match app.broker.redrive(&failed_orders(), &id, body).await {
-        Ok(true) => Ok(Json(serde_json::json!({ "success": true })).into_response()),
+        Ok(true) => Ok(axum::Json(serde_json::json!({ "success": true })).into_response()),
         Ok(false) => Err(no_such_message()),
         Err(BackendError::Broker(error @ BrokerError::NotRedrivable { .. })) => {
             Err(Problem::new(StatusCode::CONFLICT, error.to_string()))
@@ -158,7 +149,7 @@ async fn claim(app: &App, id: &str) -> Result<(), Problem> {
 }
 
 fn no_such_message() -> Problem {
-    Problem::not_found("Dead letter not found")
+    Problem::new(StatusCode::NOT_FOUND, "Dead letter not found")
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::notification::notify;
 use super::order::{Order, Status};
 use super::topology::ATTEMPTS_MAX;
 use super::worker::{Failure, Handler};
@@ -49,7 +50,7 @@ impl Handler for Fulfilment {
         announce(&self.cache, &order).await;
         let (order_id, user_id) = (order.order_id.as_str(), &order.user_id);
         let completed = OrderCompleted { r#type: "order_completed", order_id, user_id };
-        self.gateway.emit_to_user(user_id, "notification", &completed);
+        notify(&self.gateway, user_id, &completed);
         Ok(())
     }
 }

@@ -3,30 +3,29 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
-use axum::extract::{Request, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Deserialize;
 
 use super::App;
-use super::json_body::read_json;
 use super::order::Invalid;
-use super::problem::Problem;
+use super::problem::unavailable;
 use crate::gateway::Claims;
+use crate::http::{Json, Problem};
 use crate::model::names::UserId;
 
 const TOKEN_TTL: Duration = Duration::from_secs(12 * 60 * 60);
 const USERNAME_CHARS_MAX: usize = 40;
 
 #[derive(Deserialize)]
-struct GuestRequest {
+pub(super) struct GuestRequest {
     username: String,
 }
 
 pub(super) async fn sign_in(
     State(app): State<Arc<App>>,
-    request: Request,
+    request: Result<Json<GuestRequest>, Problem>,
 ) -> Result<Response, Problem> {
     let Some(authenticator) = &app.guest else {
         return Err(Problem::new(
@@ -34,9 +33,7 @@ pub(super) async fn sign_in(
             "guests are admitted in development mode only; ask for a token",
         ));
     };
-    let body = read_json(request).await?;
-    let request: GuestRequest = serde_json::from_str(&body)
-        .map_err(|error| Invalid::new("username", format!("could not be read: {error}")))?;
+    let Json(request) = request?;
     let username = username(&request.username)?;
     let user_id = UserId::new(format!("guest-{}", uuid::Uuid::new_v4().simple()))
         .map_err(|error| Invalid::new("username", error.to_string()))?;
@@ -47,10 +44,10 @@ pub(super) async fn sign_in(
             rooms: vec!["*".to_owned()],
             expires_at_s: app.clock.now_ms() / 1000 + TOKEN_TTL.as_secs(),
         })
-        .map_err(|error| Problem::unavailable(error.to_string()))?;
+        .map_err(|error| unavailable(&error.to_string()))?;
     let guest = serde_json::json!({ "token": token, "userId": user_id, "username": username });
     let no_store = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
-    Ok((no_store, Json(guest)).into_response())
+    Ok((no_store, axum::Json(guest)).into_response())
 }
 
 fn username(name: &str) -> Result<&str, Invalid> {

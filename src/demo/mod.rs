@@ -9,13 +9,15 @@
 mod dead_letters;
 mod fulfilment;
 mod guest;
-mod json_body;
+mod notification;
 mod order;
 mod orders;
 mod page;
 mod presence;
 mod problem;
 mod same_site;
+#[cfg(test)]
+mod tests;
 mod topology;
 mod users;
 mod worker;

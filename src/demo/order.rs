@@ -160,17 +160,13 @@ pub(super) struct OrderRequest<'a> {
 }
 
 impl<'a> OrderRequest<'a> {
-    pub fn parse(body: &'a str) -> Result<Self, Invalid> {
+    pub fn parse(body: &'a RawValue) -> Result<Self, Invalid> {
         // serde would take an array for a struct, its elements for the fields.
-        if !body.trim_start().starts_with('{') {
-            // Malformed or only of another kind: say which.
-            return Err(match serde_json::from_str::<serde::de::IgnoredAny>(body) {
-                Ok(_) => Invalid::new("body", "must be a JSON object"),
-                Err(error) => Invalid::new("body", format!("is not valid JSON: {error}")),
-            });
+        if !body.get().starts_with('{') {
+            return Err(Invalid::new("body", "must be a JSON object"));
         }
-        serde_json::from_str(body)
-            .map_err(|error| Invalid::new("body", format!("is not valid JSON: {error}")))
+        serde_json::from_str(body.get())
+            .map_err(|error| Invalid::new("body", format!("can't be read: {error}")))
     }
 
     /// Whom the request is counted against. A request that names no user that could have orders is
@@ -243,7 +239,8 @@ mod tests {
     use super::*;
 
     fn accept(body: &str) -> Result<Order, Invalid> {
-        OrderRequest::parse(body)?.accept("o1".to_owned(), 1_000)
+        let body: Box<RawValue> = serde_json::from_str(body).unwrap();
+        OrderRequest::parse(&body)?.accept("o1".to_owned(), 1_000)
     }
 
     fn field_of(body: &str) -> &'static str {
@@ -267,8 +264,6 @@ mod tests {
 
     #[test]
     fn a_wrong_field_is_named() {
-        assert_eq!(field_of("{"), "body");
-        assert_eq!(field_of("nope"), "body");
         assert_eq!(field_of(r#"["ada",[],1]"#), "body");
         assert_eq!(field_of("null"), "body");
         assert_eq!(field_of(r#"{"items":[],"total":1}"#), "userId");
@@ -285,12 +280,10 @@ mod tests {
     }
 
     #[test]
-    fn malformed_and_merely_different_bodies_are_told_apart() {
-        let error = |body: &str| accept(body).expect_err(body).to_string();
-        assert_eq!(error("[1]"), "body must be a JSON object");
-        assert!(error("[1").starts_with("body is not valid JSON"), "{}", error("[1"));
-        assert!(error("").starts_with("body is not valid JSON"), "{}", error(""));
-        assert!(error(r#"{"total":1,"total":2}"#).contains("duplicate field `total`"));
+    fn a_field_may_not_come_twice() {
+        let twice = accept(r#"{"total":1,"total":2}"#).unwrap_err();
+        assert_eq!(twice.field, "body");
+        assert!(twice.reason.contains("duplicate field `total`"), "{twice}");
     }
 
     #[test]

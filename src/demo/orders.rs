@@ -3,18 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
-use axum::extract::{Path, Request, State};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
+use serde_json::value::RawValue;
 
 use super::App;
 use super::fulfilment::{announce, save};
-use super::json_body::read_json;
 use super::order::{Order, OrderRequest};
-use super::problem::Problem;
+use super::problem::{too_many_requests, unavailable};
 use super::topology;
 use crate::backend::BackendError;
+use crate::http::{Json, Problem};
 use crate::model::names::UserId;
 
 const ORDERS_PER_WINDOW: u32 = 10;
@@ -26,9 +27,8 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
 /// whatever happens to this process.
 pub(super) async fn place(
     State(app): State<Arc<App>>,
-    request: Request,
+    Json(body): Json<Box<RawValue>>,
 ) -> Result<Response, Problem> {
-    let body = read_json(request).await?;
     let request = OrderRequest::parse(&body)?;
     count_request(&app, &request.user_id()?).await?;
     let order_id = uuid::Uuid::new_v4().to_string();
@@ -38,21 +38,21 @@ pub(super) async fn place(
     save(&app.cache, &order).await?;
     match tokio::time::timeout(CONFIRM_TIMEOUT, publish_created(&app, &order)).await {
         Ok(confirmed) => confirmed?,
-        Err(_) => return Err(Problem::unavailable("the order was not confirmed in time")),
+        Err(_) => return Err(unavailable("the order was not confirmed in time")),
     }
     announce(&app.cache, &order).await;
 
     let accepted = serde_json::json!({
         "success": true, "orderId": order.order_id, "status": order.status,
     });
-    Ok((StatusCode::CREATED, Json(accepted)).into_response())
+    Ok((StatusCode::CREATED, axum::Json(accepted)).into_response())
 }
 
 /// Counts a request against its user, valid or not.
 async fn count_request(app: &App, user_id: &UserId) -> Result<(), Problem> {
     let key = format!("ratelimit:orders:{user_id}");
     let limit = app.cache.rate_limit(&key, ORDERS_PER_WINDOW, RATE_WINDOW).await?;
-    if limit.allowed { Ok(()) } else { Err(Problem::too_many_requests(limit.reset_ms)) }
+    if limit.allowed { Ok(()) } else { Err(too_many_requests(limit.reset_ms)) }
 }
 
 /// When this fails the event may still have been kept: then the order is processed though its client was
@@ -66,13 +66,18 @@ async fn publish_created(app: &App, order: &Order) -> Result<(), BackendError> {
 
 pub(super) async fn find(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
+    let Ok(Path(id)) = id else { return Err(no_such_order()) };
     let cached = app.cache.get(&Order::cache_key(&id)).await?;
-    let json = cached.ok_or_else(|| Problem::not_found("Order not found"))?;
+    let json = cached.ok_or_else(no_such_order)?;
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     ];
     Ok((headers, json).into_response())
+}
+
+fn no_such_order() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "Order not found")
 }

@@ -3,21 +3,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::Json;
-use axum::extract::{Request, State};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
 
 use super::App;
-use super::json_body::read_json;
 use super::order::Invalid;
-use super::problem::Problem;
+use crate::http::{Json, Problem};
 use crate::model::names::UserId;
 
 const USERS_MAX: usize = 50;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct PresenceRequest {
+pub(super) struct PresenceRequest {
     user_ids: Vec<UserId>,
 }
 
@@ -35,11 +33,8 @@ struct Presence {
 
 pub(super) async fn look_up(
     State(app): State<Arc<App>>,
-    request: Request,
-) -> Result<Json<PresenceAnswer>, Problem> {
-    let body = read_json(request).await?;
-    let request: PresenceRequest = serde_json::from_str(&body)
-        .map_err(|error| Invalid::new("userIds", format!("can't be read: {error}")))?;
+    Json(request): Json<PresenceRequest>,
+) -> Result<axum::Json<PresenceAnswer>, Problem> {
     if request.user_ids.len() > USERS_MAX {
         return Err(Invalid::new("userIds", format!("are more than {USERS_MAX}")).into());
     }
@@ -49,5 +44,5 @@ pub(super) async fn look_up(
         let status = cached.and_then(|json| serde_json::from_slice::<Presence>(&json).ok());
         presence.insert(user_id, status.map_or("offline".to_owned(), |presence| presence.status));
     }
-    Ok(Json(PresenceAnswer { presence }))
+    Ok(axum::Json(PresenceAnswer { presence }))
 }

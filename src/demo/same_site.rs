@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use http::uri::Authority;
 use http::{HeaderMap, StatusCode, header};
 
-use super::problem::Problem;
+use crate::http::Problem;
 
 /// Middleware: 403 unless [`admits`].
 pub(super) async fn guard(

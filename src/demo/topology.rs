@@ -3,9 +3,7 @@
 use crate::backend::{BackendError, Broker};
 use crate::model::message::Message;
 use crate::model::names::{ExchangeName, NameError, QueueName, RoutingKey};
-use crate::model::topology::{
-    Backoff, DeadLetter, ExchangeKind, ExchangeSpec, QueueSpec, RetryPolicy,
-};
+use crate::model::topology::{Backoff, ExchangeKind, ExchangeSpec, QueueSpec, RetryPolicy};
 
 pub(super) const EVENTS_EXCHANGE: &str = "events";
 const DEAD_LETTER_EXCHANGE: &str = "dlx";
@@ -31,7 +29,7 @@ pub(super) async fn declare(broker: &Broker) -> Result<Queues, BackendError> {
     let events = exchange(EVENTS_EXCHANGE);
     let dead_letters = exchange(DEAD_LETTER_EXCHANGE);
     for (name, kind) in [(&events, ExchangeKind::Topic), (&dead_letters, ExchangeKind::Direct)] {
-        broker.declare_exchange(ExchangeSpec { name: name.clone(), kind, durable: true }).await?;
+        broker.declare_exchange(ExchangeSpec::durable(name.clone(), kind)).await?;
     }
 
     let failed_orders = failed_orders();
@@ -39,11 +37,11 @@ pub(super) async fn declare(broker: &Broker) -> Result<Queues, BackendError> {
     broker.bind(&failed_orders, &dead_letters, &key(FAILED_ORDERS_KEY)).await?;
     let orders = queue(ORDERS_QUEUE);
     broker
-        .declare_queue(QueueSpec {
-            dead_letter: Some(dead_letter(&dead_letters, FAILED_ORDERS_KEY)),
-            retry: Some(retry()),
-            ..QueueSpec::durable(orders.clone())
-        })
+        .declare_queue(
+            QueueSpec::durable(orders.clone())
+                .dead_letter(dead_letters.clone(), Some(key(FAILED_ORDERS_KEY)))
+                .retry(retry()),
+        )
         .await?;
     broker.bind(&orders, &events, &key("order.*")).await?;
 
@@ -54,12 +52,12 @@ pub(super) async fn declare(broker: &Broker) -> Result<Queues, BackendError> {
     broker.bind(&failed_user_events, &dead_letters, &key(FAILED_USER_EVENTS_QUEUE)).await?;
     let user_events = queue(USER_EVENTS_QUEUE);
     broker
-        .declare_queue(QueueSpec {
-            message_ttl_ms: Some(USER_EVENTS_TTL_MS),
-            dead_letter: Some(dead_letter(&dead_letters, FAILED_USER_EVENTS_QUEUE)),
-            retry: Some(retry()),
-            ..QueueSpec::durable(user_events.clone())
-        })
+        .declare_queue(
+            QueueSpec::durable(user_events.clone())
+                .message_ttl_ms(USER_EVENTS_TTL_MS)
+                .dead_letter(dead_letters.clone(), Some(key(FAILED_USER_EVENTS_QUEUE)))
+                .retry(retry()),
+        )
         .await?;
     for event in ["user.registered", "user.updated", "user.deleted"] {
         broker.bind(&user_events, &events, &key(event)).await?;
@@ -93,10 +91,6 @@ fn retry() -> RetryPolicy {
         backoff: Backoff::Exponential { first_ms: 2_000, max_ms: 30_000 },
         jitter: 0.1,
     }
-}
-
-fn dead_letter(exchange: &ExchangeName, routing_key: &'static str) -> DeadLetter {
-    DeadLetter { exchange: exchange.clone(), routing_key: Some(key(routing_key)) }
 }
 
 fn exchange(name: &'static str) -> ExchangeName {

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::notification::notify;
 use super::worker::{Failure, Handler};
 use crate::backend::Cache;
 use crate::gateway::Gateway;
@@ -58,7 +59,7 @@ impl Handler for Directory {
         self.cache.set(&key, json, None).await?;
         // A delivery that comes again finds the user known: one greeting.
         if change == Change::Registered && known.is_none() {
-            self.gateway.emit_to_user(&user_id, "notification", &greeting);
+            notify(&self.gateway, &user_id, &greeting);
         }
         Ok(())
     }

@@ -55,20 +55,25 @@ pub(super) struct Added {
 impl Batch {
     /// Adds a group; `next` gives the positions, rising from call to call.
     ///
-    /// A fact that is ended while it is still here is not written, and neither is its end. Its
-    /// commit resolves at once if the group that ends it does nothing else; otherwise that group
-    /// took its place (a dead letter, a new value), and until the batch is durable neither is.
+    /// A fact that is ended while it is still here is not written, and neither is its end. Both
+    /// groups are settled at once if nothing else of either has to be written. Otherwise they wait
+    /// for the batch: a group that also adds a fact put it in the place of the one that it ended (a
+    /// dead letter, a new value), and a group of which more is to be written may be undone by a
+    /// crash, and with it whatever led to the fact that was ended.
     pub(super) fn add(&mut self, group: Group, next: &mut impl FnMut() -> Position) -> Added {
         let mut added = Added::default();
-        let id = u32::try_from(self.groups.len()).unwrap_or(u32::MAX);
-        let only_ends = group.facts.is_empty();
+        let mut settled = SmallVec::<[u32; 4]>::new();
         let ends_before = self.ends.len();
         for entry in group.ends {
-            if !self.elide(entry, only_ends, &mut added) {
-                self.ends.push(entry);
-                added.bytes_added += SLOT_BYTES;
+            match self.elide(entry, &mut added) {
+                Some(of) => settled.push(of),
+                None => {
+                    self.ends.push(entry);
+                    added.bytes_added += SLOT_BYTES;
+                }
             }
         }
+        let id = u32::try_from(self.groups.len()).unwrap_or(u32::MAX);
         for (kind, payload) in group.facts {
             let entry = Entry { position: next(), weight: payload.weight() };
             added.entries.push(entry);
@@ -77,13 +82,36 @@ impl Batch {
             self.live += 1;
         }
         let parts = added.entries.len() + self.ends.len() - ends_before;
-        if parts > 0 {
-            self.groups.push(u32::try_from(parts).unwrap_or(u32::MAX));
+        let at_once = self.settle(&settled, parts == 0, &mut added);
+        if parts > 0 || !at_once {
+            self.groups.push(u32::try_from(parts.max(1)).unwrap_or(u32::MAX));
             added.group = Some(id);
         }
         self.bytes += added.bytes_added;
         self.bytes -= added.bytes_freed;
         added
+    }
+
+    /// Settles the groups whose facts one group ended (a group as often as facts of it), if nothing
+    /// else of them has to be written, and nothing of the ending one. Whether it did.
+    fn settle(&mut self, ended: &[u32], moot: bool, added: &mut Added) -> bool {
+        for &of in ended {
+            if let Some(parts) = self.groups.get_mut(of as usize) {
+                *parts = parts.saturating_sub(1);
+            }
+        }
+        let none_left = |of: &u32| self.groups.get(*of as usize).is_none_or(|&parts| parts == 0);
+        if moot && ended.iter().all(none_left) {
+            added.wakers.extend(ended.iter().filter_map(|&of| self.waiters.settle(of)));
+            return true;
+        }
+        for &of in ended {
+            if let Some(parts) = self.groups.get_mut(of as usize) {
+                *parts += 1;
+            }
+        }
+        self.awaited |= !ended.is_empty();
+        false
     }
 
     /// A group that waits for the whole batch and is never settled before it.
@@ -93,29 +121,18 @@ impl Batch {
         u32::try_from(self.groups.len() - 1).unwrap_or(u32::MAX)
     }
 
-    fn elide(&mut self, entry: Entry, at_once: bool, added: &mut Added) -> bool {
+    /// Takes a fact out that is still here; the group that it was added with.
+    fn elide(&mut self, entry: Entry, added: &mut Added) -> Option<u32> {
         if self.slots.first().is_none_or(|slot| entry.position < slot.entry.position) {
-            return false;
+            return None;
         }
-        let Ok(index) =
-            self.slots.binary_search_by_key(&entry.position, |slot| slot.entry.position)
-        else {
-            return false;
-        };
-        let Some(slot) = self.slots.get_mut(index) else { return false };
-        let Some(payload) = slot.payload.take() else { return false };
-        self.live -= 1;
+        let index =
+            self.slots.binary_search_by_key(&entry.position, |slot| slot.entry.position).ok()?;
+        let slot = self.slots.get_mut(index)?;
+        added.elided.push(slot.payload.take()?);
         added.bytes_freed += slot.entry.weight as usize;
-        added.elided.push(payload);
-        if !at_once {
-            self.awaited = true;
-        } else if let Some(parts) = self.groups.get_mut(slot.group as usize) {
-            *parts = parts.saturating_sub(1);
-            if *parts == 0 {
-                added.wakers.extend(self.waiters.settle(slot.group));
-            }
-        }
-        true
+        self.live -= 1;
+        Some(slot.group)
     }
 
     /// Whether nothing of it has to be written.

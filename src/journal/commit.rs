@@ -110,11 +110,11 @@ impl Waiters {
         }
     }
 
-    /// Settles all that is left, and wakes those who wait.
+    /// Settles all that is left, once, and wakes those who wait.
     pub(super) fn resolve(&self, outcome: Result<(), JournalError>) {
         let groups = {
             let mut state = self.state.lock();
-            state.outcome = Some(outcome);
+            state.outcome.get_or_insert(outcome);
             std::mem::take(&mut state.groups)
         };
         for waiting in groups {

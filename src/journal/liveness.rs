@@ -4,11 +4,13 @@
 //!
 //! What always holds:
 //! - A fact lives in exactly one present segment, or in none.
-//! - A segment *pins* another one when it may not be deleted before it: it holds the end of a fact
-//!   whose copy still lies there, or a copy of a fact whose older copy still lies there. Pins lead
-//!   from newer to older segments only, so they have no cycles.
+//! - A segment stays while an older one is there that it holds the end of a fact of, or a copy of a
+//!   fact of: without it, the older row would live again. Both lead from newer to older segments
+//!   only, so they have no cycles.
+//! - A segment is copied only when no older one is there that it holds copies of: so its own rows are
+//!   the only ones that its ends of its own facts can speak of.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::Entry;
 use super::position_set::PositionSet;
@@ -26,10 +28,12 @@ struct Content {
     live_bytes: u64,
     /// Everything that was ever written to it, in the same unit as `live_bytes`.
     written_bytes: u64,
-    /// Ends by the segment that they pin, in bytes; 0 when only copies pin it.
-    pins: BTreeMap<u64, u64>,
-    /// The sum of `pins`.
-    pinning_bytes: u64,
+    /// Bytes of ends, by the present segment in which the ended copy lies.
+    ends_of: BTreeMap<u64, u64>,
+    /// The sum of `ends_of`.
+    ends_bytes: u64,
+    /// The present segments that it holds copies of: a crash, or the next slice, came in between.
+    copies_of: BTreeSet<u64>,
 }
 
 /// All present segments.
@@ -116,12 +120,12 @@ impl Liveness {
 
     /// Counts an end in `segment` of a fact in `of`, whether or not that segment is still there.
     pub(super) fn keep_end(&mut self, segment: u64, of: u64) {
-        let pins = of != segment && self.is_present(of);
+        let counts = of != segment && self.is_present(of);
         let Some(content) = self.segments.get_mut(&segment) else { return };
         content.written_bytes += END_BYTES;
-        if pins {
-            *content.pins.entry(of).or_default() += END_BYTES;
-            content.pinning_bytes += END_BYTES;
+        if counts {
+            *content.ends_of.entry(of).or_default() += END_BYTES;
+            content.ends_bytes += END_BYTES;
         }
     }
 
@@ -138,7 +142,7 @@ impl Liveness {
         let Some(content) = self.segments.get_mut(&to) else { return };
         content.add(entry);
         if let Some(from) = from {
-            content.pins.entry(from).or_default();
+            content.copies_of.insert(from);
         }
         self.moved.insert(entry.position.0, to);
     }
@@ -147,11 +151,11 @@ impl Liveness {
         self.segments.contains_key(&segment)
     }
 
-    /// A segment older than `active` in which nothing lives and that pins nothing.
+    /// A segment older than `active` in which nothing lives and that nothing older needs.
     pub(super) fn deletable(&self, active: u64) -> Option<u64> {
         self.segments
             .range(..active)
-            .find(|(_, content)| content.live.is_empty() && content.pins.is_empty())
+            .find(|(_, content)| content.is_dead())
             .map(|(&segment, _)| segment)
     }
 
@@ -163,26 +167,33 @@ impl Liveness {
             self.by_first_position.remove(&first);
         }
         for content in self.segments.values_mut() {
-            content.pinning_bytes -= content.pins.remove(&segment).unwrap_or(0);
+            content.ends_bytes -= content.ends_of.remove(&segment).unwrap_or(0);
+            content.copies_of.remove(&segment);
         }
     }
 
     /// Compaction copied everything of `segment` that counts: its ends are elsewhere now. False
-    /// when facts still live in it.
-    pub(super) fn release_pins(&mut self, segment: u64) -> bool {
+    /// when it can't go even so, which a victim always can.
+    pub(super) fn copied(&mut self, segment: u64) -> bool {
         let Some(content) = self.segments.get_mut(&segment) else { return true };
-        content.pins.clear();
-        content.pinning_bytes = 0;
-        content.live.is_empty()
+        content.ends_of.clear();
+        content.ends_bytes = 0;
+        content.is_dead()
     }
 
-    /// The segment older than `active` with the lowest share of what counts, if below a half.
-    /// Failing that, the smallest of those below `small_bytes`, if there are more than `small_max`.
+    /// What to copy next: the oldest segment of which there are copies already (a crash left it half
+    /// done); else the one with the lowest share of what counts, if below a half; else the smallest
+    /// below `small_bytes`, if there are more than `small_max`.
     pub(super) fn victim(&self, active: u64, small_bytes: u64, small_max: usize) -> Option<u64> {
+        let half_done =
+            self.segments.values().filter_map(|content| content.copies_of.first()).min();
+        if half_done.is_some() {
+            return half_done.copied();
+        }
         let sealed = || self.segments.range(..active);
         let share = |content: &Content| {
             // Thousandths; a segment never holds 2^54 bytes.
-            (content.live_bytes + content.pinning_bytes) * 1_000 / content.written_bytes.max(1)
+            (content.live_bytes + content.ends_bytes) * 1_000 / content.written_bytes.max(1)
         };
         let emptiest = sealed().min_by_key(|(_, content)| share(content));
         if let Some((&segment, _)) = emptiest.filter(|(_, content)| share(content) < 500) {
@@ -209,6 +220,10 @@ impl Liveness {
 }
 
 impl Content {
+    fn is_dead(&self) -> bool {
+        self.live.is_empty() && self.ends_of.is_empty() && self.copies_of.is_empty()
+    }
+
     fn add(&mut self, entry: Entry) {
         let bytes = u64::from(entry.weight) + FACT_BYTES;
         self.live.insert(entry.position.0);
@@ -318,5 +333,139 @@ mod tests {
         liveness.fact(3, entry(6));
         assert_eq!(liveness.victim(4, 1_000, 3), None);
         assert_eq!(liveness.victim(4, 1_000, 2), Some(2));
+    }
+
+    /// A log without bytes: the records of each segment that is still there.
+    #[derive(Default)]
+    struct Log {
+        rows: BTreeMap<u64, Vec<Row>>,
+        liveness: Liveness,
+        active: u64,
+        next: u64,
+        alive: Vec<u64>,
+    }
+
+    #[derive(Debug, Clone, Copy)]
+    enum Row {
+        Fact(u64),
+        Copy(u64),
+        End { position: u64, of: u64 },
+    }
+
+    impl Log {
+        fn roll(&mut self) {
+            self.active += 1;
+            self.liveness.add_segment(self.active);
+            self.rows.insert(self.active, Vec::new());
+        }
+
+        fn write(&mut self, row: Row) {
+            self.rows.entry(self.active).or_default().push(row);
+        }
+
+        fn fact(&mut self) {
+            self.next += 1;
+            assert!(self.liveness.fact(self.active, entry(self.next)));
+            self.write(Row::Fact(self.next));
+            self.alive.push(self.next);
+        }
+
+        fn end(&mut self, choice: usize) {
+            if !self.alive.is_empty() {
+                let position = self.alive.remove(choice % self.alive.len());
+                let of = self.liveness.end(self.active, entry(position)).unwrap();
+                self.write(Row::End { position, of });
+            }
+        }
+
+        /// Compacts a part of a segment or all of it, as the writer does.
+        fn compact(&mut self, choice: usize, records: usize) {
+            let sealed: Vec<u64> = self.rows.range(..self.active).map(|(&id, _)| id).collect();
+            let Some(&any) = sealed.get(choice % sealed.len().max(1)) else { return };
+            // Any segment will do, as long as none is half done.
+            let victim = match self.liveness.victim(self.active, 0, 0) {
+                Some(victim) if !self.liveness.segments[&victim].copies_of.is_empty() => {
+                    panic!("{victim} may not be copied")
+                }
+                Some(victim)
+                    if self
+                        .liveness
+                        .segments
+                        .values()
+                        .any(|content| content.copies_of.contains(&victim)) =>
+                {
+                    victim
+                }
+                _ => any,
+            };
+            let rows = self.rows[&victim].clone();
+            for row in rows.iter().take(records) {
+                match *row {
+                    Row::Fact(position) | Row::Copy(position)
+                        if self.liveness.locate(position) == Some(victim) =>
+                    {
+                        self.liveness.copy(self.active, entry(position));
+                        self.write(Row::Copy(position));
+                    }
+                    Row::End { position, of } if of != victim && self.liveness.is_present(of) => {
+                        self.liveness.keep_end(self.active, of);
+                        self.write(Row::End { position, of });
+                    }
+                    _ => {}
+                }
+            }
+            if records >= rows.len() {
+                assert!(self.liveness.copied(victim));
+                self.delete(victim);
+            }
+        }
+
+        fn delete(&mut self, dead: u64) {
+            self.liveness.remove(dead);
+            self.rows.remove(&dead);
+        }
+
+        /// What a start would make of the segments that are there.
+        fn recover(&self) -> Liveness {
+            let mut liveness = Liveness::default();
+            for (&segment, rows) in &self.rows {
+                liveness.add_segment(segment);
+                for row in rows {
+                    match *row {
+                        Row::Fact(position) => assert!(liveness.fact(segment, entry(position))),
+                        Row::Copy(position) => liveness.copy(segment, entry(position)),
+                        Row::End { position, of } => liveness.end_found(segment, position, of),
+                    }
+                }
+            }
+            liveness
+        }
+    }
+
+    proptest::proptest! {
+        /// At every moment a start finds exactly what lives, whatever was deleted before.
+        #[test]
+        fn a_start_at_any_moment_finds_what_lives(
+            steps in proptest::collection::vec((0..12u8, 0..1_000usize, 1..12usize), 1..200)
+        ) {
+            let mut log = Log::default();
+            log.roll();
+            for (step, choice, records) in steps {
+                match step {
+                    0..4 => log.fact(),
+                    4..7 => log.end(choice),
+                    7 => log.roll(),
+                    8..10 => log.compact(choice, records),
+                    _ => log.liveness.deletable(log.active).into_iter().for_each(|dead| log.delete(dead)),
+                }
+                let mut found = log.recover();
+                let lives: Vec<u64> = (1..=log.next).filter(|&at| found.locate(at).is_some()).collect();
+                proptest::prop_assert_eq!(&lives, &log.alive);
+                if step == 11 {
+                    // Go on from what the start found.
+                    std::mem::swap(&mut log.liveness, &mut found);
+                }
+            }
+        }
     }
 }

@@ -55,6 +55,7 @@ pub use check::{CheckReport, check};
 pub use codec::{DecodeError, decode_value, encode_value};
 pub use commit::Commit;
 pub use error::{JournalError, OpenError};
+pub use recovery::Replay;
 pub use redb::StorageBackend;
 pub use row::decode_row;
 pub use stats::Stats;
@@ -219,7 +220,7 @@ impl Journal {
     pub fn open(
         store: Box<dyn SegmentStore>,
         options: JournalOptions,
-        replay: &mut dyn FnMut(Entry, Kind, &[u8]) -> Result<(), String>,
+        replay: &mut Replay<'_>,
     ) -> Result<Self, OpenError> {
         let recovered = recover(store.as_ref(), replay)?;
         let disk_bytes = store.size_bytes().map_err(OpenError::io("can't measure the disk"))?;
@@ -251,7 +252,7 @@ impl Journal {
             liveness,
             sealed_bytes: recovered.row_bytes,
             segment_size: SegmentSize::new(options.segment_bytes_max, disk_bytes),
-            rows: row::RowWriter::new(),
+            rows: row::RowWriter::default(),
             compaction: None,
             committed_position: recovered.last_position,
             disk_checked: Instant::now(),

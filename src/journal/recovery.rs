@@ -14,8 +14,8 @@ use super::segment::{Head, SealedSegment, SegmentError};
 use super::store::SegmentStore;
 use super::{Entry, Kind, OpenError, Position};
 
-/// Takes each live fact; the text of an error says why it was refused.
-pub(super) type Replay<'a> = dyn FnMut(Entry, Kind, &[u8]) -> Result<(), String> + 'a;
+/// Takes each live fact when a log is opened; the text of an error says why it was refused.
+pub type Replay<'a> = dyn FnMut(Entry, Kind, &[u8]) -> Result<(), String> + 'a;
 
 /// What was found.
 #[derive(Default)]

@@ -227,8 +227,8 @@ pub struct RowWriter {
     payload: Vec<u8>,
 }
 
-impl RowWriter {
-    pub fn new() -> Self {
+impl Default for RowWriter {
+    fn default() -> Self {
         Self {
             rewritten: false,
             last_position: 0,
@@ -237,7 +237,9 @@ impl RowWriter {
             payload: Vec::new(),
         }
     }
+}
 
+impl RowWriter {
     /// Begins the rows of a batch, or of a slice of compaction.
     pub fn begin(&mut self, rewritten: bool, last_position: u64) {
         self.rewritten = rewritten;
@@ -372,7 +374,7 @@ mod tests {
             rows.push(row.to_vec());
             Ok(())
         };
-        let mut writer = RowWriter::new();
+        let mut writer = RowWriter::default();
         writer.begin(false, 99);
         for &(position, bytes) in records {
             let fill = |out: &mut Vec<u8>| out.resize(bytes, u8::try_from(position % 251).unwrap());

@@ -28,9 +28,10 @@ const LIVE_SHARE: u64 = 4;
 /// A small disk is never filled by one segment.
 const DISK_SHARE: u64 = 16;
 
-/// What a slice of compaction copies while nothing else is due, and at least beside a batch.
-const SLICE_BYTES_MAX: u64 = 1024 * 1024;
-const SLICE_BYTES_MIN: u64 = 64 * 1024;
+/// Parts of a small segment: what a slice of compaction copies while nothing else is due (1 MiB), and
+/// at least beside a batch (64 KiB).
+const SLICES: u64 = 16;
+const SLICES_BESIDE_BATCH: u64 = 256;
 
 /// More small segments than this are merged; each start leaves one.
 const SMALL_SEGMENTS_MAX: usize = 16;
@@ -127,8 +128,9 @@ impl Writer {
     /// Encodes a batch and a slice of compaction, and commits both as one.
     fn commit(&mut self, batch: &Batch) -> Result<(), SegmentError> {
         let slice_bytes = match batch.is_untouched() {
-            true => SLICE_BYTES_MAX,
-            false => (batch.bytes as u64).clamp(SLICE_BYTES_MIN, SLICE_BYTES_MAX),
+            true => self.segment_size.min / SLICES,
+            false => (batch.bytes as u64)
+                .clamp(self.segment_size.min / SLICES_BESIDE_BATCH, self.segment_size.min / SLICES),
         };
         let compacts = self.may_compact();
         if batch.is_moot() && !compacts {
@@ -156,8 +158,8 @@ impl Writer {
         }
         if completed && let Some(compaction) = self.compaction.take() {
             let victim = compaction.victim;
-            if !self.liveness.release_pins(victim) {
-                let reason = format!("segment {victim} holds facts that compaction did not find");
+            if !self.liveness.copied(victim) {
+                let reason = format!("segment {victim} holds what compaction did not find");
                 return Err(SegmentError::damaged(None, reason));
             }
         }

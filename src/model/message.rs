@@ -1,5 +1,7 @@
 //! A message and its properties, as AMQP 0-9-1 has them (class basic, section 1.8).
 
+use std::hash::{Hash, Hasher};
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -72,7 +74,7 @@ impl Properties {
 }
 
 /// A header table: few entries, in the order in which they were added, names unique.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Headers(Vec<(String, Value)>);
 
 impl Headers {
@@ -101,6 +103,13 @@ impl Headers {
         self.0.is_empty()
     }
 
+    /// The same entries in the order of their names.
+    #[must_use]
+    pub fn sorted(mut self) -> Self {
+        self.0.sort_by(|(a, _), (b, _)| a.cmp(b));
+        self
+    }
+
     fn weight(&self) -> usize {
         self.0.iter().map(|(name, value)| name.len() + value.weight()).sum()
     }
@@ -116,8 +125,8 @@ impl FromIterator<(String, Value)> for Headers {
     }
 }
 
-/// A field value of a header table.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// A field value of a header table. Floats are equal when their bits are, so that tables can be keys.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Value {
     Void,
     Bool(bool),
@@ -131,7 +140,65 @@ pub enum Value {
     Table(Headers),
 }
 
+impl PartialEq for Value {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Void, Self::Void) => true,
+            (Self::Bool(a), Self::Bool(b)) => a == b,
+            (Self::Int(a), Self::Int(b)) => a == b,
+            (Self::Double(a), Self::Double(b)) => a.to_bits() == b.to_bits(),
+            (Self::Text(a), Self::Text(b)) => a == b,
+            (Self::Binary(a), Self::Binary(b)) => a == b,
+            (Self::Timestamp(a), Self::Timestamp(b)) => a == b,
+            (Self::List(a), Self::List(b)) => a == b,
+            (Self::Table(a), Self::Table(b)) => a == b,
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Value {}
+
+impl Hash for Value {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        std::mem::discriminant(self).hash(state);
+        match self {
+            Self::Void => {}
+            Self::Bool(value) => value.hash(state),
+            Self::Int(value) => value.hash(state),
+            Self::Double(value) => value.to_bits().hash(state),
+            Self::Text(text) => text.hash(state),
+            Self::Binary(bytes) => bytes.hash(state),
+            Self::Timestamp(seconds) => seconds.hash(state),
+            Self::List(values) => values.hash(state),
+            Self::Table(table) => table.hash(state),
+        }
+    }
+}
+
 impl Value {
+    /// What RabbitMQ calls a value of this type in its error texts.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::Void => "void",
+            Self::Bool(_) => "bool",
+            Self::Int(_) => "signedint",
+            Self::Double(_) => "double",
+            Self::Text(_) => "longstr",
+            Self::Binary(_) => "binary",
+            Self::Timestamp(_) => "timestamp",
+            Self::List(_) => "array",
+            Self::Table(_) => "table",
+        }
+    }
+
+    pub fn as_bool(&self) -> Option<bool> {
+        match self {
+            Self::Bool(value) => Some(*value),
+            _ => None,
+        }
+    }
+
     pub fn as_int(&self) -> Option<i64> {
         match self {
             Self::Int(value) => Some(*value),
@@ -168,6 +235,12 @@ impl From<bool> for Value {
 impl From<i64> for Value {
     fn from(value: i64) -> Self {
         Self::Int(value)
+    }
+}
+
+impl From<i32> for Value {
+    fn from(value: i32) -> Self {
+        Self::Int(value.into())
     }
 }
 

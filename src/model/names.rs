@@ -114,6 +114,10 @@ name! {
     QueueName, Rule { what: "the queue name", bytes_max: 255, empty_allowed: false, control_allowed: false }
 }
 name! {
+    /// A virtual host: a namespace of exchanges, queues, bindings and policies.
+    VhostName, Rule { what: "the vhost name", bytes_max: 255, empty_allowed: false, control_allowed: false }
+}
+name! {
     /// A routing or binding key.
     RoutingKey, Rule { what: "the routing key", bytes_max: 255, empty_allowed: true, control_allowed: true }
 }
@@ -134,6 +138,13 @@ impl ExchangeName {
 
     pub fn is_default(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+impl VhostName {
+    /// `/`, which is always there.
+    pub fn default_vhost() -> Self {
+        Self(Arc::from("/"))
     }
 }
 

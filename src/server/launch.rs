@@ -9,13 +9,12 @@ use tokio::task::{AbortHandle, JoinHandle};
 
 use super::secret::{self, Secret};
 use super::{Error, Settings, Storage};
-use crate::backend::{Broker, Cache};
+use crate::backend::Embedded;
 use crate::demo::Demo;
 use crate::gateway::{Authenticator, Gateway, GatewayOptions};
 use crate::http::{Limits, Listener, Metrics, Open, Readiness, router};
-use crate::journal::{FolderStore, Journal, JournalOptions};
+use crate::journal::JournalOptions;
 use crate::model::clock::{SharedClock, SystemClock};
-use crate::{broker, cache};
 
 /// What requests in flight, and then the workers, are given to finish when the server stops.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
@@ -43,13 +42,8 @@ impl Server {
         // Before the engines: they take their counters when they are made.
         let metrics = Metrics::install();
         let clock = SystemClock::shared();
-        let state = State::open(settings, &clock)?;
-        let journal = state.journal.clone();
-        let started = Self::start_on(state, settings, metrics, clock).await;
-        if started.is_err() {
-            close(journal).await?;
-        }
-        started
+        let state = State::open(settings, clock.clone())?;
+        Self::start_on(state, settings, metrics, clock).await
     }
 
     async fn start_on(
@@ -65,7 +59,7 @@ impl Server {
                 presence_grace: settings.presence_grace,
                 ..GatewayOptions::new(authenticator.clone())
             },
-            state.cache.clone(),
+            state.engines.cache(),
             clock.clone(),
         );
         let demo = match settings.demo {
@@ -77,8 +71,9 @@ impl Server {
         let listener = Listener::bind(address, Limits::default())
             .await
             .map_err(|source| Error::Listen { address, source })?;
+        let engines = &state.engines;
         let readiness =
-            Readiness::new(state.journal.clone(), state.broker.clone(), state.cache.clone());
+            Readiness::new(engines.journal().clone(), engines.broker(), engines.cache());
         let application = match &demo {
             Some(demo) => gateway.router().merge(demo.router()),
             None => gateway.router(),
@@ -90,7 +85,7 @@ impl Server {
             // A sender that is gone means the same as one that was used.
             let _ = stop.await;
         }));
-        let background = vec![tokio::spawn(metrics.upkeep()).abort_handle(), state.expiry.clone()];
+        let background = vec![tokio::spawn(metrics.upkeep()).abort_handle()];
         Ok(Self { address, state, readiness, gateway, demo, stop_accepting, accepting, background })
     }
 
@@ -118,58 +113,31 @@ impl Server {
         for task in &self.background {
             task.abort();
         }
-        close(self.state.journal).await
+        self.state.engines.close().await.map_err(Error::Close)
     }
 }
 
 /// Everything durable, and the secret that lies beside it.
 struct State {
-    journal: Journal,
-    broker: Broker,
-    cache: Cache,
+    engines: Embedded,
     secret: Secret,
-    /// Removes what has expired from the cache.
-    expiry: AbortHandle,
 }
 
 impl State {
-    fn open(settings: &Settings, clock: &SharedClock) -> Result<Self, Error> {
-        let mut for_broker = broker::Recovery::default();
-        let mut for_cache = cache::Recovery::default();
-        let (journal, development) = match &settings.storage {
-            Storage::Memory => (Journal::in_memory(), None),
+    fn open(settings: &Settings, clock: SharedClock) -> Result<Self, Error> {
+        let (engines, development) = match &settings.storage {
+            Storage::Memory => (Embedded::in_memory(clock), None),
             Storage::Folder { path, durability } => {
-                let store = FolderStore::open(path)?;
                 let options =
                     JournalOptions { durability: *durability, ..JournalOptions::default() };
-                // The ranges are the journal's: see `journal::Kind`.
-                let journal = Journal::open(
-                    Box::new(store),
-                    options,
-                    &mut |entry, kind, payload| match kind.0 {
-                        1..=31 => for_broker.accept(entry, kind, payload),
-                        32..=63 => for_cache.accept(entry, kind, payload),
-                        other => Err(format!("record kind {other} has no owner")),
-                    },
-                )?;
-                (journal, Some(path.as_path()))
+                (Embedded::open_with(path, options, clock)?, Some(path.as_path()))
             }
         };
         let secret = match &settings.secret {
             Some(secret) => given(secret),
             None => for_development(development)?,
         };
-        let fsync = cache::AppendFsync::EverySec;
-        let cache = cache::Cache::new(journal.clone(), clock.clone(), fsync, for_cache);
-        let expiry = tokio::spawn(cache.run_expiry()).abort_handle();
-        let broker = broker::Broker::new(journal.clone(), clock.clone(), for_broker);
-        Ok(Self {
-            journal,
-            broker: Broker::Embedded(broker),
-            cache: Cache::Embedded(cache),
-            secret,
-            expiry,
-        })
+        Ok(Self { engines, secret })
     }
 }
 
@@ -199,7 +167,7 @@ async fn start_demo(
 ) -> Result<Demo, Error> {
     // Guests get a token only where the secret is a development one.
     let guest = settings.secret.is_none().then_some(authenticator);
-    let (broker, cache) = (state.broker.clone(), state.cache.clone());
+    let (broker, cache) = (state.engines.broker(), state.engines.cache());
     let demo = Demo::start(broker, cache, gateway.clone(), clock, guest).await?;
     Ok(demo.with_client_origins(settings.client_origins.iter().cloned()))
 }
@@ -209,13 +177,4 @@ async fn within(patience: Duration, what: &str, ends: impl Future<Output = ()>) 
     if tokio::time::timeout(patience, ends).await.is_err() {
         tracing::warn!(what, "not finished within {} s", patience.as_secs());
     }
-}
-
-async fn close(journal: Journal) -> Result<(), Error> {
-    let flushed = journal.flush().await;
-    // It joins the writer's thread.
-    if let Err(error) = tokio::task::spawn_blocking(move || journal.close()).await {
-        tracing::error!(%error, "the journal's close did not end cleanly");
-    }
-    flushed.map(|_| ()).map_err(Error::Close)
 }

@@ -1,9 +1,9 @@
 //! What is rejected goes to the dead-letter exchange, with its history, and never round for ever.
 
 use leveret::model::message::{Headers, Message, Value};
-use leveret::model::topology::{ExchangeKind, QueueSpec};
+use leveret::model::topology::ExchangeKind;
 
-use super::fixture::{Fixture, dying_queue, next, nothing, text};
+use super::fixture::{Fixture, dying_queue, next, nothing, queue_name, text, with_headers};
 
 fn deaths(message: &Message) -> Vec<Headers> {
     match message.properties.headers.get("x-death") {
@@ -82,6 +82,31 @@ async fn without_a_dead_letter_exchange_or_with_a_missing_one_the_message_is_dro
 }
 
 #[tokio::test]
+async fn the_keys_of_cc_are_in_the_history_and_lead_on_unless_a_key_is_set() {
+    let f = Fixture::new();
+    f.exchange("dlx", ExchangeKind::Direct).await;
+    let list = |keys: &[&str]| Value::List(keys.iter().map(|&key| Value::from(key)).collect());
+    for (queue, dead_key) in [("own", None), ("new", Some("failed"))] {
+        f.broker.declare_queue(dying_queue(queue, "dlx", dead_key)).await.unwrap();
+        f.queue(&format!("{queue}.dead")).await;
+        let headers = [("CC", list(&["cc"])), ("BCC", list(&["bcc"]))];
+        let message = with_headers("", queue, "1", headers);
+        f.broker.publish(message).await.unwrap().confirmed().await.unwrap();
+    }
+    f.bind("own.dead", "dlx", "cc").await;
+    f.bind("new.dead", "dlx", "failed").await;
+    for queue in ["own", "new"] {
+        f.engine.get(&queue_name(queue)).unwrap().unwrap().fail("no");
+        let dead = f.engine.get(&queue_name(&format!("{queue}.dead"))).unwrap().unwrap();
+        let history = deaths(dead.message());
+        assert_eq!(history[0].get("routing-keys"), Some(&list(&[queue, "cc"])));
+        let kept = dead.message().properties.headers.get("CC").cloned();
+        assert_eq!(kept, (queue == "own").then(|| list(&["cc"])));
+        dead.ack();
+    }
+}
+
+#[tokio::test]
 async fn a_second_death_in_the_same_queue_raises_the_count() {
     let f = Fixture::new();
     // The dead letters of q come straight back to it.
@@ -101,7 +126,7 @@ async fn a_second_death_in_the_same_queue_raises_the_count() {
 async fn a_cycle_of_expiry_alone_is_dropped() {
     let f = Fixture::new();
     for (queue, next) in [("a", "b"), ("b", "a")] {
-        let spec = QueueSpec { message_ttl_ms: Some(1), ..dying_queue(queue, "", Some(next)) };
+        let spec = dying_queue(queue, "", Some(next)).message_ttl_ms(1);
         f.broker.declare_queue(spec).await.unwrap();
     }
     f.queue("end").await;

@@ -1,14 +1,15 @@
 //! A broker of its own for each test, and short words for what the tests say often.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use leveret::backend::{Broker, Consumer, Delivery};
+use leveret::backend::{BackendError, Broker, Consumer, Delivery};
 use leveret::broker::{self, Recovery};
 use leveret::journal::Journal;
-use leveret::model::clock::SystemClock;
-use leveret::model::message::Message;
+use leveret::model::clock::{ManualClock, SharedClock, SystemClock};
+use leveret::model::message::{Message, Value};
 use leveret::model::names::{ExchangeName, QueueName, RoutingKey};
-use leveret::model::topology::{DeadLetter, ExchangeKind, ExchangeSpec, QueueSpec};
+use leveret::model::topology::{ExchangeKind, ExchangeSpec, QueueSpec};
 
 /// Longer than anything here takes; a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -17,18 +18,55 @@ const SILENCE: Duration = Duration::from_millis(60);
 
 pub struct Fixture {
     pub broker: Broker,
+    /// For what the port does not say.
+    pub engine: broker::Broker,
 }
 
 impl Fixture {
     pub fn new() -> Self {
-        let engine =
-            broker::Broker::new(Journal::in_memory(), SystemClock::shared(), Recovery::default());
-        tokio::spawn(engine.run_timers());
-        Self { broker: Broker::Embedded(engine) }
+        let fixture = Self::with_clock(SystemClock::shared());
+        tokio::spawn(fixture.engine.run_timers());
+        fixture
+    }
+
+    /// A broker whose time stands still until [`Fixture::pass_ms`].
+    pub fn frozen() -> (Self, Arc<ManualClock>) {
+        let clock = ManualClock::at(1_000_000);
+        (Self::with_clock(clock.clone()), clock)
+    }
+
+    fn with_clock(clock: SharedClock) -> Self {
+        let engine = broker::Broker::new(Journal::in_memory(), clock, Recovery::default());
+        Self { broker: Broker::Embedded(engine.clone()), engine }
+    }
+
+    /// Moves a frozen clock and does what is due then.
+    pub fn pass_ms(&self, clock: &ManualClock, by_ms: u64) {
+        clock.advance_ms(by_ms);
+        self.engine.tick();
+    }
+
+    pub async fn declare(&self, spec: QueueSpec) {
+        self.broker.declare_queue(spec).await.unwrap();
+    }
+
+    /// Bodies of `queue`, taken and acknowledged one by one.
+    pub async fn take_all(&self, queue: &str) -> Vec<String> {
+        let mut bodies = Vec::new();
+        while let Some(delivery) = self.broker.get(&queue_name(queue)).await.unwrap() {
+            bodies.push(text(delivery.message()));
+            delivery.ack().await.unwrap();
+        }
+        bodies
+    }
+
+    pub async fn exists(&self, queue: &str) -> bool {
+        let queues = self.broker.queues().await.unwrap();
+        queues.iter().any(|status| status.name.as_str() == queue)
     }
 
     pub async fn exchange(&self, exchange: &str, kind: ExchangeKind) {
-        let spec = ExchangeSpec { name: name(exchange), kind, durable: true };
+        let spec = ExchangeSpec::durable(name(exchange), kind);
         self.broker.declare_exchange(spec).await.unwrap();
     }
 
@@ -64,12 +102,28 @@ impl Fixture {
 
 /// A durable queue whose dead letters go to `exchange` under `routing_key`.
 pub fn dying_queue(queue: &str, exchange: &str, routing_key: Option<&str>) -> QueueSpec {
-    QueueSpec {
-        dead_letter: Some(DeadLetter {
-            exchange: name(exchange),
-            routing_key: routing_key.map(key),
-        }),
-        ..QueueSpec::durable(queue_name(queue))
+    QueueSpec::durable(queue_name(queue)).dead_letter(name(exchange), routing_key.map(key))
+}
+
+/// Body `body` for `key` on `exchange`, with headers.
+pub fn with_headers(
+    exchange: &str,
+    routing_key: &str,
+    body: &str,
+    headers: impl IntoIterator<Item = (&'static str, Value)>,
+) -> Message {
+    let mut message = Message::new(name(exchange), key(routing_key), body.to_owned()).persistent();
+    message.properties.headers =
+        headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    message
+}
+
+/// What a refused call answers a client.
+pub fn refusal<T>(outcome: Result<T, BackendError>) -> String {
+    match outcome {
+        Err(BackendError::Broker(error)) => error.reply_text(),
+        Err(other) => panic!("expected the broker's refusal, got {other}"),
+        Ok(_) => panic!("expected a refusal"),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use leveret::model::message::Value;
-use leveret::model::topology::{Backoff, ExchangeKind, QueueSpec, RetryPolicy};
+use leveret::model::topology::{Backoff, ExchangeKind, RetryPolicy};
 
 use super::fixture::{Fixture, dying_queue, next, nothing, text};
 
@@ -16,7 +16,7 @@ async fn retrying(f: &Fixture, attempts_max: u32, first_ms: u64) {
         backoff: Backoff::Exponential { first_ms, max_ms: 1_000 },
         jitter: 0.0,
     };
-    let spec = QueueSpec { retry: Some(retry), ..dying_queue("q", "dlx", Some("failed")) };
+    let spec = dying_queue("q", "dlx", Some("failed")).retry(retry);
     f.broker.declare_queue(spec).await.unwrap();
 }
 

@@ -78,7 +78,7 @@ async fn an_unknown_exchange_is_refused_by_name() {
     let f = Fixture::new();
     let message = Message::new(name("nowhere"), key("k"), "1");
     match f.broker.publish(message).await.err() {
-        Some(BackendError::Broker(BrokerError::NotFound { what: "exchange", name })) => {
+        Some(BackendError::Broker(BrokerError::NotFound { what: "exchange", name, .. })) => {
             assert_eq!(name, "nowhere")
         }
         other => panic!("expected not found, got {other:?}"),

@@ -9,7 +9,8 @@ async fn with_dead_letters(f: &Fixture, message_ttl_ms: Option<u64>) {
     f.exchange("dlx", ExchangeKind::Fanout).await;
     f.queue("dead").await;
     f.bind("dead", "dlx", "").await;
-    let spec = QueueSpec { message_ttl_ms, ..dying_queue("q", "dlx", None) };
+    let mut spec = dying_queue("q", "dlx", None);
+    spec.settings.message_ttl_ms = message_ttl_ms;
     f.broker.declare_queue(spec).await.unwrap();
 }
 
@@ -61,13 +62,7 @@ async fn a_message_expires_only_when_it_is_at_the_head() {
 #[tokio::test]
 async fn ttl_zero_is_delivered_at_once_or_expires() {
     let f = Fixture::new();
-    f.broker
-        .declare_queue(QueueSpec {
-            message_ttl_ms: Some(0),
-            ..QueueSpec::durable(queue_name("now"))
-        })
-        .await
-        .unwrap();
+    f.broker.declare_queue(QueueSpec::durable(queue_name("now")).message_ttl_ms(0)).await.unwrap();
     f.publish("", "now", "lost").await;
     let mut consumer = f.consume("now", 5).await;
     f.publish("", "now", "taken").await;

@@ -25,7 +25,7 @@ use slab::Slab;
 pub(super) use effects::{Effects, Recorded};
 pub(super) use record::ListId;
 pub use recovery::Recovery;
-pub(super) use slot::{Key, Slot, SlotId, Value, owned};
+pub(super) use slot::{Key, Slot, SlotId, TEXT_BYTES, Value, check_value, owned};
 
 use super::error::CacheError;
 use super::list::{List, ListEdit};
@@ -112,19 +112,20 @@ impl Keyspace {
     }
 
     /// Writes a key's value, whatever the key held before. A deadline that has passed removes the key.
-    pub(super) fn put(&mut self, key: &[u8], value: Value, ttl: Ttl) {
+    pub(super) fn put(&mut self, key: &[u8], value: Value, ttl: Ttl) -> Result<(), CacheError> {
         let id = match self.live(key) {
             Some(id) => {
                 self.replace(id, value);
                 id
             }
-            None => self.insert(key, value),
+            None => self.insert(key, value)?,
         };
         match ttl {
             Ttl::Keep => {}
             Ttl::None => self.set_deadline(id, None),
             Ttl::Until(at_ms) => self.expire_slot(id, at_ms),
         }
+        Ok(())
     }
 
     /// Whether the key was there.
@@ -158,7 +159,7 @@ impl Keyspace {
         let Some(id) = self.live(key) else {
             let mut value = Bytes::new();
             let result = edit(&mut value)?;
-            self.insert(key, Value::String(value));
+            self.insert(key, Value::String(value))?;
             return Ok(result);
         };
         let slot = &mut self.slots[id];
@@ -193,7 +194,7 @@ impl Keyspace {
             None => {
                 let list = List::new(self.next_list);
                 self.next_list = self.next_list.next();
-                self.insert(key, Value::List(Box::new(list)))
+                self.insert(key, Value::List(Box::new(list)))?
             }
         };
         self.edit_list_slot(id, edit)
@@ -241,10 +242,10 @@ impl Keyspace {
         self.effects.fresh.push(Fresh::Value(id));
     }
 
-    fn insert(&mut self, key: &[u8], value: Value) -> SlotId {
-        let id = self.place(Key::from(key), value, Recorded::New);
+    fn insert(&mut self, key: &[u8], value: Value) -> Result<SlotId, CacheError> {
+        let id = self.place(slot::new_key(key)?, value, Recorded::New);
         self.effects.fresh.push(Fresh::Value(id));
-        id
+        Ok(id)
     }
 
     /// Puts a key that is not there into the tables.

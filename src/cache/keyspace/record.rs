@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::slot::Key;
-use crate::journal::{Kind, Payload};
+use crate::journal::{self, Kind, Payload};
 use crate::model::clock::UnixMs;
 
 pub(super) const STRING: Kind = Kind(32);
@@ -137,13 +137,57 @@ fn weight(text_bytes: usize) -> u32 {
     u32::try_from(FIXED_BYTES + text_bytes).unwrap_or(u32::MAX)
 }
 
-/// Stands in for the journal's codec.
 fn encode<T: Serialize>(value: &T, out: &mut Vec<u8>) {
-    let _ = (VERSION, value, out);
+    journal::encode_value(VERSION, value, out);
 }
 
 /// Reads what [`Payload::encode`] wrote.
 pub(super) fn decode<T: DeserializeOwned>(payload: &[u8]) -> Result<T, String> {
-    let _ = (VERSION, payload);
-    Err("no codec".to_owned())
+    journal::decode_value(VERSION, payload).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes_of(fact: &dyn Payload) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        fact.encode(&mut bytes);
+        assert!(bytes.len() <= fact.weight() as usize + 8, "{bytes:?}");
+        bytes
+    }
+
+    /// What was written once has to be read for ever: these bytes are the format, version 1.
+    #[test]
+    fn every_record_keeps_its_bytes() {
+        let key: Key = b"k".as_slice().into();
+        let string = StringFact { key: key.clone(), value: Bytes::from_static(&[0xff; 3]) };
+        let bytes = bytes_of(&string);
+        assert_eq!(bytes, [1, 1, b'k', 3, 0xff, 0xff, 0xff]);
+        let StringRecord { key: read_key, value } = decode(&bytes).unwrap();
+        assert_eq!((&read_key[..], &value[..]), (&b"k"[..], &[0xff; 3][..]));
+
+        let bytes = bytes_of(&ListFact { key: key.clone(), list: ListId(7) });
+        assert_eq!(bytes, [1, 1, b'k', 7]);
+        let record: ListRecord = decode(&bytes).unwrap();
+        assert_eq!((&record.key[..], record.list), (&b"k"[..], ListId(7)));
+
+        let value = Bytes::from_static(b"v");
+        let bytes = bytes_of(&ElementFact { list: ListId(7), index: -2, value });
+        assert_eq!(bytes, [1, 7, 3, 1, b'v']);
+        let record: ElementRecord = decode(&bytes).unwrap();
+        assert_eq!((record.list, record.index, &record.value[..]), (ListId(7), -2, &b"v"[..]));
+
+        let bytes = bytes_of(&DeadlineFact { key, at_ms: 250 });
+        assert_eq!(bytes, [1, 1, b'k', 250]);
+        let record: DeadlineRecord = decode(&bytes).unwrap();
+        assert_eq!((&record.key[..], record.at_ms), (&b"k"[..], 250));
+    }
+
+    #[test]
+    fn bytes_of_another_format_are_refused() {
+        assert!(decode::<ListRecord>(&[2, 1, b'k', 7]).is_err());
+        assert!(decode::<ListRecord>(&[1, 1, b'k']).is_err());
+        assert!(decode::<ListRecord>(&[1, 1, b'k', 7, 0]).is_err());
+    }
 }

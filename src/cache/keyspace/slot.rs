@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::effects::{Effects, Recorded};
+use crate::cache::error::CacheError;
 use crate::cache::list::List;
 use crate::model::clock::UnixMs;
 
@@ -19,6 +20,21 @@ pub(in crate::cache) type SlotId = usize;
 pub(in crate::cache) enum Value {
     String(Bytes),
     List(Box<List>),
+}
+
+/// Redis's `proto-max-bulk-len`: no value is longer.
+const VALUE_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// No key is longer. Redis takes twice that; but a key and its value have to fit into one record.
+const KEY_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Refuses a value that is too long to be kept.
+pub(in crate::cache) fn check_value(bytes: usize) -> Result<(), CacheError> {
+    if bytes > VALUE_BYTES_MAX { Err(CacheError::StringTooLong) } else { Ok(()) }
+}
+
+/// A new key, if it is not too long.
+pub(super) fn new_key(key: &[u8]) -> Result<Key, CacheError> {
+    if key.len() > KEY_BYTES_MAX { Err(CacheError::StringTooLong) } else { Ok(Key::from(key)) }
 }
 
 /// A value as the keyspace keeps it. A small one that others hold too is copied: it may be a slice of
@@ -36,7 +52,7 @@ pub(in crate::cache) fn owned(value: Bytes) -> Bytes {
 impl Value {
     pub(super) fn bytes(&self) -> usize {
         match self {
-            Self::String(value) => value.len(),
+            Self::String(value) => TEXT_BYTES + value.len(),
             Self::List(list) => list.bytes(),
         }
     }
@@ -71,7 +87,9 @@ pub(super) struct Expiry {
     pub recorded: Recorded,
 }
 
-/// What a key takes beside its texts: its slot, its place in the index, the allocations' heads.
+/// What a stored text takes beside its bytes: the heads of its allocation and of its shared count.
+pub(in crate::cache) const TEXT_BYTES: usize = 48;
+/// What a key takes beside its texts: its slot, its place in the index, its allocation's head.
 const SLOT_BYTES: usize = size_of::<Slot>() + 48;
 /// What a deadline takes in the order of deadlines.
 pub(super) const EXPIRY_BYTES: usize = 32;

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use crate::cache::keyspace::{Effects, ListId, Recorded, SlotId, owned};
+use crate::cache::keyspace::{Effects, ListId, Recorded, SlotId, TEXT_BYTES, owned};
 
 use super::End;
 
@@ -28,7 +28,7 @@ pub(in crate::cache) struct Element {
 
 impl Element {
     fn bytes(&self) -> usize {
-        size_of::<Self>() + self.value.len()
+        size_of::<Self>() + TEXT_BYTES + self.value.len()
     }
 }
 

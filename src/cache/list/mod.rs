@@ -1,4 +1,7 @@
 //! Lists: what they hold and the commands on them.
+//!
+//! Owns the list type. May import: the keyspace's effects and slots. What always holds: an element's
+//! index is its place in the journal for as long as it lives, and the indexes of a list have no gap.
 
 mod elements;
 
@@ -9,7 +12,7 @@ use bytes::Bytes;
 
 use super::command::{Access, Args, Arity, Command, Spec, parse_integer};
 use super::error::CacheError;
-use super::keyspace::{Keyspace, Value};
+use super::keyspace::{Keyspace, Value, check_value};
 use super::reply::Reply;
 pub(super) use elements::{Element, List, ListEdit};
 
@@ -142,8 +145,9 @@ impl Keyspace {
         &mut self,
         end: End,
         key: &[u8],
-        values: impl IntoIterator<Item = Bytes>,
+        values: impl Iterator<Item = Bytes> + Clone,
     ) -> Result<usize, CacheError> {
+        values.clone().try_for_each(|value| check_value(value.len()))?;
         self.edit_or_make_list(key, |list| {
             for value in values {
                 list.push(end, value);
@@ -159,6 +163,7 @@ impl Keyspace {
         value: Bytes,
         keep: NonZeroUsize,
     ) -> Result<usize, CacheError> {
+        check_value(value.len())?;
         self.edit_or_make_list(key, |list| {
             list.push(End::Left, value);
             list.keep(0..keep.get().min(list.len()));

@@ -1,7 +1,8 @@
 //! Pub/sub: channels, patterns, and the bounded mailboxes of subscribers in this process.
 //!
-//! At most once: a subscriber that falls behind its bound loses its oldest messages, and they are
-//! counted. Nothing of it is in the journal.
+//! Owns subscriptions and what waits in mailboxes; nothing of it is in the journal. May import:
+//! `model`. What always holds: delivery is at most once; a mailbox keeps its bounds by losing its
+//! oldest messages, and counts them; no name without a listener is kept.
 
 mod mailbox;
 mod registry;

@@ -9,11 +9,12 @@ startTheme();
 startTabs();
 const session = kept.read("session", null);
 if (session) enter(session);
-else showSignIn();
+else showSignIn(kept.take("goodbye"));
 
-function showSignIn(error = "") {
+/** `reason`: why somebody who was signed in no longer is. */
+function showSignIn(reason) {
   byId("sign-in").hidden = false;
-  byId("sign-in-error").textContent = error;
+  byId("sign-in-error").textContent = reason ?? "";
   byId("username").focus();
   byId("sign-in-form").onsubmit = async (event) => {
     event.preventDefault();
@@ -88,12 +89,13 @@ function startTheme() {
 
 /** On a narrow screen one panel shows at a time; on a wide one the style sheet shows all. */
 function startTabs() {
-  const app = byId("app");
-  for (const button of document.querySelectorAll(".tabs button")) {
+  const buttons = document.querySelectorAll(".tabs button");
+  for (const button of buttons) {
     button.onclick = () => {
-      app.dataset.tab = button.dataset.tab;
-      for (const other of document.querySelectorAll(".tabs button")) other.removeAttribute("aria-current");
+      byId("app").dataset.tab = button.dataset.tab;
+      for (const other of buttons) other.removeAttribute("aria-current");
       button.setAttribute("aria-current", "true");
+      delete button.dataset.news;
     };
   }
 }

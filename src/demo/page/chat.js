@@ -1,6 +1,6 @@
 // Rooms, messages, typing and people.
 
-import { api, byId, clockTime, dayName, el, initials, kept, tint, toast } from "/demo/view.js";
+import { api, byId, clockTime, dayName, el, initials, kept, news, tint, toast } from "/demo/view.js";
 
 const ROOMS = ["general", "random", "support"];
 /** Messages of one author within this time stand under one name. */
@@ -41,7 +41,7 @@ export function startChat(socket, session) {
     document.querySelector('.tabs [data-tab="chat"]').click();
     if (name === room) return content.focus();
     stopTyping();
-    socket.emit("leave:room", room);
+    if (socket.connected) socket.emit("leave:room", room);
     room = name;
     kept.write("room", room);
     messages = [];
@@ -51,7 +51,7 @@ export function startChat(socket, session) {
     showRooms();
     showPeople();
     showMessages();
-    join();
+    if (socket.connected) join();
     content.focus();
   }
 
@@ -250,6 +250,9 @@ export function startChat(socket, session) {
   socket.on("room:history", ({ roomId, messages: history }) => {
     if (roomId !== room) return;
     messages = history.toReversed();
+    // Sent, but the connection was lost before the answer.
+    pending = pending.filter((unsent) => !messages.some(({ userId, content, timestamp }) =>
+      userId === session.userId && content === unsent.content && new Date(timestamp) >= unsent.timestamp));
     for (const { userId, username } of messages) meet(userId, username);
     showMessages();
     scroll.scrollTop = scroll.scrollHeight;
@@ -264,6 +267,7 @@ export function startChat(socket, session) {
       const own = pending.find(({ content, failed }) => content === message.content && !failed);
       if (own) withdraw(own);
     }
+    news("chat");
     forgetTyping(message.userId);
     meet(message.userId, message.username, "online");
     showMessages();

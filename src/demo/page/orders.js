@@ -1,6 +1,6 @@
 // Orders: placing them, watching them, and mending the ones that failed.
 
-import { amount, api, byId, clockTime, el, kept, toast } from "/demo/view.js";
+import { amount, api, byId, clockTime, el, kept, news, toast } from "/demo/view.js";
 
 const GOODS = [
   { sku: "carrots", name: "Carrots, a bunch", price: 2.4 },
@@ -91,6 +91,7 @@ export function startOrders(socket, session) {
       if (JSON.stringify(before) === JSON.stringify(order)) return;
       orders[at()] = order;
       showOrders();
+      news("orders");
       if (order.status === "failed" && before.status !== "failed") {
         toast(`Order ${short(orderId)} failed and waits in the dead letters.`, "bad");
         showDead();

@@ -25,6 +25,11 @@ export function toast(text, kind = "info") {
   setTimeout(dismiss, TOAST_MS);
 }
 
+/** Marks a view that does not show at the moment: something happened there. */
+export function news(tab) {
+  if (byId("app").dataset.tab !== tab) document.querySelector(`.tabs [data-tab="${tab}"]`).dataset.news = "";
+}
+
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
 const day = new Intl.DateTimeFormat(undefined, { weekday: "long", day: "numeric", month: "long" });
 const money = new Intl.NumberFormat(undefined, { minimumFractionDigits: 2, maximumFractionDigits: 2 });
@@ -67,6 +72,11 @@ export const kept = {
     } catch {
       return otherwise;
     }
+  },
+  take(name) {
+    const value = this.read(name, null);
+    sessionStorage.removeItem(name);
+    return value;
   },
   write(name, value) {
     sessionStorage.setItem(name, JSON.stringify(value));

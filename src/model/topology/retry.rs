@@ -1,54 +1,6 @@
-//! What is declared: exchanges, queues, bindings, and the retry policy of a queue.
+//! How failed deliveries are retried.
 
 use serde::{Deserialize, Serialize};
-
-use super::names::{ExchangeName, QueueName, RoutingKey};
-
-/// How an exchange picks the queues of a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ExchangeKind {
-    /// Binding key equals routing key.
-    Direct,
-    /// Every binding.
-    Fanout,
-    /// Binding keys are patterns of words: `*` is one word, `#` is none or more.
-    Topic,
-}
-
-/// An exchange as it is declared.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ExchangeSpec {
-    pub name: ExchangeName,
-    pub kind: ExchangeKind,
-    pub durable: bool,
-}
-
-/// A queue as it is declared.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct QueueSpec {
-    pub name: QueueName,
-    pub durable: bool,
-    /// `x-message-ttl`, in milliseconds.
-    pub message_ttl_ms: Option<u64>,
-    /// `x-dead-letter-exchange` and `x-dead-letter-routing-key`.
-    pub dead_letter: Option<DeadLetter>,
-    pub retry: Option<RetryPolicy>,
-}
-
-impl QueueSpec {
-    /// A durable queue with no arguments.
-    pub fn durable(name: QueueName) -> Self {
-        Self { name, durable: true, message_ttl_ms: None, dead_letter: None, retry: None }
-    }
-}
-
-/// Where a queue's dead messages go.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeadLetter {
-    pub exchange: ExchangeName,
-    /// `None`: the message's own routing key.
-    pub routing_key: Option<RoutingKey>,
-}
 
 /// What happens to a delivery that failed: it is held for a while and delivered to the same queue
 /// again, until `attempts_max` deliveries have failed; then it is dead-lettered.
@@ -67,6 +19,11 @@ pub enum Backoff {
     Fixed {
         delay_ms: u64,
     },
+    /// `first_ms` times the number of failures, at most `max_ms`.
+    Linear {
+        first_ms: u64,
+        max_ms: u64,
+    },
     /// `first_ms`, doubled after each failure, at most `max_ms`.
     Exponential {
         first_ms: u64,
@@ -79,6 +36,9 @@ impl RetryPolicy {
     pub fn delay_ms(&self, failures: u32, random: f64) -> u64 {
         let base_ms = match self.backoff {
             Backoff::Fixed { delay_ms } => delay_ms,
+            Backoff::Linear { first_ms, max_ms } => {
+                first_ms.saturating_mul(u64::from(failures.max(1))).min(max_ms)
+            }
             Backoff::Exponential { first_ms, max_ms } => {
                 let doublings = failures.saturating_sub(1).min(63);
                 first_ms.saturating_mul(1 << doublings).min(max_ms)
@@ -90,28 +50,27 @@ impl RetryPolicy {
     }
 }
 
-/// A binding of a queue to an exchange.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Binding {
-    pub exchange: ExchangeName,
-    pub queue: QueueName,
-    pub key: RoutingKey,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn delays(backoff: Backoff) -> Vec<u64> {
+        let policy = RetryPolicy { attempts_max: 10, backoff, jitter: 0.0 };
+        (1..=6).map(|failures| policy.delay_ms(failures, 0.5)).collect()
+    }
+
     #[test]
     fn exponential_backoff_doubles_up_to_its_limit() {
-        let policy = RetryPolicy {
-            attempts_max: 10,
-            backoff: Backoff::Exponential { first_ms: 2_000, max_ms: 30_000 },
-            jitter: 0.0,
-        };
-        let delays: Vec<u64> = (1..=6).map(|failures| policy.delay_ms(failures, 0.5)).collect();
-        assert_eq!(delays, [2_000, 4_000, 8_000, 16_000, 30_000, 30_000]);
+        let backoff = Backoff::Exponential { first_ms: 2_000, max_ms: 30_000 };
+        assert_eq!(delays(backoff), [2_000, 4_000, 8_000, 16_000, 30_000, 30_000]);
+        let policy = RetryPolicy { attempts_max: 10, backoff, jitter: 0.0 };
         assert_eq!(policy.delay_ms(u32::MAX, 0.5), 30_000);
+    }
+
+    #[test]
+    fn linear_backoff_grows_by_its_first_delay_up_to_its_limit() {
+        let backoff = Backoff::Linear { first_ms: 100, max_ms: 450 };
+        assert_eq!(delays(backoff), [100, 200, 300, 400, 450, 450]);
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! The journal as its owners see it, on a real folder.
 
+mod bounds;
+mod damage;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;

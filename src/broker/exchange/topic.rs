@@ -6,6 +6,8 @@
 use ahash::AHashMap;
 use smallvec::SmallVec;
 
+use super::bound::Bound;
+
 type NodeId = u32;
 
 const ROOT: NodeId = 0;
@@ -25,12 +27,12 @@ struct Node<T> {
     hash: Option<NodeId>,
     /// It was reached by a `#`, so it stays active whatever word comes.
     is_hash: bool,
-    values: Vec<T>,
+    values: Bound<T>,
 }
 
 impl<T> Node<T> {
     fn new(is_hash: bool) -> Self {
-        Self { words: AHashMap::new(), star: None, hash: None, is_hash, values: Vec::new() }
+        Self { words: AHashMap::new(), star: None, hash: None, is_hash, values: Bound::default() }
     }
 
     fn is_empty(&self) -> bool {
@@ -52,7 +54,7 @@ impl<T: PartialEq> TopicTrie<T> {
         Self { nodes: vec![Node::new(false)], free: Vec::new() }
     }
 
-    /// Binds a value; the same value under the same pattern is kept once.
+    /// Binds a value; the same value under the same pattern is kept once, and counted.
     pub fn insert(&mut self, pattern: &str, value: T) {
         let mut at = ROOT;
         for word in pattern.split('.') {
@@ -61,13 +63,10 @@ impl<T: PartialEq> TopicTrie<T> {
                 None => self.add_child(at, word),
             };
         }
-        let values = &mut self.nodes[at as usize].values;
-        if !values.contains(&value) {
-            values.push(value);
-        }
+        self.nodes[at as usize].values.add(value);
     }
 
-    /// Removes a binding and the nodes that only it needed.
+    /// Removes one binding of a value and the nodes that only it needed.
     pub fn remove(&mut self, pattern: &str, value: &T) {
         let mut path: SmallVec<[(NodeId, &str); 8]> = SmallVec::new();
         let mut at = ROOT;
@@ -78,7 +77,7 @@ impl<T: PartialEq> TopicTrie<T> {
                 None => return,
             }
         }
-        self.nodes[at as usize].values.retain(|bound| bound != value);
+        self.nodes[at as usize].values.remove(value);
         while let Some((parent, word)) = path.pop() {
             if !self.nodes[at as usize].is_empty() {
                 return;

@@ -1,0 +1,107 @@
+//! The embedded engines, together on one journal.
+
+use std::path::Path;
+
+use tokio::task::JoinHandle;
+
+use super::{Broker, Cache};
+use crate::broker;
+use crate::cache::{self, AppendFsync};
+use crate::journal::{Entry, FolderStore, Journal, JournalError, JournalOptions, Kind, OpenError};
+use crate::model::clock::{SharedClock, SystemClock};
+
+/// Record kinds by owner; see [`Kind`].
+const BROKER_KINDS: std::ops::RangeInclusive<u8> = 1..=31;
+const CACHE_KINDS: std::ops::RangeInclusive<u8> = 32..=63;
+
+/// A broker and a cache in this process, and the tasks that drive their clocks.
+pub struct Embedded {
+    broker: broker::Broker,
+    cache: cache::Cache,
+    journal: Journal,
+    drivers: [JoinHandle<()>; 2],
+}
+
+impl Embedded {
+    /// Opens a data folder with the defaults (strict durability), or makes one. To be called within a
+    /// tokio runtime; it reads the journal, so it takes the longer the more lives in it.
+    ///
+    /// # Errors
+    /// A folder that another process uses, that can't be read or written, or that is damaged.
+    pub fn open(folder: impl AsRef<Path>) -> Result<Self, OpenError> {
+        Self::open_with(folder, JournalOptions::default(), SystemClock::shared())
+    }
+
+    /// As [`Embedded::open`].
+    ///
+    /// # Errors
+    /// As [`Embedded::open`].
+    pub fn open_with(
+        folder: impl AsRef<Path>,
+        options: JournalOptions,
+        clock: SharedClock,
+    ) -> Result<Self, OpenError> {
+        let store = FolderStore::open(folder.as_ref())?;
+        let mut broker = broker::Recovery::default();
+        let mut cache = cache::Recovery::default();
+        let mut replay = |entry: Entry, kind: Kind, payload: &[u8]| match kind.0 {
+            code if BROKER_KINDS.contains(&code) => broker.accept(entry, kind, payload),
+            code if CACHE_KINDS.contains(&code) => cache.accept(entry, kind, payload),
+            code => Err(format!("record kind {code} is not known to this version")),
+        };
+        let journal = Journal::open(Box::new(store), options, &mut replay)?;
+        Ok(Self::start(journal, clock, broker, cache))
+    }
+
+    /// Engines that keep nothing: whatever is confirmed is gone with the process.
+    pub fn in_memory(clock: SharedClock) -> Self {
+        Self::start(
+            Journal::in_memory(),
+            clock,
+            broker::Recovery::default(),
+            cache::Recovery::default(),
+        )
+    }
+
+    fn start(
+        journal: Journal,
+        clock: SharedClock,
+        broker: broker::Recovery,
+        cache: cache::Recovery,
+    ) -> Self {
+        let broker = broker::Broker::new(journal.clone(), clock.clone(), broker);
+        let cache = cache::Cache::new(journal.clone(), clock, AppendFsync::EverySec, cache);
+        let drivers = [tokio::spawn(broker.run_timers()), tokio::spawn(cache.run_expiry())];
+        Self { broker, cache, journal, drivers }
+    }
+
+    /// The log itself, to ask whether it takes writes.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    pub fn broker(&self) -> Broker {
+        Broker::Embedded(self.broker.clone())
+    }
+
+    pub fn cache(&self) -> Cache {
+        Cache::Embedded(self.cache.clone())
+    }
+
+    /// Writes what is not written yet and closes the log. Consumers end; whatever is published,
+    /// settled or set afterwards fails.
+    ///
+    /// # Errors
+    /// When the journal had failed: what was not confirmed may be lost.
+    pub async fn close(self) -> Result<(), JournalError> {
+        self.broker.cancel_consumers();
+        for driver in &self.drivers {
+            driver.abort();
+        }
+        let flushed = self.broker.close().await;
+        let journal = self.journal;
+        // Joins the writer's thread.
+        let _joined = tokio::task::spawn_blocking(move || journal.close()).await;
+        flushed.map(|_| ())
+    }
+}

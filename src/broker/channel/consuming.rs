@@ -1,0 +1,226 @@
+//! Consumers of a channel, and what comes to it.
+
+use std::sync::Arc;
+
+use super::super::consumer::{BUFFERED_MAX, ConsumeOptions, slot};
+use super::super::declare::generated_name;
+use super::super::delivery::shown;
+use super::super::error::BrokerError;
+use super::super::queue::{ConsumerEnd, Parcel, Queue};
+use super::super::stored::Stored;
+use super::publishing::REPLY_TO;
+use super::{CONSUMERS_MAX, Channel, ChannelConsumer, Unsettled};
+use crate::model::message::Message;
+use crate::model::names::QueueName;
+use crate::model::topology::QueueKind;
+
+/// What happens to a channel.
+pub enum ChannelEvent {
+    /// basic.deliver
+    Deliver { consumer_tag: Arc<str>, delivery: ChannelDelivery },
+    /// basic.cancel from the server (consumer_cancel_notify).
+    Cancelled { consumer_tag: Arc<str>, end: ConsumerEnd },
+}
+
+/// A message in the client's hands, or, without acknowledgements, gone for good.
+pub struct ChannelDelivery {
+    pub delivery_tag: u64,
+    pub redelivered: bool,
+    stored: Arc<Stored>,
+    shown: Option<Box<Message>>,
+}
+
+impl ChannelDelivery {
+    pub fn message(&self) -> &Message {
+        self.shown.as_deref().unwrap_or(&self.stored.message)
+    }
+}
+
+impl Channel {
+    /// Starts a consumer (basic.consume). An empty `consumer_tag` gets one made. The prefetch is the
+    /// channel's, not that of `options`.
+    ///
+    /// # Errors
+    /// A tag that is in use; an unknown queue; an exclusive queue of another connection; an exclusive
+    /// consumer, there or wanted; for the reply queue, acknowledgements or a second consumer.
+    pub fn consume(
+        &mut self,
+        queue: &QueueName,
+        consumer_tag: &str,
+        options: ConsumeOptions,
+    ) -> Result<Arc<str>, BrokerError> {
+        let consumer_tag: Arc<str> = match consumer_tag {
+            "" => generated_name("amq.ctag-")?.as_str().into(),
+            tag => tag.into(),
+        };
+        if self.keys.contains_key(&consumer_tag) {
+            let text = format!("attempt to reuse consumer tag '{consumer_tag}'");
+            return Err(BrokerError::NotAllowed(text));
+        }
+        if self.consumers.len() >= CONSUMERS_MAX {
+            let text = format!("reached maximum ({CONSUMERS_MAX}) of consumers per channel");
+            return Err(BrokerError::NotAllowed(text));
+        }
+        let is_reply = queue.as_str() == REPLY_TO;
+        let queue = if is_reply {
+            self.reply_queue(options.no_ack)?
+        } else {
+            self.broker.own_queue(queue)?
+        };
+        if self.is_credit_limited && queue.spec.kind == QueueKind::Quorum {
+            let (name, vhost) = (&queue.spec.name, &queue.vhost);
+            let text = format!("queue '{name}' in vhost '{vhost}' does not support global qos");
+            return Err(BrokerError::NotImplemented(text));
+        }
+        let key = self.next_key;
+        self.next_key = self.next_key.wrapping_add(1);
+        // Without acknowledgements there is nothing to wait for, so no prefetch applies.
+        let prefetch = if options.no_ack { 0 } else { self.prefetch };
+        let credit = (!options.no_ack).then(|| self.credit.clone());
+        let options = ConsumeOptions { prefetch, ..options };
+        let slot = slot(self.outlet.clone(), key, self.ends.clone(), options, credit);
+        // Known here before its first delivery can come.
+        self.keys.insert(consumer_tag.clone(), key);
+        let id = match self.broker.inner.add_consumer(&queue, slot) {
+            Ok(id) => id,
+            Err(error) => {
+                self.keys.remove(&consumer_tag);
+                return Err(error);
+            }
+        };
+        if is_reply {
+            self.reply = Some((queue.clone(), key));
+        }
+        let (tag, no_ack) = (consumer_tag.clone(), options.no_ack);
+        self.consumers.insert(key, ChannelConsumer { tag, queue, id, no_ack });
+        Ok(consumer_tag)
+    }
+
+    /// Ends a consumer (basic.cancel); an unknown tag is no error. What was delivered stays to be
+    /// settled, what was not goes back.
+    pub fn cancel(&mut self, consumer_tag: &str) {
+        if let Some(&key) = self.keys.get(consumer_tag) {
+            self.remove_consumer(key);
+        }
+    }
+
+    /// Everything that waits in the line goes back to its queues, uncounted, and whoever consumes on
+    /// gets its own again: so the line never grows by cancelling.
+    pub(super) fn remove_consumer(&mut self, key: u32) {
+        let Some(consumer) = self.consumers.remove(&key) else { return };
+        self.keys.remove(&consumer.tag);
+        let inner = &self.broker.inner;
+        let left = consumer.queue.remove_consumer(consumer.id, inner.now_ms());
+        let waiting = self.buffered.drain(..).chain(self.parcels.drain());
+        let returned = waiting.filter_map(|parcel| {
+            let owner =
+                if parcel.key == key { &consumer } else { self.consumers.get(&parcel.key)? };
+            Some(Unsettled { queue: owner.queue.clone(), tag: parcel.tag })
+        });
+        let returned = returned.collect();
+        self.requeue(returned, false);
+        inner.run(&consumer.queue, left);
+        if self.reply.as_ref().is_some_and(|(_, reply)| *reply == key) {
+            self.reply = None;
+        }
+        self.resume_all();
+        self.resume_waiting();
+    }
+
+    /// The next event. Cancel safe.
+    pub async fn next(&mut self) -> ChannelEvent {
+        // flume takes no part in tokio's cooperation: a queue that is never empty must yield too.
+        tokio::task::coop::consume_budget().await;
+        let ends = self.ends.clone();
+        loop {
+            if let Some(event) = self.try_next() {
+                return event;
+            }
+            tokio::select! {
+                // This channel holds a sender of its own, so the line never ends.
+                parcel = self.parcels.recv_async() => self.buffered.extend(parcel.ok()),
+                () = ends.changed.notified() => {}
+            }
+        }
+    }
+
+    /// The next event if one is here already.
+    pub fn try_next(&mut self) -> Option<ChannelEvent> {
+        for (key, end) in self.ends.take() {
+            if let Some(consumer) = self.consumers.get(&key) {
+                let consumer_tag = consumer.tag.clone();
+                self.ended.push_back(ChannelEvent::Cancelled { consumer_tag, end });
+                self.remove_consumer(key);
+            }
+        }
+        if let Some(event) = self.ended.pop_front() {
+            return Some(event);
+        }
+        loop {
+            let parcel = match self.buffered.pop_front() {
+                Some(parcel) => parcel,
+                None => self.parcels.try_recv().ok()?,
+            };
+            // A consumer stops at a full line; half empty is when it is worth going on.
+            if self.buffered.is_empty() && self.parcels.len() == BUFFERED_MAX / 2 {
+                self.resume_all();
+            }
+            let Some(consumer) = self.consumers.get(&parcel.key) else { continue };
+            let (consumer_tag, no_ack) = (consumer.tag.clone(), consumer.no_ack);
+            let queue = consumer.queue.clone();
+            let delivery = self.hand_over(queue, parcel, no_ack);
+            return Some(ChannelEvent::Deliver { consumer_tag, delivery });
+        }
+    }
+
+    /// Takes one ready message (basic.get), and how many are ready after it.
+    ///
+    /// # Errors
+    /// An unknown queue; an exclusive queue of another connection.
+    pub fn get(
+        &mut self,
+        queue: &QueueName,
+        no_ack: bool,
+    ) -> Result<Option<(ChannelDelivery, usize)>, BrokerError> {
+        let queue = self.broker.own_queue(queue)?;
+        let (parcel, effects) = queue.get(self.broker.inner.now_ms());
+        self.broker.inner.run(&queue, effects);
+        let Some(parcel) = parcel else { return Ok(None) };
+        let ready = queue.status().ready;
+        Ok(Some((self.hand_over(queue, parcel, no_ack), ready)))
+    }
+
+    fn hand_over(&mut self, queue: Arc<Queue>, parcel: Parcel, no_ack: bool) -> ChannelDelivery {
+        let delivery_tag = self.next_delivery_tag;
+        self.next_delivery_tag += 1;
+        let shown = shown(&queue, &parcel);
+        if no_ack {
+            let _commit = self.broker.inner.ack(&queue, parcel.tag);
+        } else {
+            self.unsettled.insert(delivery_tag, Unsettled { queue, tag: parcel.tag });
+        }
+        let Parcel { stored, redelivered, .. } = parcel;
+        ChannelDelivery { delivery_tag, redelivered, stored, shown }
+    }
+
+    fn resume_all(&self) {
+        for consumer in self.consumers.values() {
+            self.resume(consumer);
+        }
+    }
+
+    /// Consumers that found no credit try again.
+    pub(super) fn resume_waiting(&self) {
+        for key in self.credit.take_waiting() {
+            if let Some(consumer) = self.consumers.get(&key) {
+                self.resume(consumer);
+            }
+        }
+    }
+
+    fn resume(&self, consumer: &ChannelConsumer) {
+        let inner = &self.broker.inner;
+        let effects = consumer.queue.resume(consumer.id, inner.now_ms());
+        inner.run(&consumer.queue, effects);
+    }
+}

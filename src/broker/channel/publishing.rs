@@ -1,0 +1,81 @@
+//! Publishing on a channel: sequence numbers, returns, and direct reply-to.
+
+use std::sync::Arc;
+
+use super::super::declare::generated_name;
+use super::super::error::BrokerError;
+use super::super::publish::Confirm;
+use super::super::queue::Queue;
+use super::Channel;
+use crate::model::message::Message;
+use crate::model::topology::QueueSpec;
+
+/// The name under which a client consumes replies and asks for them, without a queue of its own.
+pub const REPLY_TO: &str = "amq.rabbitmq.reply-to";
+
+/// What became of a message.
+pub struct ChannelPublished {
+    /// Its number in the channel's confirms, when those were asked for.
+    pub sequence: Option<u64>,
+    /// The mandatory message that reached no queue: it goes back to the client before its confirm
+    /// (basic.return, 312 NO_ROUTE).
+    pub returned: Option<Message>,
+    pub confirm: Confirm,
+}
+
+impl Channel {
+    /// confirm.select: publishes are numbered from 1 on.
+    pub fn confirm_select(&mut self) {
+        self.confirm_sequence.get_or_insert(1);
+    }
+
+    /// basic.publish. Does not wait: [`super::Broker::admit`] is what a listener waits for before.
+    ///
+    /// # Errors
+    /// An unknown or internal exchange; a `user_id` of another user; a CC or BCC that is no list; a
+    /// reply asked for without a reply consumer; the disk alarm for a persistent message.
+    pub fn publish(
+        &mut self,
+        mut message: Message,
+        mandatory: bool,
+    ) -> Result<ChannelPublished, BrokerError> {
+        self.check_user(&message)?;
+        if message.properties.reply_to.as_deref() == Some(REPLY_TO) {
+            let Some((queue, _)) = &self.reply else {
+                let text = "fast reply consumer does not exist";
+                return Err(BrokerError::Precondition(text.to_owned()));
+            };
+            message.properties.reply_to = Some(queue.spec.name.to_string());
+        }
+        let mut published = self.broker.try_publish(message)?;
+        let sequence = self.confirm_sequence;
+        self.confirm_sequence = sequence.map(|sequence| sequence + 1);
+        let returned = if mandatory { published.take_unrouted() } else { None };
+        Ok(ChannelPublished { sequence, returned, confirm: published.confirm })
+    }
+
+    fn check_user(&self, message: &Message) -> Result<(), BrokerError> {
+        match (&message.properties.user_id, &self.user) {
+            (Some(claimed), Some(user)) if claimed != user => Err(BrokerError::Precondition(
+                format!("user_id property set to '{claimed}' but authenticated user was '{user}'"),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// The hidden queue behind direct reply-to: it goes with its one consumer.
+    pub(super) fn reply_queue(&self, no_ack: bool) -> Result<Arc<Queue>, BrokerError> {
+        let refuse = |text: &str| Err(BrokerError::Precondition(text.to_owned()));
+        if self.reply.is_some() {
+            return refuse("reply consumer already set");
+        }
+        if !no_ack {
+            return refuse("reply consumer cannot acknowledge");
+        }
+        let name = generated_name(&format!("{REPLY_TO}."))?;
+        let mut topology = self.broker.vhost.topology.write();
+        let spec = QueueSpec::transient(name.clone()).exclusive().auto_delete();
+        let _no_record = self.broker.add_queue(&mut topology, spec)?;
+        topology.queue(name.as_str()).cloned()
+    }
+}

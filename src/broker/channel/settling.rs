@@ -1,0 +1,98 @@
+//! Acknowledgements and rejections of a channel, and its prefetch.
+
+use std::sync::Arc;
+
+use super::super::error::BrokerError;
+use super::super::queue::{Queue, Tag};
+use super::{Channel, Unsettled};
+
+impl Channel {
+    /// basic.ack. `multiple`: everything up to the tag; with tag 0, everything.
+    ///
+    /// # Errors
+    /// A delivery tag that is not outstanding. Nothing is settled then.
+    pub fn ack(&mut self, delivery_tag: u64, multiple: bool) -> Result<(), BrokerError> {
+        for unsettled in self.take(delivery_tag, multiple)? {
+            let _commit = self.broker.inner.ack(&unsettled.queue, unsettled.tag);
+        }
+        self.resume_waiting();
+        Ok(())
+    }
+
+    /// basic.nack and basic.reject. Without `requeue` a delivery has failed: the queue's retry policy
+    /// holds it for a while, or it is dead-lettered.
+    ///
+    /// # Errors
+    /// A delivery tag that is not outstanding. Nothing is settled then.
+    pub fn nack(
+        &mut self,
+        delivery_tag: u64,
+        multiple: bool,
+        requeue: bool,
+    ) -> Result<(), BrokerError> {
+        let taken = self.take(delivery_tag, multiple)?;
+        if requeue {
+            self.requeue(taken, true);
+        } else {
+            for unsettled in taken {
+                self.broker.inner.fail(&unsettled.queue, unsettled.tag, None);
+            }
+        }
+        self.resume_waiting();
+        Ok(())
+    }
+
+    /// basic.recover: everything that is unsettled returns to its queue.
+    ///
+    /// # Errors
+    /// `requeue` is not set: RabbitMQ does not deliver to the same consumer again either.
+    pub fn recover(&mut self, requeue: bool) -> Result<(), BrokerError> {
+        if !requeue {
+            return Err(BrokerError::NotImplemented("requeue=false".to_owned()));
+        }
+        self.nack(0, true, true)
+    }
+
+    /// basic.qos. Not `global`: for each consumer that starts from now on; `global`: for all
+    /// deliveries of the channel together. 0 is unlimited. Deliveries of basic.get never count.
+    pub fn qos(&mut self, prefetch: u16, global: bool) {
+        if global {
+            self.is_credit_limited = prefetch > 0;
+            self.credit.set_limit(usize::from(prefetch));
+            self.resume_waiting();
+        } else {
+            self.prefetch = prefetch;
+        }
+    }
+
+    fn take(&mut self, delivery_tag: u64, multiple: bool) -> Result<Vec<Unsettled>, BrokerError> {
+        if multiple && delivery_tag == 0 {
+            return Ok(std::mem::take(&mut self.unsettled).into_values().collect());
+        }
+        let Some(unsettled) = self.unsettled.remove(&delivery_tag) else {
+            return Err(BrokerError::UnknownDeliveryTag(delivery_tag));
+        };
+        if !multiple {
+            return Ok(vec![unsettled]);
+        }
+        let later = self.unsettled.split_off(&delivery_tag);
+        let earlier = std::mem::replace(&mut self.unsettled, later).into_values();
+        Ok(earlier.chain([unsettled]).collect())
+    }
+
+    /// Each queue gets all of its own back at once, so that it delivers them in their old order.
+    pub(super) fn requeue(&self, unsettled: Vec<Unsettled>, seen: bool) {
+        let mut by_queue: Vec<(Arc<Queue>, Vec<Tag>)> = Vec::new();
+        for Unsettled { queue, tag } in unsettled {
+            match by_queue.iter_mut().find(|(other, _)| *other == queue) {
+                Some((_, tags)) => tags.push(tag),
+                None => by_queue.push((queue, vec![tag])),
+            }
+        }
+        let inner = &self.broker.inner;
+        for (queue, tags) in by_queue {
+            let effects = queue.requeue(tags, seen, inner.now_ms());
+            inner.run(&queue, effects);
+        }
+    }
+}

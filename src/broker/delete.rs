@@ -1,0 +1,136 @@
+//! Deleting and purging.
+
+use std::sync::Arc;
+
+use super::declare::{is_reserved, refuse_default};
+use super::error::BrokerError;
+use super::queue::{DeleteIf, Held, Queue};
+use super::vhost::Vhost;
+use super::{Broker, Inner};
+use crate::journal::{Commit, Group, Urgency};
+use crate::model::names::{ExchangeName, QueueName};
+
+impl Broker {
+    /// Deletes an exchange and its bindings; one that is not there is no error, as in RabbitMQ.
+    /// `if_unused`: only when it is the source of no binding.
+    ///
+    /// # Errors
+    /// One of the predeclared exchanges; one in use.
+    pub fn delete_exchange(
+        &self,
+        name: &ExchangeName,
+        if_unused: bool,
+    ) -> Result<Option<Commit>, BrokerError> {
+        refuse_default(name)?;
+        let vhost = &self.vhost.name;
+        let mut topology = self.vhost.topology.write();
+        let Ok(exchange) = topology.exchange(name) else { return Ok(None) };
+        if is_reserved(name.as_str()) {
+            let text =
+                format!("deletion of system exchange '{name}' in vhost '{vhost}' not allowed");
+            return Err(BrokerError::AccessRefused(text));
+        }
+        if if_unused && exchange.has_bindings() {
+            let (name, vhost) = (name.to_string(), vhost.clone());
+            return Err(BrokerError::InUse { what: "exchange", name, vhost });
+        }
+        let mut group = Group::new();
+        topology.remove_exchange(name, &mut group);
+        Ok(self.append(group).1)
+    }
+
+    /// Deletes a queue with its bindings and messages; its consumers end. How many messages were
+    /// ready; 0 for a queue that is not there, as in RabbitMQ.
+    ///
+    /// # Errors
+    /// An exclusive queue of another connection; `only` does not hold.
+    pub fn delete_queue(&self, name: &QueueName, only: DeleteIf) -> Result<usize, BrokerError> {
+        let queue = match self.vhost.topology.read().queue(name.as_str()) {
+            Ok(queue) => queue.clone(),
+            Err(_) => return Ok(0),
+        };
+        queue.check_owner(self.connection)?;
+        self.inner.delete_queue(&self.vhost, &queue, only)
+    }
+
+    /// Removes every ready message; how many those were.
+    ///
+    /// # Errors
+    /// An unknown queue; an exclusive queue of another connection.
+    pub fn purge(&self, name: &QueueName) -> Result<usize, BrokerError> {
+        let queue = self.own_queue(name)?;
+        let held = queue.drain_ready();
+        let count = held.len();
+        self.inner.settle_all(&queue, held);
+        Ok(count)
+    }
+
+    /// The connection went: its exclusive queues go with it.
+    pub(super) fn delete_exclusive_queues(&self) {
+        self.delete_queues(|queue| queue.spec.exclusive && queue.owner == self.connection);
+    }
+
+    /// Everything in the vhost goes.
+    pub(super) fn clear(&self) {
+        self.delete_queues(|_| true);
+        let mut topology = self.vhost.topology.write();
+        let mut group = Group::new();
+        let names: Vec<_> = topology.exchanges.keys().cloned().collect();
+        for name in names {
+            topology.remove_exchange(&name, &mut group);
+        }
+        for entry in topology.policies.entries() {
+            group.end(entry);
+        }
+        let _appended = self.append(group);
+    }
+
+    fn delete_queues(&self, goes: impl Fn(&Queue) -> bool) {
+        let queues: Vec<_> =
+            self.vhost.topology.read().queues.values().filter(|q| goes(q)).cloned().collect();
+        for queue in queues {
+            let _ready = self.inner.delete_queue(&self.vhost, &queue, DeleteIf::default());
+        }
+    }
+}
+
+impl Inner {
+    /// A queue says that nothing uses it any more. It may have been taken up again since.
+    pub(super) fn delete_unused(&self, queue: &Arc<Queue>) {
+        let vhost = self.vhosts.read().get(&queue.vhost).cloned();
+        if let Some(vhost) = vhost {
+            let only = DeleteIf { unused: true, empty: false };
+            let _ready = self.delete_queue(&vhost, queue, only);
+        }
+    }
+
+    fn delete_queue(
+        &self,
+        vhost: &Vhost,
+        queue: &Arc<Queue>,
+        only: DeleteIf,
+    ) -> Result<usize, BrokerError> {
+        let mut topology = vhost.topology.write();
+        let Some((ready, held)) = queue.delete(only)? else { return Ok(0) };
+        let mut group = Group::new();
+        topology.remove_queue(queue, &mut group);
+        if let Some(entry) = queue.entry {
+            group.end(entry);
+        }
+        if !group.is_empty() {
+            self.journal.append(group, Urgency::Now);
+        }
+        drop(topology);
+        // The queue's own record has ended by now: a crash in between leaves messages of a queue
+        // that is no more, and recovery drops those.
+        self.settle_all(queue, held);
+        Ok(ready)
+    }
+
+    fn settle_all(&self, queue: &Queue, held: Vec<Held>) {
+        for held in held {
+            let retry = held.retry_entry();
+            let _appended = held.stored.settle(&self.journal, queue.id, retry, Group::new());
+        }
+    }
+}

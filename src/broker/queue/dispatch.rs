@@ -1,0 +1,168 @@
+//! Handing messages out, and taking back what came to its end in a queue.
+
+use super::consumers::{ConsumerEnd, ConsumerId};
+use super::held::{Held, Reason};
+use super::state::{State, Unacked};
+use super::{Effects, Parcel, Queue, Tag};
+use crate::model::clock::UnixMs;
+use crate::model::topology::Overflow;
+
+impl Queue {
+    /// Hands ready messages to the consumers whose turn it is, expires at the head, and drops what is
+    /// over the maximum length. A message whose time ends this very millisecond (TTL 0) is still
+    /// delivered if somebody can take it.
+    pub(super) fn dispatch(&self, state: &mut State, now_ms: UnixMs) -> Effects {
+        self.dispatch_after(state, Vec::new(), now_ms)
+    }
+
+    pub(super) fn dispatch_after(
+        &self,
+        state: &mut State,
+        dead: Vec<(Held, Reason)>,
+        now_ms: UnixMs,
+    ) -> Effects {
+        let mut effects = Effects { dead, ..Effects::default() };
+        while let Some(head) = state.ready.front() {
+            let expires_ms = state.expires_ms(head).unwrap_or(UnixMs::MAX);
+            let nobody = !state.consumers.anyone_waits();
+            if expires_ms < now_ms || (expires_ms == now_ms && nobody) {
+                effects.dead.extend(state.ready.pop_front().map(|held| (held, Reason::Expired)));
+                continue;
+            }
+            let Some(id) = state.consumers.next_turn() else { break };
+            self.deliver_head(state, id, &mut effects, now_ms);
+        }
+        if matches!(state.settings.overflow, None | Some(Overflow::DropHead)) {
+            while state.is_over_length(0, 0) {
+                let Some(held) = state.ready.pop_front() else { break };
+                effects.dead.push((held, Reason::MaxLength));
+            }
+        }
+        arm(state, &mut effects);
+        effects
+    }
+
+    /// Consumers left: an auto-delete queue goes with its last one, and disuse begins.
+    pub(super) fn dispatch_left(
+        &self,
+        state: &mut State,
+        had_any: bool,
+        dead: Vec<(Held, Reason)>,
+        now_ms: UnixMs,
+    ) -> Effects {
+        let left_alone = had_any && state.consumers.is_empty() && !state.deleted;
+        if left_alone {
+            state.used_ms = now_ms;
+        }
+        let mut effects = self.dispatch_after(state, dead, now_ms);
+        effects.unused = left_alone && self.spec.auto_delete;
+        effects
+    }
+
+    fn deliver_head(
+        &self,
+        state: &mut State,
+        id: ConsumerId,
+        effects: &mut Effects,
+        now_ms: UnixMs,
+    ) {
+        let State { consumers, ready, next_tag, .. } = &mut *state;
+        let Some(slot) = consumers.get_mut(id) else { return };
+        slot.waits_its_turn = false;
+        let credit = slot.credit.clone();
+        if credit.as_ref().is_some_and(|credit| !credit.take_or_wait(slot.key)) {
+            return;
+        }
+        let Some(held) = ready.pop_front() else { return };
+        let tag = *next_tag;
+        if slot.parcels.try_send(Parcel::new(&held, slot.key, tag)).is_err() {
+            // The channel is full or its owner went away: the message stays here, and the owner
+            // resumes or removes the consumer. So it does with one that found no credit.
+            if let Some(credit) = credit {
+                credit.give_back();
+            }
+            ready.insert(held);
+            return;
+        }
+        *next_tag += 1;
+        slot.in_flight += 1;
+        // Without acknowledgements a delivery is settled when it is taken: a mark would say nothing.
+        if !slot.no_ack {
+            self.mark_delivered(&held, effects);
+        }
+        consumers.offer_turn(id);
+        self.handed_out(state, now_ms);
+        let unacked = Unacked { held, consumer: Some(id), credit, since_ms: now_ms };
+        state.unacked.insert(tag, unacked);
+    }
+
+    pub(super) fn mark_delivered(&self, held: &Held, effects: &mut Effects) {
+        if held.stored.is_durable_in(self.id) {
+            effects.delivered.push((held.stored.clone(), held.returns.saturating_add(1)));
+        }
+    }
+
+    pub(super) fn handed_out(&self, state: &mut State, now_ms: UnixMs) {
+        self.counters.delivered.increment(1);
+        if let Some(timeout_ms) = state.settings.consumer_timeout_ms
+            && state.timeout_check_ms.is_none()
+        {
+            state.timeout_check_ms = Some(now_ms.saturating_add(timeout_ms));
+        }
+    }
+}
+
+/// Asks for a look at the queue when something is due, if no earlier one is coming.
+pub(super) fn arm(state: &mut State, effects: &mut Effects) {
+    if let Some(due_ms) = state.next_due_ms()
+        && state.armed_ms.is_none_or(|armed_ms| due_ms < armed_ms)
+    {
+        state.armed_ms = Some(due_ms);
+        effects.wake_ms = Some(due_ms);
+    }
+}
+
+/// Returns a delivery to its old place, or says that it came back once too often.
+pub(super) fn put_back(state: &mut State, mut held: Held, seen: bool) -> Option<(Held, Reason)> {
+    if seen {
+        held.redelivered = true;
+        held.returns = held.returns.saturating_add(1);
+        if state.is_over_delivery_limit(&held) {
+            return Some((held, Reason::DeliveryLimit));
+        }
+    }
+    state.ready.insert(held);
+    None
+}
+
+/// Ends the consumers that hold a delivery longer than the timeout, and takes all of theirs back.
+pub(super) fn time_out(state: &mut State, now_ms: UnixMs) -> Vec<(Held, Reason)> {
+    if state.timeout_check_ms.is_none_or(|check_ms| check_ms > now_ms) {
+        return Vec::new();
+    }
+    state.timeout_check_ms = None;
+    let Some(timeout_ms) = state.settings.consumer_timeout_ms else { return Vec::new() };
+    let due_ms = |unacked: &Unacked| unacked.since_ms.saturating_add(timeout_ms);
+    let late: Vec<(Tag, Option<ConsumerId>)> = state
+        .unacked
+        .iter()
+        .filter(|(_, unacked)| due_ms(unacked) <= now_ms)
+        .map(|(tag, unacked)| (*tag, unacked.consumer))
+        .collect();
+    let mut tags: Vec<Tag> = late.iter().map(|(tag, _)| *tag).collect();
+    for id in late.into_iter().filter_map(|(_, consumer)| consumer) {
+        if state.consumers.get_mut(id).is_some() {
+            state.consumers.end(id, ConsumerEnd::TimedOut);
+            let theirs = state.unacked.iter().filter(|(_, unacked)| unacked.consumer == Some(id));
+            tags.extend(theirs.map(|(tag, _)| *tag));
+        }
+    }
+    let mut dead = Vec::new();
+    for tag in tags {
+        if let Some(held) = state.take_unacked(tag) {
+            dead.extend(put_back(state, held, true));
+        }
+    }
+    state.timeout_check_ms = state.unacked.values().map(due_ms).min();
+    dead
+}

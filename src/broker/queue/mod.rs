@@ -1,0 +1,390 @@
+//! One queue: what is ready, what waits for its time, what is unacknowledged, who consumes.
+//!
+//! Owns a state machine under one lock. It never calls out while it holds the lock: what has to
+//! happen elsewhere (dead letters, a timer, the queue's own deletion) comes back as [`Effects`], for
+//! the broker to run afterwards. What always holds: a message is in exactly one of ready, delayed and
+//! unacked; a consumer waits its turn only while it can take a message.
+
+mod consumers;
+mod credit;
+mod dispatch;
+mod held;
+mod ready;
+mod state;
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+
+pub use consumers::ConsumerEnd;
+pub(super) use consumers::{ConsumerId, Ends, InExclusiveUse, Slot};
+pub(super) use credit::Credit;
+pub(super) use held::{Failed, Held, Reason};
+
+use super::QueueStatus;
+use super::connection::ConnectionId;
+use super::error::BrokerError;
+use super::metrics::QueueCounters;
+use super::stored::{QueueId, Stored};
+use crate::journal::{Entry, Position};
+use crate::model::clock::UnixMs;
+use crate::model::names::VhostName;
+use crate::model::topology::{Overflow, QueueKind, QueueSettings, QueueSpec};
+use dispatch::{arm, put_back, time_out};
+use state::{State, Unacked};
+
+pub(super) type Tag = u64;
+
+pub(super) struct Queue {
+    pub id: QueueId,
+    pub spec: QueueSpec,
+    pub vhost: VhostName,
+    /// The connection that declared it; only an exclusive queue cares.
+    pub owner: ConnectionId,
+    pub entry: Option<Entry>,
+    pub counters: QueueCounters,
+    state: Mutex<State>,
+}
+
+impl PartialEq for Queue {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+/// A delivery on its way to a consumer.
+pub(super) struct Parcel {
+    /// What the consumer's owner knows it by.
+    pub key: u32,
+    pub tag: Tag,
+    pub stored: Arc<Stored>,
+    pub failures: u32,
+    pub returns: u32,
+    pub redelivered: bool,
+}
+
+/// What a queue asks of the broker after its lock is released.
+#[derive(Default)]
+#[must_use]
+pub(super) struct Effects {
+    pub dead: Vec<(Held, Reason)>,
+    pub wake_ms: Option<UnixMs>,
+    /// Durable messages that were handed out, each with the number of its deliveries.
+    pub delivered: SmallVec<[(Arc<Stored>, u32); 1]>,
+    /// Nothing uses the queue any more: it asks to be deleted.
+    pub unused: bool,
+}
+
+/// A message was not taken.
+pub(super) enum Refusal {
+    /// The queue was deleted in the meantime.
+    Deleted(Held),
+    /// The queue is at its maximum length and refuses what is new; `dead_letter`: that goes to the
+    /// dead-letter exchange.
+    Full { held: Held, dead_letter: bool },
+}
+
+/// What has to hold for a queue to be deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DeleteIf {
+    pub unused: bool,
+    pub empty: bool,
+}
+
+impl Queue {
+    pub(super) fn new(
+        id: QueueId,
+        spec: QueueSpec,
+        vhost: VhostName,
+        owner: ConnectionId,
+        entry: Option<Entry>,
+        settings: QueueSettings,
+        now_ms: UnixMs,
+    ) -> Self {
+        let counters = QueueCounters::new(spec.name.as_str());
+        let state = State::new(&spec, settings, now_ms);
+        Self { id, spec, vhost, owner, entry, counters, state: Mutex::new(state) }
+    }
+
+    /// # Errors
+    /// An exclusive queue of another connection.
+    pub(super) fn check_owner(&self, connection: ConnectionId) -> Result<(), BrokerError> {
+        if self.spec.exclusive && self.owner != connection {
+            return Err(self.locked());
+        }
+        Ok(())
+    }
+
+    /// Whether its persistent messages are written: an exclusive queue never outlives the process.
+    pub(super) fn is_durable(&self) -> bool {
+        self.spec.durable && !self.spec.exclusive
+    }
+
+    pub(super) fn locked(&self) -> BrokerError {
+        BrokerError::ResourceLocked { name: self.spec.name.to_string(), vhost: self.vhost.clone() }
+    }
+
+    pub(super) fn settings(&self) -> Arc<QueueSettings> {
+        self.state.lock().settings.clone()
+    }
+
+    /// Whether its deliveries show how often they came back.
+    pub(super) fn shows_delivery_count(&self) -> bool {
+        self.spec.kind == QueueKind::Quorum
+    }
+
+    /// Gives the queue other settings; what they forbid goes at once.
+    pub(super) fn configure(&self, settings: QueueSettings, now_ms: UnixMs) -> Effects {
+        let mut state = self.state.lock();
+        state.settings = Arc::new(settings);
+        if state.settings.consumer_timeout_ms.is_some() && !state.unacked.is_empty() {
+            state.timeout_check_ms = Some(now_ms);
+        }
+        self.dispatch(&mut state, now_ms)
+    }
+
+    /// It was declared again, or asked for by name.
+    pub(super) fn touch(&self, now_ms: UnixMs) -> Effects {
+        let mut state = self.state.lock();
+        state.used_ms = now_ms;
+        self.dispatch(&mut state, now_ms)
+    }
+
+    /// # Errors
+    /// The message, when the queue takes none.
+    pub(super) fn enqueue(&self, held: Held, now_ms: UnixMs) -> Result<Effects, Refusal> {
+        let mut state = self.state.lock();
+        if state.deleted {
+            return Err(Refusal::Deleted(held));
+        }
+        let dead_letter = match state.settings.overflow {
+            None | Some(Overflow::DropHead) => None,
+            Some(Overflow::RejectPublish) => Some(false),
+            Some(Overflow::RejectPublishDlx) => Some(true),
+        };
+        if let Some(dead_letter) = dead_letter
+            && state.is_over_length(1, held.body_bytes())
+        {
+            return Err(Refusal::Full { held, dead_letter });
+        }
+        match held.stored.due_ms {
+            Some(due_ms) if due_ms > now_ms => {
+                state.delayed.insert((due_ms, held.position), held);
+            }
+            _ => state.ready.insert(held),
+        }
+        Ok(self.dispatch(&mut state, now_ms))
+    }
+
+    /// Puts back a message that was taken out to be redriven; no length holds it off.
+    ///
+    /// # Errors
+    /// The message, when the queue was deleted in the meantime.
+    pub(super) fn put_back(&self, held: Held, now_ms: UnixMs) -> Result<Effects, Refusal> {
+        let mut state = self.state.lock();
+        if state.deleted {
+            return Err(Refusal::Deleted(held));
+        }
+        state.ready.insert(held);
+        Ok(self.dispatch(&mut state, now_ms))
+    }
+
+    /// Puts a recovered message back; [`Queue::tick`] looks at all of them afterwards. The message, if
+    /// it came back too often: an unclean stop counts as a return.
+    pub(super) fn restore(&self, held: Held, due_ms: Option<UnixMs>) -> Option<Held> {
+        let mut state = self.state.lock();
+        if state.is_over_delivery_limit(&held) {
+            return Some(held);
+        }
+        match due_ms.or(held.stored.due_ms) {
+            Some(due_ms) => {
+                state.delayed.insert((due_ms, held.position), held);
+            }
+            None => state.ready.insert(held),
+        }
+        None
+    }
+
+    /// Holds a failed delivery until `due_ms`.
+    ///
+    /// # Errors
+    /// The message, when the queue was deleted in the meantime.
+    pub(super) fn delay(
+        &self,
+        held: Held,
+        due_ms: UnixMs,
+        now_ms: UnixMs,
+    ) -> Result<Effects, Refusal> {
+        let mut state = self.state.lock();
+        if state.deleted {
+            return Err(Refusal::Deleted(held));
+        }
+        state.delayed.insert((due_ms, held.position), held);
+        Ok(self.dispatch(&mut state, now_ms))
+    }
+
+    /// Takes a delivery out, to settle it. `None`: it is settled already, as by the queue's deletion.
+    pub(super) fn take_unacked(&self, tag: Tag, now_ms: UnixMs) -> Option<(Held, Effects)> {
+        let mut state = self.state.lock();
+        let held = state.take_unacked(tag)?;
+        Some((held, self.dispatch(&mut state, now_ms)))
+    }
+
+    /// Returns deliveries to their old places. `seen`: somebody looked at them, which counts.
+    pub(super) fn requeue(
+        &self,
+        tags: impl IntoIterator<Item = Tag>,
+        seen: bool,
+        now_ms: UnixMs,
+    ) -> Effects {
+        let mut state = self.state.lock();
+        let mut dead = Vec::new();
+        for tag in tags {
+            if let Some(held) = state.take_unacked(tag) {
+                dead.extend(put_back(&mut state, held, seen));
+            }
+        }
+        self.dispatch_after(&mut state, dead, now_ms)
+    }
+
+    /// Does what is due: retries and delayed messages become ready, what is at the head expires,
+    /// consumers that hold a delivery too long end, and an unused queue asks to be deleted.
+    pub(super) fn tick(&self, now_ms: UnixMs) -> Effects {
+        let mut state = self.state.lock();
+        state.armed_ms = None;
+        while let Some(entry) = state.delayed.first_entry() {
+            if entry.key().0 > now_ms {
+                break;
+            }
+            let held = entry.remove();
+            state.ready.insert(held);
+        }
+        let expired = state.queue_expires_ms().is_some_and(|expires_ms| expires_ms <= now_ms);
+        let had_any = !state.consumers.is_empty();
+        let dead = time_out(&mut state, now_ms);
+        let mut effects = self.dispatch_left(&mut state, had_any, dead, now_ms);
+        effects.unused |= expired;
+        effects
+    }
+
+    /// Takes the head for a caller that is no consumer (basic.get).
+    pub(super) fn get(&self, now_ms: UnixMs) -> (Option<Parcel>, Effects) {
+        let mut state = self.state.lock();
+        state.used_ms = now_ms;
+        let mut effects = self.dispatch(&mut state, now_ms);
+        let Some(held) = state.ready.pop_front() else { return (None, effects) };
+        let tag = state.next_tag;
+        state.next_tag += 1;
+        let parcel = Parcel::new(&held, 0, tag);
+        self.handed_out(&mut state, now_ms);
+        self.mark_delivered(&held, &mut effects);
+        let unacked = Unacked { held, consumer: None, credit: None, since_ms: now_ms };
+        state.unacked.insert(tag, unacked);
+        arm(&mut state, &mut effects);
+        (Some(parcel), effects)
+    }
+
+    /// # Errors
+    /// An exclusive consumer stands in the way.
+    pub(super) fn add_consumer(
+        &self,
+        slot: Slot,
+        now_ms: UnixMs,
+    ) -> Result<(ConsumerId, Effects), InExclusiveUse> {
+        let mut state = self.state.lock();
+        let id = state.consumers.add(slot)?;
+        if state.deleted {
+            state.consumers.end_all(ConsumerEnd::QueueDeleted);
+        }
+        Ok((id, self.dispatch(&mut state, now_ms)))
+    }
+
+    /// Forgets a consumer. Its deliveries stay unacknowledged until they are settled.
+    pub(super) fn remove_consumer(&self, id: ConsumerId, now_ms: UnixMs) -> Effects {
+        let mut state = self.state.lock();
+        let had_any = !state.consumers.is_empty();
+        state.consumers.remove(id);
+        self.dispatch_left(&mut state, had_any, Vec::new(), now_ms)
+    }
+
+    pub(super) fn cancel_all(&self) {
+        self.state.lock().consumers.end_all(ConsumerEnd::Cancelled);
+    }
+
+    /// A consumer whose channel was full, or that had no credit, has room again.
+    pub(super) fn resume(&self, id: ConsumerId, now_ms: UnixMs) -> Effects {
+        let mut state = self.state.lock();
+        state.consumers.offer_turn(id);
+        self.dispatch(&mut state, now_ms)
+    }
+
+    /// Takes every ready message out.
+    pub(super) fn drain_ready(&self) -> Vec<Held> {
+        self.state.lock().ready.drain()
+    }
+
+    /// Ends the queue, if what was asked for holds: how many messages were ready, and all that it
+    /// held, which is the caller's to settle. `None`: another caller has ended it.
+    ///
+    /// # Errors
+    /// It has consumers or messages.
+    pub(super) fn delete(&self, only: DeleteIf) -> Result<Option<(usize, Vec<Held>)>, BrokerError> {
+        let mut state = self.state.lock();
+        if state.deleted {
+            return Ok(None);
+        }
+        let (name, vhost) = (self.spec.name.to_string(), self.vhost.clone());
+        if only.unused && !state.consumers.is_empty() {
+            return Err(BrokerError::InUse { what: "queue", name, vhost });
+        }
+        if only.empty && state.ready.len() > 0 {
+            return Err(BrokerError::NotEmpty { name, vhost });
+        }
+        state.deleted = true;
+        state.consumers.end_all(ConsumerEnd::QueueDeleted);
+        let ready = state.ready.len();
+        let mut held = state.ready.drain();
+        held.extend(std::mem::take(&mut state.delayed).into_values());
+        for unacked in std::mem::take(&mut state.unacked).into_values() {
+            if let Some(credit) = unacked.credit {
+                credit.give_back();
+            }
+            held.push(unacked.held);
+        }
+        Ok(Some((ready, held)))
+    }
+
+    pub(super) fn take_ready(&self, position: Position) -> Option<Held> {
+        self.state.lock().ready.take(position)
+    }
+
+    pub(super) fn peek(&self, count: usize) -> Vec<Held> {
+        self.state.lock().ready.iter().take(count).cloned().collect()
+    }
+
+    pub(super) fn status(&self) -> QueueStatus {
+        let state = self.state.lock();
+        QueueStatus {
+            name: self.spec.name.clone(),
+            ready: state.ready.len(),
+            ready_bytes: state.ready.body_bytes(),
+            unacked: state.unacked.len(),
+            delayed: state.delayed.len(),
+            consumers: state.consumers.len(),
+        }
+    }
+}
+
+impl Parcel {
+    fn new(held: &Held, key: u32, tag: Tag) -> Self {
+        Self {
+            key,
+            tag,
+            stored: held.stored.clone(),
+            failures: held.failures(),
+            returns: held.returns,
+            redelivered: held.redelivered,
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! What a queue keeps under its lock.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ahash::AHashMap;
+
+use super::Tag;
+use super::consumers::{ConsumerId, Consumers};
+use super::credit::Credit;
+use super::held::Held;
+use super::ready::Ready;
+use crate::journal::Position;
+use crate::model::clock::UnixMs;
+use crate::model::topology::{QueueSettings, QueueSpec};
+
+pub(super) struct State {
+    /// What holds now: the queue's own settings under its policy's.
+    pub settings: Arc<QueueSettings>,
+    pub ready: Ready,
+    /// Failed deliveries and delayed messages, by the time at which they become ready.
+    pub delayed: BTreeMap<(UnixMs, Position), Held>,
+    pub unacked: AHashMap<Tag, Unacked>,
+    pub consumers: Consumers,
+    pub next_tag: Tag,
+    /// When it was last declared, got from, or left by its last consumer (`x-expires`).
+    pub used_ms: UnixMs,
+    /// When the oldest delivery may have to be looked at for the consumer timeout.
+    pub timeout_check_ms: Option<UnixMs>,
+    /// The earliest time at which a timer was asked for and has not fired.
+    pub armed_ms: Option<UnixMs>,
+    pub deleted: bool,
+}
+
+pub(super) struct Unacked {
+    pub held: Held,
+    pub consumer: Option<ConsumerId>,
+    pub credit: Option<Arc<Credit>>,
+    pub since_ms: UnixMs,
+}
+
+impl State {
+    pub(super) fn new(spec: &QueueSpec, settings: QueueSettings, now_ms: UnixMs) -> Self {
+        Self {
+            settings: Arc::new(settings),
+            ready: Ready::new(spec.priority_max.unwrap_or(0)),
+            delayed: BTreeMap::new(),
+            unacked: AHashMap::new(),
+            consumers: Consumers::new(spec.single_active_consumer),
+            next_tag: 0,
+            used_ms: now_ms,
+            timeout_check_ms: None,
+            armed_ms: None,
+            deleted: false,
+        }
+    }
+
+    /// Removes a delivery and gives its consumer its credit back.
+    pub(super) fn take_unacked(&mut self, tag: Tag) -> Option<Held> {
+        let unacked = self.unacked.remove(&tag)?;
+        if let Some(credit) = unacked.credit {
+            credit.give_back();
+        }
+        if let Some(id) = unacked.consumer {
+            self.consumers.settled(id);
+        }
+        Some(unacked.held)
+    }
+
+    /// When a message expires here: the lower of its own time to live and the queue's.
+    pub(super) fn expires_ms(&self, held: &Held) -> Option<UnixMs> {
+        let own_ms = held.stored.message.properties.expiration_ms;
+        let ttl_ms = match (own_ms, self.settings.message_ttl_ms) {
+            (Some(a), Some(b)) => a.min(b),
+            (a, b) => a.or(b)?,
+        };
+        Some(held.stored.arrived_ms().saturating_add(ttl_ms))
+    }
+
+    pub(super) fn queue_expires_ms(&self) -> Option<UnixMs> {
+        let expires_ms = self.settings.expires_ms?;
+        self.consumers.is_empty().then(|| self.used_ms.saturating_add(expires_ms))
+    }
+
+    pub(super) fn next_due_ms(&self) -> Option<UnixMs> {
+        let head = self.ready.front().and_then(|head| self.expires_ms(head));
+        let delayed = self.delayed.first_key_value().map(|(&(due_ms, _), _)| due_ms);
+        let times = [head, delayed, self.queue_expires_ms(), self.timeout_check_ms];
+        times.into_iter().flatten().min()
+    }
+
+    /// Whether `more` messages with so many bytes beside what is ready are more than is allowed.
+    pub(super) fn is_over_length(&self, more: usize, more_bytes: u64) -> bool {
+        let settings = &self.settings;
+        let len = (self.ready.len() + more) as u64;
+        settings.length_max.is_some_and(|max| len > max)
+            || settings
+                .length_bytes_max
+                .is_some_and(|max| self.ready.body_bytes() + more_bytes > max)
+    }
+
+    /// Whether a message came back more often than is allowed.
+    pub(super) fn is_over_delivery_limit(&self, held: &Held) -> bool {
+        self.settings.delivery_limit.is_some_and(|limit| held.returns > limit)
+    }
+}

@@ -1,0 +1,220 @@
+//! What a restart keeps, in order or not.
+
+use std::path::Path;
+
+use leveret::broker::{Broker, Delivery, Recovery};
+use leveret::journal::{FolderStore, Journal, JournalOptions};
+use leveret::model::clock::SystemClock;
+use leveret::model::message::{Message, Value};
+use leveret::model::names::VhostName;
+use leveret::model::topology::{
+    Binding, ExchangeKind, ExchangeSpec, Policy, QueueSettings, QueueSpec,
+};
+
+use super::fixture::{key, name, queue_name, text};
+
+struct Open {
+    journal: Journal,
+    broker: Broker,
+}
+
+fn open(folder: &Path) -> Open {
+    let mut recovery = Recovery::default();
+    let store = Box::new(FolderStore::open(folder).unwrap());
+    let journal = Journal::open(store, JournalOptions::default(), &mut |entry, kind, payload| {
+        recovery.accept(entry, kind, payload)
+    })
+    .unwrap();
+    let broker = Broker::new(journal.clone(), SystemClock::shared(), recovery);
+    Open { journal, broker }
+}
+
+impl Open {
+    async fn publish(&self, queue: &str, body: &str) {
+        let message = Message::new(name(""), key(queue), body.to_owned()).persistent();
+        self.broker.publish(message).await.unwrap().confirm.await.unwrap();
+    }
+
+    fn get(&self, queue: &str) -> Delivery {
+        self.broker.get(&queue_name(queue)).unwrap().expect("a message")
+    }
+
+    /// A stop in order.
+    async fn stop(self) {
+        self.broker.cancel_consumers();
+        self.broker.close().await.unwrap();
+        self.journal.close();
+    }
+
+    /// Everything that was appended is on disk, and then the process is gone. What it held in hand is
+    /// not settled: its drop comes too late to be written.
+    async fn crash(self, in_hand: Vec<Delivery>) {
+        self.journal.flush().await.unwrap();
+        self.journal.close();
+        drop(in_hand);
+    }
+}
+
+#[tokio::test]
+async fn topology_policies_and_vhosts_come_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = open(folder.path());
+    let tenant = VhostName::new("tenant").unwrap();
+    drop(first.broker.create_vhost(&tenant));
+    let broker = first.broker.in_vhost(&tenant).unwrap();
+    let headers = ExchangeSpec::durable(name("h"), ExchangeKind::Headers);
+    let front = ExchangeSpec::durable(name("front"), ExchangeKind::Fanout).alternate(name("h"));
+    for spec in [headers.clone(), front.clone()] {
+        broker.declare_exchange(spec).unwrap();
+    }
+    broker.declare_exchange(ExchangeSpec::transient(name("t"), ExchangeKind::Fanout)).unwrap();
+    let spec = QueueSpec::quorum(queue_name("q")).delivery_limit(4).message_ttl_ms(60_000);
+    broker.declare_queue(spec.clone()).unwrap();
+    broker.declare_queue(QueueSpec::transient(queue_name("t"))).unwrap();
+    broker.declare_queue(QueueSpec::durable(queue_name("e")).exclusive()).unwrap();
+    let arguments = [("a".to_owned(), Value::Int(1))].into_iter().collect();
+    let bindings = [
+        Binding::queue(name("h"), queue_name("q"), key("")).with_arguments(arguments),
+        Binding::exchange(name("front"), name("h"), key("")),
+    ];
+    for binding in &bindings {
+        broker.bind(binding.clone()).unwrap();
+    }
+    broker.bind(Binding::queue(name("h"), queue_name("t"), key(""))).unwrap();
+    let short = QueueSettings { length_max: Some(1), ..QueueSettings::default() };
+    let policy =
+        Policy { name: "p".into(), pattern: "q".into(), queue: short, ..Policy::default() };
+    broker.set_policy(policy.clone()).unwrap().await.unwrap();
+    first.stop().await;
+
+    let second = open(folder.path());
+    let broker = second.broker.in_vhost(&tenant).unwrap();
+    assert_eq!(broker.exchange(&name("h")).unwrap(), headers);
+    assert_eq!(broker.exchange(&name("front")).unwrap(), front);
+    assert!(broker.exchange(&name("t")).is_err());
+    assert_eq!(broker.queue_spec(&queue_name("q")).unwrap(), spec);
+    assert_eq!(broker.queues().len(), 1);
+    let restored = broker.bindings();
+    assert!(restored.len() == 2 && bindings.iter().all(|binding| restored.contains(binding)));
+    assert_eq!(broker.policies(), [policy]);
+    for body in ["1", "2"] {
+        let mut message = Message::new(name("front"), key(""), body).persistent();
+        message.properties.headers.set("a", 1);
+        broker.publish(message).await.unwrap().confirm.await.unwrap();
+    }
+    assert_eq!(broker.queue_status(&queue_name("q")).unwrap().ready, 1);
+    second.broker.delete_vhost(&tenant).unwrap();
+    second.stop().await;
+    assert_eq!(open(folder.path()).broker.vhosts(), [VhostName::default_vhost()]);
+}
+
+#[tokio::test]
+async fn after_a_stop_in_order_only_what_was_delivered_is_flagged() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = open(folder.path());
+    first.broker.declare_queue(QueueSpec::durable(queue_name("q"))).unwrap();
+    for body in ["delivered", "never"] {
+        first.publish("q", body).await;
+    }
+    first.get("q").requeue();
+    first.stop().await;
+    for never_was in [false, true] {
+        let again = open(folder.path());
+        let seen: Vec<_> = [again.get("q"), again.get("q")]
+            .map(|delivery| {
+                let seen = (text(delivery.message()), delivery.redelivered());
+                std::mem::forget(delivery);
+                seen
+            })
+            .into();
+        assert_eq!(seen[0], ("delivered".to_owned(), true));
+        assert_eq!(seen[1], ("never".to_owned(), never_was));
+        again.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn after_a_crash_whatever_may_have_been_delivered_is_flagged() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = open(folder.path());
+    first.broker.declare_queue(QueueSpec::durable(queue_name("q"))).unwrap();
+    first.publish("q", "1").await;
+    first.crash(Vec::new()).await;
+    let second = open(folder.path());
+    let delivery = second.get("q");
+    assert!(delivery.redelivered());
+    delivery.ack().expect("a durable message").await.unwrap();
+    second.crash(Vec::new()).await;
+    assert_eq!(open(folder.path()).broker.queues()[0].ready, 0);
+}
+
+#[tokio::test]
+async fn a_message_that_ends_the_process_each_time_reaches_its_delivery_limit() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = open(folder.path());
+    first.broker.declare_queue(QueueSpec::durable(queue_name("dead"))).unwrap();
+    let spec = QueueSpec::quorum(queue_name("q")).delivery_limit(2);
+    first.broker.declare_queue(spec.dead_letter(name(""), Some(key("dead")))).unwrap();
+    first.publish("q", "poison").await;
+    let mut running = first;
+    for count in 0..3 {
+        let delivery = running.get("q");
+        assert_eq!(delivery.delivery_count(), count);
+        running.crash(vec![delivery]).await;
+        running = open(folder.path());
+    }
+    assert!(running.broker.get(&queue_name("q")).unwrap().is_none());
+    let dead = running.get("dead");
+    let reason = dead.message().properties.headers.get("x-first-death-reason").cloned();
+    assert_eq!(reason, Some(Value::from("delivery_limit")));
+    dead.ack();
+}
+
+#[tokio::test]
+async fn failures_delays_and_their_times_survive() {
+    use leveret::model::topology::{Backoff, RetryPolicy};
+    let folder = tempfile::tempdir().unwrap();
+    let first = open(folder.path());
+    let retry = RetryPolicy {
+        attempts_max: 3,
+        backoff: Backoff::Fixed { delay_ms: 3_600_000 },
+        jitter: 0.0,
+    };
+    first.broker.declare_queue(QueueSpec::durable(queue_name("q")).retry(retry)).unwrap();
+    first.publish("q", "1").await;
+    first.get("q").fail("no");
+    let mut later = Message::new(name(""), key("q"), "2").persistent();
+    later.properties.headers.set("x-delay", 3_600_000);
+    first.broker.publish(later).await.unwrap().confirm.await.unwrap();
+    first.stop().await;
+    let second = open(folder.path());
+    let status = second.broker.queue_status(&queue_name("q")).unwrap();
+    assert_eq!((status.ready, status.delayed), (0, 2));
+}
+
+#[tokio::test]
+async fn a_message_settled_in_one_of_its_queues_comes_back_in_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = open(folder.path());
+    for queue in ["a", "b", "c"] {
+        first.broker.declare_queue(QueueSpec::durable(queue_name(queue))).unwrap();
+        let binding = Binding::queue(name("amq.fanout"), queue_name(queue), key(""));
+        first.broker.bind(binding).unwrap();
+    }
+    let message = Message::new(name("amq.fanout"), key(""), "1").persistent();
+    first.broker.publish(message).await.unwrap().confirm.await.unwrap();
+    first.get("a").ack().expect("a durable message").await.unwrap();
+    first.get("b").requeue();
+    first.stop().await;
+    let second = open(folder.path());
+    let ready: Vec<usize> = second.broker.queues().iter().map(|status| status.ready).collect();
+    assert_eq!(ready, [0, 1, 1]);
+    let (b, c) = (second.get("b"), second.get("c"));
+    assert_eq!((b.redelivered(), c.redelivered()), (true, false));
+    for delivery in [b, c] {
+        delivery.ack().expect("a durable message").await.unwrap();
+    }
+    second.stop().await;
+    let third = open(folder.path());
+    assert!(third.broker.queues().iter().all(|status| status.ready == 0));
+}

@@ -1,0 +1,94 @@
+//! The cache answers as Redis 7 does, keeps what it promised through a restart, and loses no
+//! subscriber's message in silence.
+
+mod case;
+mod durability;
+mod expiry;
+mod lookups;
+mod model;
+mod property;
+mod redis;
+mod refusal;
+mod stand;
+mod table;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use leveret::cache::{AppendFsync, Cache, Command, Recovery, Reply};
+use leveret::journal::Journal;
+use leveret::model::clock::ManualClock;
+
+use case::{Answer, Case, args, wait_ms};
+
+const START_MS: u64 = 1_750_000_000_000;
+
+fn answer(reply: Reply) -> Answer {
+    match reply {
+        Reply::Status(status) => Answer::Status(status.to_owned()),
+        Reply::Error(error) => Answer::Error(error.to_string()),
+        Reply::Integer(integer) => Answer::Int(integer),
+        Reply::Bulk(bytes) => Answer::Bulk(bytes.to_vec()),
+        Reply::Nil => Answer::Nil,
+        Reply::NilArray => Answer::NilArray,
+        Reply::Array(replies) => Answer::Array(replies.into_iter().map(answer).collect()),
+    }
+}
+
+fn embedded(cache: &Cache, line: &str) -> Answer {
+    let args: Vec<Bytes> = args(line).into_iter().map(Bytes::from).collect();
+    match Command::parse(&args) {
+        Ok(command) => {
+            let replies = cache.execute(&[command], None).replies;
+            answer(replies.into_iter().next().expect("an answer"))
+        }
+        Err(error) => Answer::Error(error.to_string()),
+    }
+}
+
+/// Runs the cases; `ask` gets a line at a time, `FLUSHALL` before each case, and `WAIT` lines.
+fn run(cases: &[Case], mut ask: impl FnMut(&str) -> Answer) {
+    let mut wrong = Vec::new();
+    for case in cases {
+        ask("FLUSHALL");
+        for (line, expected) in case.steps {
+            let answer = ask(line);
+            if !expected.admits(&answer) {
+                wrong.push(format!("{}: {line}: expected {expected:?}, got {answer:?}", case.name));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} wrong answers\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn every_case_is_answered_as_redis_answers_it() {
+    let clock = ManualClock::at(START_MS);
+    let cache = Cache::new(
+        Journal::in_memory(),
+        Arc::clone(&clock) as _,
+        AppendFsync::EverySec,
+        Recovery::default(),
+    );
+    run(table::CASES, |line| match wait_ms(line) {
+        Some(ms) => {
+            clock.advance_ms(ms);
+            Answer::Status("OK".to_owned())
+        }
+        None => embedded(&cache, line),
+    });
+}
+
+/// The table itself, checked against the real server.
+#[test]
+#[ignore = "needs redis-server 7.0"]
+fn the_cases_are_what_redis_answers() {
+    let mut server = redis::Server::start();
+    run(table::CASES, |line| match wait_ms(line) {
+        Some(ms) => {
+            std::thread::sleep(std::time::Duration::from_millis(ms));
+            Answer::Status("OK".to_owned())
+        }
+        None => server.ask(&args(line)),
+    });
+}

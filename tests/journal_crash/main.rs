@@ -1,0 +1,226 @@
+//! The journal on a disk that loses power: what was confirmed is there, what was ended and confirmed
+//! stays away, groups are whole. `LEVERET_SEEDS` sets how many seeds are played.
+
+mod disk;
+mod faults;
+mod model;
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use leveret::journal::{
+    Commit, Durability, Entry, Group, Journal, JournalError, JournalOptions, OpenError, Stats,
+    Urgency,
+};
+
+use disk::{Disk, Random};
+use model::{KIND, Known, Model, id_of};
+
+/// How a run looks.
+#[derive(Clone, Copy)]
+struct Plan {
+    lives: u64,
+    groups: u64,
+    lies: bool,
+}
+
+fn options() -> JournalOptions {
+    JournalOptions {
+        durability: Durability::Strict,
+        segment_bytes_max: 64 * 1024,
+        reserve_bytes: 0,
+        ..JournalOptions::default()
+    }
+}
+
+fn reopen(disk: &Disk) -> Result<(Journal, Vec<(Entry, Vec<u8>)>), OpenError> {
+    let mut replayed = Vec::new();
+    let journal = Journal::open(disk.store(), options(), &mut |entry, kind, payload| {
+        assert_eq!(kind, KIND);
+        replayed.push((entry, payload.to_vec()));
+        Ok(())
+    })?;
+    Ok((journal, replayed))
+}
+
+/// What a run did: a test that never compacts shows nothing.
+#[derive(Debug, Default)]
+struct Done {
+    bytes_rewritten: u64,
+    confirmed: usize,
+    failed_opens: u64,
+    poisoned: u64,
+}
+
+impl Done {
+    fn add(&mut self, other: &Self) {
+        self.bytes_rewritten += other.bytes_rewritten;
+        self.confirmed += other.confirmed;
+        self.failed_opens += other.failed_opens;
+        self.poisoned += other.poisoned;
+    }
+}
+
+/// Plays one seed: several lives of one journal, each ended by a power failure or a clean stop.
+fn play(seed: u64, plan: Plan) -> Result<Done, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let mut random = Random(seed);
+    let disk = Disk::new(Random(random.next()));
+    disk.state().lies = plan.lies;
+    let mut model = Model::default();
+    let mut done = Done::default();
+    for life in 0..plan.lives {
+        // The power may also go while the journal opens.
+        let typical = plan.groups * 12;
+        disk.state().until_crash = (!random.one_in(4)).then(|| 1 + random.below(typical));
+        let (journal, replayed) = match reopen(&disk) {
+            Ok(opened) => opened,
+            Err(OpenError::Io { .. }) if disk.state().crashed => {
+                done.failed_opens += 1;
+                disk.reboot();
+                continue;
+            }
+            Err(error) => return Err(format!("life {life}: {error}")),
+        };
+        model.check(&replayed).map_err(|error| format!("life {life}: {error}"))?;
+        let stats = runtime.block_on(live(&journal, &disk, &mut model, &mut random, plan.groups));
+        done.bytes_rewritten += stats.bytes_rewritten;
+        done.poisoned += u64::from(journal.writable() != Err(JournalError::Closed));
+        disk.reboot();
+    }
+    let (_, replayed) = reopen(&disk).map_err(|error| format!("at the end: {error}"))?;
+    model.check(&replayed).map_err(|error| format!("at the end: {error}"))?;
+    done.confirmed = model.confirmed.iter().filter(|&&confirmed| confirmed).count();
+    Ok(done)
+}
+
+async fn live(
+    journal: &Journal,
+    disk: &Disk,
+    model: &mut Model,
+    random: &mut Random,
+    groups: u64,
+) -> Stats {
+    let mut commits: Vec<(usize, Commit)> = Vec::new();
+    let mut alive: Vec<usize> = model
+        .facts
+        .iter()
+        .enumerate()
+        .filter(|(_, fact)| !fact.gone)
+        .map(|(index, _)| index)
+        .collect();
+    let patient = random.one_in(2);
+    for _ in 0..groups {
+        let group_index = model.confirmed.len();
+        model.confirmed.push(false);
+        let mut group = Group::new();
+        for _ in 0..random.below(4) {
+            if !alive.is_empty() && (alive.len() > 60 || random.one_in(2)) {
+                // Mostly the oldest, as a queue; sometimes any.
+                let at = match random.below(3) {
+                    0 => random.below(alive.len() as u64),
+                    _ => 0,
+                };
+                let index = alive.remove(usize::try_from(at).unwrap());
+                model.facts[index].ended_by = Some(group_index);
+                group.end(model.facts[index].entry);
+            }
+        }
+        let mut payloads = Vec::new();
+        for _ in 0..random.below(4) {
+            let bytes = match random.below(40) {
+                0 => 300_000,
+                1..4 => random.below(60_000),
+                _ => random.below(3_000),
+            };
+            let mut payload = model.next_id.to_le_bytes().to_vec();
+            payload.resize(8 + usize::try_from(bytes).unwrap(), random.next() as u8);
+            model.next_id += 1;
+            group.fact(KIND, Arc::new(payload.clone()));
+            payloads.push(payload);
+        }
+        let urgency = match patient {
+            true => Urgency::Within(Duration::from_secs(3_600)),
+            false => Urgency::Now,
+        };
+        let appended = journal.append(group, urgency);
+        for (entry, payload) in appended.entries.iter().zip(payloads) {
+            alive.push(model.facts.len());
+            model.by_id.insert(id_of(&payload).unwrap(), model.facts.len());
+            model.facts.push(Known {
+                entry: *entry,
+                payload,
+                group: group_index,
+                ended_by: None,
+                gone: false,
+            });
+        }
+        commits.push((group_index, appended.commit));
+        if random.one_in(5) {
+            let flushed = journal.flush().await;
+            settle(&mut commits, model).await;
+            if flushed.is_err() {
+                break;
+            }
+        } else if !patient && random.one_in(4) {
+            settle(&mut commits, model).await;
+        }
+        journal.next_position();
+    }
+    match random.below(3) {
+        0 => journal.close(),
+        1 => {
+            let _ = journal.flush().await;
+        }
+        _ => {}
+    }
+    for (group, commit) in &mut commits {
+        // What is settled at this moment, before the batch that it was in is.
+        let settled = poll_fn(|context| Poll::Ready(Pin::new(&mut *commit).poll(context))).await;
+        model.confirmed[*group] |= matches!(settled, Poll::Ready(Ok(_)));
+    }
+    disk.pull_the_plug();
+    journal.close();
+    settle(&mut commits, model).await;
+    journal.stats()
+}
+
+/// Notes which groups were confirmed.
+async fn settle(commits: &mut Vec<(usize, Commit)>, model: &mut Model) {
+    for (group, commit) in commits.drain(..) {
+        match commit.await {
+            Ok(_) => model.confirmed[group] = true,
+            Err(JournalError::Poisoned { .. } | JournalError::Closed) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+fn seeds(default: u64) -> u64 {
+    std::env::var("LEVERET_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+#[test]
+fn what_was_confirmed_survives_every_power_failure() {
+    let plan = Plan { lives: 4, groups: 40, lies: false };
+    let mut done = Done::default();
+    for seed in 0..seeds(300) {
+        match play(seed, plan) {
+            Ok(one) => done.add(&one),
+            Err(error) => panic!("seed {seed}: {error}"),
+        }
+    }
+    println!("{done:?}");
+    assert!(done.bytes_rewritten > 1_000_000, "compaction was hardly tried: {done:?}");
+    assert!(done.confirmed > 1_000 && done.failed_opens > 0 && done.poisoned > 0, "{done:?}");
+}
+
+#[test]
+fn the_model_catches_a_confirm_before_the_sync() {
+    let plan = Plan { lives: 4, groups: 40, lies: true };
+    let caught = (0..40).filter(|&seed| play(seed, plan).is_err()).count();
+    assert!(caught >= 10, "only {caught} of 40 seeds noticed that nothing was ever synced");
+}
