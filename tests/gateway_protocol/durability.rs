@@ -1,11 +1,13 @@
 //! A message is told when it is durable, and a newcomer sees the log without a gap or a duplicate.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::socket::Socket;
-use crate::stand::Stand;
+use crate::stand::{Stand, in_time};
 use crate::stores;
 
 fn message(room: &str, content: impl ToString) -> Value {
@@ -80,69 +82,74 @@ async fn a_newcomer_is_not_shown_what_is_not_durable_yet() {
 }
 
 /// Writers and newcomers at once, on a real disk: each newcomer's history and what follows it are the
-/// log, from some message on.
+/// log, from some message on. The writers go on until all have come.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn history_and_what_follows_are_the_log() {
-    const MESSAGES: u32 = 400;
-    const NEWCOMERS: u32 = 12;
+    const NEWCOMERS: usize = 12;
     let folder = tempfile::tempdir().unwrap();
     let (journal, _disk) = stores::journal(folder.path());
     let stand = Stand::on(journal, |_| {}).await;
     let mut witness = Socket::connect(&stand, "witness").await;
     witness.join("general").await;
 
+    let (sent, come) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let mut writers = Vec::new();
     for name in ["ada", "bob"] {
         let mut writer = Socket::connect(&stand, name).await;
         writer.join("general").await;
+        let (sent, come) = (Arc::clone(&sent), Arc::clone(&come));
         writers.push(tokio::spawn(async move {
-            let mut last = 0;
-            for n in 0..MESSAGES / 2 {
+            let mut n = 0;
+            while come.load(Ordering::SeqCst) < NEWCOMERS {
                 let content = format!("{name}-{n}");
-                last = writer.send("message:send", &message("general", content)).await;
+                let id = writer.send("message:send", &message("general", content)).await;
+                sent.fetch_add(1, Ordering::SeqCst);
+                n += 1;
                 if n % 16 == 0 {
-                    tokio::time::sleep(Duration::from_millis(1)).await;
+                    writer.ack(id).await;
                 }
             }
-            writer.ack(last).await;
+            writer.call("message:send", message("general", format!("{name}-last"))).await;
         }));
     }
     let mut newcomers = Vec::new();
     for n in 0..NEWCOMERS {
         let mut newcomer = Socket::connect(&stand, &format!("newcomer-{n}")).await;
+        let (sent, come) = (Arc::clone(&sent), Arc::clone(&come));
         newcomers.push(tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_millis(u64::from(n) * 7)).await;
+            while sent.load(Ordering::SeqCst) < 10 * n {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
             let history = newcomer.join("general").await;
+            come.fetch_add(1, Ordering::SeqCst);
             (newcomer, history)
         }));
     }
     for writer in writers {
-        writer.await.unwrap();
-    }
-    let mut joined = Vec::new();
-    for newcomer in newcomers {
-        joined.push(newcomer.await.unwrap());
+        in_time(writer).await.unwrap();
     }
     witness.call("message:send", message("general", "end")).await;
     let mut log = Vec::new();
     while log.last().is_none_or(|last| last != "end") {
         log.extend(contents(&[witness.event("message:new").await]));
     }
-    assert_eq!(log.len(), MESSAGES as usize + 1);
+    let mut unique = log.clone();
+    unique.sort();
+    unique.dedup();
+    assert_eq!(unique.len(), log.len(), "no message is told twice");
 
-    let mut in_between = 0;
-    for (mut newcomer, history) in joined {
+    for newcomer in newcomers {
+        let (mut newcomer, history) = newcomer.await.unwrap();
         let shown = oldest_first(&history);
+        assert!(shown.len() <= 50);
         let mut seen = shown.clone();
         while seen.last().is_none_or(|last| last != "end") {
             seen.extend(contents(&[newcomer.event("message:new").await]));
         }
+        assert!(seen.len() > shown.len() + 1, "it came while messages were under way");
         let from = log.len() - seen.len();
         assert_eq!(seen, log[from..], "history of {} messages", shown.len());
-        assert!(from == 0 || shown.len() == 50, "the history is the newest fifty, or all there is");
-        in_between += usize::from(!shown.is_empty() && seen.len() > shown.len() + 1);
     }
-    assert!(in_between > 0, "somebody came while messages were under way");
 }
 
 #[tokio::test]
@@ -201,5 +208,5 @@ async fn a_sender_waits_when_its_room_is_behind() {
     let mut bob = Socket::connect(&stand, "bob").await;
     bob.join("elsewhere").await;
     disk.release();
-    crate::stand::in_time(flood).await.unwrap();
+    in_time(flood).await.unwrap();
 }
