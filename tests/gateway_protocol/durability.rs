@@ -181,6 +181,42 @@ async fn a_commit_that_fails_is_told_to_its_sender_alone() {
 }
 
 #[tokio::test]
+async fn a_full_disk_is_told_and_passes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, disk) = stores::journal(folder.path());
+    let stand = Stand::on(journal, |_| {}).await;
+    let (mut ada, mut bob) =
+        (Socket::connect(&stand, "ada").await, Socket::connect(&stand, "bob").await);
+    ada.join("general").await;
+    bob.join("general").await;
+
+    disk.fill(true);
+    let refused = async {
+        loop {
+            // The journal looks at its disk now and then.
+            let ack = ada.call("message:send", message("general", "x")).await;
+            if let Some(error) = ack["error"].as_str() {
+                return error.to_owned();
+            }
+        }
+    };
+    let error = in_time(refused).await;
+    assert!(error.starts_with("Not stored: the disk is nearly full"), "{error}");
+    assert_eq!(ada.event("error").await, json!({ "message": error }));
+    bob.join("general").await;
+
+    disk.fill(false);
+    let taken = async {
+        while ada.call("message:send", message("general", "again")).await["ok"] != true {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    in_time(taken).await;
+    while bob.event("message:new").await["content"] != "again" {}
+    assert_eq!(bob.seen("error").await, Vec::<Value>::new());
+}
+
+#[tokio::test]
 async fn a_sender_waits_when_its_room_is_behind() {
     const MESSAGES: u32 = 3_000;
     let folder = tempfile::tempdir().unwrap();

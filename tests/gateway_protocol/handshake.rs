@@ -72,6 +72,7 @@ async fn there_are_only_so_many_sessions() {
     Polling::open(stand.address).await;
     let answer = request(stand.address, "GET", "EIO=4&transport=polling", &[], "").await;
     assert_eq!(answer.status, 503);
+    assert_eq!(WebSocket::open(stand.address, QUERY, &[]).await.err(), Some(503));
     first.post("1").await;
     crate::stand::in_time(async { while first.is_known().await {} }).await;
     Polling::open(stand.address).await;

@@ -1,4 +1,4 @@
-//! A disk that waits, or fails, when it is told to.
+//! A disk that waits, fails or is full when it is told to.
 
 use std::io;
 use std::path::Path;
@@ -13,6 +13,7 @@ pub struct Disk {
     is_waiting: Mutex<bool>,
     released: Condvar,
     fails: AtomicBool,
+    is_full: AtomicBool,
 }
 
 impl Disk {
@@ -31,6 +32,11 @@ impl Disk {
         self.fails.store(true, Ordering::SeqCst);
     }
 
+    /// Nothing is left of it, or everything.
+    pub fn fill(&self, is_full: bool) {
+        self.is_full.store(is_full, Ordering::SeqCst);
+    }
+
     fn sync(&self) -> io::Result<()> {
         let is_waiting = self.is_waiting.lock().unwrap();
         drop(self.released.wait_while(is_waiting, |is_waiting| *is_waiting).unwrap());
@@ -45,7 +51,7 @@ impl Disk {
 pub fn journal(folder: &Path) -> (Journal, Arc<Disk>) {
     let disk = Arc::new(Disk::default());
     let store = Store { folder: FolderStore::open(folder).unwrap(), disk: Arc::clone(&disk) };
-    let options = JournalOptions { reserve_bytes: 0, ..JournalOptions::default() };
+    let options = JournalOptions::default();
     let journal = Journal::open(Box::new(store), options, &mut |_, _, _| Ok(())).unwrap();
     (journal, disk)
 }
@@ -83,11 +89,11 @@ impl SegmentStore for Store {
     }
 
     fn size_bytes(&self) -> io::Result<u64> {
-        self.folder.size_bytes()
+        Ok(1 << 40)
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
-        self.folder.free_bytes()
+        Ok(if self.disk.is_full.load(Ordering::SeqCst) { 0 } else { 1 << 40 })
     }
 }
 

@@ -21,9 +21,10 @@ const FAREWELL_MAX: Duration = Duration::from_secs(5);
 /// Whether another session may begin.
 ///
 /// # Errors
-/// [`Refused::Unavailable`] at the end of the gateway.
+/// [`Refused::Unavailable`] at the end of the gateway, and at the bound of sessions.
 pub fn check_open(engine: &Engine) -> Result<(), Refused> {
-    if engine.is_shutting_down() { Err(Refused::Unavailable) } else { Ok(()) }
+    let is_open = !engine.is_shutting_down() && engine.sessions.has_place();
+    if is_open { Ok(()) } else { Err(Refused::Unavailable) }
 }
 
 /// Begins a session with polling.
