@@ -71,7 +71,7 @@ async fn publish(
     in_flight: usize,
     messages: usize,
 ) -> (Duration, u64) {
-    let store = FolderStore::open(&folder.join("data")).expect("a new folder");
+    let store = FolderStore::open(folder.join("data")).expect("a new folder");
     let journal = Journal::open(Box::new(store), JournalOptions::default(), &mut |_, _, _| Ok(()))
         .expect("an empty log");
     let broker = Broker::new(journal.clone(), SystemClock::shared(), Recovery::default());

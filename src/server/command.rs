@@ -20,6 +20,7 @@ pub struct Cli {
 }
 
 #[derive(Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "made once a process")]
 pub enum Command {
     /// Run the server
     Serve(ServeArgs),

@@ -363,6 +363,7 @@ mod tests {
 
     #[test]
     fn a_wrong_value_is_named_as_it_was_given() {
+        #[expect(clippy::type_complexity, reason = "a table, read once")]
         let cases: [(&[&str], &[(&str, &str)], &str, &str); 14] = [
             (&["--http", "localhost"], &[], "", "--http: 'localhost' is not an address and port"),
             (&[], &[("LEVERET_HTTP", "3001")], "", "LEVERET_HTTP: '3001' is not an address"),

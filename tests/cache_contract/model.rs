@@ -58,7 +58,7 @@ impl Model {
         };
         let key = args.get(1).cloned().unwrap_or_default();
         match args[0].as_slice() {
-            b"GET" => self.string(&key).map_or_else(wrong_type, |value| bulk(value)),
+            b"GET" => self.string(&key).map_or_else(wrong_type, bulk),
             b"SET" => self.set(key, text(2), &args[3..]),
             b"DEL" => Answer::Int(args[1..].iter().filter(|key| self.remove(key)).count() as i64),
             b"EXISTS" => Answer::Int(i64::from(self.keys.contains_key(&key))),
@@ -192,7 +192,7 @@ impl Model {
             return wrong_type();
         };
         let there = self.keys.contains_key(&key);
-        let sets = !(has("NX") && there) && !(has("XX") && !there);
+        let sets = if there { !has("NX") } else { !has("XX") };
         if sets {
             let deadline = match px_ms {
                 Some(ms) => Some(self.now_ms + ms),

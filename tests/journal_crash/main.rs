@@ -1,6 +1,8 @@
 //! The journal on a disk that loses power: what was confirmed is there, what was ended and confirmed
 //! stays away, groups are whole. `LEVERET_SEEDS` sets how many seeds are played.
 
+#![allow(clippy::type_complexity)]
+
 mod disk;
 mod faults;
 mod model;

@@ -12,7 +12,7 @@ import { mintToken } from './token.mjs';
 let server;
 
 before(async () => {
-  server = await startServer();
+  server = await startServer({ args: ['--demo'] });
 });
 
 after(() => server.stop());

@@ -73,7 +73,7 @@ mod tests {
             let mut arguments = vec![one.clone(), two.clone()];
             arguments.extend(mode.map(|mode| (X_MATCH, Value::from(mode))));
             assert!(hits(&arguments, &[one.clone(), two.clone(), ("c", Value::Bool(true))]));
-            assert!(!hits(&arguments, &[one.clone()]));
+            assert!(!hits(&arguments, std::slice::from_ref(&one)));
         }
         let any = [(X_MATCH, Value::from("any")), one.clone(), two.clone()];
         assert!(hits(&any, &[two]));
