@@ -152,7 +152,7 @@ mod tests {
         let authenticator = Authenticator::new(SECRET);
         let foreign = Authenticator::new("another secret of thirty-two bytes");
         let mut expired = claims(&["*"]);
-        expired.expires_at_s = 1;
+        expired.expires_at_s = SystemClock.now_ms() / 1000;
         let unsigned = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhZGEiLCJleHAiOjQxMDI0NDQ4MDB9.";
         let refused = [
             String::new(),

@@ -21,9 +21,10 @@ const FAREWELL_MAX: Duration = Duration::from_secs(5);
 /// Whether another session may begin.
 ///
 /// # Errors
-/// [`Refused::Unavailable`] at the end of the gateway.
+/// [`Refused::Unavailable`] at the end of the gateway, and at the bound of sessions.
 pub fn check_open(engine: &Engine) -> Result<(), Refused> {
-    if engine.is_shutting_down() { Err(Refused::Unavailable) } else { Ok(()) }
+    let is_open = !engine.is_shutting_down() && engine.sessions.has_place();
+    if is_open { Ok(()) } else { Err(Refused::Unavailable) }
 }
 
 /// Begins a session with polling.
@@ -103,7 +104,8 @@ impl Driver {
             }
         };
         match writer {
-            Some(writer) => self.run_websocket(writer).await,
+            // Boxed, so that a session that stays with polling does not hold the place to write.
+            Some(writer) => Box::pin(self.run_websocket(writer)).await,
             None => self.end().await,
         }
     }
@@ -112,7 +114,7 @@ impl Driver {
         let is_whole = self.write_until_closed(&mut writer).await;
         let code = self.session.outbound.close_reason().and_then(CloseReason::status_code);
         if let (true, Some(code)) = (is_whole, code) {
-            let farewell = farewell(&self.session.outbound, &mut writer, code);
+            let farewell = Box::pin(farewell(&self.session.outbound, &mut writer, code));
             if tokio::time::timeout(FAREWELL_MAX, farewell).await.is_err() {
                 tracing::debug!("a closed session did not take its last frames");
             }
@@ -175,7 +177,7 @@ impl Driver {
         tracing::debug!(session = %self.session.id, %reason, "session closed");
         self.engine.application.metrics.session_closed(reason);
         if let Some(mut connection) = self.session.take_connection() {
-            connection.closed().await;
+            Box::pin(connection.closed()).await;
         }
         self.engine.sessions.remove(&self.session);
     }

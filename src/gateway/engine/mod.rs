@@ -23,8 +23,7 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 
-use self::request::{Asked, Query};
-use self::session::Session;
+use self::request::{Asked, Query, SessionRequest};
 use self::sessions::Sessions;
 use super::application::Application;
 use super::cors::{Cors, Origin};
@@ -100,35 +99,34 @@ impl Engine {
             &Query::of(request.uri()),
             request::is_upgrade(request.headers()),
         )?;
-        let foreign = *origin == Origin::Foreign;
-        match asked {
-            // A browser sends cookies and the like with any page's WebSocket, and reads the answers.
-            Asked::Handshake(Transport::WebSocket) | Asked::Upgrade(_) if foreign => {
-                Err(RequestError::Forbidden.into())
-            }
-            Asked::Handshake(Transport::WebSocket) => websocket_transport::handshake(self, request),
+        // A browser opens any page's WebSocket with the user's cookies, and lets the page read it.
+        let may_upgrade = match origin {
+            Origin::Foreign => Err(RequestError::Forbidden),
+            Origin::Own | Origin::Listed(_) => Ok(()),
+        };
+        let (sid, asked) = match asked {
             Asked::Handshake(Transport::Polling) => {
                 let session = driver::open_polling(self)?;
-                polling::poll(self, &session).await
+                return polling::poll(self, &session).await;
             }
-            Asked::Upgrade(sid) => {
-                let session = self.sessions.find(&sid)?;
+            Asked::Handshake(Transport::WebSocket) => {
+                may_upgrade?;
+                return websocket_transport::handshake(self, request);
+            }
+            Asked::OfSession { sid, request } => (sid, request),
+        };
+        let session = self.sessions.find(&sid)?;
+        match asked? {
+            SessionRequest::Upgrade => {
+                may_upgrade?;
                 websocket_transport::upgrade(self, request, session)
             }
-            Asked::Poll(sid) => polling::poll(self, &*self.polling_session(&sid)?).await,
-            Asked::Data(sid) => {
-                let session = self.polling_session(&sid)?;
-                polling::data(self, request, session).await
+            // The session has left polling.
+            _ if session.outbound.transport() == Transport::WebSocket => {
+                Err(RequestError::BadRequest.into())
             }
-        }
-    }
-
-    /// A session that has not left polling.
-    fn polling_session(&self, sid: &str) -> Result<Arc<Session>, RequestError> {
-        let session = self.sessions.find(sid)?;
-        match session.outbound.transport() {
-            Transport::Polling => Ok(session),
-            Transport::WebSocket => Err(RequestError::BadRequest),
+            SessionRequest::Poll => polling::poll(self, &session).await,
+            SessionRequest::Data => polling::data(self, request, session).await,
         }
     }
 

@@ -8,14 +8,24 @@ use http::{HeaderMap, Method, Uri};
 use crate::gateway::outbound::Transport;
 use crate::wire::engine_io::{PROTOCOL, RequestError};
 
-/// A well-formed request. Whether its session exists is not known here.
+/// A request that begins a session, or belongs to one.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Asked {
     Handshake(Transport),
-    /// The WebSocket of a session that began with polling.
-    Upgrade(String),
-    Poll(String),
-    Data(String),
+    /// Whether the session exists is not known here, and goes before what is wrong with the request.
+    OfSession {
+        sid: String,
+        request: Result<SessionRequest, RequestError>,
+    },
+}
+
+/// What is asked of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionRequest {
+    /// A WebSocket, for a session that began with polling.
+    Upgrade,
+    Poll,
+    Data,
 }
 
 /// The query parameters that count; of one given twice, the last.
@@ -63,15 +73,14 @@ pub fn asked(method: &Method, query: &Query, is_upgrade: bool) -> Result<Asked, 
             () => Ok(Asked::Handshake(transport)),
         };
     };
-    if !fits || !is_ours {
-        return Err(RequestError::BadRequest);
-    }
-    match (transport, method) {
-        (Transport::WebSocket, &Method::GET) => Ok(Asked::Upgrade(sid)),
-        (Transport::Polling, &Method::GET) => Ok(Asked::Poll(sid)),
-        (Transport::Polling, &Method::POST) => Ok(Asked::Data(sid)),
+    let request = match (transport, method) {
+        _ if !fits || !is_ours => Err(RequestError::BadRequest),
+        (Transport::WebSocket, &Method::GET) => Ok(SessionRequest::Upgrade),
+        (Transport::Polling, &Method::GET) => Ok(SessionRequest::Poll),
+        (Transport::Polling, &Method::POST) => Ok(SessionRequest::Data),
         _ => Err(RequestError::BadRequest),
-    }
+    };
+    Ok(Asked::OfSession { sid, request })
 }
 
 #[cfg(test)]
@@ -83,52 +92,47 @@ mod tests {
         asked(method, &Query::of(&uri), is_upgrade)
     }
 
+    fn of_session(request: Result<SessionRequest, RequestError>) -> Result<Asked, RequestError> {
+        Ok(Asked::OfSession { sid: "abc".to_owned(), request })
+    }
+
     #[test]
     fn requests_are_told_apart() {
-        let sid = || "abc".to_owned();
+        let (get, post) = (Method::GET, Method::POST);
+        let polling = Ok(Asked::Handshake(Transport::Polling));
+        let websocket = Ok(Asked::Handshake(Transport::WebSocket));
+        assert_eq!(ask(&get, "EIO=4&transport=polling&t=x", false), polling);
+        assert_eq!(ask(&get, "EIO=4&transport=websocket", true), websocket);
         let cases = [
-            (
-                Method::GET,
-                "EIO=4&transport=polling&t=x",
-                false,
-                Asked::Handshake(Transport::Polling),
-            ),
-            (
-                Method::GET,
-                "EIO=4&transport=websocket",
-                true,
-                Asked::Handshake(Transport::WebSocket),
-            ),
-            (Method::GET, "EIO=4&transport=polling&sid=abc", false, Asked::Poll(sid())),
-            (Method::POST, "EIO=4&transport=polling&sid=abc", false, Asked::Data(sid())),
-            (Method::GET, "EIO=4&transport=websocket&sid=abc", true, Asked::Upgrade(sid())),
+            (&get, "EIO=4&transport=polling&sid=abc", false, SessionRequest::Poll),
+            (&post, "EIO=4&transport=polling&sid=abc", false, SessionRequest::Data),
+            (&get, "EIO=4&transport=websocket&sid=abc", true, SessionRequest::Upgrade),
         ];
         for (method, query, is_upgrade, expected) in cases {
-            assert_eq!(ask(&method, query, is_upgrade), Ok(expected), "{method} {query}");
+            assert_eq!(ask(method, query, is_upgrade), of_session(Ok(expected)), "{query}");
         }
     }
 
     #[test]
     fn what_the_stock_server_refuses_is_refused_with_its_code() {
+        use RequestError::{
+            BadHandshakeMethod, BadRequest, UnknownTransport, UnsupportedProtocolVersion,
+        };
+        let (get, post, put) = (Method::GET, Method::POST, Method::PUT);
         let cases = [
-            (Method::GET, "EIO=4", false, RequestError::UnknownTransport),
-            (Method::GET, "EIO=4&transport=webtransport", false, RequestError::UnknownTransport),
-            (Method::POST, "EIO=4&transport=polling", false, RequestError::BadHandshakeMethod),
-            (Method::GET, "EIO=4&transport=websocket", false, RequestError::BadRequest),
-            (Method::GET, "EIO=4&transport=polling", true, RequestError::BadRequest),
-            (
-                Method::GET,
-                "EIO=3&transport=polling",
-                false,
-                RequestError::UnsupportedProtocolVersion,
-            ),
-            (Method::GET, "transport=polling", false, RequestError::UnsupportedProtocolVersion),
-            (Method::GET, "EIO=3&transport=polling&sid=abc", false, RequestError::BadRequest),
-            (Method::PUT, "EIO=4&transport=polling&sid=abc", false, RequestError::BadRequest),
-            (Method::GET, "EIO=4&transport=websocket&sid=abc", false, RequestError::BadRequest),
+            (&get, "EIO=4", false, Err(UnknownTransport)),
+            (&get, "EIO=4&transport=webtransport", false, Err(UnknownTransport)),
+            (&post, "EIO=4&transport=polling", false, Err(BadHandshakeMethod)),
+            (&get, "EIO=4&transport=websocket", false, Err(BadRequest)),
+            (&get, "EIO=4&transport=polling", true, Err(BadRequest)),
+            (&get, "EIO=3&transport=polling", false, Err(UnsupportedProtocolVersion)),
+            (&get, "transport=polling", false, Err(UnsupportedProtocolVersion)),
+            (&get, "EIO=3&transport=polling&sid=abc", false, of_session(Err(BadRequest))),
+            (&put, "EIO=4&transport=polling&sid=abc", false, of_session(Err(BadRequest))),
+            (&get, "EIO=4&transport=websocket&sid=abc", false, of_session(Err(BadRequest))),
         ];
         for (method, query, is_upgrade, expected) in cases {
-            assert_eq!(ask(&method, query, is_upgrade), Err(expected), "{method} {query}");
+            assert_eq!(ask(method, query, is_upgrade), expected, "{method} {query}");
         }
     }
 }

@@ -185,8 +185,10 @@ impl Turn {
         self.session.hear(heard);
         let Some(connection) = &mut self.connection else { return Ok(()) };
         match packet {
-            Packet::Message(text) => connection.text(text).await,
-            Packet::Binary(bytes) => connection.binary(bytes).await,
+            // Boxed, so that a reader that waits for a message does not hold the place to handle one:
+            // idle sockets are many, and this is most of what they would take.
+            Packet::Message(text) => Box::pin(connection.text(text)).await,
+            Packet::Binary(bytes) => Box::pin(connection.binary(bytes)).await,
             Packet::Close => Err(CloseReason::TransportClose),
             // Only the server pings.
             Packet::Ping(_) => Err(CloseReason::TransportError),
@@ -198,7 +200,7 @@ impl Turn {
     /// The session is closed: leaves its rooms and so on.
     pub async fn end(mut self) {
         if let Some(mut connection) = self.connection.take() {
-            connection.closed().await;
+            Box::pin(connection.closed()).await;
         }
     }
 }

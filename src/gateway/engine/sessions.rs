@@ -33,6 +33,10 @@ impl Sessions {
         has_place
     }
 
+    pub fn has_place(&self) -> bool {
+        self.open.lock().len() < self.sessions_max
+    }
+
     /// # Errors
     /// [`RequestError::UnknownSession`].
     pub fn find(&self, sid: &str) -> Result<Arc<Session>, RequestError> {

@@ -1,0 +1,119 @@
+//! Whatever a client sends, it is told, and nobody else notices.
+
+use serde_json::json;
+
+use crate::http::Polling;
+use crate::socket::Socket;
+use crate::stand::{Stand, token};
+use crate::websocket::{Got, QUERY, WebSocket};
+
+/// What follows on the connection of a bystander must still work.
+async fn still_works(stand: &Stand, bystander: &mut Socket) {
+    assert_eq!(bystander.call("presence:update", json!("away")).await["ok"], true);
+    assert_eq!(stand.gateway.connections(), 1);
+}
+
+#[tokio::test]
+async fn packets_that_cannot_be_read_end_their_session_alone() {
+    let stand = Stand::start().await;
+    let mut bystander = Socket::connect(&stand, "bob").await;
+    let packets = [
+        "4",
+        "9",
+        "",
+        "49",
+        "42",
+        "42{}",
+        "42[]",
+        "42[7]",
+        "42[\"join:room\"",
+        "42[\"disconnect\"]",
+        "45",
+        "451[\"x\"]",
+        "4599999-[\"x\"]",
+        "4299999999999999999999[\"x\"]",
+        "bAAAA",
+    ];
+    for packet in packets {
+        let mut ada = Socket::connect(&stand, "ada").await;
+        ada.websocket.text(packet).await;
+        let closed = Got::Close(1002, "parse error".to_owned());
+        assert_eq!(ada.websocket.closed().await, closed, "{packet}");
+        stand.connections(1).await;
+    }
+    let deep = format!("42[\"x\",{}{}]", "[".repeat(50_000), "]".repeat(50_000));
+    let mut ada = Socket::connect(&stand, "ada").await;
+    ada.websocket.text(&deep).await;
+    assert!(matches!(ada.websocket.closed().await, Got::Close(1002, _)));
+    stand.connections(1).await;
+
+    for body in ["x", "4\u{1e}", "42[", "bnot base64!", ""] {
+        let polling = Polling::connect(stand.address, &token("ada")).await;
+        polling.post(body).await;
+        stand.connections(1).await;
+    }
+    let polling = Polling::connect(stand.address, &token("ada")).await;
+    let binary = [("Content-Type", "application/octet-stream")];
+    assert_eq!(polling.post_with(&binary, "2").await.status, 400);
+    stand.connections(1).await;
+    still_works(&stand, &mut bystander).await;
+}
+
+#[tokio::test]
+async fn frames_that_break_the_protocol_are_closed_with_their_code() {
+    let stand = Stand::with(|options| options.limits.payload_bytes_max = 10_000).await;
+    let mut bystander = Socket::connect(&stand, "bob").await;
+    let violations: [(&str, u8, &[u8], u16); 6] = [
+        ("invalid UTF-8", 0x81, b"4\xFF\xFE", 1007),
+        ("reserved bits", 0xC1, b"4", 1002),
+        ("an unknown opcode", 0x83, b"4", 1002),
+        ("a fragmented ping", 0x09, b"", 1002),
+        ("a continuation of nothing", 0x80, b"4", 1002),
+        ("a message above the bound", 0x81, &[b'4'; 10_001], 1009),
+    ];
+    for (what, first, payload, code) in violations {
+        let mut ada = Socket::connect(&stand, "ada").await;
+        ada.websocket.frame(first, payload).await;
+        let closed = ada.websocket.closed().await;
+        assert!(matches!(closed, Got::Close(got, _) if got == code), "{what}: {closed:?}");
+        stand.connections(1).await;
+    }
+    let mut unmasked = Socket::connect(&stand, "ada").await;
+    unmasked.websocket.bytes(b"\x81\x0142").await;
+    assert!(matches!(unmasked.websocket.closed().await, Got::Close(1002, _)));
+
+    let mut fragments = Socket::connect(&stand, "ada").await;
+    fragments.websocket.frame(0x01, &[b'4'; 9_000]).await;
+    fragments.websocket.frame(0x00, &[b'4'; 9_000]).await;
+    assert!(matches!(fragments.websocket.closed().await, Got::Close(1009, _)));
+
+    // A binary message is an attachment, and there is no packet that it belongs to.
+    let mut binary = Socket::connect(&stand, "ada").await;
+    binary.websocket.frame(0x82, b"\xDE\xAD\xBE\xEF").await;
+    assert!(matches!(binary.websocket.closed().await, Got::Close(1002, _)));
+    stand.connections(1).await;
+    still_works(&stand, &mut bystander).await;
+}
+
+#[tokio::test]
+async fn a_client_that_vanishes_is_noticed() {
+    let stand = Stand::start().await;
+    let mut bystander = Socket::connect(&stand, "bob").await;
+    let ada = Socket::connect(&stand, "ada").await;
+    stand.connections(2).await;
+    drop(ada);
+    stand.connections(1).await;
+    still_works(&stand, &mut bystander).await;
+}
+
+#[tokio::test]
+async fn control_frames_are_answered() {
+    let stand = Stand::start().await;
+    let mut websocket = WebSocket::open(stand.address, QUERY, &[]).await.unwrap();
+    websocket.next_text().await;
+    websocket.frame(0x89, b"are you there").await;
+    assert_eq!(websocket.next().await, Got::Pong(b"are you there".to_vec()));
+    websocket.frame(0x88, &1000_u16.to_be_bytes()).await;
+    assert_eq!(websocket.next().await, Got::Close(1000, "transport close".to_owned()));
+    assert_eq!(websocket.next().await, Got::End);
+}

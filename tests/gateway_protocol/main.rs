@@ -1,0 +1,21 @@
+//! What the gateway promises, spoken byte by byte over a real port. One file a promise.
+//!
+//! The stock clients have tests of their own; here is what they never send, and what needs a disk that
+//! waits or fails.
+
+mod bad_input;
+mod connection;
+mod durability;
+mod fanout;
+mod handshake;
+mod heartbeat;
+mod http;
+mod polling;
+mod presence;
+mod rooms;
+mod shutdown;
+mod socket;
+mod stand;
+mod stores;
+mod upgrade;
+mod websocket;
