@@ -75,11 +75,27 @@ impl Cache {
     ) -> Result<(), BackendError> {
         match self {
             Self::Embedded(cache) => {
+                let value = value.into();
+                cache.admit(value.len()).await?;
                 let written = match ttl {
                     Some(ttl) => cache.set_ex(key, value, ttl)?,
                     None => cache.set(key, value)?,
                 };
                 Ok(cache.settle(written).await?)
+            }
+        }
+    }
+
+    /// Resolves when everything that was written before is durable, whatever `appendfsync` says. A worker
+    /// whose work is in the cache calls it before it acknowledges: the message is gone with that.
+    ///
+    /// # Errors
+    /// When the commit failed: whether the writes survived is unknown then.
+    pub async fn flush(&self) -> Result<(), BackendError> {
+        match self {
+            Self::Embedded(cache) => {
+                cache.journal().flush().await?;
+                Ok(())
             }
         }
     }
@@ -116,6 +132,7 @@ impl Cache {
     ) -> Result<Pushed, BackendError> {
         match self {
             Self::Embedded(cache) => {
+                cache.admit(value.len()).await?;
                 let keep = NonZeroUsize::new(keep).unwrap_or(NonZeroUsize::MIN);
                 let commit = cache.push_capped(key, value, keep)?.commit;
                 let offset = format!("{}-{}", cache.journal().epoch(), commit.position().0);

@@ -46,6 +46,8 @@ impl Handler for Fulfilment {
         }
         let order = order.completed();
         save(&self.cache, &order).await?;
+        // Once the event is acknowledged the order stands only there: it must be on disk before that.
+        self.cache.flush().await?;
         announce(&self.cache, &order).await;
         let (order_id, user_id) = (order.order_id.as_str(), &order.user_id);
         let completed = OrderCompleted { r#type: "order_completed", order_id, user_id };

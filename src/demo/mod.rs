@@ -25,13 +25,14 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::{get, post};
-use http::{HeaderValue, Method, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tower_http::cors::CorsLayer;
 
 use crate::backend::{BackendError, Broker, Cache};
 use crate::gateway::{Authenticator, Gateway};
+use crate::http::Problem;
 use crate::model::clock::SharedClock;
 
 /// The running application: its topology is declared and its workers consume.
@@ -111,6 +112,10 @@ impl Demo {
             .route("/api/demo/presence", post(presence::look_up))
             .route("/api/demo/dead-letters", get(dead_letters::list))
             .route("/api/demo/dead-letters/{id}/redrive", post(dead_letters::redrive))
+            // Set here, inside of the layers: the server's own would answer a preflight before CORS does.
+            .method_not_allowed_fallback(async || {
+                Problem::new(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed")
+            })
             .layer(guard)
             .layer(cors)
             .with_state(Arc::clone(&self.app));

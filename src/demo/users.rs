@@ -42,7 +42,7 @@ impl Handler for Directory {
         let key = format!("user:{user_id}");
         if change == Change::Deleted {
             self.cache.delete(&key).await?;
-            return Ok(());
+            return Ok(self.cache.flush().await?);
         }
         let known = self.cache.get(&key).await?;
         let user = merged(known.as_deref(), members);
@@ -56,6 +56,8 @@ impl Handler for Directory {
             return Err(Failure::Message(error));
         }
         self.cache.set(&key, json, None).await?;
+        // The event is gone once it is acknowledged: what it said must be on disk before that.
+        self.cache.flush().await?;
         // A delivery that comes again finds the user known: one greeting.
         if change == Change::Registered && known.is_none() {
             self.gateway.emit_to_user(&user_id, "notification", &greeting);

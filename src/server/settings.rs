@@ -97,6 +97,13 @@ impl Settings {
                 settings.http
             )));
         }
+        if settings.demo && !settings.http.ip().is_loopback() {
+            return Err(Error::Usage(format!(
+                "{} is not a loopback address: --demo asks nobody for a credential, so it runs on \
+                 loopback only",
+                settings.http
+            )));
+        }
         Ok(settings)
     }
 }
@@ -414,6 +421,16 @@ mod tests {
         assert!(broken.contains("leveret.toml, line 2: "), "{broken}");
         let number = gather(&[], &[], "http = 3001").err().unwrap();
         assert!(number.contains("expected a string or a boolean"), "{number}");
+    }
+
+    #[test]
+    fn the_demo_is_refused_on_a_public_address() {
+        let secret = "s".repeat(32);
+        let public = ["--http", "0.0.0.0:3001", "--jwt-secret", &secret, "--demo"];
+        let line = gather(&public, &[], "").err().unwrap();
+        assert!(line.contains("on loopback only"), "{line}");
+        assert!(gather(&public[..4], &[], "").is_ok());
+        assert!(gather(&["--demo"], &[], "").is_ok());
     }
 
     #[test]
