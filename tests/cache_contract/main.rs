@@ -81,7 +81,6 @@ fn every_case_is_answered_as_redis_answers_it() {
 
 /// The table itself, checked against the real server.
 #[test]
-#[ignore = "needs redis-server 7.0"]
 fn the_cases_are_what_redis_answers() {
     let mut server = redis::Server::start();
     run(table::CASES, |line| match wait_ms(line) {
