@@ -60,6 +60,18 @@ impl Future for Confirm {
     }
 }
 
+/// How deep lists and tables may lie within each other in a message's headers: they are encoded,
+/// decoded and counted with the stack.
+const HEADER_LEVELS_MAX: usize = 32;
+
+fn check_depth(message: &Message) -> Result<(), BrokerError> {
+    if message.properties.headers.is_deeper_than(HEADER_LEVELS_MAX) {
+        let reason = format!("the headers are nested more than {HEADER_LEVELS_MAX} levels deep");
+        return Err(BrokerError::Precondition(reason));
+    }
+    Ok(())
+}
+
 impl Broker {
     /// Waits until the journal takes `bytes` more: while too much is uncommitted or the disk is
     /// nearly full. What a listener waits for before it publishes a persistent message.
@@ -77,6 +89,7 @@ impl Broker {
     /// An unknown or internal exchange; a CC or BCC header that is no list; a journal that failed or
     /// is closed.
     pub async fn publish(&self, message: Message) -> Result<Published, BrokerError> {
+        check_depth(&message)?;
         if message.properties.persistent {
             self.inner.journal.admit(message.weight()).await?;
         }
@@ -98,6 +111,7 @@ impl Broker {
 impl Inner {
     /// Route, take a log position and append, enqueue and hand to consumers: all in the caller.
     fn publish(&self, vhost: &Vhost, mut message: Message) -> Result<Published, BrokerError> {
+        check_depth(&message)?;
         let targets = vhost.topology.read().route_published(&message)?;
         message.properties.headers.remove(BCC);
         // Read once: to a publisher its message arrives everywhere at one time.

@@ -110,6 +110,12 @@ impl Headers {
         self
     }
 
+    /// Whether lists and tables lie within each other more than `levels` deep. It looks no deeper than
+    /// that itself; everything else here follows the nesting with the stack.
+    pub fn is_deeper_than(&self, levels: usize) -> bool {
+        self.0.iter().any(|(_, value)| value.is_deeper_than(levels))
+    }
+
     fn weight(&self) -> usize {
         self.0.iter().map(|(name, value)| name.len() + value.weight()).sum()
     }
@@ -213,6 +219,18 @@ impl Value {
         }
     }
 
+    fn is_deeper_than(&self, levels: usize) -> bool {
+        let within = |levels: usize| match self {
+            Self::List(values) => values.iter().any(|value| value.is_deeper_than(levels)),
+            Self::Table(table) => table.is_deeper_than(levels),
+            _ => false,
+        };
+        match (self, levels.checked_sub(1)) {
+            (Self::List(_) | Self::Table(_), None) => true,
+            (_, left) => within(left.unwrap_or(0)),
+        }
+    }
+
     fn weight(&self) -> usize {
         const FIXED_BYTES: usize = 16;
         FIXED_BYTES
@@ -265,5 +283,29 @@ impl From<Vec<Value>> for Value {
 impl From<Headers> for Value {
     fn from(table: Headers) -> Self {
         Self::Table(table)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nested(levels: usize) -> Headers {
+        let mut value = Value::Bool(true);
+        for level in 0..levels {
+            value = match level % 2 {
+                0 => Value::List(vec![value]),
+                _ => Value::Table([("n".to_owned(), value)].into_iter().collect()),
+            };
+        }
+        [("x".to_owned(), value)].into_iter().collect()
+    }
+
+    #[test]
+    fn depth_counts_lists_and_tables() {
+        assert!(!nested(0).is_deeper_than(0));
+        assert!(nested(1).is_deeper_than(0));
+        assert!(!nested(5).is_deeper_than(5));
+        assert!(nested(6).is_deeper_than(5));
     }
 }

@@ -84,3 +84,18 @@ async fn an_unknown_exchange_is_refused_by_name() {
         other => panic!("expected not found, got {other:?}"),
     }
 }
+
+#[tokio::test]
+async fn headers_that_nest_without_end_are_refused_before_anything_follows_them() {
+    let f = Fixture::new();
+    f.queue("q").await;
+    let mut message = Message::new(name(""), key("q"), "1").persistent();
+    let mut value = leveret::model::message::Value::Void;
+    for _ in 0..64 {
+        value = vec![value].into();
+    }
+    message.properties.headers.set("deep", value);
+    let refused = f.broker.publish(message).await.err();
+    assert!(refused.is_some_and(|error| error.to_string().contains("levels deep")));
+    assert!(f.bodies("q").await.is_empty());
+}
