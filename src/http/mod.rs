@@ -5,6 +5,7 @@
 //! a stranger sends is bounded in bytes and in time, and an error is a problem document with the
 //! member `error`.
 
+mod admitted;
 mod json;
 mod listener;
 mod metrics;

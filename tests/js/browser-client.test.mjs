@@ -2,8 +2,9 @@
 
 import assert from "node:assert/strict";
 import { after, before, beforeEach, afterEach, test } from "node:test";
-import { rm } from "node:fs/promises";
+import { readFile, readdir, rm } from "node:fs/promises";
 import { launchBrowser } from "./browser.mjs";
+import { until } from "./deadline.mjs";
 import { startServer } from "./server.mjs";
 
 let server;
@@ -26,6 +27,14 @@ beforeEach(async () => {
 });
 
 afterEach(() => page.close());
+
+/** Whether every thread of the process is stopped: the signal itself only asks for it. */
+async function isStopped(pid) {
+  const tasks = await readdir(`/proc/${pid}/task`);
+  const stats = await Promise.all(tasks.map((task) => readFile(`/proc/${pid}/task/${task}/stat`, "utf8")));
+  // The state follows the name, which stands in parentheses.
+  return stats.every((stat) => stat.slice(stat.lastIndexOf(")") + 2).startsWith("T"));
+}
 
 /** Puts `connect`, a guest's `token` and `event(socket, name)` into the page. */
 async function prepare(page, url) {
@@ -133,9 +142,13 @@ test("an acknowledgement that the connection took with it rejects; then it recon
   });
   // A server that hears nothing any more, and then is gone.
   process.kill(own.pid, "SIGSTOP");
-  const lost = page.evaluate(() => socket.emitWithAck("join:room", "lost").catch((error) => error.message));
+  await until(5_000, "the server to stand still", () => isStopped(own.pid));
+  // On its way before the kill: what is emitted later waits for the next connection.
+  await page.evaluate(() => {
+    window.lost = socket.emitWithAck("join:room", "lost").catch((error) => error.message);
+  });
   await own.kill9();
-  assert.equal(await lost, "disconnected: transport close");
+  assert.equal(await page.evaluate(() => window.lost), "disconnected: transport close");
   const waiting = page.evaluate(() => socket.emitWithAck("join:room", "later"));
   await page.waitForFunction(() => times.length >= 3);
   again = await startServer({ args: ["--demo", "--http", own.url.replace("http://", "")], dataDir: own.dataDir });
