@@ -139,6 +139,11 @@ impl Batch {
         Some(slot.group)
     }
 
+    /// The highest position of its facts.
+    pub(super) fn last_position(&self) -> Position {
+        self.slots.last().map_or_else(Position::default, |slot| slot.entry.position)
+    }
+
     /// Whether nothing of it has to be written.
     pub(super) fn is_moot(&self) -> bool {
         self.live == 0 && self.ends.is_empty()

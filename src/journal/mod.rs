@@ -10,7 +10,8 @@
 //! them as one transaction of the active segment (`segment`, a redb file) and settles every
 //! [`Commit`] (`commit`). Which rows still count is kept in memory (`liveness`): a segment is deleted
 //! as a whole when nothing in it does, and copied to the active one (`compaction`) when less than a
-//! half of it does. At a start `recovery` reads it all back. `gate` says who may append.
+//! half of it does. At a start `recovery` reads it all back; while it runs `reading` gives single facts
+//! back, by the `places` where they lie. `gate` says who may append.
 //!
 //! What always holds:
 //! - A group is atomic: it never spans two batches, and a batch is one transaction of one segment.
@@ -32,7 +33,9 @@ mod extent;
 mod gate;
 mod liveness;
 mod overlay;
+mod places;
 mod position_set;
+mod reading;
 mod recovery;
 pub mod row;
 mod segment;
@@ -55,7 +58,8 @@ use smallvec::SmallVec;
 pub use check::{CheckReport, check};
 pub use codec::{DecodeError, decode_value, encode_value};
 pub use commit::Commit;
-pub use error::{JournalError, OpenError};
+pub use error::{JournalError, OpenError, ReadError};
+pub use reading::Visit;
 pub use recovery::Replay;
 pub use redb::StorageBackend;
 pub use row::decode_row;
@@ -63,6 +67,7 @@ pub use stats::Stats;
 pub use store::{FolderStore, SegmentStore};
 
 use gate::Gate;
+use reading::Reader;
 use recovery::recover;
 use segment::{ActiveSegment, Head};
 use shared::Shared;
@@ -197,6 +202,7 @@ pub struct Journal {
 struct Log {
     shared: Arc<Shared>,
     counters: Arc<Counters>,
+    reader: Arc<Reader>,
     writer: Mutex<Option<JoinHandle<()>>>,
     /// The latest opens: (epoch, first position that was given in it), rising; this one is the last.
     epochs: Vec<(u64, u64)>,
@@ -223,6 +229,7 @@ impl Journal {
         options: JournalOptions,
         replay: &mut Replay<'_>,
     ) -> Result<Self, OpenError> {
+        let store: Arc<dyn SegmentStore> = Arc::from(store);
         let recovered = recover(store.as_ref(), replay)?;
         let disk_bytes = store.size_bytes().map_err(OpenError::io("can't measure the disk"))?;
         let free_bytes = store.free_bytes().map_err(OpenError::io("can't measure the disk"))?;
@@ -241,6 +248,9 @@ impl Journal {
         let active = ActiveSegment::create(store.as_ref(), &head, bytes)
             .map_err(|error| error.at_open(store.as_ref(), head.segment))?;
         liveness.add_segment(head.segment);
+        let reader =
+            Arc::new(Reader::new(store.clone(), recovered.places, recovered.last_position));
+        reader.roll(Some((active.id, active.reading())), || ());
 
         let next = Arc::new(AtomicU64::new(first_position));
         let shared = Arc::new(Shared::new(next.clone(), options.durability, gate));
@@ -249,6 +259,7 @@ impl Journal {
         let writer = Writer {
             shared: shared.clone(),
             counters: counters.clone(),
+            reader: reader.clone(),
             store,
             head,
             active,
@@ -265,7 +276,7 @@ impl Journal {
             .name("journal".to_owned())
             .spawn(move || writer.run())
             .map_err(OpenError::io("can't start the journal's thread"))?;
-        let log = Log { shared, counters, writer: Mutex::new(Some(thread)), epochs };
+        let log = Log { shared, counters, reader, writer: Mutex::new(Some(thread)), epochs };
         Ok(Self { next, log: Some(Arc::new(log)) })
     }
 
@@ -288,6 +299,27 @@ impl Journal {
     /// Takes a position for something that is never written, such as a transient message.
     pub fn next_position(&self) -> Position {
         Position(self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Reads committed facts back that are alive: `visit` gets each once, in the order in which they
+    /// lie on the disk. `positions` rise. Blocks for the disk, without holding the writer up; goes on
+    /// when the journal has failed.
+    ///
+    /// # Errors
+    /// When one of them is not found, or the disk fails or is damaged; `visit` may have got others by
+    /// then.
+    pub fn read(&self, positions: &[Position], visit: &mut Visit<'_>) -> Result<(), ReadError> {
+        match (&self.log, positions.first()) {
+            (_, None) => Ok(()),
+            (Some(log), _) => log.reader.read(positions, visit),
+            (None, Some(&position)) => Err(ReadError::Missing { position }),
+        }
+    }
+
+    /// Everything that was appended up to here is on disk; what was not appended, such as a position
+    /// that was only taken, is of course not.
+    pub fn committed_position(&self) -> Position {
+        self.log.as_ref().map_or_else(Position::default, |log| log.reader.committed_position())
     }
 
     /// Waits until `bytes` more may be appended: while too much is uncommitted or the disk alarm is on.
@@ -359,6 +391,7 @@ impl Log {
             // It catches its panics itself, and says so in its failure.
             let _ = writer.join();
         }
+        self.reader.close();
     }
 }
 

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use super::liveness::Liveness;
+use super::places::{Places, Written};
 use super::row::{Record, RecordReader, RowError, decode_row};
 use super::segment::{Head, SealedSegment, SegmentError};
 use super::store::SegmentStore;
@@ -21,6 +22,7 @@ pub type Replay<'a> = dyn FnMut(Entry, Kind, &[u8]) -> Result<(), String> + 'a;
 #[derive(Default)]
 pub(super) struct Recovered {
     pub liveness: Liveness,
+    pub places: Places,
     /// The head of the newest segment; `None` when there is no segment.
     pub head: Option<Head>,
     pub last_position: u64,
@@ -88,11 +90,13 @@ impl Recovered {
         self.head = Some(head);
         self.liveness.add_segment(id);
         let mut reader = RecordReader::default();
+        let mut written = Written::default();
         let mut row_bytes = 0;
         segment.rows(0, |key, bytes| {
             let row = decode_row(bytes).map_err(at(key))?;
             self.rows += 1;
             row_bytes += bytes.len() as u64;
+            written.note(key, &row);
             self.last_position = self.last_position.max(row.last_position);
             for record in reader.read(&row).map_err(at(key))? {
                 self.records += 1;
@@ -121,6 +125,7 @@ impl Recovered {
         if reader.is_within_record() {
             return Err(SegmentError::damaged(None, "its last record is cut off"));
         }
+        self.places.add(id, written);
         self.row_bytes.insert(id, row_bytes);
         Ok(())
     }

@@ -128,6 +128,27 @@ pub fn decode_row(bytes: &[u8]) -> Result<Row<'_>, RowError> {
     })
 }
 
+/// A row that this process has just encoded: its checksum is not looked at.
+pub(super) fn encoded_row(bytes: &[u8]) -> Option<Row<'_>> {
+    let (header, body) = bytes.split_first_chunk::<HEADER_BYTES>()?;
+    let [_, fragment, rewritten, _, _, _, _, _, position @ .., _, _, _, _] = *header;
+    Some(Row {
+        fragment: Fragment::from_code(fragment)?,
+        rewritten: rewritten == 1,
+        last_position: u64::from_le_bytes(position),
+        body,
+    })
+}
+
+/// The position of the fact that a body begins with, be it a piece of one. `None`: it begins with an
+/// end, and then a batch's body holds no fact.
+pub(super) fn first_fact(body: &[u8]) -> Option<u64> {
+    match decode_plain::<Head>(body) {
+        Ok((Head::Fact { position, .. }, _)) => Some(position),
+        _ => None,
+    }
+}
+
 fn checksum(header: &[u8; HEADER_BYTES], body: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&header[..CHECKED_HEADER_BYTES]);

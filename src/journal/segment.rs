@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use redb::{
     Database, ReadableDatabase, ReadableTableMetadata, StorageBackend, Table, TableDefinition,
@@ -13,6 +14,8 @@ use serde::{Deserialize, Serialize};
 use super::codec::{decode_value, encode_value};
 use super::extent::Extent;
 use super::overlay::Overlay;
+use super::places::Written;
+use super::row::encoded_row;
 use super::store::SegmentStore;
 
 const ROWS: TableDefinition<u64, &[u8]> = TableDefinition::new("rows");
@@ -91,10 +94,12 @@ fn caught<T>(work: impl FnOnce() -> Result<T, SegmentError>) -> Result<T, Segmen
 /// The segment that is written to.
 pub(super) struct ActiveSegment {
     pub id: u64,
-    database: Database,
+    database: Arc<Database>,
     next_row: u64,
     /// Bytes of all its rows.
     pub row_bytes: u64,
+    /// Where the last commit's facts lie.
+    written: Written,
 }
 
 /// The rows of an open transaction.
@@ -102,6 +107,7 @@ pub(super) struct Rows<'txn> {
     table: Table<'txn, u64, &'static [u8]>,
     next_row: u64,
     bytes: u64,
+    written: Written,
 }
 
 impl Rows<'_> {
@@ -111,6 +117,9 @@ impl Rows<'_> {
 
     pub(super) fn append(&mut self, row: &[u8]) -> Result<(), SegmentError> {
         self.table.insert(self.next_row, row)?;
+        if let Some(encoded) = encoded_row(row) {
+            self.written.note(self.next_row, &encoded);
+        }
         self.next_row += 1;
         self.bytes += row.len() as u64;
         Ok(())
@@ -135,7 +144,8 @@ impl ActiveSegment {
         transaction.commit()?;
         extent.begin_syncing()?;
         store.publish(head.segment)?;
-        Ok(Self { id: head.segment, database, next_row: 0, row_bytes: 0 })
+        let (database, written) = (Arc::new(database), Written::default());
+        Ok(Self { id: head.segment, database, next_row: 0, row_bytes: 0, written })
     }
 
     /// Commits the rows that `fill` appends, in one transaction. How many bytes they have.
@@ -145,11 +155,12 @@ impl ActiveSegment {
         fill: impl FnOnce(&mut Rows<'_>) -> Result<(), SegmentError>,
     ) -> Result<u64, SegmentError> {
         let transaction = self.database.begin_write()?;
-        let (next_row, bytes) = {
+        let (next_row, bytes, written) = {
             let table = transaction.open_table(ROWS)?;
-            let mut rows = Rows { table, next_row: self.next_row, bytes: 0 };
+            let written = self.written.next();
+            let mut rows = Rows { table, next_row: self.next_row, bytes: 0, written };
             fill(&mut rows)?;
-            (rows.next_row, rows.bytes)
+            (rows.next_row, rows.bytes, rows.written)
         };
         if bytes == 0 {
             transaction.abort()?;
@@ -158,12 +169,41 @@ impl ActiveSegment {
         transaction.commit()?;
         self.next_row = next_row;
         self.row_bytes += bytes;
+        self.written = written;
         Ok(bytes)
+    }
+
+    /// Where the facts of the last commit lie, once.
+    pub(super) fn take_written(&mut self) -> Written {
+        let next = self.written.next();
+        std::mem::replace(&mut self.written, next)
+    }
+
+    /// A handle to read it by, which is to be dropped before it is sealed.
+    pub(super) fn reading(&self) -> OpenSegment {
+        OpenSegment(self.database.clone())
     }
 
     /// Closes it for good.
     pub(super) fn seal(self) -> Result<(), SegmentError> {
-        Ok(self.database.close()?)
+        match Arc::into_inner(self.database) {
+            Some(database) => Ok(database.close()?),
+            None => Err(SegmentError::damaged(None, "it is still being read")),
+        }
+    }
+}
+
+/// The segment that is written to, as its readers see it: what is committed.
+pub(super) struct OpenSegment(Arc<Database>);
+
+impl OpenSegment {
+    /// As [`SealedSegment::rows`].
+    pub(super) fn rows(
+        &self,
+        from: u64,
+        visit: impl FnMut(u64, &[u8]) -> Result<bool, SegmentError>,
+    ) -> Result<Option<u64>, SegmentError> {
+        visit_rows(&self.0, from, visit)
     }
 }
 
@@ -208,26 +248,35 @@ impl SealedSegment {
     pub(super) fn rows(
         &self,
         from: u64,
-        mut visit: impl FnMut(u64, &[u8]) -> Result<bool, SegmentError>,
+        visit: impl FnMut(u64, &[u8]) -> Result<bool, SegmentError>,
     ) -> Result<Option<u64>, SegmentError> {
-        caught(|| {
-            let table = self.database.begin_read()?.open_table(ROWS)?;
-            let count = table.len()?;
-            let mut next = from;
-            for row in table.range((Bound::Included(from), Bound::Unbounded))? {
-                let (key, bytes) = row?;
-                if key.value() != next {
-                    return Err(SegmentError::damaged(Some(next), "the row is missing"));
-                }
-                next += 1;
-                if !visit(key.value(), bytes.value())? {
-                    return Ok((next < count).then_some(next));
-                }
-            }
-            if next != count {
+        visit_rows(&self.database, from, visit)
+    }
+}
+
+/// Visits rows of a database, as [`SealedSegment::rows`] says.
+fn visit_rows(
+    database: &Database,
+    from: u64,
+    mut visit: impl FnMut(u64, &[u8]) -> Result<bool, SegmentError>,
+) -> Result<Option<u64>, SegmentError> {
+    caught(|| {
+        let table = database.begin_read()?.open_table(ROWS)?;
+        let count = table.len()?;
+        let mut next = from;
+        for row in table.range((Bound::Included(from), Bound::Unbounded))? {
+            let (key, bytes) = row?;
+            if key.value() != next {
                 return Err(SegmentError::damaged(Some(next), "the row is missing"));
             }
-            Ok(None)
-        })
-    }
+            next += 1;
+            if !visit(key.value(), bytes.value())? {
+                return Ok((next < count).then_some(next));
+            }
+        }
+        if next != count {
+            return Err(SegmentError::damaged(Some(next), "the row is missing"));
+        }
+        Ok(None)
+    })
 }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::batch::Batch;
 use super::compaction::Compaction;
 use super::liveness::Liveness;
+use super::reading::Reader;
 use super::row::{RowWriter, empty_row};
 use super::segment::{ActiveSegment, Head, SegmentError};
 use super::shared::{Shared, Work};
@@ -64,7 +65,8 @@ impl SegmentSize {
 pub(super) struct Writer {
     pub shared: Arc<Shared>,
     pub counters: Arc<Counters>,
-    pub store: Box<dyn SegmentStore>,
+    pub reader: Arc<Reader>,
+    pub store: Arc<dyn SegmentStore>,
     pub head: Head,
     pub active: ActiveSegment,
     pub liveness: Liveness,
@@ -89,7 +91,14 @@ impl Writer {
             Ok(Err(error)) => Some(format!("{}: {error}", self.store.name(self.active.id))),
             Err(_) => Some("the writer panicked".to_owned()),
         };
-        let closed = if failure.is_none() { self.active.seal().err() } else { None };
+        let active = self.active;
+        let closed = self.reader.roll(None, || match &failure {
+            None => active.seal().err(),
+            Some(_) => {
+                drop(active);
+                None
+            }
+        });
         let failure = failure.or_else(|| closed.map(|error| error.to_string()));
         if let Some(reason) = &failure {
             tracing::error!(%reason, "the journal failed and takes no more writes");
@@ -112,7 +121,9 @@ impl Writer {
                     self.check_disk(false)?;
                     self.commit(&batch)?;
                     self.publish_counters();
+                    let last = batch.last_position();
                     self.shared.committed(batch);
+                    self.reader.committed_to(last);
                 }
                 Work::Spare => {
                     self.check_disk(true)?;
@@ -153,6 +164,7 @@ impl Writer {
             Ok(())
         })?;
         if bytes > 0 {
+            self.reader.wrote(id, self.active.take_written());
             self.committed_position = last_position;
             self.bytes_since_check += bytes;
             self.counters.committed(appended, bytes - appended);
@@ -178,7 +190,8 @@ impl Writer {
         let sealed = std::mem::replace(&mut self.active, next);
         self.sealed_bytes.insert(sealed.id, sealed.row_bytes);
         self.liveness.add_segment(self.active.id);
-        sealed.seal()
+        let next = (self.active.id, self.active.reading());
+        self.reader.roll(Some(next), || sealed.seal())
     }
 
     fn choose_victim(&mut self) -> Result<(), SegmentError> {
@@ -204,6 +217,7 @@ impl Writer {
             if self.compaction.as_ref().is_some_and(|compaction| compaction.victim == dead) {
                 self.compaction = None;
             }
+            self.reader.deleted(dead);
             self.store.remove(dead)?;
             self.liveness.remove(dead);
             self.sealed_bytes.remove(&dead);

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod damage;
+mod reading;
 
 use std::path::Path;
 use std::sync::Arc;
