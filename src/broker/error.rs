@@ -1,6 +1,6 @@
 //! What the broker refuses, in RabbitMQ's words, with AMQP's reply codes.
 
-use crate::journal::JournalError;
+use crate::journal::{JournalError, ReadError};
 use crate::model::names::{NameError, VhostName};
 
 /// Why an operation was refused. Nothing was changed.
@@ -55,6 +55,9 @@ pub enum BrokerError {
     NotRedrivable { queue: String, reason: &'static str },
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// Messages of a queue that are on the disk can't be read from there.
+    #[error(transparent)]
+    Unreadable(ReadError),
 }
 
 impl BrokerError {
@@ -75,7 +78,7 @@ impl BrokerError {
             Self::NotImplemented(_) => (540, "NOT_IMPLEMENTED"),
             Self::CommandInvalid(_) => (503, "COMMAND_INVALID"),
             Self::Journal(JournalError::DiskAlarm { .. }) => (506, "RESOURCE_ERROR"),
-            Self::Journal(_) => (541, "INTERNAL_ERROR"),
+            Self::Journal(_) | Self::Unreadable(_) => (541, "INTERNAL_ERROR"),
             Self::Nacked { .. } | Self::NotRedrivable { .. } => return None,
         })
     }

@@ -5,6 +5,8 @@
 //! - a message is in the journal before it is in a queue, so its end is always later than itself;
 //! - a queue's ready messages are sorted by log position, so a returned one finds its old place;
 //! - leaving one queue and entering another (a dead letter, a redrive) is one journal group;
+//! - of a long queue only the head has to be in memory: what is committed behind it may be on the disk
+//!   alone, and is read back under the queue's lock, a bounded piece at a time;
 //! - no lock is held across an await, and no queue's lock while another queue's is taken; the order
 //!   of locks is topology, queue, message, journal.
 
@@ -20,6 +22,7 @@ mod equivalence;
 mod error;
 mod exchange;
 mod metrics;
+mod paging;
 mod policy;
 mod publish;
 mod queue;
@@ -46,6 +49,7 @@ pub use consumer::{ConsumeOptions, Consumer};
 pub use delivery::Delivery;
 pub use error::BrokerError;
 pub use exchange::TopicTrie;
+pub use paging::BrokerOptions;
 pub use publish::{Confirm, Published};
 pub use queue::{ConsumerEnd, DeleteIf};
 pub use recovery::Recovery;
@@ -55,6 +59,7 @@ use crate::journal::{Commit, Group, Journal, Urgency};
 use crate::model::clock::{SharedClock, UnixMs};
 use crate::model::names::{QueueName, VhostName};
 use connection::IN_PROCESS;
+use paging::Pager;
 use queue::Queue;
 use stored::{ClosedRecord, KIND_CLOSED, record};
 use timer::Timers;
@@ -71,6 +76,7 @@ pub struct Broker {
 
 struct Inner {
     journal: Journal,
+    pager: Arc<Pager>,
     clock: SharedClock,
     vhosts: RwLock<AHashMap<VhostName, Arc<Vhost>>>,
     timers: Arc<Timers>,
@@ -84,6 +90,8 @@ pub struct QueueStatus {
     pub ready: usize,
     /// Bytes of the ready messages' bodies.
     pub ready_bytes: u64,
+    /// How many of the ready ones are not in memory.
+    pub on_disk: usize,
     pub unacked: usize,
     /// Failed deliveries that wait for their next attempt, and messages whose delay has not passed.
     pub delayed: usize,
@@ -94,8 +102,19 @@ impl Broker {
     /// A broker on `journal`, with what `recovery` collected while the journal was opened. The handle
     /// is one for the default vhost and for the process itself.
     pub fn new(journal: Journal, clock: SharedClock, recovery: Recovery) -> Self {
+        Self::with_options(journal, clock, recovery, BrokerOptions::default())
+    }
+
+    /// As [`Broker::new`].
+    pub fn with_options(
+        journal: Journal,
+        clock: SharedClock,
+        recovery: Recovery,
+        options: BrokerOptions,
+    ) -> Self {
         let vhost = Vhost::new(VhostName::default_vhost(), None);
         let inner = Inner {
+            pager: Arc::new(Pager::new(journal.clone(), options)),
             journal,
             clock,
             vhosts: RwLock::new(AHashMap::from_iter([(vhost.name.clone(), vhost.clone())])),
@@ -138,12 +157,13 @@ impl Broker {
         self.inner.journal.append(group, Urgency::Now).commit
     }
 
-    /// Whether the broker takes durable messages now.
+    /// Whether the broker takes durable messages now, and gives back those that it took.
     ///
     /// # Errors
-    /// What the journal says stands in the way.
+    /// What stands in the way: the journal takes no writes, or messages in it can't be read.
     pub fn ready(&self) -> Result<(), BrokerError> {
-        self.inner.journal.writable().map_err(BrokerError::from)
+        self.inner.journal.writable()?;
+        self.inner.pager.readable()
     }
 
     /// A queue that this handle's connection may use.

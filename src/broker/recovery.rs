@@ -144,7 +144,8 @@ impl Recovery {
             let mut topology = vhost.topology.write();
             let settings = topology.policies.settings(&spec);
             let (id, name) = (entry.position, vhost.name.clone());
-            let queue = Queue::new(id, spec, name, IN_PROCESS, Some(entry), settings, now_ms);
+            let (id, pager) = ((id, Some(entry)), inner.pager.clone());
+            let queue = Queue::new(id, spec, name, IN_PROCESS, settings, pager, now_ms);
             let queue = Arc::new(queue);
             topology.add_queue(queue.clone());
             queues.insert(queue.id, queue);

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use crate::journal::{
-    Appended, Commit, Entry, Group, Journal, Kind, Payload, Position, Urgency, encode_value,
+    Appended, Commit, Entry, Group, Journal, Kind, Payload, Position, Urgency, decode_value,
+    encode_value,
 };
 use crate::model::clock::UnixMs;
 use crate::model::message::{Headers, Message};
@@ -131,6 +132,8 @@ pub(super) fn record(value: &impl Serialize) -> Arc<dyn Payload> {
 /// A message in memory: one allocation, shared by the queues that it reached and the open batch.
 pub(super) struct Stored {
     pub message: Message,
+    /// As the message has it.
+    pub weight: u32,
     pub published_ms: UnixMs,
     /// When a delayed message becomes ready.
     pub due_ms: Option<UnixMs>,
@@ -171,7 +174,8 @@ impl Stored {
         durable_queues: SmallVec<[QueueId; 2]>,
     ) -> Self {
         let journaled = Journaled { open_queues: durable_queues.len(), ..Journaled::default() };
-        Self { message, published_ms, due_ms, durable_queues, journaled: Mutex::new(journaled) }
+        let (weight, journaled) = (weight(&message), Mutex::new(journaled));
+        Self { message, weight, published_ms, due_ms, durable_queues, journaled }
     }
 
     /// As recovery found it.
@@ -183,12 +187,34 @@ impl Stored {
         let settled = notes.iter().filter(|note| note.what == Noted::Settled).count();
         let open_queues = record.queues.len().saturating_sub(settled);
         Self {
+            weight: weight(&record.message),
             message: record.message,
             published_ms: record.published_ms,
             due_ms: record.due_ms,
             durable_queues: record.queues.into(),
             journaled: Mutex::new(Journaled { entry: Some(entry), open_queues, notes }),
         }
+    }
+
+    /// As its record says, of which nothing else is noted: what [`Stored::sole_entry`] was given up for.
+    ///
+    /// # Errors
+    /// A payload that is no message's.
+    pub(super) fn paged_in(entry: Entry, payload: &[u8]) -> Result<Self, String> {
+        let record = decode_value(FORMAT_VERSION, payload).map_err(|error| error.to_string())?;
+        Ok(Self::restored(record, entry, SmallVec::new()))
+    }
+
+    /// Its entry, if its record and `queue` are all that there is to say of it: then it can be read
+    /// back instead of being held.
+    pub(super) fn sole_entry(&mut self, queue: QueueId) -> Option<Entry> {
+        let is_sole = self.is_durable_only_in(queue);
+        let journaled = self.journaled.get_mut();
+        journaled.entry.filter(|_| is_sole && journaled.notes.is_empty())
+    }
+
+    pub(super) fn is_durable_only_in(&self, queue: QueueId) -> bool {
+        self.durable_queues.as_slice() == [queue]
     }
 
     pub(super) fn is_durable(&self) -> bool {
@@ -280,9 +306,13 @@ impl Stored {
     }
 }
 
+fn weight(message: &Message) -> u32 {
+    u32::try_from(message.weight()).unwrap_or(u32::MAX)
+}
+
 impl Payload for Stored {
     fn weight(&self) -> u32 {
-        u32::try_from(self.message.weight()).unwrap_or(u32::MAX)
+        self.weight
     }
 
     fn encode(&self, out: &mut Vec<u8>) {

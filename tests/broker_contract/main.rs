@@ -24,3 +24,6 @@ mod routing_further;
 mod table;
 mod ttl;
 mod vhosts;
+
+/// Whether messages leave memory as soon as they may: see `tests/broker_contract_paged.rs`.
+const PAGED: bool = false;
