@@ -10,8 +10,9 @@
 //! them as one transaction of the active segment (`segment`, a redb file) and settles every
 //! [`Commit`] (`commit`). Which rows still count is kept in memory (`liveness`): a segment is deleted
 //! as a whole when nothing in it does, and copied to the active one (`compaction`) when less than a
-//! half of it does. At a start `recovery` reads it all back; while it runs `reading` gives single facts
-//! back, by the `places` where they lie. `gate` says who may append.
+//! half of it does. At a start `recovery` reads back what is asked for, by the `index` of each segment;
+//! while the log runs `reading` gives single facts back, by the `places` where they lie. `gate` says
+//! who may append.
 //!
 //! What always holds:
 //! - A group is atomic: it never spans two batches, and a batch is one transaction of one segment.
@@ -31,6 +32,7 @@ mod compaction;
 mod error;
 mod extent;
 mod gate;
+mod index;
 mod liveness;
 mod overlay;
 mod places;
@@ -60,7 +62,7 @@ pub use codec::{DecodeError, decode_value, encode_value};
 pub use commit::Commit;
 pub use error::{JournalError, OpenError, ReadError};
 pub use reading::Visit;
-pub use recovery::Replay;
+pub use recovery::{Content, Replay, ReplayPayloads};
 pub use redb::StorageBackend;
 pub use row::decode_row;
 pub use stats::Stats;
@@ -68,7 +70,7 @@ pub use store::{FolderStore, SegmentStore};
 
 use gate::Gate;
 use reading::Reader;
-use recovery::recover;
+use recovery::{Depth, recover};
 use segment::{ActiveSegment, Head};
 use shared::Shared;
 use stats::Counters;
@@ -98,6 +100,21 @@ pub trait Payload: Send + Sync + 'static {
     /// About how many bytes `encode` will write.
     fn weight(&self) -> u32;
     fn encode(&self, out: &mut Vec<u8>);
+
+    /// Appends what its owner wants to be told of it at a start instead of the payload: at most
+    /// [`row::TAG_BYTES_MAX`] bytes. Only a fact with a tag can be read back with [`Journal::read`].
+    fn tag(&self, out: &mut Vec<u8>) {
+        let _none = out;
+    }
+}
+
+/// Appends tag and payload; how many bytes the tag has.
+fn encode_content(payload: &dyn Payload, out: &mut Vec<u8>) -> u8 {
+    payload.tag(out);
+    out.truncate(row::TAG_BYTES_MAX);
+    let tag_bytes = u8::try_from(out.len()).unwrap_or(u8::MAX);
+    payload.encode(out);
+    tag_bytes
 }
 
 impl Payload for Vec<u8> {
@@ -217,20 +234,35 @@ impl Journal {
         Self { next: Arc::new(AtomicU64::new(1)), log: None }
     }
 
-    /// Reads a log back and opens it for appending. Blocks.
+    /// As [`Journal::open_by_tags`], with the payload of every fact.
+    ///
+    /// # Errors
+    /// As [`Journal::open_by_tags`].
+    pub fn open(
+        store: Box<dyn SegmentStore>,
+        options: JournalOptions,
+        replay: &mut ReplayPayloads<'_>,
+    ) -> Result<Self, OpenError> {
+        Self::open_by_tags(store, options, &mut |entry, kind, content| match content {
+            Content::Tag(_) => Ok(false),
+            Content::Payload(payload) => replay(entry, kind, payload).map(|()| true),
+        })
+    }
+
+    /// Reads a log back, as far as its facts are asked for, and opens it for appending. Blocks.
     ///
     /// `replay` gets each live fact once, in the order of their positions as far as compaction did
     /// not copy them: those that it copied come later.
     ///
     /// # Errors
     /// An [`OpenError`] that names the file and what is wrong with it. Nothing was changed then.
-    pub fn open(
+    pub fn open_by_tags(
         store: Box<dyn SegmentStore>,
         options: JournalOptions,
         replay: &mut Replay<'_>,
     ) -> Result<Self, OpenError> {
         let store: Arc<dyn SegmentStore> = Arc::from(store);
-        let recovered = recover(store.as_ref(), replay)?;
+        let recovered = recover(store.as_ref(), Depth::Needed, replay)?;
         let disk_bytes = store.size_bytes().map_err(OpenError::io("can't measure the disk"))?;
         let free_bytes = store.free_bytes().map_err(OpenError::io("can't measure the disk"))?;
         let share = usize::try_from(disk_bytes / 16).unwrap_or(usize::MAX);

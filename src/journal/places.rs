@@ -2,13 +2,13 @@
 //!
 //! A segment's own facts are found by a sparse list: the first position of a row about every
 //! [`STRIDE_BYTES`]; from there the rows are read on. Copies that compaction made lie anywhere, so each
-//! has an entry of its own. No IO.
+//! that may be read back has an entry of its own. No IO.
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::row::{Fragment, Record, Records, Row, first_fact};
+use super::index::Indexed;
 
-/// Bytes of rows from one entry of the list to the next: what a read passes over at most, beyond the
+/// Bytes of facts from one entry of the list to the next: what a read passes over at most, beyond the
 /// row that it wants.
 const STRIDE_BYTES: u64 = 64 * 1024;
 
@@ -28,12 +28,14 @@ pub(super) struct Written {
     strides: Vec<(u64, u64)>,
     copies: Vec<(u64, u64)>,
     bytes_since_stride: u64,
+    last_row: Option<u64>,
 }
 
 impl Default for Written {
     /// The first fact of a segment begins a stride.
     fn default() -> Self {
-        Self { strides: Vec::new(), copies: Vec::new(), bytes_since_stride: STRIDE_BYTES }
+        let (strides, copies) = (Vec::new(), Vec::new());
+        Self { strides, copies, bytes_since_stride: STRIDE_BYTES, last_row: None }
     }
 }
 
@@ -43,29 +45,23 @@ impl Written {
         Self { bytes_since_stride: self.bytes_since_stride, ..Self::default() }
     }
 
-    /// Notes a row, which was verified or has just been encoded.
-    pub(super) fn note(&mut self, key: u64, row: &Row<'_>) {
-        self.bytes_since_stride += row.body.len() as u64;
-        match (row.fragment, row.rewritten) {
-            (Fragment::Middle | Fragment::Last, _) => {}
-            (Fragment::Whole, true) => {
-                for record in Records::of(row.body).map_while(Result::ok) {
-                    if let Record::Fact { position, .. } = record {
-                        self.copies.push((position, key));
-                    }
+    /// Notes a record. Copies without a tag are never read back.
+    pub(super) fn note(&mut self, record: &Indexed<'_>) {
+        match *record {
+            Indexed::Fact { position, tag, is_copy: true, row, .. } => {
+                if !tag.is_empty() {
+                    self.copies.push((position, row));
                 }
             }
-            (Fragment::First, true) => {
-                self.copies.extend(first_fact(row.body).map(|position| (position, key)));
-            }
-            (Fragment::Whole | Fragment::First, false) => {
-                if self.bytes_since_stride >= STRIDE_BYTES
-                    && let Some(position) = first_fact(row.body)
-                {
-                    self.strides.push((position, key));
+            Indexed::Fact { position, weight, is_copy: false, row, .. } => {
+                if self.bytes_since_stride >= STRIDE_BYTES && self.last_row != Some(row) {
+                    self.strides.push((position, row));
                     self.bytes_since_stride = 0;
                 }
+                self.bytes_since_stride += u64::from(weight);
+                self.last_row = Some(row);
             }
+            Indexed::End { .. } => {}
         }
     }
 }
@@ -119,41 +115,35 @@ impl Places {
 
 #[cfg(test)]
 mod tests {
-    use super::super::row::{RowWriter, decode_row};
     use super::*;
 
-    /// Notes a commit of facts at `positions`, `bytes` each.
-    fn written(rewritten: bool, positions: &[u64], bytes: usize, first_row: u64) -> Written {
-        let mut noted = Written::default();
-        let mut row = first_row;
-        let mut emit = |bytes: &[u8]| -> Result<(), ()> {
-            noted.note(row, &decode_row(bytes).unwrap());
-            row += 1;
-            Ok(())
-        };
-        let mut writer = RowWriter::default();
-        writer.begin(rewritten, 1_000_000);
-        for &position in positions {
-            let fill = |out: &mut Vec<u8>| out.resize(bytes, 1);
-            writer.fact((position, 7, 11), fill, &mut emit).unwrap();
-        }
-        writer.finish(&mut emit).unwrap();
-        noted
+    fn fact(position: u64, weight: u32, is_copy: bool, row: u64) -> Indexed<'static> {
+        Indexed::Fact { position, kind: 7, weight, tag: b"tag", is_copy, row }
+    }
+
+    fn written(records: impl IntoIterator<Item = Indexed<'static>>) -> Written {
+        let mut written = Written::default();
+        records.into_iter().for_each(|record| written.note(&record));
+        written
     }
 
     #[test]
     fn a_fact_is_found_at_its_stride_and_a_copy_in_its_row() {
         let mut places = Places::default();
-        let own: Vec<u64> = (10..1_010).collect();
-        places.add(1, written(false, &own, 1_000, 0));
-        places.add(2, written(false, &[2_000, 2_001], 300_000, 0));
+        // 250 facts a row.
+        places.add(1, written((0..1_000).map(|at| fact(10 + at, 1_000, false, at / 250))));
+        let end = Indexed::End { position: 5, segment: 1 };
+        places.add(2, written([end, fact(2_000, 300_000, false, 1), fact(2_001, 1, false, 3)]));
         assert_eq!(places.find(9), None);
         assert_eq!(places.find(10), Some(Place { segment: 1, is_copy: false, row: 0 }));
         assert_eq!(places.find(600).map(|place| place.row), Some(2));
-        assert_eq!(places.find(2_001).map(|place| place.segment), Some(2));
-        places.add(2, written(true, &[600, 11], 300_000, 4));
+        assert_eq!(places.find(2_001).map(|place| place.row), Some(3));
+        let untagged =
+            Indexed::Fact { position: 12, kind: 7, weight: 1, tag: b"", is_copy: true, row: 5 };
+        places.add(2, written([fact(600, 9, true, 4), fact(11, 9, true, 6), untagged]));
         assert_eq!(places.find(600), Some(Place { segment: 2, is_copy: true, row: 4 }));
         assert_eq!(places.find(11), Some(Place { segment: 2, is_copy: true, row: 6 }));
+        assert_eq!(places.find(12).map(|place| place.segment), Some(1));
         places.remove(1);
         assert_eq!(places.find(10), None);
         assert_eq!(places.find(11).map(|place| place.segment), Some(2));
@@ -165,19 +155,12 @@ mod tests {
     #[test]
     fn small_rows_share_an_entry() {
         let mut places = Places::default();
-        let mut noted = Written::default();
+        let mut last = Written::default();
         for position in 0..10_000 {
-            noted = noted.next();
-            let mut emit = |bytes: &[u8]| -> Result<(), ()> {
-                noted.note(position, &decode_row(bytes).unwrap());
-                Ok(())
-            };
-            let mut writer = RowWriter::default();
-            writer.begin(false, position);
-            writer.fact((position, 7, 11), |out| out.resize(100, 1), &mut emit).unwrap();
-            writer.finish(&mut emit).unwrap();
-            let next = noted.next();
-            places.add(1, std::mem::replace(&mut noted, next));
+            let mut next = last.next();
+            next.note(&fact(position, 100, false, position));
+            last = next.next();
+            places.add(1, next);
         }
         assert!(places.strides[&1].len() < 30, "{}", places.strides[&1].len());
         assert!(places.find(9_999).is_some_and(|place| 9_999 - place.row < 700));

@@ -157,7 +157,8 @@ impl Reader {
             }
             let mut passed = false;
             for record in reader.read(&row).map_err(damaged)? {
-                let Record::Fact { position, kind, weight, payload } = record.map_err(damaged)?
+                let Record::Fact { position, kind, weight, payload, .. } =
+                    record.map_err(damaged)?
                 else {
                     continue;
                 };

@@ -8,17 +8,21 @@ use std::sync::Arc;
 
 use redb::{
     Database, ReadableDatabase, ReadableTableMetadata, StorageBackend, Table, TableDefinition,
+    TableError,
 };
 use serde::{Deserialize, Serialize};
 
 use super::codec::{decode_value, encode_value};
 use super::extent::Extent;
+use super::index::{IndexWriter, indexed};
 use super::overlay::Overlay;
 use super::places::Written;
 use super::row::encoded_row;
 use super::store::SegmentStore;
 
 const ROWS: TableDefinition<u64, &[u8]> = TableDefinition::new("rows");
+/// By the row after the last that a chunk covers.
+const INDEX: TableDefinition<u64, &[u8]> = TableDefinition::new("index");
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 const HEAD_KEY: &str = "head";
 const HEAD_VERSION: u8 = 1;
@@ -100,11 +104,15 @@ pub(super) struct ActiveSegment {
     pub row_bytes: u64,
     /// Where the last commit's facts lie.
     written: Written,
+    index: IndexWriter,
 }
 
 /// The rows of an open transaction.
 pub(super) struct Rows<'txn> {
     table: Table<'txn, u64, &'static [u8]>,
+    index: &'txn mut IndexWriter,
+    /// By the row after the last that a chunk covers.
+    chunks: Vec<(u64, Vec<u8>)>,
     next_row: u64,
     bytes: u64,
     written: Written,
@@ -118,7 +126,12 @@ impl Rows<'_> {
     pub(super) fn append(&mut self, row: &[u8]) -> Result<(), SegmentError> {
         self.table.insert(self.next_row, row)?;
         if let Some(encoded) = encoded_row(row) {
-            self.written.note(self.next_row, &encoded);
+            indexed(self.next_row, &encoded).for_each(|record| self.written.note(&record));
+            self.index.add_row(self.next_row, &encoded, row.len());
+            if self.index.is_full_after(&encoded) {
+                let next_row = self.next_row + 1;
+                self.chunks.push((next_row, self.index.cut(next_row, encoded.last_position)));
+            }
         }
         self.next_row += 1;
         self.bytes += row.len() as u64;
@@ -136,16 +149,22 @@ impl ActiveSegment {
         let extent = Extent::over(store.create(head.segment)?, extent_bytes(bytes));
         let database =
             Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(extent.clone())?;
-        let mut bytes = Vec::new();
-        encode_value(HEAD_VERSION, head, &mut bytes);
+        let mut encoded = Vec::new();
+        encode_value(HEAD_VERSION, head, &mut encoded);
         let transaction = database.begin_write()?;
-        transaction.open_table(META)?.insert(HEAD_KEY, bytes.as_slice())?;
+        transaction.open_table(META)?.insert(HEAD_KEY, encoded.as_slice())?;
         transaction.open_table(ROWS)?;
         transaction.commit()?;
         extent.begin_syncing()?;
         store.publish(head.segment)?;
-        let (database, written) = (Arc::new(database), Written::default());
-        Ok(Self { id: head.segment, database, next_row: 0, row_bytes: 0, written })
+        Ok(Self {
+            id: head.segment,
+            database: Arc::new(database),
+            next_row: 0,
+            row_bytes: 0,
+            written: Written::default(),
+            index: IndexWriter::for_segment(bytes),
+        })
     }
 
     /// Commits the rows that `fill` appends, in one transaction. How many bytes they have.
@@ -155,13 +174,19 @@ impl ActiveSegment {
         fill: impl FnOnce(&mut Rows<'_>) -> Result<(), SegmentError>,
     ) -> Result<u64, SegmentError> {
         let transaction = self.database.begin_write()?;
-        let (next_row, bytes, written) = {
+        let (next_row, bytes, written, chunks) = {
             let table = transaction.open_table(ROWS)?;
-            let written = self.written.next();
-            let mut rows = Rows { table, next_row: self.next_row, bytes: 0, written };
+            let (next_row, written, index) = (self.next_row, self.written.next(), &mut self.index);
+            let mut rows = Rows { table, index, chunks: Vec::new(), next_row, bytes: 0, written };
             fill(&mut rows)?;
-            (rows.next_row, rows.bytes, rows.written)
+            (rows.next_row, rows.bytes, rows.written, rows.chunks)
         };
+        if !chunks.is_empty() {
+            let mut index = transaction.open_table(INDEX)?;
+            for (row, chunk) in chunks {
+                index.insert(row, chunk.as_slice())?;
+            }
+        }
         if bytes == 0 {
             transaction.abort()?;
             return Ok(0);
@@ -240,6 +265,21 @@ impl SealedSegment {
                 meta.get(HEAD_KEY)?.ok_or_else(|| SegmentError::damaged(None, "it has no head"))?;
             decode_value(HEAD_VERSION, bytes.value())
                 .map_err(|error| SegmentError::damaged(None, format!("its head: {error}")))
+        })
+    }
+
+    /// The chunks of its index, in order; none if it is short.
+    pub(super) fn chunks(&self) -> Result<Vec<Vec<u8>>, SegmentError> {
+        caught(|| {
+            let table = match self.database.begin_read()?.open_table(INDEX) {
+                Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+                table => table?,
+            };
+            let mut chunks = Vec::new();
+            for chunk in table.range::<u64>(..)? {
+                chunks.push(chunk?.1.value().to_vec());
+            }
+            Ok(chunks)
         })
     }
 

@@ -18,7 +18,7 @@ use super::segment::{ActiveSegment, Head, SegmentError};
 use super::shared::{Shared, Work};
 use super::stats::Counters;
 use super::store::SegmentStore;
-use super::{Entry, JournalError};
+use super::{Entry, JournalError, encode_content};
 
 /// While little lives, segments stay small, so that what died leaves the disk soon.
 const SEGMENT_BYTES_MIN: u64 = 16 * 1024 * 1024;
@@ -265,7 +265,8 @@ fn write_batch(
             let reason = format!("position {} was given twice", position.0);
             return Err(SegmentError::damaged(None, reason));
         }
-        writer.fact((position.0, slot.kind.0, weight), |out| payload.encode(out), emit)?;
+        let encode = |out: &mut Vec<u8>| encode_content(payload.as_ref(), out);
+        writer.fact((position.0, slot.kind.0, weight), encode, emit)?;
     }
     for &entry in &batch.ends {
         match liveness.end(segment, entry) {

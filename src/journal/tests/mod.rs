@@ -2,6 +2,7 @@
 
 mod bounds;
 mod damage;
+mod indexing;
 mod reading;
 
 use std::path::Path;

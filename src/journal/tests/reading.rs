@@ -7,6 +7,30 @@ use super::*;
 
 const KIB: u64 = 1024;
 
+/// A payload that may be read back.
+struct Tagged(Vec<u8>);
+
+impl Payload for Tagged {
+    fn weight(&self) -> u32 {
+        self.0.weight()
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.0.encode(out);
+    }
+
+    fn tag(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.0[..2]);
+    }
+}
+
+fn fact(journal: &Journal, payload: &[u8], urgency: Urgency) -> (Entry, Commit) {
+    let mut group = Group::new();
+    group.fact(Kind(1), Arc::new(Tagged(payload.to_vec())));
+    let appended = journal.append(group, urgency);
+    (appended.entries[0], appended.commit)
+}
+
 fn payload(number: u32, bytes: usize) -> Vec<u8> {
     [&number.to_le_bytes()[..], &vec![number.to_le_bytes()[0]; bytes]].concat()
 }
