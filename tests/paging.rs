@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use leveret::broker::{Broker, BrokerOptions, DeleteIf, Delivery, Recovery};
-use leveret::journal::{FolderStore, Journal, JournalOptions};
+use leveret::journal::{Content, FolderStore, Journal, JournalOptions};
 use leveret::model::clock::ManualClock;
 use leveret::model::message::Message;
 use leveret::model::names::{ExchangeName, QueueName, RoutingKey};
@@ -41,6 +41,8 @@ fn message(exchange: &str, key: &str, body: Vec<u8>) -> Message {
         .persistent()
 }
 
+const EVERYTHING: u64 = u64::MAX / 4;
+
 /// A broker on a journal of its own.
 struct Side {
     folder: tempfile::TempDir,
@@ -55,8 +57,12 @@ fn open(folder: &Path, clock: &Arc<ManualClock>, options: &BrokerOptions) -> (Jo
     let store = Box::new(FolderStore::open(folder).unwrap());
     // Small segments, so that they are sealed and compacted.
     let journal_options = JournalOptions { segment_bytes_max: 64 * 1024, ..Default::default() };
-    let journal = Journal::open(store, journal_options, &mut |entry, kind, payload| {
-        recovery.accept(entry, kind, payload)
+    let journal = Journal::open_by_tags(store, journal_options, &mut |entry, kind, content| {
+        match content {
+            // The one that keeps everything reads everything.
+            Content::Tag(_) if options.ready_bytes_max == EVERYTHING => Ok(false),
+            content => recovery.accept_content(entry, kind, content),
+        }
     });
     let journal = journal.unwrap();
     let (clock, options) = (clock.clone(), options.clone());
@@ -267,7 +273,7 @@ fn take(
 fn play(seed: u64, steps: usize, ready_bytes_max: u64) -> usize {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let mut random = Random(seed);
-    let (mut kept, mut paged) = (Side::new(u64::MAX / 4), Side::new(ready_bytes_max));
+    let (mut kept, mut paged) = (Side::new(EVERYTHING), Side::new(ready_bytes_max));
     let (mut kept_in_hand, mut paged_in_hand) = (Vec::new(), Vec::new());
     let (mut next, mut most) = (0, 0);
     for at in 0..steps {

@@ -137,7 +137,7 @@ impl Inner {
     }
 
     /// A run's messages need not be read to be ended.
-    fn settle_runs(&self, runs: Vec<Run>) {
+    pub(super) fn settle_runs(&self, runs: Vec<Run>) {
         for run in runs {
             let mut group = Group::new();
             for entry in run.entries() {

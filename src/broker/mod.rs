@@ -11,6 +11,7 @@
 //!   of locks is topology, queue, message, journal.
 
 mod arguments;
+mod backlog;
 mod channel;
 mod connection;
 mod consumer;

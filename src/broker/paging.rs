@@ -23,6 +23,13 @@ impl Default for BrokerOptions {
     }
 }
 
+impl BrokerOptions {
+    /// What a run weighs at most, unless it is a single message.
+    pub(super) fn run_bytes(&self) -> u64 {
+        self.ready_bytes_max / RUN_SHARE
+    }
+}
+
 /// A long queue keeps this share of the bound in memory, in front.
 const HEAD_SHARE: u64 = 64;
 /// When even short queues are too many together.
@@ -64,9 +71,8 @@ impl Pager {
         }
     }
 
-    /// What a run weighs at most, unless it is a single message.
     pub(super) fn run_bytes(&self) -> u64 {
-        self.options.ready_bytes_max / RUN_SHARE
+        self.options.run_bytes()
     }
 
     pub(super) fn count_bytes(&self) -> u64 {
@@ -111,11 +117,15 @@ impl Pager {
         match outcome {
             Ok(()) => Some(held),
             Err(error) => {
-                tracing::error!(%error, "messages of a queue can't be read");
-                let _first = self.failed.set(error);
+                self.failed(error);
                 None
             }
         }
+    }
+
+    pub(super) fn failed(&self, error: ReadError) {
+        tracing::error!(%error, "messages of a queue can't be read");
+        let _first = self.failed.set(error);
     }
 
     /// Whether every message that was asked for was there. That one was not is no passing trouble: it

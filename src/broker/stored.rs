@@ -122,6 +122,16 @@ pub(super) struct MessageRecord {
     pub message: Message,
 }
 
+/// What a start is told of a message in one durable queue, so that it can stay on the disk.
+#[derive(Serialize, Deserialize)]
+pub(super) struct MessageTag {
+    pub queue: QueueId,
+    pub priority: Option<u8>,
+    pub body_bytes: u64,
+    /// It expires or is delayed: its record is needed to know when.
+    pub has_times: bool,
+}
+
 /// A small record, encoded when it is appended.
 pub(super) fn record(value: &impl Serialize) -> Arc<dyn Payload> {
     let mut bytes = Vec::new();
@@ -323,6 +333,18 @@ impl Payload for Stored {
             message: &self.message,
         };
         encode_value(FORMAT_VERSION, &record, out);
+    }
+
+    fn tag(&self, out: &mut Vec<u8>) {
+        let &[queue] = self.durable_queues.as_slice() else { return };
+        let properties = &self.message.properties;
+        let tag = MessageTag {
+            queue,
+            priority: properties.priority,
+            body_bytes: self.message.body.len() as u64,
+            has_times: properties.expiration_ms.is_some() || self.due_ms.is_some(),
+        };
+        encode_value(FORMAT_VERSION, &tag, out);
     }
 }
 

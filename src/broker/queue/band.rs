@@ -27,7 +27,10 @@ pub(super) enum Part {
 pub(super) enum Front {
     Empty,
     Times(Times),
-    Unread,
+    /// `expires`: it may have a time to live of its own.
+    Unread {
+        expires: bool,
+    },
 }
 
 impl Part {
@@ -94,7 +97,8 @@ impl Band {
                 None => return Front::Empty,
             },
             (None, Some(Part::Paged(run))) => {
-                return run.times.map_or(Front::Unread, Front::Times);
+                let unread = Front::Unread { expires: run.expires };
+                return run.times.map_or(unread, Front::Times);
             }
             (None, None) => return Front::Empty,
         };
@@ -150,7 +154,7 @@ impl Band {
     pub(super) fn run_of(&self, position: Position) -> Option<(usize, &Run)> {
         let own = self.rest.partition_point(|part| part.first() <= position).checked_sub(1)?;
         match self.rest.get(own) {
-            Some(Part::Paged(run)) if run.positions().any(|at| at == position) => Some((own, run)),
+            Some(Part::Paged(run)) if run.contains(position) => Some((own, run)),
             _ => None,
         }
     }

@@ -60,7 +60,9 @@ impl Held {
         }
         let entry = Arc::get_mut(&mut self.stored)?.sole_entry(queue)?;
         let (body_bytes, times) = (self.body_bytes(), self.times());
-        Some(Paged { entry, body_bytes, times, redelivered: self.redelivered })
+        let expires = times.expiration_ms.is_some();
+        let redelivered = self.redelivered;
+        Some(Paged { entry, body_bytes, times: Some(times), expires, redelivered })
     }
 
     pub(super) fn body_bytes(&self) -> u64 {

@@ -23,7 +23,7 @@ pub use consumers::ConsumerEnd;
 pub(super) use consumers::{ConsumerId, Ends, InExclusiveUse, Slot};
 pub(super) use credit::Credit;
 pub(super) use held::{Failed, Held, Reason};
-pub(super) use run::Run;
+pub(super) use run::{Paged, Run, push as push_paged};
 
 use super::QueueStatus;
 use super::connection::ConnectionId;
@@ -232,6 +232,11 @@ impl Queue {
             state.ready.page_out();
         }
         None
+    }
+
+    /// Takes messages that a start left on the disk, in order.
+    pub(super) fn restore_runs(&self, band: u8, runs: Vec<Run>) {
+        self.state.lock().ready.restore(band, runs);
     }
 
     /// Holds a failed delivery until `due_ms`.

@@ -76,14 +76,16 @@ impl Ready {
         self.bands[at].insert(held);
     }
 
-    /// When the next message expires, as far as it says itself. `None`: there is none, or it can't be
-    /// read now.
-    pub(super) fn front_times(&mut self) -> Option<Times> {
+    /// What decides when the next message expires. `None`: there is none, it does not expire, or it
+    /// can't be read now. `has_ttl`: the queue limits its time.
+    pub(super) fn front_times(&mut self, has_ttl: bool) -> Option<Times> {
         let band = self.bands.iter().rev().find(|band| !band.is_empty())?;
         match band.front() {
             Front::Times(times) => Some(times),
-            Front::Unread if self.fill() => self.front().map(Held::times),
-            Front::Unread | Front::Empty => None,
+            Front::Unread { expires } if (expires || has_ttl) && self.fill() => {
+                self.front().map(Held::times)
+            }
+            Front::Unread { .. } | Front::Empty => None,
         }
     }
 
@@ -145,6 +147,17 @@ impl Ready {
             return Some(held);
         }
         None
+    }
+
+    /// Takes runs that a start found, behind all others.
+    pub(super) fn restore(&mut self, band: u8, runs: Vec<Run>) {
+        let at = self.band_of(Some(band));
+        for run in runs {
+            self.len += run.len();
+            self.on_disk += run.len();
+            self.body_bytes += run.body_bytes;
+            self.bands[at].rest.push_back(Part::Paged(run));
+        }
     }
 
     fn entered(&mut self, held: &Held) {

@@ -15,7 +15,10 @@ pub(in crate::broker) struct Times {
 pub(in crate::broker) struct Paged {
     pub entry: Entry,
     pub body_bytes: u64,
-    pub times: Times,
+    /// As far as they are known without reading it.
+    pub times: Option<Times>,
+    /// It has a time to live of its own.
+    pub expires: bool,
     pub redelivered: bool,
 }
 
@@ -31,8 +34,10 @@ pub(in crate::broker) struct Run {
     /// The sum of the entries' weights.
     pub weight: u64,
     pub redelivered: bool,
-    /// Of the first message; not known after that was taken out.
+    /// Of the first message; not known after that was taken out, and after a start.
     pub times: Option<Times>,
+    /// Some message has a time to live of its own.
+    pub expires: bool,
 }
 
 /// More messages are not read back at once, however small they are.
@@ -49,15 +54,16 @@ impl Run {
             body_bytes: paged.body_bytes,
             weight: u64::from(paged.entry.weight),
             redelivered: paged.redelivered,
-            times: Some(paged.times),
+            times: paged.times,
+            expires: paged.expires,
         }
     }
 
-    pub(super) fn first(&self) -> Position {
+    pub(in crate::broker) fn first(&self) -> Position {
         Position(self.first)
     }
 
-    pub(super) fn last(&self) -> Position {
+    pub(in crate::broker) fn last(&self) -> Position {
         Position(self.last)
     }
 
@@ -77,6 +83,7 @@ impl Run {
             self.count += 1;
             self.body_bytes += paged.body_bytes;
             self.weight += weight;
+            self.expires |= paged.expires;
         }
         fits
     }
@@ -101,9 +108,27 @@ impl Run {
         })
     }
 
+    pub(in crate::broker) fn contains(&self, position: Position) -> bool {
+        self.positions().any(|at| at == position)
+    }
+
+    /// Its messages, each with its share of the sums.
+    pub(in crate::broker) fn into_shares(self) -> impl Iterator<Item = Paged> {
+        let entries: Vec<Entry> = self.entries().collect();
+        let count = u64::from(self.count);
+        let (share, rest) = (self.body_bytes / count, self.body_bytes % count);
+        entries.into_iter().zip(0..).map(move |(entry, at)| Paged {
+            entry,
+            body_bytes: share + u64::from(at < rest),
+            times: None,
+            expires: self.expires,
+            redelivered: self.redelivered,
+        })
+    }
+
     /// The messages before `position`, and those after it; it is in neither. The sums are divided by
     /// the messages' number: what they lack is made up for when the run is read.
-    pub(super) fn split(self, position: Position) -> (Option<Self>, Option<Self>) {
+    pub(in crate::broker) fn split(self, position: Position) -> (Option<Self>, Option<Self>) {
         let before = self.part(|at| at < position, 0);
         let taken = before.as_ref().map_or(0, |before| before.count);
         let after = self.part(|at| at > position, taken);
@@ -115,7 +140,8 @@ impl Run {
         let paged = |position| Paged {
             entry: Entry { position, weight: 0 },
             body_bytes: 0,
-            times: Times { arrived_ms: 0, expiration_ms: None },
+            times: None,
+            expires: self.expires,
             redelivered: self.redelivered,
         };
         for position in self.positions().filter(|&at| belongs(at)) {
@@ -183,7 +209,8 @@ mod tests {
                 weight: u32::try_from(body_bytes).unwrap() + 100,
             },
             body_bytes,
-            times: Times { arrived_ms: position, expiration_ms: None },
+            times: Some(Times { arrived_ms: position, expiration_ms: None }),
+            expires: false,
             redelivered: false,
         }
     }

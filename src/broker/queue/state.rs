@@ -77,7 +77,7 @@ impl State {
 
     /// When the next message expires here: the lower of its own time to live and the queue's.
     pub(super) fn front_expires_ms(&mut self) -> Option<UnixMs> {
-        let times = self.ready.front_times()?;
+        let times = self.ready.front_times(self.settings.message_ttl_ms.is_some())?;
         let ttl_ms = match (times.expiration_ms, self.settings.message_ttl_ms) {
             (Some(a), Some(b)) => a.min(b),
             (a, b) => a.or(b)?,
