@@ -7,6 +7,7 @@
 mod broker;
 mod cache;
 mod embedded;
+mod emit;
 mod error;
 
 pub use broker::{
@@ -14,4 +15,5 @@ pub use broker::{
 };
 pub use cache::{Cache, Pushed, RateLimit, Subscription};
 pub use embedded::Embedded;
+pub use emit::Audience;
 pub use error::BackendError;

@@ -19,7 +19,9 @@ use super::topology::Topology;
 use super::{Broker, QueueStatus, equivalence};
 use crate::journal::{Commit, Entry, Group, Urgency};
 use crate::model::names::{ExchangeName, QueueName};
-use crate::model::topology::{Binding, Destination, ExchangeSpec, QueueKind, QueueSpec};
+use crate::model::topology::{
+    Binding, Destination, EMIT_EXCHANGE, ExchangeSpec, QueueKind, QueueSpec,
+};
 
 /// Names that the broker keeps for itself.
 const RESERVED_PREFIX: &str = "amq.";
@@ -284,5 +286,5 @@ fn refuse_reserved(what: &'static str, name: &str) -> Result<(), BrokerError> {
 }
 
 pub(super) fn is_reserved(name: &str) -> bool {
-    name.starts_with(RESERVED_PREFIX)
+    name.starts_with(RESERVED_PREFIX) || name == EMIT_EXCHANGE
 }

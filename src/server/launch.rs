@@ -62,6 +62,7 @@ impl Server {
             state.engines.cache(),
             clock.clone(),
         );
+        let bridge = gateway.bridge(&state.engines.broker()).await?;
         let demo = match settings.demo {
             true => Some(start_demo(&state, settings, &gateway, authenticator, clock).await?),
             false => None,
@@ -85,7 +86,10 @@ impl Server {
             // A sender that is gone means the same as one that was used.
             let _ = stop.await;
         }));
-        let background = vec![tokio::spawn(metrics.upkeep()).abort_handle()];
+        let background = vec![
+            tokio::spawn(metrics.upkeep()).abort_handle(),
+            tokio::spawn(bridge).abort_handle(),
+        ];
         Ok(Self { address, state, readiness, gateway, demo, stop_accepting, accepting, background })
     }
 
