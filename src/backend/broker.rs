@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::BackendError;
+use super::{BackendError, Cache, Tx};
 use crate::broker;
 use crate::journal::{Commit, Position};
 use crate::model::message::Message;
@@ -90,6 +90,11 @@ impl Delivery {
 
     /// Settles it for good. Returns before the commit: a crash until then delivers it again.
     ///
+    /// A message that is settled before it was written is never written, so this may be durable at once,
+    /// while what the worker wrote to the cache may take a second more (`appendfsync everysec`): a
+    /// crash in between loses both. A worker whose work is in the cache acknowledges with
+    /// [`Delivery::ack_with`], or calls [`Cache::flush`] before.
+    ///
     /// # Errors
     /// When the back end could not be told.
     pub async fn ack(self) -> Result<(), BackendError> {
@@ -98,6 +103,35 @@ impl Delivery {
                 let _commit = delivery.ack();
                 Ok(())
             }
+        }
+    }
+
+    /// Settles it together with what follows from it: `effects` says what that is. After a crash either
+    /// all of it is there or none, and then the message is delivered again. Resolves when it is
+    /// committed. Waits first, as [`Broker::publish`] does, until the journal takes the outputs.
+    ///
+    /// ```no_run
+    /// # async fn work(mut delivery: leveret::backend::Delivery, receipt: leveret::model::message::Message)
+    /// # -> Result<(), leveret::backend::BackendError> {
+    /// delivery.ack_with(|tx| {
+    ///     tx.publish(receipt);
+    ///     tx.set("order:7", "completed");
+    /// }).await
+    /// # }
+    /// ```
+    ///
+    /// Only what one journal holds can be had in one commit: where the broker or the cache is a server
+    /// of its own, this is refused.
+    ///
+    /// # Errors
+    /// An effect that can't be had (a key of another type, an unknown exchange, a full queue that refuses
+    /// what is new), or a delivery that is settled already: nothing was done, and the delivery is still
+    /// yours. When the commit failed: whether anything of it survived is unknown then.
+    pub async fn ack_with(&mut self, effects: impl FnOnce(&mut Tx)) -> Result<(), BackendError> {
+        let mut tx = Tx::new();
+        effects(&mut tx);
+        match self {
+            Self::Embedded(delivery) => tx.commit(delivery).await,
         }
     }
 
@@ -138,6 +172,12 @@ pub struct Peeked {
 }
 
 impl Broker {
+    /// Lets acknowledgements change `cache`: both stand on one journal. Only the first call counts.
+    pub fn join(&self, cache: &Cache) {
+        let (Self::Embedded(broker), Cache::Embedded(cache)) = (self, cache);
+        broker.set_companion(Box::new(cache.clone()));
+    }
+
     /// Declares an exchange; resolves when the declaration is durable.
     ///
     /// # Errors

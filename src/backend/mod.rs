@@ -9,6 +9,7 @@ mod cache;
 mod embedded;
 mod emit;
 mod error;
+mod tx;
 
 pub use broker::{
     Broker, Confirm, ConsumeOptions, Consumer, ConsumerEnd, DeleteIf, Delivery, Peeked, QueueStatus,
@@ -17,3 +18,4 @@ pub use cache::{Cache, Pushed, RateLimit, Subscription};
 pub use embedded::Embedded;
 pub use emit::Audience;
 pub use error::BackendError;
+pub use tx::Tx;

@@ -19,12 +19,12 @@ const DROPPED_ERROR: &str = "the consumer dropped the delivery without settling 
 /// A message that is its holder's until it is settled. Dropped unsettled, it counts as failed, as
 /// if its consumer had crashed.
 pub struct Delivery {
-    inner: Arc<Inner>,
-    queue: Arc<Queue>,
-    parcel: Parcel,
+    pub(super) inner: Arc<Inner>,
+    pub(super) queue: Arc<Queue>,
+    pub(super) parcel: Parcel,
     /// The message with what this delivery adds to its headers, when it adds something.
     shown: Option<Box<Message>>,
-    settled: bool,
+    pub(super) settled: bool,
 }
 
 impl Delivery {
@@ -44,6 +44,11 @@ impl Delivery {
     /// a quorum queue.
     pub fn message(&self) -> &Message {
         self.shown.as_deref().unwrap_or(&self.parcel.stored.message)
+    }
+
+    /// What the message is called: its `message_id`, or its place in the log.
+    pub fn id(&self) -> String {
+        self.inner.message_id(&self.parcel.stored.message, self.parcel.position)
     }
 
     pub fn queue(&self) -> &QueueName {

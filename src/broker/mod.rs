@@ -9,6 +9,7 @@
 //!   of locks is topology, queue, message, journal.
 
 mod arguments;
+mod cause;
 mod channel;
 mod connection;
 mod consumer;
@@ -29,10 +30,12 @@ mod routing;
 mod stored;
 mod timer;
 mod topology;
+mod transaction;
 mod vhost;
 
-use std::sync::Arc;
+use std::any::Any;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 
 use ahash::AHashMap;
 use parking_lot::RwLock;
@@ -50,6 +53,7 @@ pub use publish::{Confirm, Published};
 pub use queue::{ConsumerEnd, DeleteIf};
 pub use recovery::Recovery;
 pub use redrive::Peeked;
+pub use transaction::{Appended, Claimed};
 
 use crate::journal::{Commit, Group, Journal, Urgency};
 use crate::model::clock::{SharedClock, UnixMs};
@@ -75,6 +79,8 @@ struct Inner {
     vhosts: RwLock<AHashMap<VhostName, Arc<Vhost>>>,
     timers: Arc<Timers>,
     next_connection: AtomicU64,
+    /// What stands beside the broker on its journal, for whoever put it there.
+    companion: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
 /// A queue's counts at one moment.
@@ -101,6 +107,7 @@ impl Broker {
             vhosts: RwLock::new(AHashMap::from_iter([(vhost.name.clone(), vhost.clone())])),
             timers: Arc::default(),
             next_connection: AtomicU64::new(IN_PROCESS.0 + 1),
+            companion: OnceLock::new(),
         };
         let broker = Self { inner: Arc::new(inner), vhost, connection: IN_PROCESS };
         recovery.restore(&broker.inner);
@@ -136,6 +143,11 @@ impl Broker {
         let mut group = Group::new();
         group.fact(KIND_CLOSED, record(&ClosedRecord {}));
         self.inner.journal.append(group, Urgency::Now).commit
+    }
+
+    /// Lets a floor above find its own engine again from any delivery. Only the first call counts.
+    pub fn set_companion(&self, companion: Box<dyn Any + Send + Sync>) {
+        let _ = self.inner.companion.set(companion);
     }
 
     /// Whether the broker takes durable messages now.

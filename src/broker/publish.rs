@@ -64,7 +64,7 @@ impl Future for Confirm {
 /// decoded and counted with the stack.
 const HEADER_LEVELS_MAX: usize = 32;
 
-fn check_depth(message: &Message) -> Result<(), BrokerError> {
+pub(super) fn check_depth(message: &Message) -> Result<(), BrokerError> {
     if message.properties.headers.is_deeper_than(HEADER_LEVELS_MAX) {
         let reason = format!("the headers are nested more than {HEADER_LEVELS_MAX} levels deep");
         return Err(BrokerError::Precondition(reason));
@@ -246,7 +246,7 @@ impl Inner {
 }
 
 /// The message in memory, written for the durable ones among its queues if it is persistent.
-fn store(
+pub(super) fn store(
     message: Message,
     now_ms: UnixMs,
     due_ms: Option<UnixMs>,
@@ -260,7 +260,7 @@ fn store(
 
 /// The delay that a message asks for. A negative one is what a delayed message carries after its
 /// delay, so that passing it on does not delay it again.
-fn delay_ms(message: &Message) -> Option<u64> {
+pub(super) fn delay_ms(message: &Message) -> Option<u64> {
     let delay_ms = message.properties.headers.get(X_DELAY).and_then(Value::as_int)?;
     u64::try_from(delay_ms).ok().filter(|&delay_ms| delay_ms > 0)
 }

@@ -138,6 +138,11 @@ impl Group {
         self
     }
 
+    /// Facts that were added so far.
+    pub fn fact_count(&self) -> usize {
+        self.facts.len()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.facts.is_empty() && self.ends.is_empty()
     }

@@ -1,6 +1,7 @@
 //! What the broker promises, written over the port, so that every back end can be held to it.
 //! One file a promise.
 
+mod ack_with;
 mod channels;
 mod confirms;
 mod consumers;
