@@ -64,7 +64,7 @@ impl Server {
         );
         let bridge = gateway.bridge(&state.engines.broker()).await?;
         let demo = match settings.demo {
-            true => Some(start_demo(&state, settings, &gateway, authenticator, clock).await?),
+            true => Some(start_demo(&state, settings, authenticator, clock).await?),
             false => None,
         };
 
@@ -165,14 +165,13 @@ fn for_development(folder: Option<&Path>) -> Result<Secret, Error> {
 async fn start_demo(
     state: &State,
     settings: &Settings,
-    gateway: &Gateway,
     authenticator: Authenticator,
     clock: SharedClock,
 ) -> Result<Demo, Error> {
     // Guests get a token only where the secret is a development one.
     let guest = settings.secret.is_none().then_some(authenticator);
     let (broker, cache) = (state.engines.broker(), state.engines.cache());
-    let demo = Demo::start(broker, cache, gateway.clone(), clock, guest).await?;
+    let demo = Demo::start(broker, cache, clock, guest).await?;
     Ok(demo.with_client_origins(settings.client_origins.iter().cloned()))
 }
 
