@@ -51,6 +51,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
+use tokio::sync::watch;
 
 pub use check::{CheckReport, check};
 pub use codec::{DecodeError, decode_value, encode_value};
@@ -312,6 +313,11 @@ impl Journal {
     /// What stands in the way.
     pub fn writable(&self) -> Result<(), JournalError> {
         self.log.as_ref().map_or(Ok(()), |log| log.shared.gate.writable())
+    }
+
+    /// The disk alarm as it changes; `None` when there is no disk.
+    pub fn disk_alarm(&self) -> Option<watch::Receiver<bool>> {
+        self.log.as_ref().map(|log| log.shared.gate.alarm_changes())
     }
 
     /// Resolves when everything that was appended so far is on disk, also under relaxed durability.
