@@ -9,7 +9,7 @@ use crate::model::message::Message;
 use crate::model::names::{ExchangeName, QueueName, RoutingKey};
 use crate::model::topology::{Binding, ExchangeSpec, Policy, QueueSpec};
 
-pub use crate::broker::{ConsumeOptions, ConsumerEnd, DeleteIf, QueueStatus};
+pub use crate::broker::{Alarm, ConsumeOptions, ConsumerEnd, DeleteIf, QueueStatus};
 
 /// The broker that the application runs on. Clones share it.
 #[derive(Clone)]
@@ -302,7 +302,7 @@ impl Broker {
     }
 
     /// Routes the message. An unroutable one is dropped and confirmed, as in RabbitMQ. Waits only for
-    /// admission; the confirm says when the message is safe.
+    /// admission (see [`Broker::alarms`]); the confirm says when the message is safe.
     ///
     /// # Errors
     /// An unknown exchange; a back end that takes no messages.
@@ -312,10 +312,10 @@ impl Broker {
         }
     }
 
-    /// As [`Broker::publish`], but where that would wait for the disk alarm to end, it is refused.
+    /// As [`Broker::publish`], but where that would wait for an alarm to end, it is refused.
     ///
     /// # Errors
-    /// As [`Broker::publish`], and the disk alarm.
+    /// As [`Broker::publish`], and the memory and the disk alarm.
     pub async fn try_publish(&self, message: Message) -> Result<Confirm, BackendError> {
         match self {
             Self::Embedded(broker) => Ok(Confirm::Embedded(broker.try_publish(message)?.confirm)),
@@ -408,6 +408,20 @@ impl Broker {
     pub async fn close(&self) -> Result<(), BackendError> {
         match self {
             Self::Embedded(broker) => committed(Some(broker.close())).await,
+        }
+    }
+
+    /// Publishers wait while the messages in memory weigh more than `bytes`; a server has its own limit.
+    pub fn set_memory_limit(&self, bytes: usize) {
+        match self {
+            Self::Embedded(broker) => broker.set_memory_limit(bytes),
+        }
+    }
+
+    /// What publishers wait for at this moment.
+    pub fn alarms(&self) -> Vec<Alarm> {
+        match self {
+            Self::Embedded(broker) => broker.alarms(),
         }
     }
 

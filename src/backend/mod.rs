@@ -12,7 +12,8 @@ mod error;
 mod tx;
 
 pub use broker::{
-    Broker, Confirm, ConsumeOptions, Consumer, ConsumerEnd, DeleteIf, Delivery, Peeked, QueueStatus,
+    Alarm, Broker, Confirm, ConsumeOptions, Consumer, ConsumerEnd, DeleteIf, Delivery, Peeked,
+    QueueStatus,
 };
 pub use cache::{Cache, Pushed, RateLimit, Subscription};
 pub use embedded::Embedded;

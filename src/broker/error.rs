@@ -1,5 +1,6 @@
 //! What the broker refuses, in RabbitMQ's words, with AMQP's reply codes.
 
+use super::alarm::Alarm;
 use crate::journal::JournalError;
 use crate::model::names::{NameError, VhostName};
 
@@ -53,6 +54,9 @@ pub enum BrokerError {
     /// The message has no usable record of the queue that it died in.
     #[error("the message in '{queue}' can't be redriven: {reason}")]
     NotRedrivable { queue: String, reason: &'static str },
+    /// A resource is short, and the call does not wait.
+    #[error(transparent)]
+    Alarm(#[from] Alarm),
     #[error(transparent)]
     Journal(#[from] JournalError),
 }
@@ -74,7 +78,9 @@ impl BrokerError {
             Self::NotAllowed(_) => (530, "NOT_ALLOWED"),
             Self::NotImplemented(_) => (540, "NOT_IMPLEMENTED"),
             Self::CommandInvalid(_) => (503, "COMMAND_INVALID"),
-            Self::Journal(JournalError::DiskAlarm { .. }) => (506, "RESOURCE_ERROR"),
+            Self::Alarm(_) | Self::Journal(JournalError::DiskAlarm { .. }) => {
+                (506, "RESOURCE_ERROR")
+            }
             Self::Journal(_) => (541, "INTERNAL_ERROR"),
             Self::Nacked { .. } | Self::NotRedrivable { .. } => return None,
         })

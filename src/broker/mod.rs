@@ -8,6 +8,7 @@
 //! - no lock is held across an await, and no queue's lock while another queue's is taken; the order
 //!   of locks is topology, queue, message, journal.
 
+mod alarm;
 mod arguments;
 mod cause;
 mod channel;
@@ -20,6 +21,7 @@ mod delivery;
 mod equivalence;
 mod error;
 mod exchange;
+mod memory;
 mod metrics;
 mod policy;
 mod publish;
@@ -40,6 +42,7 @@ use std::sync::{Arc, OnceLock};
 use ahash::AHashMap;
 use parking_lot::RwLock;
 
+pub use alarm::Alarm;
 pub use arguments::{
     QueueFlags, consumer_priority, exchange_arguments, parse_expiration_ms, queue_arguments,
 };
@@ -59,6 +62,7 @@ use crate::journal::{Commit, Group, Journal, Urgency};
 use crate::model::clock::{SharedClock, UnixMs};
 use crate::model::names::{QueueName, VhostName};
 use connection::IN_PROCESS;
+use memory::Memory;
 use queue::Queue;
 use stored::{ClosedRecord, KIND_CLOSED, record};
 use timer::Timers;
@@ -78,6 +82,7 @@ struct Inner {
     clock: SharedClock,
     vhosts: RwLock<AHashMap<VhostName, Arc<Vhost>>>,
     timers: Arc<Timers>,
+    memory: Arc<Memory>,
     next_connection: AtomicU64,
     /// What stands beside the broker on its journal, for whoever put it there.
     companion: OnceLock<Box<dyn Any + Send + Sync>>,
@@ -106,6 +111,7 @@ impl Broker {
             clock,
             vhosts: RwLock::new(AHashMap::from_iter([(vhost.name.clone(), vhost.clone())])),
             timers: Arc::default(),
+            memory: Arc::default(),
             next_connection: AtomicU64::new(IN_PROCESS.0 + 1),
             companion: OnceLock::new(),
         };
@@ -153,9 +159,10 @@ impl Broker {
     /// Whether the broker takes durable messages now.
     ///
     /// # Errors
-    /// What the journal says stands in the way.
+    /// What the journal says stands in the way; the memory alarm.
     pub fn ready(&self) -> Result<(), BrokerError> {
-        self.inner.journal.writable().map_err(BrokerError::from)
+        self.inner.journal.writable()?;
+        self.check_memory()
     }
 
     /// A queue that this handle's connection may use.

@@ -73,34 +73,37 @@ pub(super) fn check_depth(message: &Message) -> Result<(), BrokerError> {
 }
 
 impl Broker {
-    /// Waits until the journal takes `bytes` more: while too much is uncommitted or the disk is
-    /// nearly full. What a listener waits for before it publishes a persistent message.
+    /// What a listener waits for before it publishes: the end of the memory alarm, and, for `bytes` of
+    /// persistent messages, until the journal takes so much more. 0 is for a transient message.
     ///
     /// # Errors
     /// A journal that failed or is closed.
     pub async fn admit(&self, bytes: usize) -> Result<(), BrokerError> {
-        Ok(self.inner.journal.admit(bytes).await?)
+        self.inner.memory.admit().await;
+        if bytes > 0 {
+            self.inner.journal.admit(bytes).await?;
+        }
+        Ok(())
     }
 
-    /// Routes a message. Waits only for admission: while too much is uncommitted or the disk is
-    /// nearly full, persistent messages wait here.
+    /// Routes a message. Waits only for admission: every message while the messages take too much
+    /// memory, persistent ones also while too much is uncommitted or the disk is nearly full.
     ///
     /// # Errors
     /// An unknown or internal exchange; a CC or BCC header that is no list; a journal that failed or
     /// is closed.
     pub async fn publish(&self, message: Message) -> Result<Published, BrokerError> {
         check_depth(&message)?;
-        if message.properties.persistent {
-            self.inner.journal.admit(message.weight()).await?;
-        }
+        self.admit(if message.properties.persistent { message.weight() } else { 0 }).await?;
         self.inner.publish(&self.vhost, message)
     }
 
     /// As [`Broker::publish`], without waiting: the caller answers for how much is in flight.
     ///
     /// # Errors
-    /// As [`Broker::publish`], and the disk alarm for a persistent message.
+    /// As [`Broker::publish`]; the memory alarm, and the disk alarm for a persistent message.
     pub fn try_publish(&self, message: Message) -> Result<Published, BrokerError> {
+        self.check_memory()?;
         if message.properties.persistent {
             self.inner.journal.writable()?;
         }
@@ -117,7 +120,7 @@ impl Inner {
         // Read once: to a publisher its message arrives everywhere at one time.
         let now_ms = self.now_ms();
         let due_ms = delay_ms(&message).map(|delay_ms| now_ms.saturating_add(delay_ms));
-        let stored = store(message, now_ms, due_ms, &targets);
+        let stored = self.store(message, now_ms, due_ms, &targets);
         let (position, commit) = if stored.is_durable() {
             let commit = stored::append(&self.journal, &stored);
             (commit.position(), Some(commit))
@@ -190,7 +193,7 @@ impl Inner {
         targets: Targets,
     ) -> Vec<(Arc<Queue>, Effects)> {
         let now_ms = self.now_ms();
-        let moved = store(message, now_ms, None, &targets);
+        let moved = self.store(message, now_ms, None, &targets);
         let mut group = Group::new();
         if moved.is_durable() {
             group.fact(KIND_MESSAGE, moved.clone());
@@ -209,6 +212,21 @@ impl Inner {
             (target, effects)
         };
         targets.into_iter().map(enqueue).collect()
+    }
+
+    /// The message in memory, written for the durable ones among its queues if it is persistent.
+    pub(super) fn store(
+        &self,
+        message: Message,
+        now_ms: UnixMs,
+        due_ms: Option<UnixMs>,
+        targets: &Targets,
+    ) -> Arc<Stored> {
+        let persistent = message.properties.persistent;
+        let durable = targets.iter().filter(|queue| persistent && queue.is_durable());
+        let durable = durable.map(|queue| queue.id).collect();
+        let counted = self.memory.count(message.weight());
+        Arc::new(Stored::new(message, now_ms, due_ms, durable, counted))
     }
 
     /// Runs what a queue asked for. A dead letter may kill another message in turn, so this is a
@@ -243,19 +261,6 @@ impl Inner {
             self.delete_unused(queue);
         }
     }
-}
-
-/// The message in memory, written for the durable ones among its queues if it is persistent.
-pub(super) fn store(
-    message: Message,
-    now_ms: UnixMs,
-    due_ms: Option<UnixMs>,
-    targets: &Targets,
-) -> Arc<Stored> {
-    let persistent = message.properties.persistent;
-    let durable = targets.iter().filter(|queue| persistent && queue.is_durable());
-    let durable = durable.map(|queue| queue.id).collect();
-    Arc::new(Stored::new(message, now_ms, due_ms, durable))
 }
 
 /// The delay that a message asks for. A negative one is what a delayed message carries after its

@@ -184,7 +184,8 @@ impl Recovery {
                 deliveries.push((queue, count));
             }
         }
-        let stored = Arc::new(Stored::restored(record, entry, notes));
+        let counted = inner.memory.count(record.message.weight());
+        let stored = Arc::new(Stored::restored(record, entry, notes, counted));
         for id in open {
             let retry = self.retries.remove(&(entry.position, id));
             let retry_entry = retry.as_ref().map(|(entry, _)| *entry);

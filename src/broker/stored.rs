@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
+use super::memory::Counted;
 use crate::journal::{
     Appended, Commit, Entry, Group, Journal, Kind, Payload, Position, Urgency, encode_value,
 };
@@ -137,6 +138,7 @@ pub(super) struct Stored {
     /// The durable queues that it is written for; empty for a transient message.
     durable_queues: SmallVec<[QueueId; 2]>,
     journaled: Mutex<Journaled>,
+    _counted: Counted,
 }
 
 /// Which parts of the log stand for the message.
@@ -169,9 +171,11 @@ impl Stored {
         published_ms: UnixMs,
         due_ms: Option<UnixMs>,
         durable_queues: SmallVec<[QueueId; 2]>,
+        counted: Counted,
     ) -> Self {
         let journaled = Journaled { open_queues: durable_queues.len(), ..Journaled::default() };
-        Self { message, published_ms, due_ms, durable_queues, journaled: Mutex::new(journaled) }
+        let journaled = Mutex::new(journaled);
+        Self { message, published_ms, due_ms, durable_queues, journaled, _counted: counted }
     }
 
     /// As recovery found it.
@@ -179,6 +183,7 @@ impl Stored {
         record: MessageRecord,
         entry: Entry,
         notes: SmallVec<[Note; 1]>,
+        counted: Counted,
     ) -> Self {
         let settled = notes.iter().filter(|note| note.what == Noted::Settled).count();
         let open_queues = record.queues.len().saturating_sub(settled);
@@ -188,6 +193,7 @@ impl Stored {
             due_ms: record.due_ms,
             durable_queues: record.queues.into(),
             journaled: Mutex::new(Journaled { entry: Some(entry), open_queues, notes }),
+            _counted: counted,
         }
     }
 

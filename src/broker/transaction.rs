@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use super::cause::set_cause;
 use super::delivery::Delivery;
 use super::error::BrokerError;
-use super::publish::{check_depth, delay_ms, store};
+use super::publish::{check_depth, delay_ms};
 use super::queue::{Effects, Held, Queue, Refusal};
 use super::routing::{BCC, Targets};
 use super::stored::{KIND_MESSAGE, Stored};
@@ -64,7 +64,7 @@ impl Delivery {
             }
             message.properties.headers.remove(BCC);
             let due_ms = delay_ms(&message).map(|delay_ms| now_ms.saturating_add(delay_ms));
-            Ok((store(message, now_ms, due_ms, &targets), targets))
+            Ok((inner.store(message, now_ms, due_ms, &targets), targets))
         };
         let outputs = outputs.into_iter().map(route).collect::<Result<Vec<_>, _>>()?;
         let tag = self.parcel.tag;
@@ -82,7 +82,7 @@ impl Delivery {
         self.inner.companion.get()?.downcast_ref()
     }
 
-    /// Waits until the journal takes `bytes` more, as [`Broker::admit`].
+    /// Waits until the journal takes `bytes` more. Not for memory: what is settled gives that back.
     ///
     /// # Errors
     /// A journal that failed or is closed.

@@ -43,6 +43,9 @@ impl Server {
         let metrics = Metrics::install();
         let clock = SystemClock::shared();
         let state = State::open(settings, clock.clone())?;
+        if let Some(bytes) = settings.memory_limit.bytes() {
+            state.engines.broker().set_memory_limit(bytes);
+        }
         Self::start_on(state, settings, metrics, clock).await
     }
 

@@ -98,6 +98,9 @@ pub struct Layer {
     /// Count a user without a socket as online for this long [default: 0s]
     #[arg(long, value_name = "DURATION", value_parser = Text::flag)]
     pub presence_grace: Option<Text>,
+    /// Let publishers wait above this much memory in messages: a share, an amount, off [default: 0.4]
+    #[arg(long, value_name = "LIMIT", value_parser = Text::flag)]
+    pub memory_limit: Option<Text>,
     /// Serve the demo application: an orders API, and a page at /demo
     #[arg(long, num_args = 0, default_missing_value = "true", value_parser = Text::flag)]
     pub demo: Option<Text>,
@@ -131,6 +134,7 @@ impl Layer {
             jwt_secret: get("jwt-secret")?,
             client_url,
             presence_grace: get("presence-grace")?,
+            memory_limit: get("memory-limit")?,
             demo: get("demo")?,
             log_format: get("log-format")?,
             log: get("log")?,
@@ -180,6 +184,7 @@ impl Layer {
             jwt_secret: self.jwt_secret.or(weaker.jwt_secret),
             client_url: self.client_url.or(weaker.client_url),
             presence_grace: self.presence_grace.or(weaker.presence_grace),
+            memory_limit: self.memory_limit.or(weaker.memory_limit),
             demo: self.demo.or(weaker.demo),
             log_format: self.log_format.or(weaker.log_format),
             log: self.log.or(weaker.log),

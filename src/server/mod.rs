@@ -11,6 +11,7 @@ mod error;
 mod launch;
 mod layer;
 mod logs;
+mod memory;
 mod secret;
 mod serve;
 mod settings;
@@ -26,6 +27,7 @@ use command::{Cli, Command};
 pub use error::Error;
 pub use launch::Server;
 pub use logs::LogFormat;
+pub use memory::MemoryLimit;
 pub use secret::Secret;
 pub use settings::{Settings, Storage};
 

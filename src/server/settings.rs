@@ -8,6 +8,7 @@ use http::Uri;
 
 use super::layer::{Layer, Text};
 use super::logs::{LogFilter, LogFormat};
+use super::memory::MemoryLimit;
 use super::{Environment, Error, Secret};
 use crate::journal::Durability;
 
@@ -38,6 +39,8 @@ pub struct Settings {
     /// Origins (RFC 6454) of web pages that may connect.
     pub client_origins: Vec<String>,
     pub presence_grace: Duration,
+    /// How much memory messages may take before publishers wait.
+    pub memory_limit: MemoryLimit,
     /// Whether the demo application is served.
     pub demo: bool,
     pub log_format: LogFormat,
@@ -56,6 +59,7 @@ impl Default for Settings {
             secret: None,
             client_origins: vec![DEFAULT_CLIENT_ORIGIN.to_owned()],
             presence_grace: Duration::ZERO,
+            memory_limit: MemoryLimit::default(),
             demo: false,
             log_format: LogFormat::Pretty,
             log_filter: LogFilter::default(),
@@ -83,6 +87,8 @@ impl Settings {
                 .unwrap_or(defaults.client_origins),
             presence_grace: check("presence-grace", layer.presence_grace.as_ref(), grace)?
                 .unwrap_or(defaults.presence_grace),
+            memory_limit: check("memory-limit", layer.memory_limit.as_ref(), MemoryLimit::parse)?
+                .unwrap_or(defaults.memory_limit),
             demo: check("demo", layer.demo.as_ref(), switch)?.unwrap_or(defaults.demo),
             log_format: check("log-format", layer.log_format.as_ref(), LogFormat::parse)?
                 .unwrap_or(defaults.log_format),
@@ -292,7 +298,12 @@ mod tests {
     #[test]
     fn a_flag_wins_over_the_environment_and_that_over_the_file() {
         type Shown = fn(&Settings) -> String;
-        let cases: [(&str, [&str; 3], Shown); 8] = [
+        let cases: [(&str, [&str; 3], Shown); 9] = [
+            ("memory-limit", ["0.5", "1MiB", "off"], |s| match s.memory_limit {
+                MemoryLimit::Share(share) => share.to_string(),
+                MemoryLimit::Bytes(bytes) => format!("{}MiB", bytes >> 20),
+                MemoryLimit::Off => "off".to_owned(),
+            }),
             ("data-dir", ["/f", "/e", "/c"], |s| folder_of(s).to_owned()),
             ("http", ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"], |s| s.http.to_string()),
             ("durability", ["relaxed", "strict", "relaxed"], |s| match s.storage {
@@ -371,7 +382,7 @@ mod tests {
     #[test]
     fn a_wrong_value_is_named_as_it_was_given() {
         #[expect(clippy::type_complexity, reason = "a table, read once")]
-        let cases: [(&[&str], &[(&str, &str)], &str, &str); 14] = [
+        let cases: [(&[&str], &[(&str, &str)], &str, &str); 15] = [
             (&["--http", "localhost"], &[], "", "--http: 'localhost' is not an address and port"),
             (&[], &[("LEVERET_HTTP", "3001")], "", "LEVERET_HTTP: '3001' is not an address"),
             (&[], &[], "http = \"x\"", "http in the configuration file: 'x' is not an address"),
@@ -389,6 +400,7 @@ mod tests {
             ),
             (&["--presence-grace", "5"], &[], "", "--presence-grace: '5' is not a duration"),
             (&["--presence-grace", "1h"], &[], "", "--presence-grace: '1h' is longer than 300 s"),
+            (&["--memory-limit", "much"], &[], "", "--memory-limit: 'much' is no share"),
             (&["--jwt-secret", ""], &[], "", "--jwt-secret: the secret is empty"),
             (&["--client-url", "*"], &[], "", "--client-url: '*' is not an origin"),
             (&[], &[("CLIENT_URL", "http://a/b")], "", "CLIENT_URL: 'http://a/b' is not an origin"),

@@ -2,6 +2,7 @@
 //! One file a promise.
 
 mod ack_with;
+mod alarms;
 mod channels;
 mod confirms;
 mod consumers;

@@ -17,6 +17,7 @@ pub use consuming::{ChannelDelivery, ChannelEvent};
 pub use publishing::{ChannelPublished, REPLY_TO};
 
 use super::Broker;
+use super::alarm::Watch;
 use super::consumer::BUFFERED_MAX;
 use super::queue::{ConsumerId, Credit, Ends, Parcel, Queue, Tag};
 
@@ -46,6 +47,7 @@ pub struct Channel {
     buffered: VecDeque<Parcel>,
     ends: Arc<Ends>,
     ended: VecDeque<ChannelEvent>,
+    alarms: Watch,
     /// The hidden queue behind direct reply-to, and its consumer's key.
     reply: Option<(Arc<Queue>, u32)>,
 }
@@ -84,6 +86,7 @@ impl Broker {
             buffered: VecDeque::new(),
             ends: Arc::default(),
             ended: VecDeque::new(),
+            alarms: self.watch_alarms(),
             reply: None,
         }
     }
