@@ -9,7 +9,9 @@ use crate::model::message::Message;
 use crate::model::names::{ExchangeName, QueueName, RoutingKey};
 use crate::model::topology::{Binding, ExchangeSpec, Policy, QueueSpec};
 
-pub use crate::broker::{Alarm, ConsumeOptions, ConsumerEnd, DeleteIf, QueueStatus};
+pub use crate::broker::{
+    Alarm, Caused, ConsumeOptions, ConsumerEnd, DeleteIf, Event, Explanation, QueueStatus, Step,
+};
 
 /// The broker that the application runs on. Clones share it.
 #[derive(Clone)]
@@ -71,6 +73,13 @@ impl Delivery {
     pub fn redelivered(&self) -> bool {
         match self {
             Self::Embedded(delivery) => delivery.redelivered(),
+        }
+    }
+
+    /// What the message is called in [`Broker::explain`]: its `message_id`, or its place in the log.
+    pub fn id(&self) -> String {
+        match self {
+            Self::Embedded(delivery) => delivery.id(),
         }
     }
 
@@ -408,6 +417,17 @@ impl Broker {
     pub async fn close(&self) -> Result<(), BackendError> {
         match self {
             Self::Embedded(broker) => committed(Some(broker.close())).await,
+        }
+    }
+
+    /// What is known of the path of a persistent message: by its `message_id`, or by its place in the log.
+    /// Empty when nothing is.
+    ///
+    /// # Errors
+    /// A back end that does not answer.
+    pub async fn explain(&self, id: &str) -> Result<Explanation, BackendError> {
+        match self {
+            Self::Embedded(broker) => Ok(broker.explain(id)),
         }
     }
 

@@ -12,8 +12,8 @@ mod error;
 mod tx;
 
 pub use broker::{
-    Alarm, Broker, Confirm, ConsumeOptions, Consumer, ConsumerEnd, DeleteIf, Delivery, Peeked,
-    QueueStatus,
+    Alarm, Broker, Caused, Confirm, ConsumeOptions, Consumer, ConsumerEnd, DeleteIf, Delivery,
+    Event, Explanation, Peeked, QueueStatus, Step,
 };
 pub use cache::{Cache, Pushed, RateLimit, Subscription};
 pub use embedded::Embedded;

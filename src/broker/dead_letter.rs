@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::Inner;
 use super::queue::{Effects, Held, Queue, Reason};
 use super::routing::{CC, Targets};
+use super::trace::{What, shared};
 use crate::journal::Group;
 use crate::model::clock::UnixMs;
 use crate::model::message::{Headers, Message, Value};
@@ -35,12 +36,15 @@ impl Inner {
                 counters.dead_lettered.increment(1);
             }
         }
+        let error = shared(held.failed.as_ref().and_then(|failed| failed.error.as_ref()));
+        let died = |to| What::Died { queue: queue.spec.name.clone(), reason, error, to };
         let Some((message, targets)) = self.last_station(queue, &held, reason) else {
+            self.trace.note(&held.stored, held.position, self.now_ms(), || died(None));
             let retry = held.retry_entry();
             let _appended = held.stored.settle(&self.journal, queue.id, retry, Group::new());
             return Vec::new();
         };
-        self.transfer(queue, held, message, targets)
+        self.transfer(queue, held, message, targets, |to| died(Some(to)))
     }
 
     /// The dead letter and the queues that it reaches; `None` when it reaches none.

@@ -6,6 +6,7 @@ use super::dead_letter::{X_DELIVERY_COUNT, X_RETRY_COUNT};
 use super::error::BrokerError;
 use super::queue::{Failed, Held, Parcel, Queue, Reason, Tag};
 use super::stored::{KIND_RETRY, QueueId, RetryRecord, record};
+use super::trace::{What, shared};
 use super::{Broker, Inner};
 use crate::journal::{Commit, Entry, Group, Position, Urgency};
 use crate::model::clock::UnixMs;
@@ -131,10 +132,13 @@ pub(super) fn shown(queue: &Queue, parcel: &Parcel) -> Option<Box<Message>> {
 
 impl Inner {
     pub(super) fn ack(&self, queue: &Arc<Queue>, tag: Tag) -> Option<Commit> {
-        let (held, effects) = queue.take_unacked(tag, self.now_ms())?;
+        let now_ms = self.now_ms();
+        let (held, effects) = queue.take_unacked(tag, now_ms)?;
         let retry = held.retry_entry();
         let appended = held.stored.settle(&self.journal, queue.id, retry, Group::new());
         queue.counters.acked.increment(1);
+        let acked = || What::Acked(queue.spec.name.clone());
+        self.trace.note(&held.stored, held.position, now_ms, acked);
         self.run(queue, effects);
         appended.map(|appended| appended.commit)
     }
@@ -176,6 +180,13 @@ impl Inner {
             failed.entry = self.write_retry(message, queue, failed, due_ms);
         }
         queue.counters.retried.increment(1);
+        let error = held.failed.as_ref().and_then(|failed| failed.error.as_ref());
+        self.trace.note(&held.stored, held.position, now_ms, || What::Retried {
+            queue: queue.spec.name.clone(),
+            failures: held.failures(),
+            due_ms,
+            error: shared(error),
+        });
         let effects = match queue.delay(held, due_ms, now_ms) {
             Ok(effects) => effects,
             Err(refusal) => self.refused(queue, refusal).0,

@@ -21,6 +21,7 @@ mod delivery;
 mod equivalence;
 mod error;
 mod exchange;
+mod explain;
 mod memory;
 mod metrics;
 mod policy;
@@ -32,6 +33,7 @@ mod routing;
 mod stored;
 mod timer;
 mod topology;
+mod trace;
 mod transaction;
 mod vhost;
 
@@ -52,6 +54,7 @@ pub use consumer::{ConsumeOptions, Consumer};
 pub use delivery::Delivery;
 pub use error::BrokerError;
 pub use exchange::TopicTrie;
+pub use explain::{Caused, Event, Explanation, Step};
 pub use publish::{Confirm, Published};
 pub use queue::{ConsumerEnd, DeleteIf};
 pub use recovery::Recovery;
@@ -66,6 +69,7 @@ use memory::Memory;
 use queue::Queue;
 use stored::{ClosedRecord, KIND_CLOSED, record};
 use timer::Timers;
+use trace::Trace;
 use vhost::Vhost;
 
 /// A handle on the broker, for one vhost and one connection. Clones share the broker; it stops when
@@ -83,6 +87,7 @@ struct Inner {
     vhosts: RwLock<AHashMap<VhostName, Arc<Vhost>>>,
     timers: Arc<Timers>,
     memory: Arc<Memory>,
+    trace: Trace,
     next_connection: AtomicU64,
     /// What stands beside the broker on its journal, for whoever put it there.
     companion: OnceLock<Box<dyn Any + Send + Sync>>,
@@ -112,6 +117,7 @@ impl Broker {
             vhosts: RwLock::new(AHashMap::from_iter([(vhost.name.clone(), vhost.clone())])),
             timers: Arc::default(),
             memory: Arc::default(),
+            trace: Trace::default(),
             next_connection: AtomicU64::new(IN_PROCESS.0 + 1),
             companion: OnceLock::new(),
         };

@@ -9,6 +9,7 @@ use super::error::BrokerError;
 use super::queue::{Effects, Held, Queue, Reason, Refusal};
 use super::routing::{BCC, Targets};
 use super::stored::{self, KIND_MESSAGE, Stored};
+use super::trace::What;
 use super::vhost::Vhost;
 use super::{Broker, Inner};
 use crate::journal::{Commit, Group, Position};
@@ -123,7 +124,9 @@ impl Inner {
         let stored = self.store(message, now_ms, due_ms, &targets);
         let (position, commit) = if stored.is_durable() {
             let commit = stored::append(&self.journal, &stored);
-            (commit.position(), Some(commit))
+            let position = commit.position();
+            self.trace.published(&stored.message, position, now_ms, targets.iter());
+            (position, Some(commit))
         } else {
             (self.journal.next_position(), None)
         };
@@ -184,13 +187,14 @@ impl Inner {
     }
 
     /// Takes a message out of `queue` and puts `message` into `targets`, in one group: after a crash
-    /// it is in one place or in the other.
+    /// it is in one place or in the other. `why` is what the trace says, with the new message's place.
     pub(super) fn transfer(
         &self,
         queue: &Queue,
         held: Held,
         message: Message,
         targets: Targets,
+        why: impl FnOnce(Position) -> What,
     ) -> Vec<(Arc<Queue>, Effects)> {
         let now_ms = self.now_ms();
         let moved = self.store(message, now_ms, None, &targets);
@@ -206,6 +210,10 @@ impl Inner {
             }
             _ => self.journal.next_position(),
         };
+        self.trace.note(&held.stored, held.position, now_ms, || why(position));
+        if moved.is_durable() {
+            self.trace.published(&moved.message, position, now_ms, targets.iter());
+        }
         let enqueue = |target: Arc<Queue>| {
             let held = Held::new(moved.clone(), position);
             let (effects, _taken) = self.enqueue(&target, held, now_ms);
@@ -251,7 +259,11 @@ impl Inner {
             self.timers.arm(queue, wake_ms);
         }
         for (stored, deliveries) in effects.delivered {
-            stored.mark(&self.journal, queue.id, deliveries);
+            if let Some(position) = stored.mark(&self.journal, queue.id, deliveries) {
+                let queue = queue.spec.name.clone();
+                let delivered = || What::Delivered { queue, deliveries };
+                self.trace.note(&stored, position, self.now_ms(), delivered);
+            }
         }
         // Taken from the back, so that the oldest is dead-lettered first.
         work.extend(

@@ -7,6 +7,7 @@ use super::dead_letter::{clear_deaths, death_text, deaths};
 use super::error::BrokerError;
 use super::queue::Queue;
 use super::routing::Targets;
+use super::trace::What;
 use crate::journal::Position;
 use crate::model::message::{Message, Value};
 use crate::model::names::{ExchangeName, QueueName, RoutingKey};
@@ -60,7 +61,8 @@ impl Broker {
                 return Err(error);
             }
         };
-        for (target, effects) in self.inner.transfer(&queue, held, message, targets) {
+        let redriven = |to| What::Redriven { queue: queue.spec.name.clone(), to };
+        for (target, effects) in self.inner.transfer(&queue, held, message, targets, redriven) {
             self.inner.run(&target, effects);
         }
         Ok(true)

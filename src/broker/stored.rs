@@ -262,10 +262,16 @@ impl Stored {
     }
 
     /// Marks that the message was handed to a consumer of `queue`, for the `deliveries`-th time. The
-    /// mark rides on a later commit. It may come after the message was settled, and is left out then.
-    pub(super) fn mark(&self, journal: &Journal, queue: QueueId, deliveries: u32) {
+    /// mark rides on a later commit. It may come after the message was settled, and is left out then;
+    /// otherwise, where the message is in the log.
+    pub(super) fn mark(
+        &self,
+        journal: &Journal,
+        queue: QueueId,
+        deliveries: u32,
+    ) -> Option<Position> {
         let mut journaled = self.journaled.lock();
-        let Some(Entry { position: message, .. }) = journaled.entry else { return };
+        let Entry { position: message, .. } = journaled.entry?;
         let noted = journaled.notes.iter().position(|note| note.queue == queue);
         let mut group = Group::new();
         match noted.and_then(|at| journaled.notes.get(at)) {
@@ -273,16 +279,17 @@ impl Stored {
             Some(Note { what: Noted::Delivered(before), entry, .. }) if *before < deliveries => {
                 group.end(*entry);
             }
-            Some(_) => return,
+            Some(_) => return Some(message),
         }
         group.fact(KIND_DELIVERED, record(&DeliveredRecord { message, queue, deliveries }));
         let appended = journal.append(group, Urgency::Within(MARK_WITHIN));
-        let Some(&entry) = appended.entries.first() else { return };
+        let Some(&entry) = appended.entries.first() else { return Some(message) };
         let note = Note { queue, entry, what: Noted::Delivered(deliveries) };
         match noted.and_then(|at| journaled.notes.get_mut(at)) {
             Some(before) => *before = note,
             None => journaled.notes.push(note),
         }
+        Some(message)
     }
 }
 

@@ -16,6 +16,7 @@ use super::publish::{check_depth, delay_ms};
 use super::queue::{Effects, Held, Queue, Refusal};
 use super::routing::{BCC, Targets};
 use super::stored::{KIND_MESSAGE, Stored};
+use super::trace::What;
 use super::{Broker, Inner};
 use crate::journal::{Commit, Entry, Group, Position};
 use crate::model::message::Message;
@@ -110,6 +111,8 @@ impl Claimed {
         }
         let appended = held.stored.settle(&inner.journal, queue.id, held.retry_entry(), group);
         queue.counters.acked.increment(1);
+        let acked = || What::Acked(queue.spec.name.clone());
+        inner.trace.note(&held.stored, held.position, inner.now_ms(), acked);
         let (mut entries, commit) = match appended {
             Some(appended) => (appended.entries, Some(appended.commit)),
             None => (SmallVec::new(), None),
@@ -140,6 +143,9 @@ impl Appended {
         inner.run(&queue, effects);
         let now_ms = inner.now_ms();
         for (stored, position, targets) in outputs {
+            if stored.is_durable() {
+                inner.trace.published(&stored.message, position, now_ms, targets.iter());
+            }
             for target in targets {
                 target.counters.published.increment(1);
                 // A length that was reached meanwhile holds nothing off: the outputs are promised.

@@ -12,6 +12,7 @@ mod delayed;
 mod delivery;
 mod delivery_limit;
 mod exchange_life;
+mod explain;
 mod fixture;
 mod headers_exchange;
 mod policies;
