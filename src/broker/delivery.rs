@@ -107,7 +107,7 @@ impl Broker {
     /// # Errors
     /// An unknown queue; an exclusive queue of another connection.
     pub fn get(&self, queue: &QueueName) -> Result<Option<Delivery>, BrokerError> {
-        let queue = self.own_queue(queue)?;
+        let queue = self.readable_queue(queue)?;
         let (parcel, effects) = queue.get(self.inner.now_ms());
         self.inner.run(&queue, effects);
         Ok(parcel.map(|parcel| Delivery::new(self.inner.clone(), queue, parcel)))

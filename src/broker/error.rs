@@ -9,7 +9,7 @@ use crate::model::names::{NameError, VhostName};
 pub enum BrokerError {
     #[error("no {what} '{name}' in vhost '{vhost}'")]
     NotFound { what: &'static str, name: String, vhost: VhostName },
-    #[error("vhost '{0}' not found")]
+    #[error("vhost {0} not found")]
     NoVhost(VhostName),
     /// It exists with another value of `property`.
     #[error("inequivalent arg '{property}' for {what} '{name}' in vhost '{vhost}': {difference}")]

@@ -1,6 +1,6 @@
 //! The embedded broker: RabbitMQ's semantics in process.
 //!
-//! Owns: vhosts, exchanges, bindings, queues, policies, deliveries, retries, dead letters, expiry, and
+//! Owns: vhosts, users and their permissions, exchanges, bindings, queues, policies, deliveries, retries, dead letters, expiry, and
 //! what an AMQP channel is without its wire. May import: `model` and `journal`. What always holds:
 //! - a message is in the journal before it is in a queue, so its end is always later than itself;
 //! - a queue's ready messages are sorted by log position, so a returned one finds its old place;
@@ -8,6 +8,7 @@
 //! - no lock is held across an await, and no queue's lock while another queue's is taken; the order
 //!   of locks is topology, queue, message, journal.
 
+mod access;
 mod alarm;
 mod arguments;
 mod cause;
@@ -35,6 +36,7 @@ mod timer;
 mod topology;
 mod trace;
 mod transaction;
+mod user;
 mod vhost;
 
 use std::any::Any;
@@ -60,16 +62,19 @@ pub use queue::{ConsumerEnd, DeleteIf};
 pub use recovery::Recovery;
 pub use redrive::Peeked;
 pub use transaction::{Appended, Claimed};
+pub use user::Identity;
 
 use crate::journal::{Commit, Group, Journal, Urgency};
 use crate::model::clock::{SharedClock, UnixMs};
-use crate::model::names::{QueueName, VhostName};
+use crate::model::names::{QueueName, UserName, VhostName};
+use access::Access;
 use connection::IN_PROCESS;
 use memory::Memory;
 use queue::Queue;
 use stored::{ClosedRecord, KIND_CLOSED, record};
 use timer::Timers;
 use trace::Trace;
+use user::Users;
 use vhost::Vhost;
 
 /// A handle on the broker, for one vhost and one connection. Clones share the broker; it stops when
@@ -79,6 +84,8 @@ pub struct Broker {
     inner: Arc<Inner>,
     vhost: Arc<Vhost>,
     connection: ConnectionId,
+    /// Whose permissions are asked; `None`: the process itself, which may do anything.
+    user: Option<UserName>,
 }
 
 struct Inner {
@@ -89,6 +96,8 @@ struct Inner {
     memory: Arc<Memory>,
     trace: Trace,
     next_connection: AtomicU64,
+    users: RwLock<Users>,
+    users_changed: AtomicU64,
     /// What stands beside the broker on its journal, for whoever put it there.
     companion: OnceLock<Box<dyn Any + Send + Sync>>,
 }
@@ -119,9 +128,11 @@ impl Broker {
             memory: Arc::default(),
             trace: Trace::default(),
             next_connection: AtomicU64::new(IN_PROCESS.0 + 1),
+            users: RwLock::new(Users::new()),
+            users_changed: AtomicU64::new(0),
             companion: OnceLock::new(),
         };
-        let broker = Self { inner: Arc::new(inner), vhost, connection: IN_PROCESS };
+        let broker = Self { inner: Arc::new(inner), vhost, connection: IN_PROCESS, user: None };
         recovery.restore(&broker.inner);
         broker
     }
@@ -169,6 +180,12 @@ impl Broker {
     pub fn ready(&self) -> Result<(), BrokerError> {
         self.inner.journal.writable()?;
         self.check_memory()
+    }
+
+    /// A queue that this handle's connection may use, to read from it.
+    fn readable_queue(&self, name: &QueueName) -> Result<Arc<Queue>, BrokerError> {
+        self.check_queue(Access::Read, name)?;
+        self.own_queue(name)
     }
 
     /// A queue that this handle's connection may use.

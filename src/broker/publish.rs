@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use super::access::Access;
 use super::error::BrokerError;
 use super::queue::{Effects, Held, Queue, Reason, Refusal};
 use super::routing::{BCC, Targets};
@@ -95,6 +96,7 @@ impl Broker {
     /// is closed.
     pub async fn publish(&self, message: Message) -> Result<Published, BrokerError> {
         check_depth(&message)?;
+        self.check_exchange(Access::Write, &message.exchange)?;
         self.admit(if message.properties.persistent { message.weight() } else { 0 }).await?;
         self.inner.publish(&self.vhost, message)
     }
@@ -104,6 +106,12 @@ impl Broker {
     /// # Errors
     /// As [`Broker::publish`]; the memory alarm, and the disk alarm for a persistent message.
     pub fn try_publish(&self, message: Message) -> Result<Published, BrokerError> {
+        self.check_exchange(Access::Write, &message.exchange)?;
+        self.try_publish_permitted(message)
+    }
+
+    /// As [`Broker::try_publish`], by one who knows that the user may.
+    pub(super) fn try_publish_permitted(&self, message: Message) -> Result<Published, BrokerError> {
         self.check_memory()?;
         if message.properties.persistent {
             self.inner.journal.writable()?;

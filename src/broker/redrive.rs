@@ -27,7 +27,7 @@ impl Broker {
     /// # Errors
     /// An unknown queue.
     pub fn peek(&self, queue: &QueueName, count: usize) -> Result<Vec<Peeked>, BrokerError> {
-        let held = self.own_queue(queue)?.peek(count);
+        let held = self.readable_queue(queue)?.peek(count);
         let peeked = held.into_iter().map(|held| Peeked {
             position: held.position,
             message: held.stored.message.clone(),
@@ -48,7 +48,7 @@ impl Broker {
         position: Position,
         body: Option<Bytes>,
     ) -> Result<bool, BrokerError> {
-        let queue = self.own_queue(queue)?;
+        let queue = self.readable_queue(queue)?;
         let Some(held) = queue.take_ready(position) else { return Ok(false) };
         let (message, targets) = match self.revived(&queue, &held.stored.message, body) {
             Ok(revived) => revived,

@@ -13,8 +13,9 @@ use crate::journal::{
 };
 use crate::model::clock::UnixMs;
 use crate::model::message::{Headers, Message};
-use crate::model::names::{ExchangeName, RoutingKey, VhostName};
+use crate::model::names::{ExchangeName, RoutingKey, UserName, VhostName};
 use crate::model::topology::{ExchangeSpec, Policy, QueueSpec};
+use crate::model::user::{PasswordHash, Permissions};
 
 pub(super) const KIND_EXCHANGE: Kind = Kind(1);
 pub(super) const KIND_QUEUE: Kind = Kind(2);
@@ -26,6 +27,8 @@ pub(super) const KIND_VHOST: Kind = Kind(7);
 pub(super) const KIND_POLICY: Kind = Kind(8);
 pub(super) const KIND_DELIVERED: Kind = Kind(9);
 pub(super) const KIND_CLOSED: Kind = Kind(10);
+pub(super) const KIND_USER: Kind = Kind(11);
+pub(super) const KIND_PERMISSIONS: Kind = Kind(12);
 
 /// How long a mark of delivery may wait for something else to commit: as long as a message takes
 /// that is worth counting when it ends the process.
@@ -99,6 +102,21 @@ pub(super) struct DeliveredRecord {
     pub message: Position,
     pub queue: QueueId,
     pub deliveries: u32,
+}
+
+/// A user; without a password, one of a new broker's that was deleted.
+#[derive(Serialize, Deserialize)]
+pub(super) struct UserRecord {
+    pub name: UserName,
+    pub password: Option<PasswordHash>,
+}
+
+/// What a user may do in a vhost.
+#[derive(Serialize, Deserialize)]
+pub(super) struct PermissionsRecord {
+    pub vhost: VhostName,
+    pub user: UserName,
+    pub permissions: Permissions,
 }
 
 /// The broker was closed in order: what has no mark was not delivered.

@@ -10,7 +10,7 @@ use super::stored::{KIND_VHOST, VhostRecord, record};
 use super::topology::Topology;
 use super::{Broker, Inner};
 use crate::journal::{Commit, Entry, Group, Urgency};
-use crate::model::names::VhostName;
+use crate::model::names::{UserName, VhostName};
 
 pub(super) struct Vhost {
     pub name: VhostName,
@@ -45,7 +45,7 @@ impl Broker {
     /// An unknown vhost.
     pub fn in_vhost(&self, name: &VhostName) -> Result<Self, BrokerError> {
         let handle = self.inner.handle(name)?;
-        Ok(Self { connection: self.connection, ..handle })
+        Ok(Self { connection: self.connection, user: self.user.clone(), ..handle })
     }
 
     /// Makes a vhost with the predeclared exchanges; one that is there already stays as it is.
@@ -74,6 +74,7 @@ impl Broker {
         };
         self.inner.vhosts.write().remove(name);
         vhost.clear();
+        vhost.forget_permissions();
         let mut group = Group::new();
         group.end(entry);
         let _appended = self.inner.journal.append(group, Urgency::Now);
@@ -81,8 +82,8 @@ impl Broker {
     }
 
     /// A handle for a connection of its own.
-    pub(super) fn for_connection(&self, connection: ConnectionId) -> Self {
-        Self { connection, ..self.clone() }
+    pub(super) fn for_connection(&self, connection: ConnectionId, user: Option<UserName>) -> Self {
+        Self { connection, user, ..self.clone() }
     }
 }
 
@@ -91,6 +92,6 @@ impl Inner {
     pub(super) fn handle(self: &Arc<Self>, name: &VhostName) -> Result<Broker, BrokerError> {
         let vhost = self.vhosts.read().get(name).cloned();
         let vhost = vhost.ok_or_else(|| BrokerError::NoVhost(name.clone()))?;
-        Ok(Broker { inner: self.clone(), vhost, connection: IN_PROCESS })
+        Ok(Broker { inner: self.clone(), vhost, connection: IN_PROCESS, user: None })
     }
 }

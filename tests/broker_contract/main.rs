@@ -26,4 +26,5 @@ mod routing;
 mod routing_further;
 mod table;
 mod ttl;
+mod users;
 mod vhosts;

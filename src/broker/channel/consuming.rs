@@ -69,7 +69,7 @@ impl Channel {
         let queue = if is_reply {
             self.reply_queue(options.no_ack)?
         } else {
-            self.broker.own_queue(queue)?
+            self.broker.readable_queue(queue)?
         };
         if self.is_credit_limited && queue.spec.kind == QueueKind::Quorum {
             let (name, vhost) = (&queue.spec.name, &queue.vhost);
@@ -197,7 +197,7 @@ impl Channel {
         queue: &QueueName,
         no_ack: bool,
     ) -> Result<Option<(ChannelDelivery, usize)>, BrokerError> {
-        let queue = self.broker.own_queue(queue)?;
+        let queue = self.broker.readable_queue(queue)?;
         let (parcel, effects) = queue.get(self.broker.inner.now_ms());
         self.broker.inner.run(&queue, effects);
         let Some(parcel) = parcel else { return Ok(None) };

@@ -20,6 +20,7 @@ use super::Broker;
 use super::alarm::Watch;
 use super::consumer::BUFFERED_MAX;
 use super::queue::{ConsumerId, Credit, Ends, Parcel, Queue, Tag};
+use crate::model::names::ExchangeName;
 
 /// Consumers of one channel at most.
 const CONSUMERS_MAX: usize = 65_535;
@@ -29,6 +30,8 @@ pub struct Channel {
     broker: Broker,
     /// Who is logged in: what a message's `user_id` has to say, if it says something.
     user: Option<String>,
+    /// The exchange that the user may publish to, as was found at that generation of the users.
+    permitted: Option<(ExchangeName, u64)>,
     /// The next publish's sequence number, once confirms were asked for.
     confirm_sequence: Option<u64>,
     next_delivery_tag: u64,
@@ -66,12 +69,13 @@ struct ChannelConsumer {
 }
 
 impl Broker {
-    /// Opens a channel for `user`, on this handle's vhost and connection.
+    /// Opens a channel for `user` (or else the connection's own), on this handle's vhost and connection.
     pub fn channel(&self, user: Option<String>) -> Channel {
         let (outlet, parcels) = flume::bounded(BUFFERED_MAX);
         Channel {
             broker: self.clone(),
-            user,
+            user: user.or_else(|| self.user.as_ref().map(ToString::to_string)),
+            permitted: None,
             confirm_sequence: None,
             next_delivery_tag: 1,
             unsettled: BTreeMap::new(),
