@@ -5,6 +5,10 @@ use crate::journal::JournalError;
 use crate::model::names::{NameError, VhostName};
 
 /// Why an operation was refused. Nothing was changed.
+///
+/// What a message answers to its publisher is no error: an unroutable mandatory one comes back in
+/// [`super::ChannelPublished::returned`] (312 NO_ROUTE), a refused one as a nack. RabbitMQ never sends 311
+/// CONTENT_TOO_LARGE (a body that is too large is 406) nor 313 NO_CONSUMERS (`immediate` is 540).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BrokerError {
     #[error("no {what} '{name}' in vhost '{vhost}'")]

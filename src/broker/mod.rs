@@ -1,7 +1,8 @@
 //! The embedded broker: RabbitMQ's semantics in process.
 //!
-//! Owns: vhosts, users and their permissions, exchanges, bindings, queues, policies, deliveries, retries, dead letters, expiry, and
-//! what an AMQP channel is without its wire. May import: `model` and `journal`. What always holds:
+//! Owns: vhosts, users and their permissions, exchanges, bindings, queues, policies, deliveries, retries,
+//! dead letters, expiry, alarms, and what an AMQP channel is without its wire. May import: `model` and
+//! `journal`. What always holds:
 //! - a message is in the journal before it is in a queue, so its end is always later than itself;
 //! - a queue's ready messages are sorted by log position, so a returned one finds its old place;
 //! - leaving one queue and entering another (a dead letter, a redrive) is one journal group;

@@ -66,7 +66,17 @@ impl Future for Confirm {
 /// decoded and counted with the stack.
 const HEADER_LEVELS_MAX: usize = 32;
 
-pub(super) fn check_depth(message: &Message) -> Result<(), BrokerError> {
+/// RabbitMQ's default `max_message_size`, of a body.
+const BODY_BYTES_MAX: usize = 128 * 1024 * 1024;
+
+/// What any message has to keep to.
+pub(super) fn check_bounds(message: &Message) -> Result<(), BrokerError> {
+    let bytes = message.body.len();
+    if bytes > BODY_BYTES_MAX {
+        let reason =
+            format!("message size {bytes} is larger than configured max size {BODY_BYTES_MAX}");
+        return Err(BrokerError::Precondition(reason));
+    }
     if message.properties.headers.is_deeper_than(HEADER_LEVELS_MAX) {
         let reason = format!("the headers are nested more than {HEADER_LEVELS_MAX} levels deep");
         return Err(BrokerError::Precondition(reason));
@@ -95,7 +105,7 @@ impl Broker {
     /// An unknown or internal exchange; a CC or BCC header that is no list; a journal that failed or
     /// is closed.
     pub async fn publish(&self, message: Message) -> Result<Published, BrokerError> {
-        check_depth(&message)?;
+        check_bounds(&message)?;
         self.check_exchange(Access::Write, &message.exchange)?;
         self.admit(if message.properties.persistent { message.weight() } else { 0 }).await?;
         self.inner.publish(&self.vhost, message)
@@ -123,7 +133,7 @@ impl Broker {
 impl Inner {
     /// Route, take a log position and append, enqueue and hand to consumers: all in the caller.
     fn publish(&self, vhost: &Vhost, mut message: Message) -> Result<Published, BrokerError> {
-        check_depth(&message)?;
+        check_bounds(&message)?;
         let targets = vhost.topology.read().route_published(&message)?;
         message.properties.headers.remove(BCC);
         // Read once: to a publisher its message arrives everywhere at one time.

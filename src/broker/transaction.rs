@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use super::cause::set_cause;
 use super::delivery::Delivery;
 use super::error::BrokerError;
-use super::publish::{check_depth, delay_ms};
+use super::publish::{check_bounds, delay_ms};
 use super::queue::{Effects, Held, Queue, Refusal};
 use super::routing::{BCC, Targets};
 use super::stored::{KIND_MESSAGE, Stored};
@@ -57,7 +57,7 @@ impl Delivery {
         let cause = self.id();
         let route = |mut message: Message| {
             set_cause(&mut message, &cause);
-            check_depth(&message)?;
+            check_bounds(&message)?;
             let targets = vhost.topology.read().route_published(&message)?;
             let body_bytes = message.body.len() as u64;
             if let Some(full) = targets.iter().find(|target| target.refuses(body_bytes)) {
