@@ -9,13 +9,26 @@ use crate::model::message::Message;
 pub(super) const X_CAUSE: &str = "x-cause";
 
 impl Inner {
-    /// A message's `message_id`. One that has none is called by its place in the log, with the log's
-    /// epoch: unique over the life of the data folder.
+    /// A message's `message_id`. One that has none is called by its place in the log.
     pub(super) fn message_id(&self, message: &Message, position: Position) -> String {
         match &message.properties.message_id {
             Some(id) => id.clone(),
-            None => format!("{}-{}", self.journal.epoch(), position.0),
+            None => self.place(position),
         }
+    }
+
+    /// A place in the log as a text, with the log's epoch: unique over the life of the data folder, and
+    /// the same after a restart.
+    pub(super) fn place(&self, position: Position) -> String {
+        format!("{}-{}", self.journal.epoch_of(position), position.0)
+    }
+
+    /// Reads such a text; `None`: nothing was ever at that place.
+    pub(super) fn position_of(&self, place: &str) -> Option<Position> {
+        let (epoch, position) = place.split_once('-')?;
+        let (epoch, position): (u64, u64) = (epoch.parse().ok()?, position.parse().ok()?);
+        let position = Position(position);
+        (self.journal.epoch_of(position) == epoch).then_some(position)
     }
 }
 

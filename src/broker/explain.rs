@@ -2,8 +2,8 @@
 
 use ahash::AHashSet;
 
-use super::Broker;
-use super::trace::{Record, Trace, What};
+use super::trace::{Record, What};
+use super::{Broker, Inner};
 use crate::journal::Position;
 use crate::model::clock::UnixMs;
 use crate::model::names::{ExchangeName, QueueName, RoutingKey};
@@ -85,13 +85,11 @@ impl Broker {
     pub fn explain(&self, id: &str) -> Explanation {
         let trace = &self.inner.trace;
         let mut search = Search {
-            trace,
-            epoch: self.inner.journal.epoch(),
+            inner: &self.inner,
             id_hashes: AHashSet::from_iter([trace.hash(id)]),
-            positions: AHashSet::new(),
+            positions: self.inner.position_of(id).into_iter().collect(),
             found: Explanation::default(),
         };
-        search.positions.extend(search.position_of(id));
         trace.for_each(|record| search.look(record));
         search.found
     }
@@ -99,8 +97,7 @@ impl Broker {
 
 /// One walk through the window: whatever follows from a record comes after it.
 struct Search<'a> {
-    trace: &'a Trace,
-    epoch: u64,
+    inner: &'a Inner,
     /// What the messages of the path are called.
     id_hashes: AHashSet<u64>,
     positions: AHashSet<Position>,
@@ -108,17 +105,6 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    fn position_of(&self, id: &str) -> Option<Position> {
-        let (epoch, position) = id.split_once('-')?;
-        let epoch: u64 = epoch.parse().ok()?;
-        // The window holds what this process has seen, and that is of one epoch.
-        (epoch == self.epoch).then_some(Position(position.parse().ok()?))
-    }
-
-    fn name(&self, position: Position) -> String {
-        format!("{}-{}", self.epoch, position.0)
-    }
-
     fn look(&mut self, record: &Record) {
         if let What::Published { id_hash, cause, exchange, routing_key } = &record.what {
             if id_hash.is_some_and(|hash| self.id_hashes.contains(&hash)) {
@@ -128,12 +114,12 @@ impl Search<'_> {
                 self.id_hashes.extend(id_hash);
             }
             let is_caused = cause.as_deref().is_some_and(|cause| {
-                self.id_hashes.contains(&self.trace.hash(cause))
-                    || self.position_of(cause).is_some_and(|at| self.positions.contains(&at))
+                self.id_hashes.contains(&self.inner.trace.hash(cause))
+                    || self.inner.position_of(cause).is_some_and(|at| self.positions.contains(&at))
             });
             if is_caused {
                 if self.found.caused.len() < STEPS_MAX {
-                    let message = self.name(record.position);
+                    let message = self.inner.place(record.position);
                     let (exchange, routing_key) = (exchange.clone(), routing_key.clone());
                     self.found.caused.push(Caused { message, exchange, routing_key });
                 } else {
@@ -178,12 +164,12 @@ impl Search<'_> {
                 queue: queue.clone(),
                 reason: reason.as_str(),
                 error: error.as_ref().map(text),
-                to: to.map(|to| self.name(to)),
+                to: to.map(|to| self.inner.place(to)),
             },
             What::Redriven { queue, to } => {
-                Event::Redriven { queue: queue.clone(), to: self.name(*to) }
+                Event::Redriven { queue: queue.clone(), to: self.inner.place(*to) }
             }
         };
-        Step { at_ms: record.at_ms, message: self.name(record.position), event }
+        Step { at_ms: record.at_ms, message: self.inner.place(record.position), event }
     }
 }

@@ -345,6 +345,14 @@ impl Journal {
         self.log.as_ref().and_then(|log| log.epochs.last()).map_or(1, |&(epoch, _)| epoch)
     }
 
+    /// The open in which `position` was given, as far as opens are remembered: with it, a position names
+    /// one thing for good, also when a crash took another back that had it before.
+    pub fn epoch_of(&self, position: Position) -> u64 {
+        let Some(log) = &self.log else { return 1 };
+        let later = log.epochs.partition_point(|&(_, first_position)| first_position <= position.0);
+        log.epochs.get(later.saturating_sub(1)).map_or(1, |&(epoch, _)| epoch)
+    }
+
     /// Whether something that was seen at `position` in `epoch` is part of this log. Not if a crash
     /// took it back, and not if the epoch is unknown (there were 1,024 opens since).
     pub fn is_known(&self, epoch: u64, position: Position) -> bool {

@@ -1,8 +1,8 @@
 //! Explain: the path of a durable message, by its id or by its place in the log.
 
-use leveret::backend::{Event, Explanation};
+use leveret::backend::{Embedded, Event, Explanation};
 use leveret::model::message::Message;
-use leveret::model::topology::{Backoff, ExchangeKind, RetryPolicy};
+use leveret::model::topology::{Backoff, ExchangeKind, QueueSpec, RetryPolicy};
 
 use crate::fixture::{Fixture, dying_queue, key, name, queue_name};
 
@@ -136,4 +136,25 @@ async fn an_id_that_many_messages_share_is_cut() {
     let path = f.broker.explain("same").await.unwrap();
     assert!(path.is_cut);
     assert_eq!(path.steps.len(), 1_000);
+}
+
+#[tokio::test]
+async fn a_place_in_the_log_is_called_the_same_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let engines = Embedded::open(folder.path()).unwrap();
+    let broker = engines.broker();
+    broker.declare_queue(QueueSpec::durable(queue_name("q"))).await.unwrap();
+    broker.publish(message("q", None)).await.unwrap().confirmed().await.unwrap();
+    let delivery = broker.get(&queue_name("q")).await.unwrap().unwrap();
+    let id = delivery.id();
+    delivery.requeue().await.unwrap();
+    drop(broker);
+    engines.close().await.unwrap();
+
+    let engines = Embedded::open(folder.path()).unwrap();
+    let broker = engines.broker();
+    let delivery = broker.get(&queue_name("q")).await.unwrap().unwrap();
+    assert_eq!(delivery.id(), id);
+    // What was before the restart is not known any more.
+    assert_eq!(events(&broker.explain(&id).await.unwrap()), ["delivered by q, 2"]);
 }
