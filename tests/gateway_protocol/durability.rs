@@ -280,3 +280,32 @@ async fn a_sender_waits_when_its_room_is_behind() {
     disk.release();
     in_time(flood).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_sender_that_is_kept_waiting_is_not_taken_for_dead() {
+    // More than a room takes, and no more than the connection's buffers hold beyond that.
+    const MESSAGES: usize = 1_100;
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, disk) = stores::journal(folder.path());
+    let stand = Stand::on(journal, |options| {
+        options.ping_interval = Duration::from_millis(50);
+        options.ping_timeout = Duration::from_millis(100);
+    })
+    .await;
+    let mut ada = Socket::connect(&stand, "ada").await;
+    ada.join("general").await;
+    disk.hold();
+    let mut last = 0;
+    for n in 0..MESSAGES {
+        last = ada.send("message:send", &message("general", n)).await;
+    }
+    // Her pongs lie behind messages that nobody takes.
+    let release = async {
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        disk.release();
+    };
+    tokio::join!(release, ada.ack(last));
+    for n in 0..MESSAGES {
+        assert_eq!(ada.event("message:new").await["content"], n.to_string());
+    }
+}
