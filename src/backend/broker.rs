@@ -1,10 +1,8 @@
 //! The broker port.
 
-use bytes::Bytes;
-
 use super::BackendError;
 use crate::broker;
-use crate::journal::{Commit, Position};
+use crate::journal::Commit;
 use crate::model::message::Message;
 use crate::model::names::{ExchangeName, QueueName, RoutingKey};
 use crate::model::topology::{Binding, ExchangeSpec, Policy, QueueSpec};
@@ -126,15 +124,6 @@ impl Delivery {
             }
         }
     }
-}
-
-/// A message looked at without taking it.
-#[derive(Debug, Clone)]
-pub struct Peeked {
-    /// Names the message to [`Broker::redrive`]; opaque, stable while the message stays in the queue.
-    pub id: String,
-    pub message: Message,
-    pub redelivered: bool,
 }
 
 impl Broker {
@@ -282,6 +271,20 @@ impl Broker {
         }
     }
 
+    /// Routes the message and waits until it is safe. `false`: it reached no queue and was dropped.
+    ///
+    /// # Errors
+    /// As [`Broker::publish`] and [`Confirm::confirmed`].
+    pub async fn publish_confirmed(&self, message: Message) -> Result<bool, BackendError> {
+        match self {
+            Self::Embedded(broker) => {
+                let published = broker.publish(message).await?;
+                published.confirm.await?;
+                Ok(published.routed)
+            }
+        }
+    }
+
     /// Starts a consumer. `prefetch`: deliveries that may be unsettled at once; 0 is unlimited.
     ///
     /// # Errors
@@ -318,39 +321,13 @@ impl Broker {
         }
     }
 
-    /// Ready messages from the head on, at most `count`.
+    /// The counts of one queue.
     ///
     /// # Errors
     /// An unknown queue.
-    pub async fn peek(&self, queue: &QueueName, count: usize) -> Result<Vec<Peeked>, BackendError> {
+    pub async fn queue(&self, name: &QueueName) -> Result<QueueStatus, BackendError> {
         match self {
-            Self::Embedded(broker) => {
-                let peeked = broker.peek(queue, count)?.into_iter().map(|peeked| Peeked {
-                    id: peeked.position.0.to_string(),
-                    message: peeked.message,
-                    redelivered: peeked.redelivered,
-                });
-                Ok(peeked.collect())
-            }
-        }
-    }
-
-    /// Takes the dead-lettered message `id` out of `queue` and puts it into the queue that it died in
-    /// (its newest `x-death`), in one commit; `body` replaces its body. `false`: no such message is ready.
-    ///
-    /// # Errors
-    /// An unknown queue; a message without a death, or whose queue is gone: it stays where it is.
-    pub async fn redrive(
-        &self,
-        queue: &QueueName,
-        id: &str,
-        body: Option<Bytes>,
-    ) -> Result<bool, BackendError> {
-        match self {
-            Self::Embedded(broker) => match id.parse() {
-                Ok(position) => Ok(broker.redrive(queue, Position(position), body)?),
-                Err(_) => Ok(false),
-            },
+            Self::Embedded(broker) => Ok(broker.queue(name)?),
         }
     }
 
@@ -382,7 +359,7 @@ impl Broker {
     }
 }
 
-async fn committed(commit: Option<Commit>) -> Result<(), BackendError> {
+pub(super) async fn committed(commit: Option<Commit>) -> Result<(), BackendError> {
     match commit {
         Some(commit) => commit.await.map(|_| ()).map_err(BackendError::from),
         None => Ok(()),

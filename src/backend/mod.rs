@@ -8,10 +8,14 @@ mod broker;
 mod cache;
 mod embedded;
 mod error;
+mod redrive;
 
 pub use broker::{
-    Broker, Confirm, ConsumeOptions, Consumer, ConsumerEnd, DeleteIf, Delivery, Peeked, QueueStatus,
+    Broker, Confirm, ConsumeOptions, Consumer, ConsumerEnd, DeleteIf, Delivery, QueueStatus,
 };
 pub use cache::{Cache, Pushed, RateLimit, Subscription};
 pub use embedded::Embedded;
 pub use error::BackendError;
+pub use redrive::{
+    Death, DeathFilter, DeathGroups, Edit, Peeked, Progress, Run, RunState, Selection, Stuck, Tally,
+};

@@ -49,13 +49,17 @@ pub use exchange::TopicTrie;
 pub use publish::{Confirm, Published};
 pub use queue::{ConsumerEnd, DeleteIf};
 pub use recovery::Recovery;
-pub use redrive::Peeked;
+pub use redrive::{
+    Death, DeathFilter, DeathGroup, DeathGroups, Edit, Peeked, Progress, Redrive, Redriven, Run,
+    RunState, Selection, Stuck, Tally,
+};
 
 use crate::journal::{Commit, Group, Journal, Urgency};
 use crate::model::clock::{SharedClock, UnixMs};
 use crate::model::names::{QueueName, VhostName};
 use connection::IN_PROCESS;
 use queue::Queue;
+use redrive::Runs;
 use stored::{ClosedRecord, KIND_CLOSED, record};
 use timer::Timers;
 use vhost::Vhost;
@@ -74,6 +78,7 @@ struct Inner {
     clock: SharedClock,
     vhosts: RwLock<AHashMap<VhostName, Arc<Vhost>>>,
     timers: Arc<Timers>,
+    runs: Runs,
     next_connection: AtomicU64,
 }
 
@@ -88,6 +93,10 @@ pub struct QueueStatus {
     /// Failed deliveries that wait for their next attempt, and messages whose delay has not passed.
     pub delayed: usize,
     pub consumers: usize,
+    /// Messages since the process began: taken in, handed out, acknowledged.
+    pub published: u64,
+    pub delivered: u64,
+    pub acked: u64,
 }
 
 impl Broker {
@@ -100,11 +109,20 @@ impl Broker {
             clock,
             vhosts: RwLock::new(AHashMap::from_iter([(vhost.name.clone(), vhost.clone())])),
             timers: Arc::default(),
+            runs: Runs::default(),
             next_connection: AtomicU64::new(IN_PROCESS.0 + 1),
         };
         let broker = Self { inner: Arc::new(inner), vhost, connection: IN_PROCESS };
         recovery.restore(&broker.inner);
         broker
+    }
+
+    /// The counts of one queue.
+    ///
+    /// # Errors
+    /// An unknown queue; an exclusive queue of another connection.
+    pub fn queue(&self, name: &QueueName) -> Result<QueueStatus, BrokerError> {
+        Ok(self.own_queue(name)?.status())
     }
 
     /// The counts of every queue of this vhost, sorted by name; those behind direct reply-to are
@@ -133,6 +151,7 @@ impl Broker {
     /// next start only messages that were delivered are flagged so. The future resolves when that is
     /// written; the journal is closed after it.
     pub fn close(&self) -> Commit {
+        self.inner.runs.cancel_all();
         let mut group = Group::new();
         group.fact(KIND_CLOSED, record(&ClosedRecord {}));
         self.inner.journal.append(group, Urgency::Now).commit

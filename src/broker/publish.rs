@@ -64,7 +64,7 @@ impl Future for Confirm {
 /// decoded and counted with the stack.
 const HEADER_LEVELS_MAX: usize = 32;
 
-fn check_depth(message: &Message) -> Result<(), BrokerError> {
+pub(super) fn check_depth(message: &Message) -> Result<(), BrokerError> {
     if message.properties.headers.is_deeper_than(HEADER_LEVELS_MAX) {
         let reason = format!("the headers are nested more than {HEADER_LEVELS_MAX} levels deep");
         return Err(BrokerError::Precondition(reason));
@@ -189,26 +189,39 @@ impl Inner {
         message: Message,
         targets: Targets,
     ) -> Vec<(Arc<Queue>, Effects)> {
+        let (moved, _commit) = self.leave(queue, held, message, &targets);
         let now_ms = self.now_ms();
-        let moved = store(message, now_ms, None, &targets);
+        let enqueue = |target: Arc<Queue>| {
+            let (effects, _taken) = self.enqueue(&target, moved.clone(), now_ms);
+            (target, effects)
+        };
+        targets.into_iter().map(enqueue).collect()
+    }
+
+    /// The journal's part of a transfer: what the targets are to take, and when no crash undoes it.
+    pub(super) fn leave(
+        &self,
+        queue: &Queue,
+        held: Held,
+        message: Message,
+        targets: &Targets,
+    ) -> (Held, Option<Commit>) {
+        let moved = store(message, self.now_ms(), None, targets);
         let mut group = Group::new();
         if moved.is_durable() {
             group.fact(KIND_MESSAGE, moved.clone());
         }
         let appended = held.stored.settle(&self.journal, queue.id, held.retry_entry(), group);
-        let position = match appended.and_then(|appended| appended.entries.first().copied()) {
+        let (entries, commit) =
+            appended.map(|appended| (appended.entries, appended.commit)).unzip();
+        let position = match entries.and_then(|entries| entries.first().copied()) {
             Some(entry) if moved.is_durable() => {
                 moved.set_entry(entry);
                 entry.position
             }
             _ => self.journal.next_position(),
         };
-        let enqueue = |target: Arc<Queue>| {
-            let held = Held::new(moved.clone(), position);
-            let (effects, _taken) = self.enqueue(&target, held, now_ms);
-            (target, effects)
-        };
-        targets.into_iter().map(enqueue).collect()
+        (Held::new(moved, position), commit)
     }
 
     /// Runs what a queue asked for. A dead letter may kill another message in turn, so this is a
