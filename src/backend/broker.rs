@@ -99,6 +99,19 @@ impl Delivery {
         }
     }
 
+    /// Settles many, and resolves when that is durable: no crash brings them back.
+    ///
+    /// # Errors
+    /// When the commit failed: whether they come back is unknown then.
+    pub async fn ack_all(deliveries: Vec<Self>) -> Result<(), BackendError> {
+        let mut last = None;
+        for Self::Embedded(delivery) in deliveries {
+            last = delivery.ack().or(last);
+        }
+        // Commits are in order: when the last is on disk, all are.
+        committed(last).await
+    }
+
     /// A failure: the queue's retry policy holds it for a while, or it is dead-lettered with `error`.
     ///
     /// # Errors
@@ -271,16 +284,18 @@ impl Broker {
         }
     }
 
-    /// Routes the message and waits until it is safe. `false`: it reached no queue and was dropped.
+    /// As [`Broker::publish`]; `false` beside the confirm: the message reached no queue.
     ///
     /// # Errors
-    /// As [`Broker::publish`] and [`Confirm::confirmed`].
-    pub async fn publish_confirmed(&self, message: Message) -> Result<bool, BackendError> {
+    /// As [`Broker::publish`].
+    pub async fn publish_mandatory(
+        &self,
+        message: Message,
+    ) -> Result<(Confirm, bool), BackendError> {
         match self {
             Self::Embedded(broker) => {
                 let published = broker.publish(message).await?;
-                published.confirm.await?;
-                Ok(published.routed)
+                Ok((Confirm::Embedded(published.confirm), published.routed))
             }
         }
     }
