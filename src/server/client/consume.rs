@@ -50,7 +50,7 @@ pub(super) async fn run(mut client: Client, arguments: ConsumeArgs) -> Result<()
             match lines.next().await? {
                 Some(Line::Delivered(delivery)) => {
                     tags.push(delivery.tag);
-                    print(delivery, arguments.server.json)?;
+                    print(*delivery, arguments.server.json)?;
                     printed += 1;
                 }
                 Some(Line::Ended { ended: reason }) => ended = Some(reason),
@@ -92,8 +92,8 @@ struct Delivery {
 }
 
 /// A body a line: as it is where a program reads it, harmless on a terminal.
-fn print(delivery: Box<Delivery>, json: bool) -> Result<(), Error> {
-    let Delivery { tag: _, body, body_encoding, mut message } = *delivery;
+fn print(delivery: Delivery, json: bool) -> Result<(), Error> {
+    let Delivery { tag: _, body, body_encoding, mut message } = delivery;
     if json {
         message.insert("body".to_owned(), body.into());
         message.insert("bodyEncoding".to_owned(), body_encoding.into());
