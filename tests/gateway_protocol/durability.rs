@@ -176,8 +176,42 @@ async fn a_commit_that_fails_is_told_to_its_sender_alone() {
     // Reading and telling go on.
     assert_eq!(bob.call("typing:start", json!("general")).await["ok"], true);
     ada.event("typing:user").await;
-    bob.join("general").await;
+    assert_eq!(oldest_first(&bob.join("general").await), ["before"]);
     assert_eq!(stand.gateway.connections(), 2);
+}
+
+/// The list holds what failed; a room that was left and is joined again must know it still.
+#[tokio::test]
+async fn a_message_that_failed_is_never_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, disk) = stores::journal(folder.path());
+    let stand = Stand::on(journal, |_| {}).await;
+    let (mut ada, mut bob) =
+        (Socket::connect(&stand, "ada").await, Socket::connect(&stand, "bob").await);
+    ada.join("general").await;
+    bob.join("general").await;
+    ada.call("message:send", message("general", "before")).await;
+
+    // All of them are in the list before the first one's commit fails.
+    disk.hold();
+    let mut sent = Vec::new();
+    for n in 0..60 {
+        sent.push(ada.send("message:send", &message("general", n)).await);
+    }
+    ada.send("typing:start", &json!("general")).await;
+    bob.event("typing:user").await;
+    disk.fail();
+    disk.release();
+    for id in sent {
+        assert!(ada.ack(id).await["error"].is_string());
+    }
+    assert_eq!(stand.cache.list_range("room:general:messages", 0, -1).await.unwrap().len(), 61);
+    for member in [&mut ada, &mut bob] {
+        member.call("leave:room", json!("general")).await;
+    }
+    // Longer than an empty room stays.
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    assert_eq!(oldest_first(&bob.join("general").await), ["before"]);
 }
 
 #[tokio::test]
