@@ -268,6 +268,44 @@ fn dead_letters_are_looked_at_and_redriven() {
 }
 
 #[test]
+fn what_nobody_wants_back_is_purged() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    for (body, error) in [("1", "spam"), ("2", "no stock"), ("3", "spam")] {
+        bury(&server, body, error);
+    }
+    let removed = succeeds(&server, &["purge", "orders.failed", "--error", "spam"]);
+    assert_eq!(removed, "2 removed\n");
+    for wrong in [&["purge", "orders.failed"][..], &["purge", "q", "--all", "--error", "x"]] {
+        let (_, stderr, code) = call(&server, wrong);
+        assert!(stderr.contains("--all") && code == Some(2), "{stderr}");
+    }
+    assert_eq!(succeeds(&server, &["purge", "orders.failed", "--all"]), "1 removed\n");
+}
+
+#[test]
+fn ctrl_c_cancels_a_redrive_on_the_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    for body in ["1", "2", "3"] {
+        bury(&server, body, "x");
+    }
+    let mut command = client(&server, &["redrive", "orders.failed", "--rate", "1/s"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // The first goes at once: the run is under way.
+    assert_eq!(succeeds(&server, &["consume", "user-events.failed", "--count", "1"]), "1\n");
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let ended = child.wait_with_output().unwrap();
+    let reason = String::from_utf8(ended.stderr).unwrap();
+    assert!(reason.contains("the redrive was cancelled"), "{reason}");
+    assert_eq!(ended.status.code(), Some(1));
+    // Nothing runs any more: another may start, and finds the rest.
+    let planned = succeeds(&server, &["redrive", "orders.failed", "--rate", "1000"]);
+    assert!(planned.contains("moved to user-events.failed"), "{planned}");
+}
+
+#[test]
 fn a_server_that_is_not_there_and_wrong_values_are_one_line() {
     let unreachable = ["queues", "--url", "http://127.0.0.1:1"];
     let (line, code) = refusal(&mut leveret(&unreachable));

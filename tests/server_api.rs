@@ -268,6 +268,25 @@ async fn a_queue_is_purged() {
 }
 
 #[tokio::test]
+async fn only_what_is_named_is_removed() {
+    let stand = Stand::new().await;
+    for (body, error) in [("1", "spam"), ("2", "no stock"), ("3", "spam"), ("4", "no stock")] {
+        stand.kill(body, error).await;
+    }
+    let remove = async |query: &str| {
+        stand.call(Method::DELETE, &format!("/queues/dead/messages?{query}"), None).await
+    };
+    assert_eq!(remove("error=spam&queue=work").await, (200, json!({ "purged": 2 })));
+    assert_eq!(remove("reason=expired").await, (200, json!({ "purged": 0 })));
+    assert_eq!(remove("eror=spam").await.0, 400);
+    assert_eq!(remove("ids=1,x").await.0, 400);
+    let first = stand.get("/queues/dead/messages").await["messages"][0].clone();
+    let ids = format!("ids={},99999999", first["id"].as_str().unwrap());
+    assert_eq!(remove(&ids).await, (200, json!({ "purged": 1 })));
+    assert_eq!(stand.get("/queues/dead/messages").await["messages"][0]["body"], "4");
+}
+
+#[tokio::test]
 async fn dead_letters_are_grouped_planned_and_redriven() {
     let stand = Stand::new().await;
     stand.kill("1", "no stock").await;

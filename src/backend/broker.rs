@@ -190,13 +190,17 @@ impl Broker {
         }
     }
 
-    /// Removes every ready message: how many those were.
+    /// Removes every ready message: how many those were, when no crash brings them back.
     ///
     /// # Errors
-    /// An unknown queue.
+    /// An unknown queue; when the commit failed: whether they come back is unknown then.
     pub async fn purge(&self, name: &QueueName) -> Result<usize, BackendError> {
         match self {
-            Self::Embedded(broker) => Ok(broker.purge(name)?),
+            Self::Embedded(broker) => {
+                let purged = broker.purge(name)?;
+                committed(Some(broker.flush())).await?;
+                Ok(purged)
+            }
         }
     }
 

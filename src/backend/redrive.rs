@@ -154,6 +154,21 @@ impl Broker {
         }
     }
 
+    /// Removes the messages that are meant, and no other: how many those were, when no crash brings them
+    /// back.
+    ///
+    /// # Errors
+    /// An unknown queue; when the commit failed: whether they come back is unknown then.
+    pub async fn discard(
+        &self,
+        queue: &QueueName,
+        selection: Selection,
+    ) -> Result<u64, BackendError> {
+        match self {
+            Self::Embedded(broker) => Ok(broker.discard(queue, &selection.embedded()).await?),
+        }
+    }
+
     /// The ready messages of `queue` by what killed them.
     ///
     /// # Errors

@@ -157,6 +157,11 @@ impl Broker {
         self.inner.journal.append(group, Urgency::Now).commit
     }
 
+    /// Resolves when everything that was done so far is on disk.
+    pub fn flush(&self) -> Commit {
+        self.inner.journal.flush()
+    }
+
     /// Whether the broker takes durable messages now.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
 use super::Error;
-use super::client::{ConsumeArgs, PeekArgs, PublishArgs, QueuesArgs, RedriveArgs};
+use super::client::{ConsumeArgs, PeekArgs, PublishArgs, PurgeArgs, QueuesArgs, RedriveArgs};
 use super::error::one_line;
 use super::layer::{Layer, Text};
 
@@ -37,6 +37,8 @@ pub enum Command {
     Peek(PeekArgs),
     /// Send dead letters back to where they died
     Redrive(RedriveArgs),
+    /// Remove messages from a queue
+    Purge(PurgeArgs),
     /// Verify a data folder that no server is using
     Check(CheckArgs),
 }

@@ -61,6 +61,7 @@ fn run(command: Command, environment: Environment<'_>) -> Result<(), Error> {
         Command::Queues(arguments) => Call::Queues(arguments),
         Command::Peek(arguments) => Call::Peek(arguments),
         Command::Redrive(arguments) => Call::Redrive(arguments),
+        Command::Purge(arguments) => Call::Purge(arguments),
     };
     client::run(call, environment)
 }

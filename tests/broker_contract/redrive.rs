@@ -380,6 +380,19 @@ async fn an_edit_changes_headers_and_a_new_key_routes_anew() {
 }
 
 #[tokio::test]
+async fn what_is_not_wanted_back_is_discarded_and_nothing_else() {
+    let f = stand().await;
+    kill(&f, "a", "spam", &["1", "2"]).await;
+    kill(&f, "a", "no stock", &["3", "4"]).await;
+    let dead = queue_name("dead");
+    assert_eq!(f.broker.discard(&dead, with_error("spam")).await.unwrap(), 2);
+    let id = f.broker.peek(&dead, 1).await.unwrap()[0].id.clone();
+    let ids = Selection::Ids(vec![id.clone(), id, "none".to_owned()]);
+    assert_eq!(f.broker.discard(&dead, ids).await.unwrap(), 1);
+    assert_eq!(f.bodies("dead").await, ["4"]);
+}
+
+#[tokio::test]
 async fn a_queue_counts_what_it_took_and_gave() {
     let f = stand().await;
     kill(&f, "a", "x", &["1"]).await;

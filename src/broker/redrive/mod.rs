@@ -6,6 +6,7 @@
 //! journal group; one that can't go stays where it is, with the reason.
 
 mod death;
+mod discard;
 mod groups;
 mod plan;
 mod run;
@@ -139,23 +140,15 @@ impl Broker {
         position: Position,
         edit: Edit,
     ) -> Result<Option<Redriven>, BrokerError> {
-        let Some(held) = queue.take_ready(position) else { return Ok(None) };
+        // Looked at first: one that can't go never leaves its place.
+        let Some(held) = queue.ready_at(position) else { return Ok(None) };
         let message = &held.stored.message;
-        let admitted = match message.properties.persistent {
-            true => self.inner.journal.writable().map_err(BrokerError::from),
-            false => Ok(()),
-        };
-        match admitted.and_then(|()| self.revived(queue, message, edit)) {
-            Ok((message, targets)) => Ok(Some(self.inner.move_into(queue, held, message, targets))),
-            Err(error) => {
-                let effects = match queue.put_back(held, self.inner.now_ms()) {
-                    Ok(effects) => effects,
-                    Err(refusal) => self.inner.refused(queue, refusal).0,
-                };
-                self.inner.run(queue, effects);
-                Err(error)
-            }
+        if message.properties.persistent {
+            self.inner.journal.writable()?;
         }
+        let (message, targets) = self.revived(queue, message, edit)?;
+        let taken = queue.take_ready(position);
+        Ok(taken.map(|held| self.inner.move_into(queue, held, message, targets)))
     }
 
     /// The message as it was before it died, with the edit, and the queues that it goes to.

@@ -80,21 +80,23 @@ pub(super) struct Redrive {
     dry_run: bool,
 }
 
-impl Redrive {
-    fn selection(self) -> Result<Selection, Problem> {
-        let filter = DeathFilter { error: self.error, reason: self.reason, queue: self.queue };
-        let Some(ids) = self.ids else { return Ok(Selection::Matching(filter)) };
-        if filter != DeathFilter::default() {
-            return Err(Problem::field("ids", "ids and a filter exclude each other"));
-        }
-        if ids.len() > IDS_MAX {
-            return Err(Problem::field("ids", &format!("there are more than {IDS_MAX}")));
-        }
-        if let Some(bad) = ids.iter().find(|id| id.parse::<u64>().is_err()) {
-            return Err(Problem::field("ids", &format!("'{bad}' is no message's id")));
-        }
-        Ok(Selection::Ids(ids))
+/// # Errors
+/// Ids beside a filter, too many of them, or one that is none.
+pub(super) fn selection(
+    ids: Option<Vec<String>>,
+    filter: DeathFilter,
+) -> Result<Selection, Problem> {
+    let Some(ids) = ids else { return Ok(Selection::Matching(filter)) };
+    if filter != DeathFilter::default() {
+        return Err(Problem::field("ids", "ids and a filter exclude each other"));
     }
+    if ids.len() > IDS_MAX {
+        return Err(Problem::field("ids", &format!("there are more than {IDS_MAX}")));
+    }
+    if let Some(bad) = ids.iter().find(|id| id.parse::<u64>().is_err()) {
+        return Err(Problem::field("ids", &format!("'{bad}' is no message's id")));
+    }
+    Ok(Selection::Ids(ids))
 }
 
 /// 202 with the run that was started, or 200 with what it would do.
@@ -106,7 +108,8 @@ pub(super) async fn redrive(
 ) -> Result<Response, Problem> {
     parameters.end()?;
     let (dry_run, per_second) = (request.dry_run, request.rate_per_second);
-    let selection = request.selection()?;
+    let Redrive { ids, error, reason, queue: died_in, .. } = request;
+    let selection = selection(ids, DeathFilter { error, reason, queue: died_in })?;
     if dry_run {
         let planned = shared.broker.plan_redrive(&queue, selection).await;
         let (tally, complete) = planned.map_err(refusal)?;

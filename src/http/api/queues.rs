@@ -8,12 +8,13 @@ use http::StatusCode;
 use serde::Serialize;
 use serde_json::json;
 
+use super::dead_letters::selection;
 use super::parameters::{InQueue, Parameters};
 use super::payload::Shown;
 use super::rates::Rate;
 use super::refusal::refusal;
 use super::{Shared, answer};
-use crate::backend::{Peeked, QueueStatus};
+use crate::backend::{DeathFilter, Peeked, QueueStatus, Selection};
 use crate::http::Problem;
 
 const LISTED_MAX: usize = 10_000;
@@ -119,12 +120,25 @@ pub(super) async fn peek(
     Ok(answer(StatusCode::OK, &json!({ "messages": messages })))
 }
 
+/// Everything that is ready, or what the query names.
 pub(super) async fn purge(
     State(shared): State<Arc<Shared>>,
     InQueue(queue): InQueue,
-    parameters: Parameters,
+    mut parameters: Parameters,
 ) -> Result<Response, Problem> {
+    let ids = parameters.text("ids").map(|ids| ids.split(',').map(str::to_owned).collect());
+    let filter = DeathFilter {
+        error: parameters.text("error"),
+        reason: parameters.text("reason"),
+        queue: parameters.text("queue"),
+    };
     parameters.end()?;
-    let purged = shared.broker.purge(&queue).await.map_err(refusal)?;
+    let purged = match selection(ids, filter)? {
+        Selection::Matching(filter) if filter == DeathFilter::default() => {
+            shared.broker.purge(&queue).await.map(|purged| purged as u64)
+        }
+        selected => shared.broker.discard(&queue, selected).await,
+    };
+    let purged = purged.map_err(refusal)?;
     Ok(answer(StatusCode::OK, &json!({ "purged": purged })))
 }

@@ -97,11 +97,9 @@ pub struct PeekArgs {
     pub server: ServerArgs,
 }
 
-/// Sends dead letters back to the queue that each died in. Without a selection, all of them. Ctrl-C
-/// cancels. Exit code 1 if a message that was meant stayed.
+/// Which messages of a queue.
 #[derive(Args)]
-pub struct RedriveArgs {
-    pub queue: String,
+pub struct SelectionArgs {
     /// Only these messages, by the ids that peek shows
     #[arg(long, value_name = "ID,ID", value_delimiter = ',', conflicts_with_all = ["error", "reason", "from"])]
     pub ids: Vec<u64>,
@@ -114,6 +112,28 @@ pub struct RedriveArgs {
     /// Only messages that died in this queue
     #[arg(long, value_name = "QUEUE")]
     pub from: Option<String>,
+}
+
+/// Removes messages for good. It takes either a selection or --all.
+#[derive(Args)]
+pub struct PurgeArgs {
+    pub queue: String,
+    /// Every message that is ready
+    #[arg(long)]
+    pub all: bool,
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// Sends dead letters back to the queue that each died in. Without a selection, all of them. Ctrl-C
+/// cancels. Exit code 1 if a message that was meant stayed.
+#[derive(Args)]
+pub struct RedriveArgs {
+    pub queue: String,
+    #[command(flatten)]
+    pub selection: SelectionArgs,
     /// At most so many messages a second
     #[arg(long, value_name = "N/s", value_parser = rate)]
     pub rate: Option<NonZeroU32>,

@@ -13,6 +13,7 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 
 use super::ServerArgs;
+use super::table::harmless;
 use crate::http::ApiKey;
 use crate::server::{Environment, Error, settings};
 
@@ -200,7 +201,7 @@ fn read(status: StatusCode, body: &[u8]) -> Result<Value, Error> {
         return document.map_err(none);
     }
     let reason =
-        document.ok().and_then(|document| Some(document.get("error")?.as_str()?.to_owned()));
+        document.ok().and_then(|document| Some(harmless(document.get("error")?.as_str()?)));
     Err(Error::Refused(match (status, reason) {
         (StatusCode::UNAUTHORIZED, Some(reason)) => {
             format!("{reason} (--api-key or LEVERET_API_KEY)")

@@ -1,4 +1,4 @@
-//! The commands that talk to a running server: publish, consume, queues, peek, redrive.
+//! The commands that talk to a running server: publish, consume, queues, peek, redrive, purge.
 //!
 //! Owns: their arguments, a small HTTP client, and how results look. May import: the names and limits of
 //! the model; everything else is the server's to say. What always holds: wrong values are refused before
@@ -10,6 +10,7 @@ mod connection;
 mod consume;
 mod peek;
 mod publish;
+mod purge;
 mod queues;
 mod redrive;
 mod table;
@@ -21,7 +22,9 @@ use super::{Environment, Error};
 use crate::model::names::QueueName;
 use connection::Client;
 
-pub use arguments::{ConsumeArgs, PeekArgs, PublishArgs, QueuesArgs, RedriveArgs, ServerArgs};
+pub use arguments::{
+    ConsumeArgs, PeekArgs, PublishArgs, PurgeArgs, QueuesArgs, RedriveArgs, ServerArgs,
+};
 
 /// A command that has been checked against its arguments only.
 pub enum Call {
@@ -30,6 +33,7 @@ pub enum Call {
     Queues(QueuesArgs),
     Peek(PeekArgs),
     Redrive(RedriveArgs),
+    Purge(PurgeArgs),
 }
 
 pub fn run(call: Call, environment: Environment<'_>) -> Result<(), Error> {
@@ -44,6 +48,7 @@ pub fn run(call: Call, environment: Environment<'_>) -> Result<(), Error> {
             Call::Consume(arguments) => consume::run(client(&arguments.server)?, arguments).await,
             Call::Queues(arguments) => queues::run(client(&arguments.server)?, arguments).await,
             Call::Peek(arguments) => peek::run(client(&arguments.server)?, arguments).await,
+            Call::Purge(arguments) => purge::run(client(&arguments.server)?, arguments).await,
             Call::Redrive(arguments) => redrive::run(client(&arguments.server)?, arguments).await,
         }
     })

@@ -6,6 +6,7 @@ use std::io::{IsTerminal, Write};
 use http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::arguments::RedriveArgs;
 use super::connection::{Client, encoded};
@@ -24,7 +25,7 @@ pub(super) async fn run(client: Client, arguments: RedriveArgs) -> Result<(), Er
 
 /// Sends one message back, changed.
 async fn mend(mut client: Client, arguments: RedriveArgs) -> Result<(), Error> {
-    let [id] = arguments.ids.as_slice() else {
+    let [id] = arguments.selection.ids.as_slice() else {
         return Err(Error::Usage("--body and --key take exactly one id in --ids".to_owned()));
     };
     let mut request = serde_json::Map::new();
@@ -72,20 +73,22 @@ struct Kept {
 
 async fn redrive(mut client: Client, arguments: RedriveArgs) -> Result<(), Error> {
     let mut request = json!({
-        "error": arguments.error,
-        "reason": arguments.reason,
-        "queue": arguments.from,
+        "error": arguments.selection.error,
+        "reason": arguments.selection.reason,
+        "queue": arguments.selection.from,
         "ratePerSecond": arguments.rate,
         "dryRun": arguments.dry_run,
     });
-    if let (false, Some(members)) = (arguments.ids.is_empty(), request.as_object_mut()) {
-        let ids = arguments.ids.iter().map(u64::to_string);
+    if let (false, Some(members)) = (arguments.selection.ids.is_empty(), request.as_object_mut()) {
+        let ids = arguments.selection.ids.iter().map(u64::to_string);
         members.insert("ids".to_owned(), ids.collect::<Vec<_>>().into());
     }
     let path = queue_path(&arguments.queue, "/redrive")?;
+    // Watched from before the start: no Ctrl-C may end this command and leave the run going.
+    let interrupted = signal(SignalKind::interrupt()).map_err(Error::Runtime)?;
     let mut answer = client.call(Method::POST, &path, Some(&request)).await?;
     if !arguments.dry_run {
-        answer = watch(&mut client, &path, answer).await?;
+        answer = watch(&mut client, &path, answer, interrupted).await?;
     }
     if arguments.server.json {
         print_line(&answer.to_string())?;
@@ -109,10 +112,14 @@ async fn redrive(mut client: Client, arguments: RedriveArgs) -> Result<(), Error
 }
 
 /// Follows the run to its end; Ctrl-C cancels it.
-async fn watch(client: &mut Client, path: &str, started: Value) -> Result<Value, Error> {
+async fn watch(
+    client: &mut Client,
+    path: &str,
+    started: Value,
+    mut interrupted: Signal,
+) -> Result<Value, Error> {
     let shows = std::io::stderr().is_terminal();
     let mut answer = started;
-    let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
     let wait = format!("{path}?waitSeconds=1");
     while answer.get("state").and_then(Value::as_str) == Some("running") {
         if shows {
@@ -124,7 +131,7 @@ async fn watch(client: &mut Client, path: &str, started: Value) -> Result<Value,
         }
         let next = tokio::select! {
             answer = client.call(Method::GET, &wait, None) => Some(answer?),
-            _ = &mut interrupted => None,
+            _ = interrupted.recv() => None,
         };
         answer = match next {
             Some(answer) => answer,
