@@ -1,10 +1,8 @@
 //! The broker port.
 
-use bytes::Bytes;
-
 use super::{BackendError, Cache, Tx};
 use crate::broker;
-use crate::journal::{Commit, Position};
+use crate::journal::Commit;
 use crate::model::message::Message;
 use crate::model::names::{ExchangeName, QueueName, RoutingKey};
 use crate::model::topology::{Binding, ExchangeSpec, Policy, QueueSpec};
@@ -144,6 +142,19 @@ impl Delivery {
         }
     }
 
+    /// Settles many, and resolves when that is durable: no crash brings them back.
+    ///
+    /// # Errors
+    /// When the commit failed: whether they come back is unknown then.
+    pub async fn ack_all(deliveries: Vec<Self>) -> Result<(), BackendError> {
+        let mut last = None;
+        for Self::Embedded(delivery) in deliveries {
+            last = delivery.ack().or(last);
+        }
+        // Commits are in order: when the last is on disk, all are.
+        committed(last).await
+    }
+
     /// A failure: the queue's retry policy holds it for a while, or it is dead-lettered with `error`.
     ///
     /// # Errors
@@ -169,15 +180,6 @@ impl Delivery {
             }
         }
     }
-}
-
-/// A message looked at without taking it.
-#[derive(Debug, Clone)]
-pub struct Peeked {
-    /// Names the message to [`Broker::redrive`]; opaque, stable while the message stays in the queue.
-    pub id: String,
-    pub message: Message,
-    pub redelivered: bool,
 }
 
 impl Broker {
@@ -237,13 +239,17 @@ impl Broker {
         }
     }
 
-    /// Removes every ready message: how many those were.
+    /// Removes every ready message: how many those were, when no crash brings them back.
     ///
     /// # Errors
-    /// An unknown queue.
+    /// An unknown queue; when the commit failed: whether they come back is unknown then.
     pub async fn purge(&self, name: &QueueName) -> Result<usize, BackendError> {
         match self {
-            Self::Embedded(broker) => Ok(broker.purge(name)?),
+            Self::Embedded(broker) => {
+                let purged = broker.purge(name)?;
+                committed(Some(broker.flush())).await?;
+                Ok(purged)
+            }
         }
     }
 
@@ -331,6 +337,22 @@ impl Broker {
         }
     }
 
+    /// As [`Broker::publish`]; `false` beside the confirm: the message reached no queue.
+    ///
+    /// # Errors
+    /// As [`Broker::publish`].
+    pub async fn publish_mandatory(
+        &self,
+        message: Message,
+    ) -> Result<(Confirm, bool), BackendError> {
+        match self {
+            Self::Embedded(broker) => {
+                let published = broker.publish(message).await?;
+                Ok((Confirm::Embedded(published.confirm), published.routed))
+            }
+        }
+    }
+
     /// Starts a consumer. `prefetch`: deliveries that may be unsettled at once; 0 is unlimited.
     ///
     /// # Errors
@@ -367,39 +389,13 @@ impl Broker {
         }
     }
 
-    /// Ready messages from the head on, at most `count`.
+    /// The counts of one queue.
     ///
     /// # Errors
     /// An unknown queue.
-    pub async fn peek(&self, queue: &QueueName, count: usize) -> Result<Vec<Peeked>, BackendError> {
+    pub async fn queue(&self, name: &QueueName) -> Result<QueueStatus, BackendError> {
         match self {
-            Self::Embedded(broker) => {
-                let peeked = broker.peek(queue, count)?.into_iter().map(|peeked| Peeked {
-                    id: peeked.position.0.to_string(),
-                    message: peeked.message,
-                    redelivered: peeked.redelivered,
-                });
-                Ok(peeked.collect())
-            }
-        }
-    }
-
-    /// Takes the dead-lettered message `id` out of `queue` and puts it into the queue that it died in
-    /// (its newest `x-death`), in one commit; `body` replaces its body. `false`: no such message is ready.
-    ///
-    /// # Errors
-    /// An unknown queue; a message without a death, or whose queue is gone: it stays where it is.
-    pub async fn redrive(
-        &self,
-        queue: &QueueName,
-        id: &str,
-        body: Option<Bytes>,
-    ) -> Result<bool, BackendError> {
-        match self {
-            Self::Embedded(broker) => match id.parse() {
-                Ok(position) => Ok(broker.redrive(queue, Position(position), body)?),
-                Err(_) => Ok(false),
-            },
+            Self::Embedded(broker) => Ok(broker.queue(name)?),
         }
     }
 
@@ -456,7 +452,7 @@ impl Broker {
     }
 }
 
-async fn committed(commit: Option<Commit>) -> Result<(), BackendError> {
+pub(super) async fn committed(commit: Option<Commit>) -> Result<(), BackendError> {
     match commit {
         Some(commit) => commit.await.map(|_| ()).map_err(BackendError::from),
         None => Ok(()),

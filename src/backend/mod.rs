@@ -9,14 +9,18 @@ mod cache;
 mod embedded;
 mod emit;
 mod error;
+mod redrive;
 mod tx;
 
 pub use broker::{
     Alarm, Broker, Caused, Confirm, ConsumeOptions, Consumer, ConsumerEnd, DeleteIf, Delivery,
-    Event, Explanation, Peeked, QueueStatus, Step,
+    Event, Explanation, QueueStatus, Step,
 };
 pub use cache::{Cache, Pushed, RateLimit, Subscription};
 pub use embedded::Embedded;
 pub use emit::Audience;
 pub use error::BackendError;
+pub use redrive::{
+    Death, DeathFilter, DeathGroups, Edit, Peeked, Progress, Run, RunState, Selection, Stuck, Tally,
+};
 pub use tx::Tx;

@@ -18,7 +18,7 @@ use crate::model::topology::DeadLetter;
 pub(super) const X_DEATH: &str = "x-death";
 pub(super) const X_RETRY_COUNT: &str = "x-retry-count";
 pub(super) const X_DELIVERY_COUNT: &str = "x-delivery-count";
-const X_LAST_ERROR: &str = "x-last-error";
+pub(super) const X_LAST_ERROR: &str = "x-last-error";
 
 impl Inner {
     /// Takes a dead message out of `queue` and into the queues of its dead-letter exchange, in one

@@ -1,6 +1,7 @@
 //! What the broker refuses, in RabbitMQ's words, with AMQP's reply codes.
 
 use super::alarm::Alarm;
+use super::redrive::Stuck;
 use crate::journal::JournalError;
 use crate::model::names::{NameError, VhostName};
 
@@ -55,12 +56,17 @@ pub enum BrokerError {
     /// A queue at its maximum length refused the message: its confirm is a basic.nack.
     #[error("queue '{name}' is full and refused the message")]
     Nacked { name: String },
-    /// The message has no usable record of the queue that it died in.
-    #[error("the message in '{queue}' can't be redriven: {reason}")]
-    NotRedrivable { queue: String, reason: &'static str },
     /// A resource is short, and the call does not wait.
     #[error(transparent)]
     Alarm(#[from] Alarm),
+    /// The message stays where it is.
+    #[error("the message in '{queue}' can't be redriven: {why}")]
+    NotRedrivable { queue: String, why: Stuck },
+    /// A run over this queue is under way: it has to end, or to be cancelled, first.
+    #[error("the queue '{queue}' is being redriven already")]
+    Redriving { queue: String },
+    #[error("{0} queues are being redriven: no more are at once")]
+    RedrivesMax(usize),
     #[error(transparent)]
     Journal(#[from] JournalError),
 }
@@ -86,7 +92,10 @@ impl BrokerError {
                 (506, "RESOURCE_ERROR")
             }
             Self::Journal(_) => (541, "INTERNAL_ERROR"),
-            Self::Nacked { .. } | Self::NotRedrivable { .. } => return None,
+            Self::Nacked { .. }
+            | Self::NotRedrivable { .. }
+            | Self::Redriving { .. }
+            | Self::RedrivesMax(_) => return None,
         })
     }
 

@@ -61,7 +61,10 @@ pub use explain::{Caused, Event, Explanation, Step};
 pub use publish::{Confirm, Published};
 pub use queue::{ConsumerEnd, DeleteIf};
 pub use recovery::Recovery;
-pub use redrive::Peeked;
+pub use redrive::{
+    Death, DeathFilter, DeathGroup, DeathGroups, Edit, Peeked, Progress, Redrive, Redriven, Run,
+    RunState, Selection, Stuck, Tally,
+};
 pub use transaction::{Appended, Claimed};
 pub use user::Identity;
 
@@ -72,6 +75,7 @@ use access::Access;
 use connection::IN_PROCESS;
 use memory::Memory;
 use queue::Queue;
+use redrive::Runs;
 use stored::{ClosedRecord, KIND_CLOSED, record};
 use timer::Timers;
 use trace::Trace;
@@ -96,6 +100,7 @@ struct Inner {
     timers: Arc<Timers>,
     memory: Arc<Memory>,
     trace: Trace,
+    runs: Runs,
     next_connection: AtomicU64,
     users: RwLock<Users>,
     users_changed: AtomicU64,
@@ -114,6 +119,10 @@ pub struct QueueStatus {
     /// Failed deliveries that wait for their next attempt, and messages whose delay has not passed.
     pub delayed: usize,
     pub consumers: usize,
+    /// Messages since the process began: taken in, handed out, acknowledged.
+    pub published: u64,
+    pub delivered: u64,
+    pub acked: u64,
 }
 
 impl Broker {
@@ -128,6 +137,7 @@ impl Broker {
             timers: Arc::default(),
             memory: Arc::default(),
             trace: Trace::default(),
+            runs: Runs::default(),
             next_connection: AtomicU64::new(IN_PROCESS.0 + 1),
             users: RwLock::new(Users::new()),
             users_changed: AtomicU64::new(0),
@@ -136,6 +146,14 @@ impl Broker {
         let broker = Self { inner: Arc::new(inner), vhost, connection: IN_PROCESS, user: None };
         recovery.restore(&broker.inner);
         broker
+    }
+
+    /// The counts of one queue.
+    ///
+    /// # Errors
+    /// An unknown queue; an exclusive queue of another connection.
+    pub fn queue(&self, name: &QueueName) -> Result<QueueStatus, BrokerError> {
+        Ok(self.own_queue(name)?.status())
     }
 
     /// The counts of every queue of this vhost, sorted by name; those behind direct reply-to are
@@ -164,6 +182,7 @@ impl Broker {
     /// next start only messages that were delivered are flagged so. The future resolves when that is
     /// written; the journal is closed after it.
     pub fn close(&self) -> Commit {
+        self.inner.runs.cancel_all();
         let mut group = Group::new();
         group.fact(KIND_CLOSED, record(&ClosedRecord {}));
         self.inner.journal.append(group, Urgency::Now).commit
@@ -172,6 +191,11 @@ impl Broker {
     /// Lets a floor above find its own engine again from any delivery. Only the first call counts.
     pub fn set_companion(&self, companion: Box<dyn Any + Send + Sync>) {
         let _ = self.inner.companion.set(companion);
+    }
+
+    /// Resolves when everything that was done so far is on disk.
+    pub fn flush(&self) -> Commit {
+        self.inner.journal.flush()
     }
 
     /// Whether the broker takes durable messages now.

@@ -214,14 +214,34 @@ impl Inner {
         targets: Targets,
         why: impl FnOnce(Position) -> What,
     ) -> Vec<(Arc<Queue>, Effects)> {
+        let (moved, _commit) = self.leave(queue, held, message, &targets, why);
         let now_ms = self.now_ms();
-        let moved = self.store(message, now_ms, None, &targets);
+        let enqueue = |target: Arc<Queue>| {
+            let (effects, _taken) = self.enqueue(&target, moved.clone(), now_ms);
+            (target, effects)
+        };
+        targets.into_iter().map(enqueue).collect()
+    }
+
+    /// The journal's part of a transfer: what the targets are to take, and when no crash undoes it.
+    pub(super) fn leave(
+        &self,
+        queue: &Queue,
+        held: Held,
+        message: Message,
+        targets: &Targets,
+        why: impl FnOnce(Position) -> What,
+    ) -> (Held, Option<Commit>) {
+        let now_ms = self.now_ms();
+        let moved = self.store(message, now_ms, None, targets);
         let mut group = Group::new();
         if moved.is_durable() {
             group.fact(KIND_MESSAGE, moved.clone());
         }
         let appended = held.stored.settle(&self.journal, queue.id, held.retry_entry(), group);
-        let position = match appended.and_then(|appended| appended.entries.first().copied()) {
+        let (entries, commit) =
+            appended.map(|appended| (appended.entries, appended.commit)).unzip();
+        let position = match entries.and_then(|entries| entries.first().copied()) {
             Some(entry) if moved.is_durable() => {
                 moved.set_entry(entry);
                 entry.position
@@ -232,12 +252,7 @@ impl Inner {
         if moved.is_durable() {
             self.trace.published(&moved.message, position, now_ms, targets.iter());
         }
-        let enqueue = |target: Arc<Queue>| {
-            let held = Held::new(moved.clone(), position);
-            let (effects, _taken) = self.enqueue(&target, held, now_ms);
-            (target, effects)
-        };
-        targets.into_iter().map(enqueue).collect()
+        (Held::new(moved, position), commit)
     }
 
     /// The message in memory, written for the durable ones among its queues if it is persistent.

@@ -4,7 +4,7 @@
 //! import: every lower floor, through the handles that any application has ([`Broker`], [`Cache`]).
 //! What always holds: an order is answered with 201 only after its event is confirmed; an order is
 //! completed at most once; a delivery is settled once; no route here asks for a credential, so
-//! [`Demo::router`] belongs on a loopback address only, and `same_site` keeps other sites' pages out.
+//! [`Demo::router`] belongs on a loopback address only, and [`same_site`] keeps other sites' pages out.
 
 mod dead_letters;
 mod fulfilment;
@@ -14,7 +14,6 @@ mod orders;
 mod page;
 mod presence;
 mod problem;
-mod same_site;
 #[cfg(test)]
 mod tests;
 mod topology;
@@ -32,7 +31,7 @@ use tower_http::cors::CorsLayer;
 
 use crate::backend::{BackendError, Broker, Cache};
 use crate::gateway::Authenticator;
-use crate::http::Problem;
+use crate::http::{Problem, same_site};
 use crate::model::clock::SharedClock;
 
 /// The running application: its topology is declared and its workers consume.

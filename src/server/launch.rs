@@ -12,7 +12,7 @@ use super::{Error, Settings, Storage};
 use crate::backend::Embedded;
 use crate::demo::Demo;
 use crate::gateway::{Authenticator, Gateway, GatewayOptions};
-use crate::http::{Limits, Listener, Metrics, Open, Readiness, router};
+use crate::http::{Access, Api, ApiKey, Limits, Listener, Metrics, Open, Readiness, router};
 use crate::journal::JournalOptions;
 use crate::model::clock::{SharedClock, SystemClock};
 
@@ -25,6 +25,7 @@ pub struct Server {
     state: State,
     readiness: Readiness,
     gateway: Gateway,
+    api: Api,
     demo: Option<Demo>,
     stop_accepting: oneshot::Sender<()>,
     accepting: JoinHandle<Open>,
@@ -72,6 +73,13 @@ impl Server {
         };
 
         let address = settings.http;
+        let access = Access::of(address.ip(), settings.api_key.clone()).ok_or_else(|| {
+            Error::Refused(format!("{address} is not a loopback address: it takes an API key"))
+        })?;
+        if settings.api_key.as_ref().is_some_and(ApiKey::is_short) {
+            tracing::warn!("the API key is shorter than 16 characters: it can be guessed");
+        }
+        let api = Api::new(state.engines.broker(), access);
         let listener = Listener::bind(address, Limits::default())
             .await
             .map_err(|source| Error::Listen { address, source })?;
@@ -82,6 +90,7 @@ impl Server {
             Some(demo) => gateway.router().merge(demo.router()),
             None => gateway.router(),
         };
+        let application = application.merge(api.router());
         let routes = router(readiness.clone(), metrics.clone(), application);
         let address = listener.address();
         let (stop_accepting, stop) = oneshot::channel();
@@ -92,8 +101,19 @@ impl Server {
         let background = vec![
             tokio::spawn(metrics.upkeep()).abort_handle(),
             tokio::spawn(bridge).abort_handle(),
+            tokio::spawn(api.clone().upkeep()).abort_handle(),
         ];
-        Ok(Self { address, state, readiness, gateway, demo, stop_accepting, accepting, background })
+        Ok(Self {
+            address,
+            state,
+            readiness,
+            gateway,
+            api,
+            demo,
+            stop_accepting,
+            accepting,
+            background,
+        })
     }
 
     /// Where HTTP and Socket.IO are served.
@@ -109,6 +129,7 @@ impl Server {
     pub async fn stop(self) -> Result<(), Error> {
         self.readiness.drain();
         let _ = self.stop_accepting.send(());
+        self.api.stop();
         if let Ok(open) = self.accepting.await {
             let sockets = within(DRAIN_PATIENCE, "sockets", self.gateway.shutdown());
             let requests = within(DRAIN_PATIENCE, "requests", open.drain());

@@ -1,6 +1,6 @@
 //! Explain: the path of a durable message, by its id or by its place in the log.
 
-use leveret::backend::{Embedded, Event, Explanation};
+use leveret::backend::{Edit, Embedded, Event, Explanation};
 use leveret::model::message::Message;
 use leveret::model::topology::{Backoff, ExchangeKind, QueueSpec, RetryPolicy};
 
@@ -61,7 +61,8 @@ async fn a_path_leads_over_retry_death_and_redrive_to_what_was_caused() {
         f.pass_ms(&clock, 100);
     }
     let dead = f.broker.peek(&queue_name("dead"), 1).await.unwrap().remove(0);
-    assert!(f.broker.redrive(&queue_name("dead"), &dead.id, None).await.unwrap());
+    let edit = Edit::default();
+    assert!(f.broker.redrive(&queue_name("dead"), &dead.id, edit).await.unwrap().is_some());
     let mut delivery = f.broker.get(&queue_name("orders")).await.unwrap().unwrap();
     assert_eq!(delivery.id(), "order-7");
     delivery.ack_with(|tx| _ = tx.publish(message("receipts", None))).await.unwrap();

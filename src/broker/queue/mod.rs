@@ -86,6 +86,14 @@ pub(super) enum Refusal {
     Full { held: Held, dead_letter: bool },
 }
 
+/// Whether a message fits into the queue's maximum length, whatever it does with one that does not.
+pub(super) enum Room {
+    Free,
+    Full,
+    /// It does not fit into the empty queue either.
+    Never,
+}
+
 /// What has to hold for a queue to be deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DeleteIf {
@@ -366,6 +374,28 @@ impl Queue {
         self.state.lock().ready.take(position)
     }
 
+    /// Ready messages behind `after` in the order of the log, at most `count`.
+    pub(super) fn ready_after(&self, after: Option<Position>, count: usize) -> Vec<Held> {
+        self.state.lock().ready.after(after, count)
+    }
+
+    pub(super) fn ready_at(&self, position: Position) -> Option<Held> {
+        let before = position.0.checked_sub(1).map(Position);
+        self.ready_after(before, 1).pop().filter(|held| held.position == position)
+    }
+
+    pub(super) fn room_for(&self, body_bytes: u64) -> Room {
+        let state = self.state.lock();
+        let settings = &state.settings;
+        let never = settings.length_max == Some(0)
+            || settings.length_bytes_max.is_some_and(|max| body_bytes > max);
+        match state.is_over_length(1, body_bytes) {
+            _ if never => Room::Never,
+            true => Room::Full,
+            false => Room::Free,
+        }
+    }
+
     pub(super) fn peek(&self, count: usize) -> Vec<Held> {
         self.state.lock().ready.iter().take(count).cloned().collect()
     }
@@ -379,6 +409,9 @@ impl Queue {
             unacked: state.unacked.len(),
             delayed: state.delayed.len(),
             consumers: state.consumers.len(),
+            published: self.counters.published.total(),
+            delivered: self.counters.delivered.total(),
+            acked: self.counters.acked.total(),
         }
     }
 }
