@@ -1,5 +1,9 @@
 //! The broker's contract, where every message that waits behind another one is on the disk alone.
 
+#[path = "broker_contract/ack_with.rs"]
+mod ack_with;
+#[path = "broker_contract/alarms.rs"]
+mod alarms;
 #[path = "broker_contract/channels.rs"]
 mod channels;
 #[path = "broker_contract/confirms.rs"]
@@ -18,6 +22,8 @@ mod delivery;
 mod delivery_limit;
 #[path = "broker_contract/exchange_life.rs"]
 mod exchange_life;
+#[path = "broker_contract/explain.rs"]
+mod explain;
 #[path = "broker_contract/fixture.rs"]
 mod fixture;
 #[path = "broker_contract/headers_exchange.rs"]
@@ -42,6 +48,8 @@ mod routing;
 mod routing_further;
 #[path = "broker_contract/ttl.rs"]
 mod ttl;
+#[path = "broker_contract/users.rs"]
+mod users;
 #[path = "broker_contract/vhosts.rs"]
 mod vhosts;
 

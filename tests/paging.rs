@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use leveret::broker::{Broker, BrokerOptions, DeleteIf, Delivery, Recovery};
+use leveret::broker::{Broker, BrokerOptions, DeleteIf, Delivery, Edit, Recovery};
 use leveret::journal::{Content, FolderStore, Journal, JournalOptions};
 use leveret::model::clock::ManualClock;
 use leveret::model::message::Message;
@@ -243,7 +243,9 @@ fn take(
         Step::Redrive(name, at) => {
             let peeked = side.broker.peek(&queue(name), at + 1).unwrap();
             let Some(one) = peeked.get(*at) else { return Seen::Redriven(false) };
-            Seen::Redriven(side.broker.redrive(&queue(name), one.position, None).unwrap())
+            let edit = Edit::default();
+            let redriven = side.broker.redrive(&queue(name), one.position, edit).unwrap();
+            Seen::Redriven(redriven.is_some())
         }
         Step::Purge(name) => Seen::Removed(side.broker.purge(&queue(name)).unwrap()),
         Step::Delete(name) => {

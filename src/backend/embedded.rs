@@ -9,6 +9,7 @@ use crate::broker;
 use crate::cache::{self, AppendFsync};
 use crate::journal::{
     Content, Entry, FolderStore, Journal, JournalError, JournalOptions, Kind, OpenError,
+    SegmentStore,
 };
 use crate::model::clock::{SharedClock, SystemClock};
 
@@ -43,7 +44,18 @@ impl Embedded {
         options: JournalOptions,
         clock: SharedClock,
     ) -> Result<Self, OpenError> {
-        let store = FolderStore::open(folder.as_ref())?;
+        Self::open_on(Box::new(FolderStore::open(folder.as_ref())?), options, clock)
+    }
+
+    /// As [`Embedded::open`], wherever the segments are kept.
+    ///
+    /// # Errors
+    /// As [`Embedded::open`].
+    pub fn open_on(
+        store: Box<dyn SegmentStore>,
+        options: JournalOptions,
+        clock: SharedClock,
+    ) -> Result<Self, OpenError> {
         let mut broker = broker::Recovery::default();
         let mut cache = cache::Recovery::default();
         let mut replay = |entry: Entry, kind: Kind, content: Content<'_>| match (kind.0, content) {
@@ -56,7 +68,7 @@ impl Embedded {
             (code, Content::Tag(_)) if CACHE_KINDS.contains(&code) => Ok(false),
             (code, _) => Err(format!("record kind {code} is not known to this version")),
         };
-        let journal = Journal::open_by_tags(Box::new(store), options, &mut replay)?;
+        let journal = Journal::open_by_tags(store, options, &mut replay)?;
         Ok(Self::start(journal, clock, broker, cache))
     }
 
@@ -78,6 +90,7 @@ impl Embedded {
     ) -> Self {
         let broker = broker::Broker::new(journal.clone(), clock.clone(), broker);
         let cache = cache::Cache::new(journal.clone(), clock, AppendFsync::EverySec, cache);
+        Broker::Embedded(broker.clone()).join(&Cache::Embedded(cache.clone()));
         let drivers = [tokio::spawn(broker.run_timers()), tokio::spawn(cache.run_expiry())];
         Self { broker, cache, journal, drivers }
     }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::error::BrokerError;
+use super::memory::Memory;
 use super::queue::{Held, Run};
 use super::stored::Stored;
 use crate::journal::{Journal, Position, ReadError};
@@ -41,14 +42,21 @@ const COUNT_SHARE: u64 = 16_384;
 
 pub(super) struct Pager {
     journal: Journal,
+    memory: Arc<Memory>,
     options: BrokerOptions,
     resident_bytes: AtomicU64,
     failed: OnceLock<ReadError>,
 }
 
 impl Pager {
-    pub(super) fn new(journal: Journal, options: BrokerOptions) -> Self {
-        Self { journal, options, resident_bytes: AtomicU64::new(0), failed: OnceLock::new() }
+    pub(super) fn new(journal: Journal, memory: Arc<Memory>, options: BrokerOptions) -> Self {
+        Self {
+            journal,
+            memory,
+            options,
+            resident_bytes: AtomicU64::new(0),
+            failed: OnceLock::new(),
+        }
     }
 
     /// A queue holds `now` bytes in memory, where it held `before`.
@@ -89,15 +97,14 @@ impl Pager {
         self.read_held(&positions, run.redelivered)
     }
 
-    pub(super) fn read_one(&self, position: Position, redelivered: bool) -> Option<Held> {
-        self.read_held(&[position], redelivered)?.pop()
-    }
-
-    fn read_held(&self, positions: &[Position], redelivered: bool) -> Option<Vec<Held>> {
+    /// As [`Pager::read`].
+    pub(super) fn read_held(&self, positions: &[Position], redelivered: bool) -> Option<Vec<Held>> {
         let mut held = Vec::with_capacity(positions.len());
         let mut malformed = None;
         let read = self.journal.read(positions, &mut |entry, _, payload| match Stored::paged_in(
-            entry, payload,
+            entry,
+            payload,
+            &self.memory,
         ) {
             Ok(stored) => {
                 let new = Held::new(Arc::new(stored), entry.position);

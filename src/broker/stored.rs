@@ -7,14 +7,16 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
+use super::memory::{Counted, Memory};
 use crate::journal::{
     Appended, Commit, Entry, Group, Journal, Kind, Payload, Position, Urgency, decode_value,
     encode_value,
 };
 use crate::model::clock::UnixMs;
 use crate::model::message::{Headers, Message};
-use crate::model::names::{ExchangeName, RoutingKey, VhostName};
+use crate::model::names::{ExchangeName, RoutingKey, UserName, VhostName};
 use crate::model::topology::{ExchangeSpec, Policy, QueueSpec};
+use crate::model::user::{PasswordHash, Permissions};
 
 pub(super) const KIND_EXCHANGE: Kind = Kind(1);
 pub(super) const KIND_QUEUE: Kind = Kind(2);
@@ -26,6 +28,8 @@ pub(super) const KIND_VHOST: Kind = Kind(7);
 pub(super) const KIND_POLICY: Kind = Kind(8);
 pub(super) const KIND_DELIVERED: Kind = Kind(9);
 pub(super) const KIND_CLOSED: Kind = Kind(10);
+pub(super) const KIND_USER: Kind = Kind(11);
+pub(super) const KIND_PERMISSIONS: Kind = Kind(12);
 
 /// How long a mark of delivery may wait for something else to commit: as long as a message takes
 /// that is worth counting when it ends the process.
@@ -101,6 +105,21 @@ pub(super) struct DeliveredRecord {
     pub deliveries: u32,
 }
 
+/// A user; without a password, one of a new broker's that was deleted.
+#[derive(Serialize, Deserialize)]
+pub(super) struct UserRecord {
+    pub name: UserName,
+    pub password: Option<PasswordHash>,
+}
+
+/// What a user may do in a vhost.
+#[derive(Serialize, Deserialize)]
+pub(super) struct PermissionsRecord {
+    pub vhost: VhostName,
+    pub user: UserName,
+    pub permissions: Permissions,
+}
+
 /// The broker was closed in order: what has no mark was not delivered.
 #[derive(Serialize, Deserialize)]
 pub(super) struct ClosedRecord {}
@@ -142,14 +161,13 @@ pub(super) fn record(value: &impl Serialize) -> Arc<dyn Payload> {
 /// A message in memory: one allocation, shared by the queues that it reached and the open batch.
 pub(super) struct Stored {
     pub message: Message,
-    /// As the message has it.
-    pub weight: u32,
     pub published_ms: UnixMs,
     /// When a delayed message becomes ready.
     pub due_ms: Option<UnixMs>,
     /// The durable queues that it is written for; empty for a transient message.
     durable_queues: SmallVec<[QueueId; 2]>,
     journaled: Mutex<Journaled>,
+    counted: Counted,
 }
 
 /// Which parts of the log stand for the message.
@@ -182,10 +200,11 @@ impl Stored {
         published_ms: UnixMs,
         due_ms: Option<UnixMs>,
         durable_queues: SmallVec<[QueueId; 2]>,
+        counted: Counted,
     ) -> Self {
         let journaled = Journaled { open_queues: durable_queues.len(), ..Journaled::default() };
-        let (weight, journaled) = (weight(&message), Mutex::new(journaled));
-        Self { message, weight, published_ms, due_ms, durable_queues, journaled }
+        let journaled = Mutex::new(journaled);
+        Self { message, published_ms, due_ms, durable_queues, journaled, counted }
     }
 
     /// As recovery found it.
@@ -193,16 +212,17 @@ impl Stored {
         record: MessageRecord,
         entry: Entry,
         notes: SmallVec<[Note; 1]>,
+        counted: Counted,
     ) -> Self {
         let settled = notes.iter().filter(|note| note.what == Noted::Settled).count();
         let open_queues = record.queues.len().saturating_sub(settled);
         Self {
-            weight: weight(&record.message),
             message: record.message,
             published_ms: record.published_ms,
             due_ms: record.due_ms,
             durable_queues: record.queues.into(),
             journaled: Mutex::new(Journaled { entry: Some(entry), open_queues, notes }),
+            counted,
         }
     }
 
@@ -210,9 +230,15 @@ impl Stored {
     ///
     /// # Errors
     /// A payload that is no message's.
-    pub(super) fn paged_in(entry: Entry, payload: &[u8]) -> Result<Self, String> {
-        let record = decode_value(FORMAT_VERSION, payload).map_err(|error| error.to_string())?;
-        Ok(Self::restored(record, entry, SmallVec::new()))
+    pub(super) fn paged_in(
+        entry: Entry,
+        payload: &[u8],
+        memory: &Arc<Memory>,
+    ) -> Result<Self, String> {
+        let record: MessageRecord =
+            decode_value(FORMAT_VERSION, payload).map_err(|error| error.to_string())?;
+        let counted = memory.count(record.message.weight());
+        Ok(Self::restored(record, entry, SmallVec::new(), counted))
     }
 
     /// Its entry, if its record and `queue` are all that there is to say of it: then it can be read
@@ -292,10 +318,16 @@ impl Stored {
     }
 
     /// Marks that the message was handed to a consumer of `queue`, for the `deliveries`-th time. The
-    /// mark rides on a later commit. It may come after the message was settled, and is left out then.
-    pub(super) fn mark(&self, journal: &Journal, queue: QueueId, deliveries: u32) {
+    /// mark rides on a later commit. It may come after the message was settled, and is left out then;
+    /// otherwise, where the message is in the log.
+    pub(super) fn mark(
+        &self,
+        journal: &Journal,
+        queue: QueueId,
+        deliveries: u32,
+    ) -> Option<Position> {
         let mut journaled = self.journaled.lock();
-        let Some(Entry { position: message, .. }) = journaled.entry else { return };
+        let Entry { position: message, .. } = journaled.entry?;
         let noted = journaled.notes.iter().position(|note| note.queue == queue);
         let mut group = Group::new();
         match noted.and_then(|at| journaled.notes.get(at)) {
@@ -303,26 +335,23 @@ impl Stored {
             Some(Note { what: Noted::Delivered(before), entry, .. }) if *before < deliveries => {
                 group.end(*entry);
             }
-            Some(_) => return,
+            Some(_) => return Some(message),
         }
         group.fact(KIND_DELIVERED, record(&DeliveredRecord { message, queue, deliveries }));
         let appended = journal.append(group, Urgency::Within(MARK_WITHIN));
-        let Some(&entry) = appended.entries.first() else { return };
+        let Some(&entry) = appended.entries.first() else { return Some(message) };
         let note = Note { queue, entry, what: Noted::Delivered(deliveries) };
         match noted.and_then(|at| journaled.notes.get_mut(at)) {
             Some(before) => *before = note,
             None => journaled.notes.push(note),
         }
+        Some(message)
     }
-}
-
-fn weight(message: &Message) -> u32 {
-    u32::try_from(message.weight()).unwrap_or(u32::MAX)
 }
 
 impl Payload for Stored {
     fn weight(&self) -> u32 {
-        self.weight
+        u32::try_from(self.counted.bytes()).unwrap_or(u32::MAX)
     }
 
     fn encode(&self, out: &mut Vec<u8>) {

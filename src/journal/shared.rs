@@ -18,6 +18,9 @@ const RELAXED_DELAY: Duration = Duration::from_millis(100);
 /// How often the disk is looked at while its alarm is on.
 const ALARM_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
+/// How often it is looked at while nothing is written: something else may fill it.
+const IDLE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
 /// More facts than this are not gathered before a commit, however much time they have.
 const BATCH_SLOTS_MAX: usize = 64 * 1024;
 
@@ -182,16 +185,14 @@ impl Shared {
             if busy {
                 return Work::Spare;
             }
-            match (open.due, self.gate.is_alarmed()) {
-                (Some(due), _) => {
-                    self.wake.wait_until(&mut open, due);
-                }
-                (None, false) => self.wake.wait(&mut open),
-                (None, true) => {
-                    if self.wake.wait_for(&mut open, ALARM_CHECK_INTERVAL).timed_out() {
-                        return Work::Spare;
-                    }
-                }
+            let interval = match self.gate.is_alarmed() {
+                true => ALARM_CHECK_INTERVAL,
+                false => IDLE_CHECK_INTERVAL,
+            };
+            let look = Instant::now() + interval;
+            let wake = open.due.map_or(look, |due| due.min(look));
+            if self.wake.wait_until(&mut open, wake).timed_out() && wake == look {
+                return Work::Spare;
             }
         }
     }

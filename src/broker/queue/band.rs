@@ -40,6 +40,13 @@ impl Part {
             Self::Paged(run) => run.first(),
         }
     }
+
+    pub(super) fn last(&self) -> Position {
+        match self {
+            Self::Memory(held) => held.back().map_or(Position::default(), |held| held.position),
+            Self::Paged(run) => run.last(),
+        }
+    }
 }
 
 /// Keeps the order: nearly always at the back.

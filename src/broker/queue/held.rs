@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::run::{Paged, Times};
 use crate::broker::stored::{QueueId, Stored};
-use crate::journal::{Entry, Position};
+use crate::journal::{Entry, Payload, Position};
 
 /// A message in this queue. Small: there may be millions of them.
 #[derive(Clone)]
@@ -44,7 +44,7 @@ impl Held {
     /// Bytes of memory that it stands for, about.
     pub(super) fn weight(&self) -> u64 {
         const HELD_BYTES: u64 = 256;
-        HELD_BYTES + u64::from(self.stored.weight)
+        HELD_BYTES + u64::from(self.stored.weight())
     }
 
     pub(super) fn times(&self) -> Times {

@@ -1,5 +1,6 @@
 //! The messages of a queue that wait for a consumer.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -139,7 +140,7 @@ impl Ready {
         }
         for band in &mut self.bands {
             let Some((own, run)) = band.run_of(position) else { continue };
-            let held = self.pager.read_one(position, run.redelivered)?;
+            let held = self.pager.read_held(&[position], run.redelivered)?.pop()?;
             let (before, after) = band.leave_run(own, position);
             self.len -= 1;
             self.on_disk -= 1;
@@ -213,25 +214,49 @@ impl Ready {
 
     /// The first messages, in the order of delivery. What is on the disk is read and stays there.
     pub(super) fn peek(&self, count: usize) -> Vec<Held> {
-        let mut held: Vec<Held> = Vec::new();
+        let mut held = Vec::new();
         for band in self.bands.iter().rev() {
-            held.extend(band.head.iter().take(count - held.len()).cloned());
-            for part in &band.rest {
-                if held.len() == count {
-                    return held;
-                }
-                match part {
-                    Part::Memory(line) => {
-                        held.extend(line.iter().take(count - held.len()).cloned());
-                    }
-                    Part::Paged(run) => match self.pager.read(run) {
-                        Some(read) => held.extend(read.into_iter().take(count - held.len())),
-                        None => return held,
-                    },
+            self.look(band, None, count - held.len(), &mut held);
+        }
+        held
+    }
+
+    /// Behind `after` in the order of the log, at most `count`.
+    pub(super) fn after(&self, after: Option<Position>, count: usize) -> Vec<Held> {
+        let mut held = Vec::new();
+        for band in &self.bands {
+            self.look(band, after, count, &mut held);
+        }
+        held.sort_unstable_by_key(|held| held.position);
+        held.truncate(count);
+        held
+    }
+
+    /// The next messages of a band behind `after`, without what can't be read and all behind it.
+    fn look(&self, band: &Band, after: Option<Position>, mut count: usize, out: &mut Vec<Held>) {
+        let is_behind = |position: Position| after.is_none_or(|after| position > after);
+        let mut look = |line: &VecDeque<Held>, count: usize| {
+            let from = line.partition_point(|held| !is_behind(held.position));
+            let before = out.len();
+            out.extend(line.range(from..).take(count).cloned());
+            out.len() - before
+        };
+        count -= look(&band.head, count);
+        let reached = band.rest.partition_point(|part| part.last() <= after.unwrap_or_default());
+        for part in band.rest.range(reached..) {
+            match part {
+                _ if count == 0 => return,
+                Part::Memory(line) => count -= look(line, count),
+                Part::Paged(run) => {
+                    let wanted = run.positions().filter(|&at| is_behind(at)).take(count);
+                    let wanted: Vec<Position> = wanted.collect();
+                    let Some(read) = self.pager.read_held(&wanted, run.redelivered) else { return };
+                    count -= wanted.len();
+                    let line: VecDeque<Held> = read.into();
+                    look(&line, line.len());
                 }
             }
         }
-        held
     }
 
     /// Takes everything out: what is in memory, in the order of delivery, and what is not.
