@@ -138,7 +138,7 @@ enum Seen {
     Nothing,
     Got(Option<Box<Shown>>),
     Peeked(Vec<(Message, bool)>),
-    Redriven(bool),
+    Redriven(Result<bool, String>),
     Removed(usize),
 }
 
@@ -242,10 +242,10 @@ fn take(
         }
         Step::Redrive(name, at) => {
             let peeked = side.broker.peek(&queue(name), at + 1).unwrap();
-            let Some(one) = peeked.get(*at) else { return Seen::Redriven(false) };
+            let Some(one) = peeked.get(*at) else { return Seen::Redriven(Ok(false)) };
             let edit = Edit::default();
-            let redriven = side.broker.redrive(&queue(name), one.position, edit).unwrap();
-            Seen::Redriven(redriven.is_some())
+            let redriven = side.broker.redrive(&queue(name), one.position, edit);
+            Seen::Redriven(redriven.map(|moved| moved.is_some()).map_err(|error| error.to_string()))
         }
         Step::Purge(name) => Seen::Removed(side.broker.purge(&queue(name)).unwrap()),
         Step::Delete(name) => {
