@@ -124,7 +124,7 @@ impl ActiveSegment {
         head: &Head,
         bytes: u64,
     ) -> Result<Self, SegmentError> {
-        let extent = Extent::over(store.create(head.segment)?, extent_bytes(bytes));
+        let extent = Extent::over(store.create(head.segment)?, extent_bytes(bytes))?;
         let database =
             Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(extent.clone())?;
         let mut bytes = Vec::new();
