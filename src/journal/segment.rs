@@ -20,8 +20,12 @@ const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 const HEAD_KEY: &str = "head";
 const HEAD_VERSION: u8 = 1;
 
-/// What redb keeps in memory of a segment: it is written once and read in order.
-const CACHE_BYTES: usize = 4 * 1024 * 1024;
+/// What redb keeps in memory of a sealed segment: it is read in order.
+const READ_CACHE_BYTES: usize = 4 * 1024 * 1024;
+
+/// What redb keeps in memory of the active segment. A half of it is for what a transaction writes: pages
+/// beyond that are written early, read again for their checksums, and written once more.
+const WRITE_CACHE_BYTES: usize = 16 * 1024 * 1024;
 
 /// The file of a segment with `row_bytes` of rows: redb's pages around them, and the copies that it
 /// makes of small ones.
@@ -125,8 +129,9 @@ impl ActiveSegment {
         bytes: u64,
     ) -> Result<Self, SegmentError> {
         let extent = Extent::over(store.create(head.segment)?, extent_bytes(bytes))?;
-        let database =
-            Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(extent.clone())?;
+        let database = Database::builder()
+            .set_cache_size(WRITE_CACHE_BYTES)
+            .create_with_backend(extent.clone())?;
         let mut bytes = Vec::new();
         encode_value(HEAD_VERSION, head, &mut bytes);
         let transaction = database.begin_write()?;
@@ -186,7 +191,7 @@ impl SealedSegment {
         }
         caught(|| {
             let database = Database::builder()
-                .set_cache_size(CACHE_BYTES)
+                .set_cache_size(READ_CACHE_BYTES)
                 .set_check_integrity_on_open(verify)
                 .create_with_backend(overlay)?;
             Ok(Self { database })
