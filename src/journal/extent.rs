@@ -7,15 +7,19 @@
 //! them off.
 //!
 //! What redb writes in small pieces goes to the redo area (see `redo`) when redb syncs, side by side,
-//! and to its place when the area is full or the file is closed. Rows that are larger go to their place
-//! at once.
+//! and to its place when the area is full. Rows that are larger go to their place at once. What redb
+//! changes as it closes is one record more.
+//!
+//! A sync is only noted when redb asks for it, and done by who calls `finish_sync`, maybe on another
+//! thread: so the next transaction is prepared meanwhile. Nothing is written to the file until it is
+//! done, so the file never holds anything that it would not hold if redb had waited.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use redb::StorageBackend;
 
 use super::pages::{PAGE_BYTES, Pages};
@@ -39,6 +43,17 @@ struct File {
     /// The length of redb's file after the first growth.
     extent_bytes: u64,
     state: Mutex<State>,
+    synced: Condvar,
+}
+
+/// How far the sync is that redb asked for last.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sync {
+    Done,
+    /// Nothing is written to the file before it is done.
+    Owed,
+    /// Somebody is at it.
+    Running,
 }
 
 struct State {
@@ -53,9 +68,12 @@ struct State {
     redo: Redo,
     /// The file was changed in other places than the redo area after the last sync.
     dirty: bool,
+    sync: Sync,
     published: bool,
-    /// What is on disk is unknown: nothing may be added that would make it count.
-    failed: bool,
+    /// redb closes: its last changes become one record, and the file gets its length after it.
+    closing: bool,
+    /// Why what is on disk is unknown: nothing may be added that would make it count.
+    failure: Option<String>,
 }
 
 impl Extent {
@@ -71,42 +89,81 @@ impl Extent {
             changed: BTreeSet::new(),
             redo,
             dirty: true,
+            sync: Sync::Done,
             published: false,
-            failed: false,
+            closing: false,
+            failure: None,
         };
-        Ok(Self(Arc::new(File { base, begins_at, extent_bytes, state: Mutex::new(state) })))
+        let (state, synced) = (Mutex::new(state), Condvar::new());
+        Ok(Self(Arc::new(File { base, begins_at, extent_bytes, state, synced })))
     }
 
-    /// Syncs what was written so far, and all that follows when redb asks for it.
+    /// Syncs what was written so far; what follows, when redb asks for it and [`Self::finish_sync`] is
+    /// called.
     pub(super) fn begin_syncing(&self) -> io::Result<()> {
         self.0.step(|file, state| {
             state.published = true;
             file.write_in_place(state)?;
-            file.base.write(0, &state.redo.begin())
+            file.base.write(0, &state.redo.begin())?;
+            state.sync = Sync::Owed;
+            Ok(())
         })?;
-        self.0.sync_base()
+        self.finish_sync()
+    }
+
+    /// Returns when all is on disk that redb asked a sync for. Until then redb may prepare its next
+    /// transaction in memory: its first write to the file waits.
+    pub(super) fn finish_sync(&self) -> io::Result<()> {
+        self.0.synced().map(drop)
+    }
+
+    /// What redb writes from now on is for its close.
+    pub(super) fn begin_closing(&self) {
+        self.0.state.lock().closing = true;
+    }
+}
+
+impl State {
+    fn check_failure(&self) -> io::Result<()> {
+        self.failure.as_ref().map_or(Ok(()), |reason| Err(io::Error::other(reason.clone())))
+    }
+
+    /// Remembers a failure.
+    fn noted<T>(&mut self, outcome: io::Result<T>) -> io::Result<T> {
+        if let Err(error) = &outcome {
+            self.failure.get_or_insert_with(|| error.to_string());
+        }
+        outcome
     }
 }
 
 impl File {
-    /// Runs a step that changes the file; after one that failed there is no other.
-    fn step<T>(&self, step: impl FnOnce(&Self, &mut State) -> io::Result<T>) -> io::Result<T> {
+    /// The state, when no sync is owed.
+    fn synced(&self) -> io::Result<MutexGuard<'_, State>> {
         let mut state = self.state.lock();
-        if state.failed {
-            return Err(io::Error::other("an earlier write failed"));
+        loop {
+            state.check_failure()?;
+            match state.sync {
+                Sync::Done => return Ok(state),
+                Sync::Running => self.synced.wait(&mut state),
+                Sync::Owed => {
+                    state.sync = Sync::Running;
+                    // Who reads does not wait for the disk.
+                    let outcome = MutexGuard::unlocked(&mut state, || self.base.sync_data());
+                    state.sync = Sync::Done;
+                    state.dirty = false;
+                    self.synced.notify_all();
+                    state.noted(outcome)?;
+                }
+            }
         }
-        let outcome = step(self, &mut state);
-        state.failed = outcome.is_err();
-        outcome
     }
 
-    /// Without the lock: who reads does not wait for the disk.
-    fn sync_base(&self) -> io::Result<()> {
-        let outcome = self.base.sync_data();
-        self.step(|_, state| {
-            state.dirty = false;
-            outcome
-        })
+    /// Runs a step that changes the file; after one that failed there is no other.
+    fn step<T>(&self, step: impl FnOnce(&Self, &mut State) -> io::Result<T>) -> io::Result<T> {
+        let mut state = self.synced()?;
+        let outcome = step(self, &mut state);
+        state.noted(outcome)
     }
 
     fn set_base_len(&self, state: &mut State, len: u64) -> io::Result<()> {
@@ -131,65 +188,65 @@ impl File {
     }
 
     /// Writes each page to its place for good, and lets the redo area begin again.
-    fn checkpoint(&self) -> io::Result<()> {
-        self.step(Self::write_in_place)?;
-        self.sync_base()?;
-        let begins_again = self.step(|file, state| {
-            let begins_again = state.redo.holds_records();
-            if begins_again {
-                file.base.write(0, &state.redo.begin())?;
-            }
-            Ok(begins_again)
-        })?;
-        if begins_again { self.sync_base() } else { Ok(()) }
+    fn checkpoint(&self, state: &mut State) -> io::Result<()> {
+        self.write_in_place(state)?;
+        self.base.sync_data()?;
+        self.base.write(0, &state.redo.begin())?;
+        state.sync = Sync::Owed;
+        Ok(())
     }
 
-    fn sync(&self) -> io::Result<()> {
-        enum Next {
-            Nothing,
-            Sync,
-            Checkpoint,
+    fn sync(&self, state: &mut State) -> io::Result<()> {
+        if !state.published || state.closing || (state.changed.is_empty() && !state.dirty) {
+            return Ok(());
         }
-        let next = self.step(|file, state| {
-            if !state.published || (state.changed.is_empty() && !state.dirty) {
-                return Ok(Next::Nothing);
-            }
-            let State { pages, changed, redo, .. } = state;
-            if pages.len() > PAGES_MAX {
-                return Ok(Next::Checkpoint);
-            }
-            let changes = changed.iter().map(|&page| (page, pages.get(page)));
-            let Some((at, record)) = redo.record(changes) else { return Ok(Next::Checkpoint) };
-            file.base.write(at, record)?;
-            changed.clear();
-            Ok(Next::Sync)
-        })?;
-        match next {
-            Next::Nothing => Ok(()),
-            Next::Sync => self.sync_base(),
-            Next::Checkpoint => self.checkpoint(),
+        match state.pages.len() <= PAGES_MAX && self.write_record(state)? {
+            true => Ok(()),
+            false => self.checkpoint(state),
         }
     }
 
-    fn write(&self, state: &mut State, offset: u64, data: &[u8]) -> io::Result<()> {
-        let State { base_len, pages, changed, .. } = state;
+    /// Writes the changed pages to the redo area; false when it has no room.
+    fn write_record(&self, state: &mut State) -> io::Result<bool> {
+        let State { pages, changed, redo, .. } = state;
+        let changes = changed.iter().map(|&page| (page, pages.get(page)));
+        let Some((at, record)) = redo.record(changes) else { return Ok(false) };
+        self.base.write(at, record)?;
+        changed.clear();
+        state.sync = Sync::Owed;
+        Ok(true)
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let whole_pages =
             offset.is_multiple_of(PAGE_BYTES as u64) && data.len().is_multiple_of(PAGE_BYTES);
         if data.len() <= SMALL_BYTES_MAX || !whole_pages {
-            let base = |offset, out: &mut [u8]| {
-                let there = base_len.saturating_sub(offset).min(out.len() as u64);
-                let there = usize::try_from(there).unwrap_or(out.len());
-                self.base.read(self.begins_at + offset, &mut out[..there])
-            };
-            return pages.write(offset, data, base, |page| {
-                changed.insert(page);
-            });
+            return self.write_small(offset, data);
         }
         let first = offset / PAGE_BYTES as u64;
         let end = first + (data.len() / PAGE_BYTES) as u64;
-        changed.extend(pages.remove_range(first..end));
-        state.dirty = true;
-        self.base.write(self.begins_at + offset, data)
+        self.step(|file, state| {
+            check(state, offset, data.len())?;
+            state.changed.extend(state.pages.remove_range(first..end));
+            state.dirty = true;
+            file.base.write(file.begins_at + offset, data)
+        })
+    }
+
+    /// To memory, so it waits for no sync.
+    fn write_small(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let mut state = self.state.lock();
+        state.check_failure()?;
+        check(&state, offset, data.len())?;
+        let State { base_len, pages, changed, .. } = &mut *state;
+        let base = |offset, out: &mut [u8]| {
+            let there = base_len.saturating_sub(offset).min(out.len() as u64);
+            let there = usize::try_from(there).unwrap_or(out.len());
+            self.base.read(self.begins_at + offset, &mut out[..there])
+        };
+        pages.write(offset, data, base, |page| {
+            changed.insert(page);
+        })
     }
 }
 
@@ -223,12 +280,14 @@ impl StorageBackend for Extent {
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.0.step(|file, state| {
             if len < state.len {
-                // Cut for real: what is beyond must read as zero when it grows again.
                 let State { pages, changed, .. } = state;
                 pages.cut(len, |page| {
                     changed.insert(page);
                 });
-                file.set_base_len(state, len)?;
+                // Cut for real: what is beyond must read as zero when it grows again.
+                if !state.closing {
+                    file.set_base_len(state, len)?;
+                }
             } else if len > state.base_len {
                 let first = state.base_len == 0;
                 let base_len = if first { len } else { len.max(file.extent_bytes) };
@@ -240,24 +299,25 @@ impl StorageBackend for Extent {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync()
+        self.0.step(File::sync)
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.step(|file, state| {
-            check(state, offset, data.len())?;
-            file.write(state, offset, data)
-        })
+        self.0.write(offset, data)
     }
 
     fn close(&self) -> io::Result<()> {
-        let in_place = self.0.checkpoint().and_then(|()| {
-            self.0.step(|file, state| match state.len < state.base_len {
+        let closed = self.0.step(|file, state| {
+            // Without room for the record the file stays as the last commit left it, as after a crash.
+            Ok(state.closing && state.published && file.write_record(state)?)
+        });
+        let closed = closed.and_then(|closed| {
+            self.0.step(|file, state| match closed && state.len < state.base_len {
                 true => file.set_base_len(state, state.len),
                 false => Ok(()),
             })
         });
-        in_place.and(self.0.base.close())
+        closed.and(self.0.base.close())
     }
 }
 
@@ -296,6 +356,11 @@ mod tests {
         }
     }
 
+    fn synced(extent: &Extent) {
+        extent.sync_data().unwrap();
+        extent.finish_sync().unwrap();
+    }
+
     fn reopened(base: &Arc<InMemoryBackend>) -> Overlay {
         Overlay::over(Box::new(Shared(base.clone(), Arc::default()))).unwrap()
     }
@@ -307,17 +372,17 @@ mod tests {
         let extent = Extent::over(Box::new(base), 10_000).unwrap();
         extent.set_len(100).unwrap();
         extent.write(0, &[1; 100]).unwrap();
-        extent.sync_data().unwrap();
+        synced(&extent);
         assert_eq!(syncs.load(Ordering::Relaxed), 0);
         extent.begin_syncing().unwrap();
         assert_eq!(syncs.load(Ordering::Relaxed), 1);
         extent.set_len(200).unwrap();
-        extent.sync_data().unwrap();
+        synced(&extent);
         extent.set_len(400).unwrap();
-        extent.sync_data().unwrap();
+        synced(&extent);
         assert_eq!(syncs.load(Ordering::Relaxed), 2, "the second growth is within the first");
         extent.write(300, &[1; 100]).unwrap();
-        extent.sync_data().unwrap();
+        synced(&extent);
         assert_eq!(syncs.load(Ordering::Relaxed), 3);
     }
 
@@ -345,6 +410,7 @@ mod tests {
         extent.read(150, &mut read).unwrap();
         assert_eq!(read, [[1; 10], [0; 10], [0; 10], [0; 10], [0; 10]].concat()[..]);
         extent.begin_syncing().unwrap();
+        extent.begin_closing();
         extent.close().unwrap();
         assert_eq!(base.len().unwrap(), extent.0.begins_at + 200);
         assert_eq!(reopened(&base).len().unwrap(), 200);
@@ -368,7 +434,7 @@ mod tests {
                 extent.write((page * PAGE_BYTES) as u64, &data).unwrap();
                 expected[page * PAGE_BYTES..][..bytes].copy_from_slice(&data);
             }
-            extent.sync_data().unwrap();
+            synced(&extent);
             if round % 16 == 0 {
                 let mut read = vec![0; len];
                 extent.read(0, &mut read).unwrap();
@@ -377,11 +443,31 @@ mod tests {
                 assert!(read == expected, "round {round}, left behind");
             }
         }
+        extent.begin_closing();
         extent.close().unwrap();
         let mut read = vec![0; len];
         reopened(&base).read(0, &mut read).unwrap();
         assert!(read == expected);
-        assert!(extent.0.state.lock().pages.len() == 0, "everything is in its place");
+    }
+
+    #[test]
+    fn nothing_is_written_to_the_file_before_an_owed_sync_is_done() {
+        let base = Shared::default();
+        let (memory, syncs) = (base.0.clone(), base.1.clone());
+        let extent = Extent::over(Box::new(base), 1 << 20).unwrap();
+        extent.set_len(1 << 20).unwrap();
+        extent.begin_syncing().unwrap();
+        extent.write(0, &[1; PAGE_BYTES]).unwrap();
+        extent.sync_data().unwrap();
+        let before = syncs.load(Ordering::Relaxed);
+        extent.write(0, &[2; PAGE_BYTES]).unwrap();
+        let mut read = [0; PAGE_BYTES];
+        reopened(&memory).read(0, &mut read).unwrap();
+        assert_eq!((read, syncs.load(Ordering::Relaxed)), ([1; PAGE_BYTES], before));
+        extent.write(0, &[3; 8 * PAGE_BYTES]).unwrap();
+        assert_eq!(syncs.load(Ordering::Relaxed), before + 1, "who writes first syncs");
+        extent.finish_sync().unwrap();
+        assert_eq!(syncs.load(Ordering::Relaxed), before + 1);
     }
 
     #[test]
@@ -394,7 +480,8 @@ mod tests {
         extent.begin_syncing().unwrap();
         extent.write(0, &[1; 4_096]).unwrap();
         failing.store(FAILS, Ordering::Relaxed);
-        assert!(extent.sync_data().is_err());
+        extent.sync_data().unwrap();
+        assert!(extent.finish_sync().is_err());
         failing.store(0, Ordering::Relaxed);
         assert!(extent.sync_data().is_err());
         assert!(extent.write(0, &[2; 4_096]).is_err());

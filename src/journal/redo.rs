@@ -81,11 +81,6 @@ impl Redo {
         u64::from(self.area_bytes)
     }
 
-    /// Whether a record was written that the first block does not exclude.
-    pub(super) fn holds_records(&self) -> bool {
-        self.tail > PAGE_BYTES
-    }
-
     /// The area begins again: the first block, which excludes all records so far. It has to be on
     /// disk before the next record is written, and the pages in their places before it is.
     pub(super) fn begin(&mut self) -> [u8; FIRST_BLOCK_BYTES] {

@@ -96,6 +96,7 @@ fn caught<T>(work: impl FnOnce() -> Result<T, SegmentError>) -> Result<T, Segmen
 pub(super) struct ActiveSegment {
     pub id: u64,
     database: Database,
+    extent: Extent,
     next_row: u64,
     /// Bytes of all its rows.
     pub row_bytes: u64,
@@ -140,10 +141,11 @@ impl ActiveSegment {
         transaction.commit()?;
         extent.begin_syncing()?;
         store.publish(head.segment)?;
-        Ok(Self { id: head.segment, database, next_row: 0, row_bytes: 0 })
+        Ok(Self { id: head.segment, database, extent, next_row: 0, row_bytes: 0 })
     }
 
-    /// Commits the rows that `fill` appends, in one transaction. How many bytes they have.
+    /// Commits the rows that `fill` appends, in one transaction. How many bytes they have. They are on
+    /// disk when [`UnfinishedSync::finish`] says so.
     /// After an error the segment must not be written to again: what is on disk is unknown.
     pub(super) fn commit(
         &mut self,
@@ -166,9 +168,26 @@ impl ActiveSegment {
         Ok(bytes)
     }
 
+    /// The sync of the last commit.
+    pub(super) fn unfinished_sync(&self) -> UnfinishedSync {
+        UnfinishedSync(self.extent.clone())
+    }
+
     /// Closes it for good.
     pub(super) fn seal(self) -> Result<(), SegmentError> {
+        self.extent.finish_sync()?;
+        self.extent.begin_closing();
         Ok(self.database.close()?)
+    }
+}
+
+/// A commit that is on its way to the disk.
+pub(super) struct UnfinishedSync(Extent);
+
+impl UnfinishedSync {
+    /// Returns when it is on disk.
+    pub(super) fn finish(&self) -> Result<(), SegmentError> {
+        Ok(self.0.finish_sync()?)
     }
 }
 
