@@ -55,6 +55,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
+use tokio::sync::watch;
 
 pub use check::{CheckReport, check};
 pub use codec::{DecodeError, decode_value, encode_value};
@@ -141,6 +142,11 @@ impl Group {
     pub fn end(&mut self, entry: Entry) -> &mut Self {
         self.ends.push(entry);
         self
+    }
+
+    /// Facts that were added so far.
+    pub fn fact_count(&self) -> usize {
+        self.facts.len()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -317,6 +323,11 @@ impl Journal {
         self.log.as_ref().map_or(Ok(()), |log| log.shared.gate.writable())
     }
 
+    /// The disk alarm as it changes; `None` when there is no disk.
+    pub fn disk_alarm(&self) -> Option<watch::Receiver<bool>> {
+        self.log.as_ref().map(|log| log.shared.gate.alarm_changes())
+    }
+
     /// Resolves when everything that was appended so far is on disk, also under relaxed durability.
     pub fn flush(&self) -> Commit {
         match &self.log {
@@ -340,6 +351,14 @@ impl Journal {
     /// that a crash took back is recognised.
     pub fn epoch(&self) -> u64 {
         self.log.as_ref().and_then(|log| log.epochs.last()).map_or(1, |&(epoch, _)| epoch)
+    }
+
+    /// The open in which `position` was given, as far as opens are remembered: with it, a position names
+    /// one thing for good, also when a crash took another back that had it before.
+    pub fn epoch_of(&self, position: Position) -> u64 {
+        let Some(log) = &self.log else { return 1 };
+        let later = log.epochs.partition_point(|&(_, first_position)| first_position <= position.0);
+        log.epochs.get(later.saturating_sub(1)).map_or(1, |&(epoch, _)| epoch)
     }
 
     /// Whether something that was seen at `position` in `epoch` is part of this log. Not if a crash

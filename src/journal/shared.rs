@@ -18,6 +18,9 @@ const RELAXED_DELAY: Duration = Duration::from_millis(100);
 /// How often the disk is looked at while its alarm is on.
 const ALARM_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
+/// How often it is looked at while nothing is written: something else may fill it.
+const IDLE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
 /// A batch is worth encoding while the one before is on its way to the disk. A smaller one waits for
 /// that: until then what is settled leaves it.
 pub(super) const LARGE_BATCH_BYTES: usize = 256 * 1024;
@@ -206,16 +209,14 @@ impl Shared {
             if busy {
                 return Work::Spare;
             }
-            match (open.due, self.gate.is_alarmed()) {
-                (Some(due), _) => {
-                    self.wake.wait_until(&mut open, due);
-                }
-                (None, false) => self.wake.wait(&mut open),
-                (None, true) => {
-                    if self.wake.wait_for(&mut open, ALARM_CHECK_INTERVAL).timed_out() {
-                        return Work::Spare;
-                    }
-                }
+            let interval = match self.gate.is_alarmed() {
+                true => ALARM_CHECK_INTERVAL,
+                false => IDLE_CHECK_INTERVAL,
+            };
+            let look = Instant::now() + interval;
+            let wake = open.due.map_or(look, |due| due.min(look));
+            if self.wake.wait_until(&mut open, wake).timed_out() && wake == look {
+                return Work::Spare;
             }
         }
     }

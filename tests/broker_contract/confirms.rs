@@ -2,7 +2,7 @@
 
 use leveret::model::message::Message;
 
-use super::fixture::{Fixture, key, name, next};
+use super::fixture::{Fixture, key, name, next, refusal};
 
 #[tokio::test]
 async fn many_publishes_in_flight_are_all_confirmed() {
@@ -28,4 +28,14 @@ async fn a_delivery_may_precede_the_confirm() {
     let confirm = f.broker.publish(message).await.unwrap();
     next(&mut consumer).await.ack().await.unwrap();
     confirm.confirmed().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_body_over_128_mib_is_refused() {
+    let f = Fixture::new();
+    f.queue("q").await;
+    let body = vec![0; 128 * 1024 * 1024 + 1];
+    let published = f.broker.try_publish(Message::new(name(""), key("q"), body)).await;
+    let text = "message size 134217729 is larger than configured max size 134217728";
+    assert_eq!(refusal(published), format!("PRECONDITION_FAILED - {text}"));
 }

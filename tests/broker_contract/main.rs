@@ -1,6 +1,8 @@
 //! What the broker promises, written over the port, so that every back end can be held to it.
 //! One file a promise.
 
+mod ack_with;
+mod alarms;
 mod channels;
 mod confirms;
 mod consumers;
@@ -10,6 +12,7 @@ mod delayed;
 mod delivery;
 mod delivery_limit;
 mod exchange_life;
+mod explain;
 mod fixture;
 mod headers_exchange;
 mod policies;
@@ -23,4 +26,5 @@ mod routing;
 mod routing_further;
 mod table;
 mod ttl;
+mod users;
 mod vhosts;

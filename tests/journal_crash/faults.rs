@@ -145,3 +145,19 @@ async fn a_position_that_a_crash_took_back_is_not_known() {
     assert!(journal.is_known(1, kept.position) && journal.is_known(2, again.position));
     assert!(!journal.is_known(1, lost.position));
 }
+
+#[tokio::test]
+async fn a_disk_that_fills_while_nothing_is_written_is_noticed() {
+    let disk = Disk::new(Random(1));
+    let options = JournalOptions { reserve_bytes: 1_000_000, ..JournalOptions::default() };
+    let (journal, _) = open(&disk, options);
+    let mut alarm = journal.disk_alarm().unwrap();
+    disk.state().free_bytes = 999_999;
+    let noticed = alarm.wait_for(|alarmed| *alarmed);
+    tokio::time::timeout(Duration::from_secs(10), noticed).await.expect("in time").unwrap();
+    assert!(matches!(journal.writable(), Err(JournalError::DiskAlarm { .. })));
+    disk.state().free_bytes = 2_000_000;
+    let noticed = alarm.wait_for(|alarmed| !*alarmed);
+    tokio::time::timeout(Duration::from_secs(10), noticed).await.expect("in time").unwrap();
+    assert_eq!(journal.writable(), Ok(()));
+}

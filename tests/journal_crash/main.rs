@@ -5,6 +5,7 @@
 #![allow(clippy::type_complexity)]
 
 mod disk;
+mod effects;
 mod faults;
 mod model;
 
