@@ -6,7 +6,9 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
 use super::Error;
-use super::client::{ConsumeArgs, PeekArgs, PublishArgs, PurgeArgs, QueuesArgs, RedriveArgs};
+use super::client::{
+    ConsumeArgs, ExplainArgs, PeekArgs, PublishArgs, PurgeArgs, QueuesArgs, RedriveArgs,
+};
 use super::error::one_line;
 use super::layer::{Layer, Text};
 
@@ -35,6 +37,8 @@ pub enum Command {
     Queues(QueuesArgs),
     /// Look at the messages of a queue, or at what killed them
     Peek(PeekArgs),
+    /// Tell the path of a message
+    Explain(ExplainArgs),
     /// Send dead letters back to where they died
     Redrive(RedriveArgs),
     /// Remove messages from a queue

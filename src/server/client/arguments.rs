@@ -83,6 +83,15 @@ pub struct QueuesArgs {
     pub server: ServerArgs,
 }
 
+/// Shows the path of a persistent message, as far as the server remembers it.
+#[derive(Args)]
+pub struct ExplainArgs {
+    /// Its message_id, or its place in the log, such as 1-42
+    pub id: String,
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
 /// Shows messages from the head of a queue without touching them.
 #[derive(Args)]
 pub struct PeekArgs {
