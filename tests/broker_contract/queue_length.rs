@@ -117,3 +117,30 @@ async fn a_consumer_that_waits_gets_a_message_past_a_maximum_of_none() {
     assert_eq!(text(super::fixture::next(&mut consumer).await.message()), "1");
     assert_eq!(f.depth("q").await.0, 0);
 }
+
+#[tokio::test]
+async fn what_expired_behind_a_dropped_head_goes_with_it() {
+    let (f, clock) = Fixture::frozen();
+    f.queue("dead").await;
+    let spec = QueueSpec::durable(queue_name("q")).length_max(2, Overflow::DropHead);
+    f.declare(spec.dead_letter(name(""), Some(key("dead")))).await;
+    f.publish("", "q", "dropped").await;
+    let mut short = Message::new(name(""), key("q"), "expired").persistent();
+    short.properties.expiration_ms = Some(10);
+    f.broker.publish(short).await.unwrap().confirmed().await.unwrap();
+    f.pass_ms(&clock, 11);
+    assert_eq!(f.bodies("q").await, ["dropped", "expired"]);
+    f.publish("", "q", "last").await;
+    assert_eq!(f.bodies("q").await, ["last"]);
+    let mut reasons = Vec::new();
+    while let Some(dead) = f.broker.get(&queue_name("dead")).await.unwrap() {
+        let reason = dead.message().properties.headers.get("x-first-death-reason").cloned();
+        reasons.push((text(dead.message()), reason.and_then(|r| r.as_text().map(str::to_owned))));
+        dead.ack().await.unwrap();
+    }
+    let reason = |reason: &str| Some(reason.to_owned());
+    assert_eq!(
+        reasons,
+        [("dropped".to_owned(), reason("maxlen")), ("expired".to_owned(), reason("expired"))]
+    );
+}

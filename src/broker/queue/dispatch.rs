@@ -22,20 +22,19 @@ impl Queue {
         now_ms: UnixMs,
     ) -> Effects {
         let mut effects = Effects { dead, ..Effects::default() };
+        let drops_head = matches!(state.settings.overflow, None | Some(Overflow::DropHead));
         while let Some(head) = state.ready.front() {
             let expires_ms = state.expires_ms(head).unwrap_or(UnixMs::MAX);
             let nobody = !state.consumers.anyone_waits();
             if expires_ms < now_ms || (expires_ms == now_ms && nobody) {
                 effects.dead.extend(state.ready.pop_front().map(|held| (held, Reason::Expired)));
-                continue;
-            }
-            let Some(id) = state.consumers.next_turn() else { break };
-            self.deliver_head(state, id, &mut effects, now_ms);
-        }
-        if matches!(state.settings.overflow, None | Some(Overflow::DropHead)) {
-            while state.is_over_length(0, 0) {
-                let Some(held) = state.ready.pop_front() else { break };
-                effects.dead.push((held, Reason::MaxLength));
+            } else if let Some(id) = state.consumers.next_turn() {
+                self.deliver_head(state, id, &mut effects, now_ms);
+            } else if drops_head && state.is_over_length(0, 0) {
+                // What lay behind it may have expired, so the head is looked at again.
+                effects.dead.extend(state.ready.pop_front().map(|held| (held, Reason::MaxLength)));
+            } else {
+                break;
             }
         }
         arm(state, &mut effects);
