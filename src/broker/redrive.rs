@@ -48,7 +48,8 @@ impl Broker {
         body: Option<Bytes>,
     ) -> Result<bool, BrokerError> {
         let queue = self.own_queue(queue)?;
-        let Some(held) = queue.take_ready(position) else { return Ok(false) };
+        let Some((held, effects)) = queue.take_ready(position) else { return Ok(false) };
+        self.inner.run(&queue, effects);
         let (message, targets) = match self.revived(&queue, &held.stored.message, body) {
             Ok(revived) => revived,
             Err(error) => {

@@ -70,3 +70,15 @@ async fn an_unknown_id_redrives_nothing_and_a_living_message_is_refused() {
     );
     assert_eq!(f.bodies("dead").await, ["broken", "alive"]);
 }
+
+#[tokio::test]
+async fn what_lies_behind_a_redriven_message_expires_in_time() {
+    let (f, clock) = Fixture::frozen();
+    let id = one_dead(&f).await;
+    let mut short = Message::new(name(""), key("dead"), "short").persistent();
+    short.properties.expiration_ms = Some(10);
+    f.broker.publish(short).await.unwrap().confirmed().await.unwrap();
+    assert!(f.broker.redrive(&queue_name("dead"), &id, None).await.unwrap());
+    f.pass_ms(&clock, 11);
+    assert_eq!(f.depth("dead").await, (0, 0, 0));
+}

@@ -355,8 +355,13 @@ impl Queue {
         Ok(Some((ready, held)))
     }
 
-    pub(super) fn take_ready(&self, position: Position) -> Option<Held> {
-        self.state.lock().ready.take(position)
+    /// Takes one ready message out; what lies behind it may have to be looked at sooner now.
+    pub(super) fn take_ready(&self, position: Position) -> Option<(Held, Effects)> {
+        let mut state = self.state.lock();
+        let held = state.ready.take(position)?;
+        let mut effects = Effects::default();
+        arm(&mut state, &mut effects);
+        Some((held, effects))
     }
 
     pub(super) fn peek(&self, count: usize) -> Vec<Held> {
