@@ -203,11 +203,10 @@ impl Queue {
         effects
     }
 
-    /// What it did not look at, and what its going asks for.
-    pub fn remove_consumer(&mut self, number: ConsumerNumber, now_ms: u64) -> (Vec<Tag>, Effects) {
-        let mut effects = Effects::default();
+    /// What it did not look at, and whether the queue goes with it.
+    pub fn remove_consumer(&mut self, number: ConsumerNumber, now_ms: u64) -> (Vec<Tag>, bool) {
         let Some(at) = self.consumers.iter().position(|c| c.number == number) else {
-            return (Vec::new(), effects);
+            return (Vec::new(), false);
         };
         let consumer = self.consumers.remove(at);
         self.turns.retain(|other| *other != number);
@@ -219,10 +218,8 @@ impl Queue {
         }
         if self.consumers.is_empty() {
             self.used_ms = now_ms;
-            effects.unused = self.spec.auto_delete;
         }
-        self.dispatch(now_ms, &mut effects);
-        (consumer.line, effects)
+        (consumer.line, self.consumers.is_empty() && self.spec.auto_delete)
     }
 
     /// Does what is due.

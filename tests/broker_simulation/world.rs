@@ -528,10 +528,10 @@ impl World {
                 if let Some(id) = self.consumers.remove(number)
                     && let Some(queue) = self.by_number(id)
                 {
-                    let (tags, left) = queue.remove_consumer(*number, now_ms);
+                    let (tags, unused) = queue.remove_consumer(*number, now_ms);
                     let effects = queue.requeue(tags, false, now_ms);
                     self.run(id, effects);
-                    self.run(id, left);
+                    self.run(id, Effects { unused, ..Effects::default() });
                 }
                 "ok".to_owned()
             }

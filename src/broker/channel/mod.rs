@@ -19,6 +19,7 @@ pub use publishing::{ChannelPublished, REPLY_TO};
 use super::Broker;
 use super::consumer::BUFFERED_MAX;
 use super::queue::{ConsumerId, Credit, Ends, Parcel, Queue, Tag};
+use settling::Returned;
 
 /// Consumers of one channel at most.
 const CONSUMERS_MAX: usize = 65_535;
@@ -104,10 +105,7 @@ impl Channel {
 impl Drop for Channel {
     fn drop(&mut self) {
         let keys: Vec<u32> = self.consumers.keys().copied().collect();
-        for key in keys {
-            self.remove_consumer(key);
-        }
-        let unsettled = std::mem::take(&mut self.unsettled).into_values().collect();
-        self.requeue(unsettled, true);
+        let unsettled = std::mem::take(&mut self.unsettled).into_values();
+        self.remove_consumers(keys, Returned::seen(unsettled));
     }
 }

@@ -41,21 +41,13 @@ impl Queue {
         effects
     }
 
-    /// Consumers left: an auto-delete queue goes with its last one, and disuse begins.
-    pub(super) fn dispatch_left(
-        &self,
-        state: &mut State,
-        had_any: bool,
-        dead: Vec<(Held, Reason)>,
-        now_ms: UnixMs,
-    ) -> Effects {
+    /// Consumers left: disuse begins with the last one, and an auto-delete queue goes with it.
+    pub(super) fn is_left_alone(&self, state: &mut State, had_any: bool, now_ms: UnixMs) -> bool {
         let left_alone = had_any && state.consumers.is_empty() && !state.deleted;
         if left_alone {
             state.used_ms = now_ms;
         }
-        let mut effects = self.dispatch_after(state, dead, now_ms);
-        effects.unused = left_alone && self.spec.auto_delete;
-        effects
+        left_alone && self.spec.auto_delete
     }
 
     fn deliver_head(
