@@ -44,22 +44,23 @@ struct History<'a> {
 }
 
 /// What `room:history` shows of `list`, the newest entries of a room's list: the newest
-/// [`MESSAGES_SHOWN`] but those that are still to be broadcast, since the newcomer gets these as
-/// `message:new`. So history and what follows it are the log, without a gap and without a duplicate.
+/// [`MESSAGES_SHOWN`] but the `untold` ones: those still to be broadcast, since the newcomer gets these
+/// as `message:new`, and those that failed. So history and what follows it are the log, without a gap
+/// and without a duplicate.
 ///
-/// The pending ones are told by their bytes, not by their number: the list is open to the cache's other
+/// The untold ones are known by their bytes, not by their number: the list is open to the cache's other
 /// users, and may have been trimmed or pushed to.
-fn shown<'a>(list: &'a [Bytes], pending: &AHashSet<&[u8]>) -> Vec<&'a RawValue> {
+fn shown<'a>(list: &'a [Bytes], untold: &AHashSet<&[u8]>) -> Vec<&'a RawValue> {
     list.iter()
-        .filter(|message| !pending.contains(&message[..]))
+        .filter(|message| !untold.contains(&message[..]))
         .filter_map(|message| serde_json::from_slice(message).ok())
         .take(MESSAGES_SHOWN)
         .collect()
 }
 
 /// The `room:history` event.
-pub fn frame(room: &RoomId, list: &[Bytes], pending: &AHashSet<&[u8]>) -> Frame {
-    let messages = shown(list, pending);
+pub fn frame(room: &RoomId, list: &[Bytes], untold: &AHashSet<&[u8]>) -> Frame {
+    let messages = shown(list, untold);
     fanout::own_event("room:history", &History { room_id: room.as_str(), messages })
 }
 

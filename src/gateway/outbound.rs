@@ -87,6 +87,8 @@ pub struct Outbound {
     closing: Notify,
     /// Whether a namespace was joined; a session that joins none is closed after a while.
     joined: AtomicBool,
+    /// The gateway itself keeps the session's reader waiting; that no pong was read says nothing then.
+    held: AtomicBool,
 }
 
 struct State {
@@ -114,6 +116,7 @@ impl Outbound {
             eased: Notify::new(),
             closing: Notify::new(),
             joined: AtomicBool::new(false),
+            held: AtomicBool::new(false),
         }
     }
 
@@ -269,6 +272,14 @@ impl Outbound {
 
     pub fn is_joined(&self) -> bool {
         self.joined.load(Ordering::Relaxed)
+    }
+
+    pub fn set_held(&self, held: bool) {
+        self.held.store(held, Ordering::Relaxed);
+    }
+
+    pub fn is_held(&self) -> bool {
+        self.held.load(Ordering::Relaxed)
     }
 }
 

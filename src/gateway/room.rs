@@ -91,6 +91,9 @@ pub struct Room {
     users: AHashMap<UserId, usize>,
     pending: VecDeque<Pending>,
     pending_bytes: usize,
+    /// Messages in the list whose commit failed. Their senders were told, so nobody is shown them,
+    /// though a restart may find that they were written. No more come once the journal has failed.
+    failed: Vec<Box<RawValue>>,
     flushes: Vec<oneshot::Sender<()>>,
 }
 
@@ -105,6 +108,7 @@ impl Room {
             users: AHashMap::new(),
             pending: VecDeque::new(),
             pending_bytes: 0,
+            failed: Vec::new(),
             flushes: Vec::new(),
         }
     }
@@ -116,7 +120,7 @@ impl Room {
             let takes_commands = open
                 && self.pending.len() < PENDING_COUNT_MAX
                 && self.pending_bytes < PENDING_BYTES_MAX;
-            let idle = self.members.is_empty() && self.pending.is_empty();
+            let idle = self.members.is_empty() && self.pending.is_empty() && self.failed.is_empty();
             tokio::select! {
                 biased;
                 outcome = first_durable(&mut self.pending), if !self.pending.is_empty() => {
@@ -158,13 +162,14 @@ impl Room {
 
     /// Sends the history, then makes the peer a member: whatever is broadcast from here on follows it.
     async fn join(&mut self, peer: Arc<Peer>) -> Result<(), Refusal> {
-        // The pending messages are among the newest of the list, and are not shown.
-        let entries = self.pending.len() + MESSAGES_SHOWN;
+        // What was not broadcast is among the newest of the list, and is not shown.
+        let entries = self.pending.len() + self.failed.len() + MESSAGES_SHOWN;
         let last = i64::try_from(entries).unwrap_or(i64::MAX) - 1;
         let list = self.cache.list_range(&self.key, 0, last).await.map_err(Refusal::NoHistory)?;
-        let pending: AHashSet<&[u8]> =
-            self.pending.iter().map(|pending| pending.post.json.get().as_bytes()).collect();
-        peer.outbound.reply(history::frame(&self.id, &list, &pending));
+        let pending = self.pending.iter().map(|pending| &pending.post.json);
+        let untold: AHashSet<&[u8]> =
+            pending.chain(&self.failed).map(|json| json.get().as_bytes()).collect();
+        peer.outbound.reply(history::frame(&self.id, &list, &untold));
 
         if self.members.insert(peer.id, Arc::clone(&peer)).is_some() {
             return Ok(());
@@ -224,7 +229,10 @@ impl Room {
                     post.sender.outbound.push(&fanout::ack(ack, &stored));
                 }
             }
-            Err(error) => self.refuse(&post, error),
+            Err(error) => {
+                self.refuse(&post, error);
+                self.failed.push(post.json);
+            }
         }
         if self.pending.is_empty() {
             for done in self.flushes.drain(..) {

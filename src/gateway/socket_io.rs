@@ -88,7 +88,9 @@ impl Connection {
             (Body::Event { id, name, args, attachments }, Some(socket)) if is_root => {
                 let incoming =
                     Incoming { name: &name, args: &args, is_binary: attachments > 0, ack: id };
+                self.outbound.set_held(true);
                 events::handle(&self.application, socket, incoming).await;
+                self.outbound.set_held(false);
                 Ok(())
             }
             // The gateway asks for no acknowledgements; one that comes in late changes nothing.

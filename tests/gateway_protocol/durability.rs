@@ -176,8 +176,42 @@ async fn a_commit_that_fails_is_told_to_its_sender_alone() {
     // Reading and telling go on.
     assert_eq!(bob.call("typing:start", json!("general")).await["ok"], true);
     ada.event("typing:user").await;
-    bob.join("general").await;
+    assert_eq!(oldest_first(&bob.join("general").await), ["before"]);
     assert_eq!(stand.gateway.connections(), 2);
+}
+
+/// The list holds what failed; a room that was left and is joined again must know it still.
+#[tokio::test]
+async fn a_message_that_failed_is_never_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, disk) = stores::journal(folder.path());
+    let stand = Stand::on(journal, |_| {}).await;
+    let (mut ada, mut bob) =
+        (Socket::connect(&stand, "ada").await, Socket::connect(&stand, "bob").await);
+    ada.join("general").await;
+    bob.join("general").await;
+    ada.call("message:send", message("general", "before")).await;
+
+    // All of them are in the list before the first one's commit fails.
+    disk.hold();
+    let mut sent = Vec::new();
+    for n in 0..60 {
+        sent.push(ada.send("message:send", &message("general", n)).await);
+    }
+    ada.send("typing:start", &json!("general")).await;
+    bob.event("typing:user").await;
+    disk.fail();
+    disk.release();
+    for id in sent {
+        assert!(ada.ack(id).await["error"].is_string());
+    }
+    assert_eq!(stand.cache.list_range("room:general:messages", 0, -1).await.unwrap().len(), 61);
+    for member in [&mut ada, &mut bob] {
+        member.call("leave:room", json!("general")).await;
+    }
+    // Longer than an empty room stays.
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    assert_eq!(oldest_first(&bob.join("general").await), ["before"]);
 }
 
 #[tokio::test]
@@ -245,4 +279,33 @@ async fn a_sender_waits_when_its_room_is_behind() {
     bob.join("elsewhere").await;
     disk.release();
     in_time(flood).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_sender_that_is_kept_waiting_is_not_taken_for_dead() {
+    // More than a room takes, and no more than the connection's buffers hold beyond that.
+    const MESSAGES: usize = 1_100;
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, disk) = stores::journal(folder.path());
+    let stand = Stand::on(journal, |options| {
+        options.ping_interval = Duration::from_millis(50);
+        options.ping_timeout = Duration::from_millis(100);
+    })
+    .await;
+    let mut ada = Socket::connect(&stand, "ada").await;
+    ada.join("general").await;
+    disk.hold();
+    let mut last = 0;
+    for n in 0..MESSAGES {
+        last = ada.send("message:send", &message("general", n)).await;
+    }
+    // Her pongs lie behind messages that nobody takes.
+    let release = async {
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        disk.release();
+    };
+    tokio::join!(release, ada.ack(last));
+    for n in 0..MESSAGES {
+        assert_eq!(ada.event("message:new").await["content"], n.to_string());
+    }
 }

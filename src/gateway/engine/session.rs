@@ -147,8 +147,12 @@ impl Session {
         self.heard.fetch_max(level, Ordering::Relaxed);
     }
 
-    /// What came in since [`Self::forget_heard`].
+    /// What came in since [`Self::forget_heard`]. A client whose messages wait for a room, and behind
+    /// them its pong, is given the pong.
     pub fn heard(&self) -> Heard {
+        if self.outbound.is_held() {
+            return Heard::Pong;
+        }
         match self.heard.load(Ordering::Relaxed) {
             0 => Heard::Nothing,
             1 => Heard::Traffic,
