@@ -81,7 +81,7 @@ impl Delivery {
     /// Returns it to its old place in the queue (basic.nack with requeue).
     pub fn requeue(mut self) {
         self.settled = true;
-        let effects = self.queue.requeue([self.parcel.tag], true, self.inner.now_ms());
+        let effects = self.queue.requeue([(self.parcel.tag, true)], self.inner.now_ms());
         self.inner.run(&self.queue, effects);
     }
 

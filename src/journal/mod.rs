@@ -372,6 +372,12 @@ impl Journal {
         position.0 < log.epochs.get(at + 1).map_or(next, |&(_, first_position)| first_position)
     }
 
+    /// Whether a position that this log has was given in the life before this one: between the last
+    /// open and the one before it.
+    pub fn is_of_last_life(&self, position: Position) -> bool {
+        !self.is_known(self.epoch().saturating_sub(2), position)
+    }
+
     /// Figures, up to the last commit.
     pub fn stats(&self) -> Stats {
         self.log.as_ref().map_or_else(Stats::default, |log| log.counters.read())

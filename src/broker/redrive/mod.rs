@@ -148,8 +148,9 @@ impl Broker {
             self.inner.journal.writable()?;
         }
         let (message, targets) = self.revived(queue, message, edit)?;
-        let taken = queue.take_ready(position);
-        Ok(taken.map(|held| self.inner.move_into(queue, held, message, targets)))
+        let Some((held, effects)) = queue.take_ready(position) else { return Ok(None) };
+        self.inner.run(queue, effects);
+        Ok(Some(self.inner.move_into(queue, held, message, targets)))
     }
 
     /// The message as it was before it died, with the edit, and the queues that it goes to.
