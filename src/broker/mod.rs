@@ -7,7 +7,8 @@
 //! - a queue's ready messages are sorted by log position, so a returned one finds its old place;
 //! - leaving one queue and entering another (a dead letter, a redrive) is one journal group;
 //! - no lock is held across an await, and no queue's lock while another queue's is taken; the order
-//!   of locks is topology, queue, message, journal.
+//!   of locks is topology, queue, message, journal. Under that of the users only the journal is locked,
+//!   under that of the trace nothing.
 
 mod access;
 mod alarm;
