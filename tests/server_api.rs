@@ -319,6 +319,23 @@ async fn dead_letters_are_grouped_planned_and_redriven() {
 }
 
 #[tokio::test]
+async fn under_the_memory_alarm_publishers_are_told_and_dead_letters_still_go_back() {
+    let stand = Stand::new().await;
+    stand.kill("1", "x").await;
+    stand.broker.set_memory_limit(1);
+    for persistent in [false, true] {
+        let properties = json!({ "persistent": persistent });
+        let message = json!({ "exchange": "", "routingKey": "work", "properties": properties });
+        let (status, problem) = stand.post("/publish", message).await;
+        assert_eq!(status, 503);
+        assert!(problem["error"].as_str().unwrap().contains("memory"), "{problem}");
+    }
+    assert_eq!(stand.post("/queues/dead/redrive", json!({})).await.0, 202);
+    let run = stand.get("/queues/dead/redrive?waitSeconds=20").await;
+    assert_eq!((&run["state"], &run["moved"]), (&json!("done"), &json!(1)));
+}
+
+#[tokio::test]
 async fn a_paced_redrive_is_watched_and_cancelled() {
     let stand = Stand::new().await;
     for body in ["1", "2", "3"] {
