@@ -404,6 +404,27 @@ async fn a_consumer_over_http_settles_each_way() {
 }
 
 #[tokio::test]
+async fn a_limited_consumer_touches_nothing_beyond_its_limit() {
+    let stand = Stand::new().await;
+    for body in ["1", "2", "3", "4"] {
+        stand.publish("work", body).await;
+    }
+    let mut lines = stand.consume("work/consume?prefetch=4&limit=2").await;
+    let consumer = lines.next().await.unwrap()["consumer"].as_str().unwrap().to_owned();
+    for tag in [1, 2] {
+        assert_eq!(lines.next().await.unwrap()["tag"], tag);
+    }
+    let path = format!("/consumers/{consumer}/settle");
+    assert_eq!(stand.post(&path, json!({ "ack": [1, 2] })).await.1["settled"], 2);
+    stand.at_rest("work", 2).await;
+    let rest = stand.get("/queues/work/messages").await;
+    for message in rest["messages"].as_array().unwrap() {
+        assert_eq!(message["redelivered"], false, "{message}");
+    }
+    assert_eq!(stand.get("/queues/work").await["consumers"], 0);
+}
+
+#[tokio::test]
 async fn what_a_lost_consumer_held_returns_to_its_place() {
     let stand = Stand::new().await;
     for body in ["1", "2", "3"] {

@@ -64,7 +64,7 @@ pub struct ConsumeArgs {
     /// End after so many messages
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
-    /// Count messages as acknowledged when they are sent: what is on its way when this ends is lost
+    /// Count messages as acknowledged when they are sent: what is on its way if this fails is lost
     #[arg(long, conflicts_with = "requeue")]
     pub no_ack: bool,
     /// Return the messages to the queue at the end; takes --count of at most 1000

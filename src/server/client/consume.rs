@@ -31,7 +31,8 @@ pub(super) async fn run(mut client: Client, arguments: ConsumeArgs) -> Result<()
         return Err(Error::Usage(format!("--requeue takes a --count of at most {HELD_MAX}")));
     }
     let prefetch = if arguments.requeue { count } else { count.min(BATCH_MAX as u64) };
-    let rest = format!("/consume?prefetch={prefetch}&noAck={}", arguments.no_ack);
+    let limit = arguments.count.map(|count| format!("&limit={count}")).unwrap_or_default();
+    let rest = format!("/consume?prefetch={prefetch}&noAck={}{limit}", arguments.no_ack);
     let path = queue_path(&arguments.queue, &rest)?;
     let mut lines = Lines {
         body: client.stream(Method::POST, &path).await?,
