@@ -220,6 +220,7 @@ impl Inner {
     fn move_into(&self, queue: &Queue, held: Held, message: Message, targets: Targets) -> Redriven {
         let why = |to| What::Redriven { queue: queue.spec.name.clone(), to };
         let (moved, commit) = self.leave(queue, held, message, &targets, why);
+        queue.counters.redriven.increment(1);
         let queues = targets.iter().map(|target| target.spec.name.clone()).collect();
         for target in targets {
             target.counters.published.increment(1);
