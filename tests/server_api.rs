@@ -500,3 +500,26 @@ async fn without_a_key_pages_of_other_sites_are_kept_out() {
     assert_eq!(stand.get("/queues/work").await["ready"], 1);
     assert_eq!(stand.send(request("http://127.0.0.1:3001")).await.0, 200);
 }
+
+#[tokio::test]
+async fn the_path_of_a_message_is_told() {
+    let stand = Stand::new().await;
+    let message = json!({
+        "exchange": "", "routingKey": "work", "body": "x",
+        "properties": { "persistent": true, "messageId": "m/1" },
+    });
+    assert_eq!(stand.post("/publish", message).await, (200, json!({ "routed": true })));
+    let delivery = stand.broker.get(&queue("work")).await.unwrap().unwrap();
+    delivery.fail("no stock").await.unwrap();
+    let path = stand.get("/explain/m%2F1").await;
+    let events: Vec<_> = path["steps"].as_array().unwrap().iter().collect();
+    let told: Vec<_> = events.iter().map(|step| step["event"].as_str().unwrap()).collect();
+    let expected = ["published", "routed", "delivered", "deadLettered", "published", "routed"];
+    assert_eq!(told, expected);
+    assert_eq!(events[0]["routingKey"], "work");
+    assert_eq!((&events[3]["error"], &events[3]["queue"]), (&json!("no stock"), &json!("work")));
+    assert_eq!(events[3]["to"], events[4]["message"]);
+    assert_eq!((&path["caused"], &path["more"]), (&json!([]), &json!(false)));
+    let (status, problem) = stand.call(Method::GET, "/explain/nothing", None).await;
+    assert_eq!((status, &problem["error"]), (404, &json!("Nothing is known of this message")));
+}

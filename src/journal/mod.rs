@@ -7,10 +7,11 @@
 //! A record is a *fact* (something that holds until it is ended: a message in queues, a key's value)
 //! or an *end* of earlier facts. [`Journal::append`] puts a group of them into the open batch
 //! (`batch`); the writer's thread (`writer`) takes the batch, encodes it into rows (`row`), commits
-//! them as one transaction of the active segment (`segment`, a redb file) and settles every
-//! [`Commit`] (`commit`). Which rows still count is kept in memory (`liveness`): a segment is deleted
-//! as a whole when nothing in it does, and copied to the active one (`compaction`) when less than a
-//! half of it does. At a start `recovery` reads it all back. `gate` says who may append.
+//! them as one transaction of the active segment (`segment`, a redb file behind a `redo` area) and
+//! settles every [`Commit`] (`commit`), itself or by the `syncer`. Which rows still count is kept in memory (`liveness`): a
+//! segment is deleted as a whole when nothing in it does, and copied to the active one (`compaction`)
+//! when less than a half of it does. At a start `recovery` reads it all back. `gate` says who may
+//! append.
 //!
 //! What always holds:
 //! - A group is atomic: it never spans two batches, and a batch is one transaction of one segment.
@@ -32,13 +33,16 @@ mod extent;
 mod gate;
 mod liveness;
 mod overlay;
+mod pages;
 mod position_set;
 mod recovery;
+mod redo;
 pub mod row;
 mod segment;
 mod shared;
 mod stats;
 mod store;
+mod syncer;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -68,6 +72,7 @@ use recovery::recover;
 use segment::{ActiveSegment, Head};
 use shared::Shared;
 use stats::Counters;
+use syncer::Syncer;
 use writer::{SegmentSize, Writer};
 
 /// A place in the log: total order over everything that was ever appended. Never reused.
@@ -252,9 +257,12 @@ impl Journal {
         let shared = Arc::new(Shared::new(next.clone(), options.durability, gate));
         let counters = Arc::<Counters>::default();
         let epochs = head.epochs.clone();
+        let syncer = Syncer::start(shared.clone())
+            .map_err(OpenError::io("can't start the journal's thread"))?;
         let writer = Writer {
             shared: shared.clone(),
             counters: counters.clone(),
+            syncer,
             store,
             head,
             active,

@@ -6,7 +6,9 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
 use super::Error;
-use super::client::{ConsumeArgs, PeekArgs, PublishArgs, PurgeArgs, QueuesArgs, RedriveArgs};
+use super::client::{
+    ConsumeArgs, ExplainArgs, PeekArgs, PublishArgs, PurgeArgs, QueuesArgs, RedriveArgs,
+};
 use super::error::one_line;
 use super::layer::{Layer, Text};
 
@@ -47,6 +49,10 @@ pub enum Command {
     ///
     /// Shows messages from the head of a queue without touching them.
     Peek(PeekArgs),
+    /// Tell the path of a message
+    ///
+    /// Shows the path of a persistent message, as far as the server remembers it.
+    Explain(ExplainArgs),
     /// Send dead letters back to where they died
     ///
     /// Sends dead letters back to the queue that each died in. Without a selection, all of them. Ctrl-C

@@ -78,7 +78,7 @@ fn play(seed: u64, plan: Plan) -> Result<Done, String> {
     let mut done = Done::default();
     for life in 0..plan.lives {
         // The power may also go while the journal opens.
-        let typical = plan.groups * 12;
+        let typical = plan.groups * 3;
         disk.state().until_crash = (!random.one_in(4)).then(|| 1 + random.below(typical));
         let (journal, replayed) = match reopen(&disk) {
             Ok(opened) => opened,

@@ -276,11 +276,11 @@ impl Worker {
         }
     }
 
-    /// By the disk alone: what moves takes no more memory than it did.
+    /// Not for memory: a message that moves takes no more of it.
     async fn admit(&self, bytes: usize) -> Result<(), BrokerError> {
         let journal = &self.broker.inner.journal;
-        let Err(reason) = journal.writable() else { return Ok(journal.admit(bytes).await?) };
-        self.run.waits_for(Some(reason.to_string()));
+        let Err(error) = journal.writable() else { return Ok(journal.admit(bytes).await?) };
+        self.run.waits_for(Some(error.to_string()));
         let admitted = journal.admit(bytes).await;
         self.run.waits_for(None);
         Ok(admitted?)

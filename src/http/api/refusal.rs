@@ -6,7 +6,7 @@ use crate::backend::BackendError;
 use crate::broker::BrokerError;
 use crate::http::Problem;
 
-/// When a caller may look again whether an alarm has ended.
+/// When a caller may look again whether there is room.
 const ALARM_RETRY_AFTER_S: u64 = 5;
 
 pub(super) fn refusal(error: BackendError) -> Problem {

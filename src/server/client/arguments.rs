@@ -81,6 +81,14 @@ pub struct QueuesArgs {
 }
 
 #[derive(Args)]
+pub struct ExplainArgs {
+    /// Its message_id, or its place in the log, such as 1-42
+    pub id: String,
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+#[derive(Args)]
 pub struct PeekArgs {
     /// The queue's name
     pub queue: String,
