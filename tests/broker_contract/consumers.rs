@@ -3,7 +3,7 @@
 use leveret::backend::{ConsumeOptions, ConsumerEnd, DeleteIf};
 use leveret::model::topology::QueueSpec;
 
-use super::fixture::{Fixture, next, queue_name, text};
+use super::fixture::{Fixture, key, name, next, queue_name, text};
 use super::peer::{Peer, PeerConsumer, on_both};
 
 const IN_USE: &str = "ACCESS_REFUSED - queue 'q' in vhost '/' in exclusive use";
@@ -122,6 +122,21 @@ async fn a_consumer_that_sits_on_a_delivery_is_ended_and_its_messages_return() {
     held.ack().await.unwrap();
     assert_eq!(f.take_all("q").await, ["1", "2"]);
     assert_eq!(slow.ended(), Some(ConsumerEnd::TimedOut));
+}
+
+#[tokio::test]
+async fn what_a_slow_consumer_loses_dies_in_its_order() {
+    let (f, clock) = Fixture::frozen();
+    f.queue("dead").await;
+    let spec = QueueSpec::durable(queue_name("q")).delivery_limit(0).consumer_timeout_ms(1_000);
+    f.declare(spec.dead_letter(name(""), Some(key("dead")))).await;
+    let bodies: Vec<String> = (0..20).map(|number| number.to_string()).collect();
+    for body in &bodies {
+        f.publish("", "q", body).await;
+    }
+    let _slow = f.consume("q", 20).await;
+    f.pass_ms(&clock, 1_000);
+    assert_eq!(f.bodies("dead").await, bodies);
 }
 
 #[tokio::test]

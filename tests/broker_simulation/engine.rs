@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use leveret::broker::{
-    Broker, BrokerError, ConsumeOptions, Consumer, Delivery, Edit, Peeked, Recovery,
-};
+use leveret::broker::{Broker, BrokerError, Consumer, Delivery, Edit, Peeked, Recovery};
 use leveret::journal::{
     Commit, Durability, Entry, Journal, JournalOptions, Kind, OpenError, Position,
 };
@@ -179,9 +177,8 @@ impl Engine {
                 let delivery = broker.get(&queue_name(queue))?;
                 return Ok(self.handed(*hand, delivery));
             }
-            Step::Consume { queue, number, prefetch } => {
-                let options = ConsumeOptions { prefetch: *prefetch, ..ConsumeOptions::default() };
-                let consumer = broker.consume(&queue_name(queue), options)?;
+            Step::Consume { queue, number, options } => {
+                let consumer = broker.consume(&queue_name(queue), *options)?;
                 self.consumers.insert(*number, consumer);
             }
             Step::Take(number, hand) => {
@@ -253,6 +250,7 @@ fn refusal(error: &BrokerError) -> Option<&'static str> {
         BrokerError::Inequivalent { .. } => "other",
         BrokerError::InUse { .. } => "in use",
         BrokerError::NotEmpty { .. } => "not empty",
+        BrokerError::AccessRefused(_) => "exclusive",
         BrokerError::NotRedrivable { .. } => "can't",
         BrokerError::Journal(_) => return None,
         other => panic!("a strange refusal: {other}"),

@@ -115,7 +115,7 @@ impl Run {
                 Err(_) => return self.crash(engine).await,
             }
         }
-        if self.lockstep || *step == Step::Flush {
+        if self.lockstep || matches!(step, Step::Flush) {
             match engine.journal.flush().await {
                 Ok(_) => self.worlds.iter_mut().for_each(World::flushed),
                 Err(_) => return self.crash(engine).await,
@@ -173,7 +173,9 @@ impl Run {
 
     fn note(&mut self, step: &Step) {
         match step {
-            Step::Consume { number, .. } => self.seen.consumers.push(*number),
+            Step::Consume { number, .. } if self.worlds[0].consumers.contains_key(number) => {
+                self.seen.consumers.push(*number);
+            }
             Step::Cancel(number) => self.seen.consumers.retain(|other| other != number),
             Step::Get(_, hand) | Step::Take(_, hand) if self.worlds[0].hands.contains_key(hand) => {
                 self.seen.hands.push(*hand);

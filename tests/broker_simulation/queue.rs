@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use leveret::broker::ConsumeOptions;
 use leveret::model::topology::{Overflow, QueueSettings, QueueSpec};
 
 use crate::durable::{QueueNumber, Seq};
@@ -26,12 +27,16 @@ pub struct Unacked {
     pub tag: Tag,
     pub consumer: Option<ConsumerNumber>,
     pub copy: Copy,
+    pub since_ms: u64,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Consumer {
     pub number: ConsumerNumber,
     pub prefetch: usize,
+    pub priority: i64,
+    pub exclusive: bool,
+    pub no_ack: bool,
     pub in_flight: usize,
     /// Delivered, and not looked at.
     pub line: Vec<Tag>,
@@ -49,7 +54,9 @@ pub struct Queue {
     pub unacked: Vec<Unacked>,
     /// In the order in which they came.
     pub consumers: Vec<Consumer>,
-    /// Those that can take one more, in turn.
+    /// The one that gets all, if there is to be one.
+    pub active: Option<ConsumerNumber>,
+    /// Those that can take one more, in turn, of each priority.
     pub turns: Vec<ConsumerNumber>,
     pub used_ms: u64,
     pub next_tag: Tag,
@@ -62,6 +69,8 @@ pub struct Effects {
     /// Handed out, for the how-manieth time.
     pub marks: Vec<(Seq, u32)>,
     pub unused: bool,
+    /// Consumers that were ended, with what still waits in their lines.
+    pub ended: Vec<(ConsumerNumber, Vec<(Tag, Copy)>)>,
 }
 
 impl Queue {
@@ -75,6 +84,7 @@ impl Queue {
             delayed: Vec::new(),
             unacked: Vec::new(),
             consumers: Vec::new(),
+            active: None,
             turns: Vec::new(),
             used_ms: now_ms,
             next_tag: 0,
@@ -105,10 +115,15 @@ impl Queue {
 
     fn offer(&mut self, number: ConsumerNumber) {
         let Some(consumer) = self.consumers.iter().find(|c| c.number == number) else { return };
-        let is_active = !self.spec.single_active_consumer || self.consumers[0].number == number;
+        let is_active = !self.spec.single_active_consumer || self.active == Some(number);
         let has_room = consumer.prefetch == 0 || consumer.in_flight < consumer.prefetch;
         if is_active && has_room && !self.turns.contains(&number) {
             self.turns.push(number);
+            // Sorting is stable: among equals it is first come, first served.
+            let priority = |number: &ConsumerNumber| {
+                self.consumers.iter().find(|c| c.number == *number).map(|c| c.priority)
+            };
+            self.turns.sort_by_key(|number| std::cmp::Reverse(priority(number)));
         }
     }
 
@@ -120,7 +135,7 @@ impl Queue {
             if expires_ms < now_ms || (expires_ms == now_ms && self.turns.is_empty()) {
                 effects.dead.push((self.ready.remove(0), "expired"));
             } else if !self.turns.is_empty() {
-                self.deliver_head(effects);
+                self.deliver_head(now_ms, effects);
             } else if drops_head && self.is_over_length(0) {
                 effects.dead.push((self.ready.remove(0), "maxlen"));
             } else {
@@ -129,17 +144,19 @@ impl Queue {
         }
     }
 
-    fn deliver_head(&mut self, effects: &mut Effects) {
+    fn deliver_head(&mut self, since_ms: u64, effects: &mut Effects) {
         let number = self.turns.remove(0);
         let copy = self.ready.remove(0);
-        effects.marks.push((copy.seq, copy.returns + 1));
         let tag = self.next_tag;
         self.next_tag += 1;
         if let Some(consumer) = self.consumers.iter_mut().find(|c| c.number == number) {
             consumer.in_flight += 1;
             consumer.line.push(tag);
+            if !consumer.no_ack {
+                effects.marks.push((copy.seq, copy.returns + 1));
+            }
         }
-        self.unacked.push(Unacked { tag, consumer: Some(number), copy });
+        self.unacked.push(Unacked { tag, consumer: Some(number), copy, since_ms });
         self.offer(number);
     }
 
@@ -164,19 +181,23 @@ impl Queue {
     pub fn requeue(&mut self, tags: Vec<Tag>, seen: bool, now_ms: u64) -> Effects {
         let mut effects = Effects::default();
         for tag in tags {
-            let Some(mut copy) = self.take_unacked(tag) else { continue };
-            if seen {
-                copy.redelivered = true;
-                copy.returns += 1;
-            }
-            if seen && self.is_over_limit(copy.returns) {
-                effects.dead.push((copy, "delivery_limit"));
-            } else {
-                self.insert(copy);
-            }
+            self.put_back(tag, seen, &mut effects);
         }
         self.dispatch(now_ms, &mut effects);
         effects
+    }
+
+    fn put_back(&mut self, tag: Tag, seen: bool, effects: &mut Effects) {
+        let Some(mut copy) = self.take_unacked(tag) else { return };
+        if seen {
+            copy.redelivered = true;
+            copy.returns += 1;
+        }
+        if seen && self.is_over_limit(copy.returns) {
+            effects.dead.push((copy, "delivery_limit"));
+        } else {
+            self.insert(copy);
+        }
     }
 
     pub fn get(&mut self, now_ms: u64) -> (Option<(Tag, Copy)>, Effects) {
@@ -190,36 +211,75 @@ impl Queue {
         effects.marks.push((copy.seq, copy.returns + 1));
         let tag = self.next_tag;
         self.next_tag += 1;
-        self.unacked.push(Unacked { tag, consumer: None, copy: copy.clone() });
+        self.unacked.push(Unacked { tag, consumer: None, copy: copy.clone(), since_ms: now_ms });
         (Some((tag, copy)), effects)
     }
 
-    pub fn add_consumer(&mut self, number: ConsumerNumber, prefetch: u16, now_ms: u64) -> Effects {
-        let prefetch = usize::from(prefetch);
-        self.consumers.push(Consumer { number, prefetch, in_flight: 0, line: Vec::new() });
+    /// `None`: somebody is or wants to be alone.
+    pub fn add_consumer(
+        &mut self,
+        number: ConsumerNumber,
+        options: ConsumeOptions,
+        now_ms: u64,
+    ) -> Option<Effects> {
+        let ConsumeOptions { prefetch, no_ack, exclusive, priority } = options;
+        let has_any = !self.consumers.is_empty();
+        let taken = self.consumers.iter().any(|consumer| consumer.exclusive);
+        if taken || (exclusive && (has_any || self.spec.single_active_consumer)) {
+            return None;
+        }
+        let (prefetch, in_flight, line) = (usize::from(prefetch), 0, Vec::new());
+        let consumer = Consumer { number, prefetch, priority, exclusive, no_ack, in_flight, line };
+        self.consumers.push(consumer);
+        self.active = self.active.or(Some(number));
         self.offer(number);
         let mut effects = Effects::default();
         self.dispatch(now_ms, &mut effects);
-        effects
+        Some(effects)
     }
 
-    /// What it did not look at, and whether the queue goes with it.
-    pub fn remove_consumer(&mut self, number: ConsumerNumber, now_ms: u64) -> (Vec<Tag>, bool) {
-        let Some(at) = self.consumers.iter().position(|c| c.number == number) else {
-            return (Vec::new(), false);
-        };
+    fn forget_consumer(&mut self, number: ConsumerNumber, now_ms: u64) -> Option<Consumer> {
+        let at = self.consumers.iter().position(|consumer| consumer.number == number)?;
         let consumer = self.consumers.remove(at);
         self.turns.retain(|other| *other != number);
-        if self.spec.single_active_consumer
-            && at == 0
-            && let Some(next) = self.consumers.first()
-        {
-            self.offer(next.number);
+        if self.active == Some(number) {
+            let next = self.consumers.iter().min_by_key(|other| (-other.priority, other.number));
+            self.active = next.map(|next| next.number);
+            if let Some(next) = self.active {
+                self.offer(next);
+            }
         }
         if self.consumers.is_empty() {
             self.used_ms = now_ms;
         }
-        (consumer.line, self.consumers.is_empty() && self.spec.auto_delete)
+        Some(consumer)
+    }
+
+    /// What it did not look at, and whether the queue goes with it.
+    pub fn remove_consumer(&mut self, number: ConsumerNumber, now_ms: u64) -> (Vec<Tag>, bool) {
+        match self.forget_consumer(number, now_ms) {
+            None => (Vec::new(), false),
+            Some(gone) => (gone.line, self.consumers.is_empty() && self.spec.auto_delete),
+        }
+    }
+
+    /// Ends the consumers that hold a delivery too long, and takes back all that is theirs.
+    fn time_out(&mut self, now_ms: u64, effects: &mut Effects) -> Vec<Consumer> {
+        let Some(timeout_ms) = self.settings.consumer_timeout_ms else { return Vec::new() };
+        let late = |unacked: &&Unacked| unacked.since_ms + timeout_ms <= now_ms;
+        let late: Vec<Unacked> = self.unacked.iter().filter(late).cloned().collect();
+        let mut ended = Vec::new();
+        for number in late.iter().filter_map(|unacked| unacked.consumer) {
+            ended.extend(self.forget_consumer(number, now_ms));
+        }
+        let theirs = |unacked: &&Unacked| {
+            late.contains(unacked) || ended.iter().any(|c| Some(c.number) == unacked.consumer)
+        };
+        let back: Vec<Unacked> = self.unacked.iter().filter(theirs).cloned().collect();
+        for unacked in back {
+            self.put_back(unacked.tag, true, effects);
+        }
+        ended
     }
 
     /// Does what is due.
@@ -231,8 +291,20 @@ impl Queue {
             self.insert(copy);
         }
         let expires_ms = self.settings.expires_ms.map(|expires_ms| self.used_ms + expires_ms);
-        effects.unused =
+        let expired =
             self.consumers.is_empty() && expires_ms.is_some_and(|expires_ms| expires_ms <= now_ms);
+        // What was in their lines can still be looked at; settling it changes nothing.
+        let lines = |consumer: &Consumer| {
+            let copies = consumer.line.iter().map(|&tag| (tag, self.unacked(tag)));
+            (consumer.number, copies.collect())
+        };
+        let lines: Vec<(ConsumerNumber, Vec<(Tag, Copy)>)> =
+            self.consumers.iter().map(lines).collect();
+        let ended = self.time_out(now_ms, &mut effects);
+        let has_ended = |number: ConsumerNumber| ended.iter().any(|c| c.number == number);
+        effects.ended = lines.into_iter().filter(|(number, _)| has_ended(*number)).collect();
+        let left_alone = !ended.is_empty() && self.consumers.is_empty();
+        effects.unused = expired || (left_alone && self.spec.auto_delete);
         self.dispatch(now_ms, &mut effects);
         effects
     }

@@ -1,6 +1,6 @@
 //! What can happen to a broker, drawn at random.
 
-use leveret::broker::DeleteIf;
+use leveret::broker::{ConsumeOptions, DeleteIf};
 use leveret::model::topology::{
     Backoff, DeadLetter, ExchangeKind, ExchangeSpec, Overflow, Policy, QueueSettings, QueueSpec,
     RetryPolicy,
@@ -25,7 +25,7 @@ pub struct Publish {
     pub delay_ms: Option<u64>,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub enum Step {
     DeclareExchange(ExchangeSpec),
     DeleteExchange {
@@ -49,7 +49,7 @@ pub enum Step {
     Consume {
         queue: &'static str,
         number: ConsumerNumber,
-        prefetch: u16,
+        options: ConsumeOptions,
     },
     Take(ConsumerNumber, HandNumber),
     Cancel(ConsumerNumber),
@@ -145,7 +145,7 @@ fn settings(random: &mut Random) -> QueueSettings {
         dead_letter: maybe(random, 2, dead_letter),
         delivery_limit: maybe(random, 4, |random| u32::try_from(random.below(4)).unwrap()),
         retry: maybe(random, 4, retry),
-        consumer_timeout_ms: None,
+        consumer_timeout_ms: maybe(random, 6, |random| 5 + random.below(20)),
     }
 }
 
@@ -205,8 +205,13 @@ pub fn draw(random: &mut Random, seen: &mut Seen) -> Step {
             }
         }
         72..75 => {
-            let prefetch = u16::try_from(random.below(4)).unwrap();
-            Step::Consume { queue, number: seen.number(), prefetch }
+            let options = ConsumeOptions {
+                prefetch: u16::try_from(random.below(4)).unwrap(),
+                no_ack: random.one_in(4),
+                exclusive: random.one_in(10),
+                priority: i64::try_from(random.below(3)).unwrap(),
+            };
+            Step::Consume { queue, number: seen.number(), options }
         }
         75..77 if !seen.consumers.is_empty() => Step::Cancel(pick(random, &seen.consumers)),
         77..82 => Step::Advance(1 + random.below(12)),

@@ -148,6 +148,8 @@ pub(super) fn time_out(state: &mut State, now_ms: UnixMs) -> Vec<(Held, Reason)>
             tags.extend(theirs.map(|(tag, _)| *tag));
         }
     }
+    // In the order in which they were delivered: those that came back too often die in it.
+    tags.sort_unstable();
     let mut dead = Vec::new();
     for tag in tags {
         if let Some(held) = state.take_unacked(tag) {

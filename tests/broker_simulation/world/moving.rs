@@ -32,6 +32,7 @@ impl World {
     }
 
     fn collect(&mut self, number: QueueNumber, effects: Effects, work: &mut Vec<Dead>) {
+        self.orphans.extend(effects.ended);
         for (seq, count) in effects.marks {
             let Some(kept) = self.durable().messages.get(&seq) else { continue };
             let before = kept.marks.get(&number).copied().unwrap_or(0);

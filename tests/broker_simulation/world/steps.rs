@@ -114,10 +114,12 @@ impl World {
                 self.run(number, effects);
                 self.handed(number, *hand, taken)
             }
-            Step::Consume { queue, number, prefetch } => {
+            Step::Consume { queue, number, options } => {
                 let Some(queue) = self.queues.get_mut(*queue) else { return "no queue".to_owned() };
                 let id = queue.number;
-                let effects = queue.add_consumer(*number, *prefetch, now_ms);
+                let Some(effects) = queue.add_consumer(*number, *options, now_ms) else {
+                    return "exclusive".to_owned();
+                };
                 self.consumers.insert(*number, id);
                 self.run(id, effects);
                 "ok".to_owned()
@@ -136,7 +138,11 @@ impl World {
                     return "empty".to_owned();
                 };
                 let tag = consumer.line.remove(0);
+                let no_ack = consumer.no_ack;
                 let copy = queue.unacked(tag);
+                if no_ack {
+                    self.settle_hand(&Step::Ack(*hand), id, tag);
+                }
                 self.handed(id, *hand, Some((tag, copy)))
             }
             Step::Cancel(number) => {
