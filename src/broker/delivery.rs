@@ -181,7 +181,7 @@ impl Inner {
         }
         queue.counters.retried.increment(1);
         let error = held.failed.as_ref().and_then(|failed| failed.error.as_ref());
-        self.trace.note(&held.stored, held.position, now_ms, || What::Retried {
+        self.trace.note_and_follow(&held.stored, held.position, now_ms, || What::Retried {
             queue: queue.spec.name.clone(),
             failures: held.failures(),
             due_ms,

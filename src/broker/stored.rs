@@ -1,12 +1,14 @@
 //! What the broker writes to the journal, and how a message leaves it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
+use super::cause::is_followed;
 use super::memory::Counted;
 use crate::journal::{
     Appended, Commit, Entry, Group, Journal, Kind, Payload, Position, Urgency, encode_value,
@@ -157,6 +159,8 @@ pub(super) struct Stored {
     durable_queues: SmallVec<[QueueId; 2]>,
     journaled: Mutex<Journaled>,
     _counted: Counted,
+    /// What happens to it is noted in the trace.
+    traced: AtomicBool,
 }
 
 /// Which parts of the log stand for the message.
@@ -193,7 +197,8 @@ impl Stored {
     ) -> Self {
         let journaled = Journaled { open_queues: durable_queues.len(), ..Journaled::default() };
         let journaled = Mutex::new(journaled);
-        Self { message, published_ms, due_ms, durable_queues, journaled, _counted: counted }
+        let traced = AtomicBool::new(!durable_queues.is_empty() && is_followed(&message));
+        Self { message, published_ms, due_ms, durable_queues, journaled, _counted: counted, traced }
     }
 
     /// As recovery found it.
@@ -205,6 +210,7 @@ impl Stored {
     ) -> Self {
         let settled = notes.iter().filter(|note| note.what == Noted::Settled).count();
         let open_queues = record.queues.len().saturating_sub(settled);
+        let traced = AtomicBool::new(is_followed(&record.message));
         Self {
             message: record.message,
             published_ms: record.published_ms,
@@ -212,7 +218,17 @@ impl Stored {
             durable_queues: record.queues.into(),
             journaled: Mutex::new(Journaled { entry: Some(entry), open_queues, notes }),
             _counted: counted,
+            traced,
         }
+    }
+
+    pub(super) fn is_traced(&self) -> bool {
+        self.traced.load(Ordering::Relaxed)
+    }
+
+    /// From now on what happens to it is noted, if it is durable.
+    pub(super) fn follow(&self) {
+        self.traced.store(self.is_durable(), Ordering::Relaxed);
     }
 
     pub(super) fn is_durable(&self) -> bool {
