@@ -1,8 +1,9 @@
 //! Waits for the disk while the writer prepares the next commit.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
+
+use flume::{Receiver, Sender};
 
 use super::JournalError;
 use super::batch::Batch;
@@ -17,14 +18,14 @@ pub(super) struct Unsynced {
 
 /// A thread that settles what the disk took. It ends with its handle.
 pub(super) struct Syncer {
-    unsynced: Option<SyncSender<Unsynced>>,
+    unsynced: Option<Sender<Unsynced>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Syncer {
     pub(super) fn start(shared: Arc<Shared>) -> std::io::Result<Self> {
         // The writer writes no other before this one is on disk, so the channel is never full.
-        let (unsynced, work) = sync_channel(1);
+        let (unsynced, work) = flume::bounded(1);
         let thread = std::thread::Builder::new()
             .name("journal-sync".to_owned())
             .spawn(move || settle_all(&work, &shared))?;
