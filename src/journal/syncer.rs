@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use flume::{Receiver, Sender};
-
 use super::JournalError;
 use super::batch::Batch;
 use super::segment::UnfinishedSync;
@@ -18,7 +16,7 @@ pub(super) struct Unsynced {
 
 /// A thread that settles what the disk took. It ends with its handle.
 pub(super) struct Syncer {
-    unsynced: Option<Sender<Unsynced>>,
+    unsynced: Option<flume::Sender<Unsynced>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -54,7 +52,7 @@ impl Drop for Syncer {
     }
 }
 
-fn settle_all(work: &Receiver<Unsynced>, shared: &Shared) {
+fn settle_all(work: &flume::Receiver<Unsynced>, shared: &Shared) {
     for Unsynced { batches, sync } in work {
         match sync.finish() {
             Ok(()) => shared.synced(batches),
