@@ -79,6 +79,29 @@ fn transient(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// A durable message on a journal that forgets: what the engine itself does for it, its trace included.
+fn persistent(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("persistent publish to consumer");
+    group.throughput(Throughput::Elements(1));
+    let body = bytes::Bytes::from(vec![b'x'; 200]);
+    let broker = Broker::new(Journal::in_memory(), SystemClock::shared(), Recovery::default());
+    let queue = QueueName::new("q").expect("a name");
+    broker.declare_queue(QueueSpec::durable(queue.clone())).expect("a new queue");
+    let options = ConsumeOptions { prefetch: 100, ..ConsumeOptions::default() };
+    let mut consumer = broker.consume(&queue, options).expect("the queue is there");
+    let (exchange, key) = (ExchangeName::default_exchange(), RoutingKey::new("q").expect("a key"));
+    group.bench_function("prefetch 100, ack", |bencher| {
+        bencher.iter(|| {
+            let message = Message::new(exchange.clone(), key.clone(), body.clone()).persistent();
+            let published = broker.try_publish(message).expect("the exchange is there");
+            let delivery = consumer.try_next().expect("it was delivered at once");
+            let _commit = delivery.ack();
+            published.routed
+        });
+    });
+    group.finish();
+}
+
 /// The same way beside other queues with idle consumers, which must cost nothing.
 fn among_others(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("transient publish among idle queues and consumers");
@@ -136,5 +159,5 @@ fn onto_backlog(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, topic_match, transient, among_others, onto_backlog);
+criterion_group!(benches, topic_match, transient, persistent, among_others, onto_backlog);
 criterion_main!(benches);

@@ -1,15 +1,15 @@
 //! The broker port.
 
-use bytes::Bytes;
-
-use super::BackendError;
+use super::{BackendError, Cache, Tx};
 use crate::broker;
-use crate::journal::{Commit, Position};
+use crate::journal::Commit;
 use crate::model::message::Message;
 use crate::model::names::{ExchangeName, QueueName, RoutingKey};
 use crate::model::topology::{Binding, ExchangeSpec, Policy, QueueSpec};
 
-pub use crate::broker::{ConsumeOptions, ConsumerEnd, DeleteIf, QueueStatus};
+pub use crate::broker::{
+    Alarm, Caused, ConsumeOptions, ConsumerEnd, DeleteIf, Event, Explanation, QueueStatus, Step,
+};
 
 /// The broker that the application runs on. Clones share it.
 #[derive(Clone)]
@@ -74,6 +74,13 @@ impl Delivery {
         }
     }
 
+    /// What the message is called in [`Broker::explain`]: its `message_id`, or its place in the log.
+    pub fn id(&self) -> String {
+        match self {
+            Self::Embedded(delivery) => delivery.id(),
+        }
+    }
+
     /// Failed deliveries before this one (`x-retry-count`).
     pub fn retry_count(&self) -> u32 {
         match self {
@@ -90,6 +97,11 @@ impl Delivery {
 
     /// Settles it for good. Returns before the commit: a crash until then delivers it again.
     ///
+    /// A message that is settled before it was written is never written, so this may be durable at once,
+    /// while what the worker wrote to the cache may take a second more (`appendfsync everysec`): a
+    /// crash in between loses both. A worker whose work is in the cache acknowledges with
+    /// [`Delivery::ack_with`], or calls [`Cache::flush`] before.
+    ///
     /// # Errors
     /// When the back end could not be told.
     pub async fn ack(self) -> Result<(), BackendError> {
@@ -99,6 +111,48 @@ impl Delivery {
                 Ok(())
             }
         }
+    }
+
+    /// Settles it together with what follows from it: `effects` says what that is. After a crash either
+    /// all of it is there or none, and then the message is delivered again. Resolves when it is
+    /// committed. Waits first, as [`Broker::publish`] does, until the journal takes the outputs.
+    ///
+    /// ```no_run
+    /// # async fn work(mut delivery: leveret::backend::Delivery, receipt: leveret::model::message::Message)
+    /// # -> Result<(), leveret::backend::BackendError> {
+    /// delivery.ack_with(|tx| {
+    ///     tx.publish(receipt);
+    ///     tx.set("order:7", "completed");
+    /// }).await
+    /// # }
+    /// ```
+    ///
+    /// Only what one journal holds can be had in one commit: where the broker or the cache is a server
+    /// of its own, this is refused.
+    ///
+    /// # Errors
+    /// An effect that can't be had (a key of another type, an unknown exchange, a full queue that refuses
+    /// what is new), or a delivery that is settled already: nothing was done, and the delivery is still
+    /// yours. When the commit failed: whether anything of it survived is unknown then.
+    pub async fn ack_with(&mut self, effects: impl FnOnce(&mut Tx)) -> Result<(), BackendError> {
+        let mut tx = Tx::new();
+        effects(&mut tx);
+        match self {
+            Self::Embedded(delivery) => tx.commit(delivery).await,
+        }
+    }
+
+    /// Settles many, and resolves when that is durable: no crash brings them back.
+    ///
+    /// # Errors
+    /// When the commit failed: whether they come back is unknown then.
+    pub async fn ack_all(deliveries: Vec<Self>) -> Result<(), BackendError> {
+        let mut last = None;
+        for Self::Embedded(delivery) in deliveries {
+            last = delivery.ack().or(last);
+        }
+        // Commits are in order: when the last is on disk, all are.
+        committed(last).await
     }
 
     /// A failure: the queue's retry policy holds it for a while, or it is dead-lettered with `error`.
@@ -128,16 +182,13 @@ impl Delivery {
     }
 }
 
-/// A message looked at without taking it.
-#[derive(Debug, Clone)]
-pub struct Peeked {
-    /// Names the message to [`Broker::redrive`]; opaque, stable while the message stays in the queue.
-    pub id: String,
-    pub message: Message,
-    pub redelivered: bool,
-}
-
 impl Broker {
+    /// Lets acknowledgements change `cache`: both stand on one journal. Only the first call counts.
+    pub fn join(&self, cache: &Cache) {
+        let (Self::Embedded(broker), Cache::Embedded(cache)) = (self, cache);
+        broker.set_companion(Box::new(cache.clone()));
+    }
+
     /// Declares an exchange; resolves when the declaration is durable.
     ///
     /// # Errors
@@ -188,13 +239,17 @@ impl Broker {
         }
     }
 
-    /// Removes every ready message: how many those were.
+    /// Removes every ready message: how many those were, when no crash brings them back.
     ///
     /// # Errors
-    /// An unknown queue.
+    /// An unknown queue; when the commit failed: whether they come back is unknown then.
     pub async fn purge(&self, name: &QueueName) -> Result<usize, BackendError> {
         match self {
-            Self::Embedded(broker) => Ok(broker.purge(name)?),
+            Self::Embedded(broker) => {
+                let purged = broker.purge(name)?;
+                committed(Some(broker.flush())).await?;
+                Ok(purged)
+            }
         }
     }
 
@@ -262,7 +317,7 @@ impl Broker {
     }
 
     /// Routes the message. An unroutable one is dropped and confirmed, as in RabbitMQ. Waits only for
-    /// admission; the confirm says when the message is safe.
+    /// admission (see [`Broker::alarms`]); the confirm says when the message is safe.
     ///
     /// # Errors
     /// An unknown exchange; a back end that takes no messages.
@@ -272,13 +327,29 @@ impl Broker {
         }
     }
 
-    /// As [`Broker::publish`], but where that would wait for the disk alarm to end, it is refused.
+    /// As [`Broker::publish`], but where that would wait for an alarm to end, it is refused.
     ///
     /// # Errors
-    /// As [`Broker::publish`], and the disk alarm.
+    /// As [`Broker::publish`], and the memory and the disk alarm.
     pub async fn try_publish(&self, message: Message) -> Result<Confirm, BackendError> {
         match self {
             Self::Embedded(broker) => Ok(Confirm::Embedded(broker.try_publish(message)?.confirm)),
+        }
+    }
+
+    /// As [`Broker::publish`]; `false` beside the confirm: the message reached no queue.
+    ///
+    /// # Errors
+    /// As [`Broker::publish`].
+    pub async fn publish_mandatory(
+        &self,
+        message: Message,
+    ) -> Result<(Confirm, bool), BackendError> {
+        match self {
+            Self::Embedded(broker) => {
+                let published = broker.publish(message).await?;
+                Ok((Confirm::Embedded(published.confirm), published.routed))
+            }
         }
     }
 
@@ -318,39 +389,13 @@ impl Broker {
         }
     }
 
-    /// Ready messages from the head on, at most `count`.
+    /// The counts of one queue.
     ///
     /// # Errors
     /// An unknown queue.
-    pub async fn peek(&self, queue: &QueueName, count: usize) -> Result<Vec<Peeked>, BackendError> {
+    pub async fn queue(&self, name: &QueueName) -> Result<QueueStatus, BackendError> {
         match self {
-            Self::Embedded(broker) => {
-                let peeked = broker.peek(queue, count)?.into_iter().map(|peeked| Peeked {
-                    id: peeked.position.0.to_string(),
-                    message: peeked.message,
-                    redelivered: peeked.redelivered,
-                });
-                Ok(peeked.collect())
-            }
-        }
-    }
-
-    /// Takes the dead-lettered message `id` out of `queue` and puts it into the queue that it died in
-    /// (its newest `x-death`), in one commit; `body` replaces its body. `false`: no such message is ready.
-    ///
-    /// # Errors
-    /// An unknown queue; a message without a death, or whose queue is gone: it stays where it is.
-    pub async fn redrive(
-        &self,
-        queue: &QueueName,
-        id: &str,
-        body: Option<Bytes>,
-    ) -> Result<bool, BackendError> {
-        match self {
-            Self::Embedded(broker) => match id.parse() {
-                Ok(position) => Ok(broker.redrive(queue, Position(position), body)?),
-                Err(_) => Ok(false),
-            },
+            Self::Embedded(broker) => Ok(broker.queue(name)?),
         }
     }
 
@@ -371,6 +416,31 @@ impl Broker {
         }
     }
 
+    /// What is known of the path of a persistent message: by its `message_id`, or by its place in the log.
+    /// Empty when nothing is.
+    ///
+    /// # Errors
+    /// A back end that does not answer.
+    pub async fn explain(&self, id: &str) -> Result<Explanation, BackendError> {
+        match self {
+            Self::Embedded(broker) => Ok(broker.explain(id)),
+        }
+    }
+
+    /// Publishers wait while the messages in memory weigh more than `bytes`; a server has its own limit.
+    pub fn set_memory_limit(&self, bytes: usize) {
+        match self {
+            Self::Embedded(broker) => broker.set_memory_limit(bytes),
+        }
+    }
+
+    /// What publishers wait for at this moment.
+    pub fn alarms(&self) -> Vec<Alarm> {
+        match self {
+            Self::Embedded(broker) => broker.alarms(),
+        }
+    }
+
     /// Whether it takes durable messages now.
     ///
     /// # Errors
@@ -382,7 +452,7 @@ impl Broker {
     }
 }
 
-async fn committed(commit: Option<Commit>) -> Result<(), BackendError> {
+pub(super) async fn committed(commit: Option<Commit>) -> Result<(), BackendError> {
     match commit {
         Some(commit) => commit.await.map(|_| ()).map_err(BackendError::from),
         None => Ok(()),

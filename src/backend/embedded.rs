@@ -7,7 +7,9 @@ use tokio::task::JoinHandle;
 use super::{Broker, Cache};
 use crate::broker;
 use crate::cache::{self, AppendFsync};
-use crate::journal::{Entry, FolderStore, Journal, JournalError, JournalOptions, Kind, OpenError};
+use crate::journal::{
+    Entry, FolderStore, Journal, JournalError, JournalOptions, Kind, OpenError, SegmentStore,
+};
 use crate::model::clock::{SharedClock, SystemClock};
 
 /// Record kinds by owner; see [`Kind`].
@@ -41,7 +43,18 @@ impl Embedded {
         options: JournalOptions,
         clock: SharedClock,
     ) -> Result<Self, OpenError> {
-        let store = FolderStore::open(folder.as_ref())?;
+        Self::open_on(Box::new(FolderStore::open(folder.as_ref())?), options, clock)
+    }
+
+    /// As [`Embedded::open`], wherever the segments are kept.
+    ///
+    /// # Errors
+    /// As [`Embedded::open`].
+    pub fn open_on(
+        store: Box<dyn SegmentStore>,
+        options: JournalOptions,
+        clock: SharedClock,
+    ) -> Result<Self, OpenError> {
         let mut broker = broker::Recovery::default();
         let mut cache = cache::Recovery::default();
         let mut replay = |entry: Entry, kind: Kind, payload: &[u8]| match kind.0 {
@@ -49,7 +62,7 @@ impl Embedded {
             code if CACHE_KINDS.contains(&code) => cache.accept(entry, kind, payload),
             code => Err(format!("record kind {code} is not known to this version")),
         };
-        let journal = Journal::open(Box::new(store), options, &mut replay)?;
+        let journal = Journal::open(store, options, &mut replay)?;
         Ok(Self::start(journal, clock, broker, cache))
     }
 
@@ -71,6 +84,7 @@ impl Embedded {
     ) -> Self {
         let broker = broker::Broker::new(journal.clone(), clock.clone(), broker);
         let cache = cache::Cache::new(journal.clone(), clock, AppendFsync::EverySec, cache);
+        Broker::Embedded(broker.clone()).join(&Cache::Embedded(cache.clone()));
         let drivers = [tokio::spawn(broker.run_timers()), tokio::spawn(cache.run_expiry())];
         Self { broker, cache, journal, drivers }
     }

@@ -20,7 +20,10 @@ pub enum BackendError {
 impl BackendError {
     /// Whether the same call may succeed later.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Journal(JournalError::DiskAlarm { .. }))
+        matches!(
+            self,
+            Self::Journal(JournalError::DiskAlarm { .. }) | Self::Broker(BrokerError::Alarm(_))
+        )
     }
 }
 

@@ -7,11 +7,20 @@
 mod broker;
 mod cache;
 mod embedded;
+mod emit;
 mod error;
+mod redrive;
+mod tx;
 
 pub use broker::{
-    Broker, Confirm, ConsumeOptions, Consumer, ConsumerEnd, DeleteIf, Delivery, Peeked, QueueStatus,
+    Alarm, Broker, Caused, Confirm, ConsumeOptions, Consumer, ConsumerEnd, DeleteIf, Delivery,
+    Event, Explanation, QueueStatus, Step,
 };
 pub use cache::{Cache, Pushed, RateLimit, Subscription};
 pub use embedded::Embedded;
+pub use emit::Audience;
 pub use error::BackendError;
+pub use redrive::{
+    Death, DeathFilter, DeathGroups, Edit, Peeked, Progress, Run, RunState, Selection, Stuck, Tally,
+};
+pub use tx::Tx;

@@ -4,6 +4,7 @@ use std::ops::Deref;
 use std::sync::atomic::Ordering;
 
 use super::Broker;
+use crate::model::names::UserName;
 
 /// Names a connection for as long as the process runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -21,8 +22,12 @@ pub struct Connection {
 impl Broker {
     /// Opens a connection to this handle's vhost.
     pub fn connect(&self) -> Connection {
+        self.connect_for(self.user.clone())
+    }
+
+    pub(super) fn connect_for(&self, user: Option<UserName>) -> Connection {
         let id = ConnectionId(self.inner.next_connection.fetch_add(1, Ordering::Relaxed));
-        Connection { broker: self.for_connection(id) }
+        Connection { broker: self.for_connection(id, user) }
     }
 
     /// The connection that this handle acts for.

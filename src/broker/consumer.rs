@@ -46,7 +46,7 @@ impl Broker {
         queue: &QueueName,
         options: ConsumeOptions,
     ) -> Result<Consumer, BrokerError> {
-        let queue = self.own_queue(queue)?;
+        let queue = self.readable_queue(queue)?;
         let prefetch = (options.prefetch > 0).then_some(usize::from(options.prefetch));
         let (sender, parcels) = flume::bounded(prefetch.unwrap_or(BUFFERED_MAX));
         let ends = Arc::new(Ends::default());

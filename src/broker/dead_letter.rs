@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::Inner;
 use super::queue::{Effects, Held, Queue, Reason};
 use super::routing::{CC, Targets};
+use super::trace::{What, shared};
 use crate::journal::Group;
 use crate::model::clock::UnixMs;
 use crate::model::message::{Headers, Message, Value};
@@ -17,7 +18,7 @@ use crate::model::topology::DeadLetter;
 pub(super) const X_DEATH: &str = "x-death";
 pub(super) const X_RETRY_COUNT: &str = "x-retry-count";
 pub(super) const X_DELIVERY_COUNT: &str = "x-delivery-count";
-const X_LAST_ERROR: &str = "x-last-error";
+pub(super) const X_LAST_ERROR: &str = "x-last-error";
 
 impl Inner {
     /// Takes a dead message out of `queue` and into the queues of its dead-letter exchange, in one
@@ -35,12 +36,15 @@ impl Inner {
                 counters.dead_lettered.increment(1);
             }
         }
+        let error = shared(held.failed.as_ref().and_then(|failed| failed.error.as_ref()));
+        let died = |to| What::Died { queue: queue.spec.name.clone(), reason, error, to };
         let Some((message, targets)) = self.last_station(queue, &held, reason) else {
+            self.trace.note(&held.stored, held.position, self.now_ms(), || died(None));
             let retry = held.retry_entry();
             let _appended = held.stored.settle(&self.journal, queue.id, retry, Group::new());
             return Vec::new();
         };
-        self.transfer(queue, held, message, targets)
+        self.transfer(queue, held, message, targets, |to| died(Some(to)))
     }
 
     /// The dead letter and the queues that it reaches; `None` when it reaches none.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
+use super::access::Access;
 use super::error::BrokerError;
 use super::exchange::{Exchange, Target};
 use super::queue::Queue;
@@ -19,7 +20,9 @@ use super::topology::Topology;
 use super::{Broker, QueueStatus, equivalence};
 use crate::journal::{Commit, Entry, Group, Urgency};
 use crate::model::names::{ExchangeName, QueueName};
-use crate::model::topology::{Binding, Destination, ExchangeSpec, QueueKind, QueueSpec};
+use crate::model::topology::{
+    Binding, Destination, EMIT_EXCHANGE, ExchangeSpec, QueueKind, QueueSpec,
+};
 
 /// Names that the broker keeps for itself.
 const RESERVED_PREFIX: &str = "amq.";
@@ -31,12 +34,14 @@ impl Broker {
     /// Another property under that name; a reserved name; the default exchange.
     pub fn declare_exchange(&self, spec: ExchangeSpec) -> Result<Option<Commit>, BrokerError> {
         refuse_default(&spec.name)?;
+        self.check_exchange(Access::Configure, &spec.name)?;
         let mut topology = self.vhost.topology.write();
         if let Ok(existing) = topology.exchange(&spec.name) {
             let vhost = &self.vhost.name;
             return equivalence::check_exchange(&existing.spec, &spec, vhost).map(|()| None);
         }
         refuse_reserved("exchange", spec.name.as_str())?;
+        self.check_new_exchange(&spec)?;
         let mut group = Group::new();
         if spec.durable {
             let vhost = self.vhost.name.clone();
@@ -70,6 +75,7 @@ impl Broker {
     /// Another property under that name; a reserved name; an exclusive queue of another connection;
     /// properties that its kind does not allow.
     pub fn declare_queue(&self, spec: QueueSpec) -> Result<Option<Commit>, BrokerError> {
+        self.check_queue(Access::Configure, &spec.name)?;
         let mut topology = self.vhost.topology.write();
         if let Ok(existing) = topology.queue(spec.name.as_str()) {
             existing.check_owner(self.connection)?;
@@ -84,6 +90,7 @@ impl Broker {
             return Ok(None);
         }
         refuse_reserved("queue", spec.name.as_str())?;
+        self.check_new_queue(&spec)?;
         self.add_queue(&mut topology, spec)
     }
 
@@ -98,6 +105,8 @@ impl Broker {
     ) -> Result<(QueueName, Option<Commit>), BrokerError> {
         let name = generated_name("amq.gen-")?;
         spec.name = name.clone();
+        self.check_queue(Access::Configure, &name)?;
+        self.check_new_queue(&spec)?;
         let mut topology = self.vhost.topology.write();
         let commit = self.add_queue(&mut topology, spec)?;
         Ok((name, commit))
@@ -226,10 +235,12 @@ impl Broker {
     }
 
     fn checked_binding(&self, mut binding: Binding) -> Result<Binding, BrokerError> {
+        self.check_destination(Access::Write, &binding.destination)?;
         refuse_default(&binding.source)?;
         if let Destination::Exchange(name) = &binding.destination {
             refuse_default(name)?;
         }
+        self.check_exchange(Access::Read, &binding.source)?;
         binding.arguments = binding.arguments.sorted();
         Ok(binding)
     }
@@ -284,5 +295,5 @@ fn refuse_reserved(what: &'static str, name: &str) -> Result<(), BrokerError> {
 }
 
 pub(super) fn is_reserved(name: &str) -> bool {
-    name.starts_with(RESERVED_PREFIX)
+    name.starts_with(RESERVED_PREFIX) || name == EMIT_EXCHANGE
 }

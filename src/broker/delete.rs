@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::access::Access;
 use super::declare::{is_reserved, refuse_default};
 use super::error::BrokerError;
 use super::queue::{DeleteIf, Held, Queue};
@@ -22,6 +23,7 @@ impl Broker {
         if_unused: bool,
     ) -> Result<Option<Commit>, BrokerError> {
         refuse_default(name)?;
+        self.check_exchange(Access::Configure, name)?;
         let vhost = &self.vhost.name;
         let mut topology = self.vhost.topology.write();
         let Ok(exchange) = topology.exchange(name) else { return Ok(None) };
@@ -45,6 +47,7 @@ impl Broker {
     /// # Errors
     /// An exclusive queue of another connection; `only` does not hold.
     pub fn delete_queue(&self, name: &QueueName, only: DeleteIf) -> Result<usize, BrokerError> {
+        self.check_queue(Access::Configure, name)?;
         let queue = match self.vhost.topology.read().queue(name.as_str()) {
             Ok(queue) => queue.clone(),
             Err(_) => return Ok(0),
@@ -58,7 +61,7 @@ impl Broker {
     /// # Errors
     /// An unknown queue; an exclusive queue of another connection.
     pub fn purge(&self, name: &QueueName) -> Result<usize, BrokerError> {
-        let queue = self.own_queue(name)?;
+        let queue = self.readable_queue(name)?;
         let held = queue.drain_ready();
         let count = held.len();
         self.inner.settle_all(&queue, held);

@@ -6,6 +6,7 @@ use super::dead_letter::{X_DELIVERY_COUNT, X_RETRY_COUNT};
 use super::error::BrokerError;
 use super::queue::{Failed, Held, Parcel, Queue, Reason, Tag};
 use super::stored::{KIND_RETRY, QueueId, RetryRecord, record};
+use super::trace::{What, shared};
 use super::{Broker, Inner};
 use crate::journal::{Commit, Entry, Group, Position, Urgency};
 use crate::model::clock::UnixMs;
@@ -19,12 +20,12 @@ const DROPPED_ERROR: &str = "the consumer dropped the delivery without settling 
 /// A message that is its holder's until it is settled. Dropped unsettled, it counts as failed, as
 /// if its consumer had crashed.
 pub struct Delivery {
-    inner: Arc<Inner>,
-    queue: Arc<Queue>,
-    parcel: Parcel,
+    pub(super) inner: Arc<Inner>,
+    pub(super) queue: Arc<Queue>,
+    pub(super) parcel: Parcel,
     /// The message with what this delivery adds to its headers, when it adds something.
     shown: Option<Box<Message>>,
-    settled: bool,
+    pub(super) settled: bool,
 }
 
 impl Delivery {
@@ -44,6 +45,11 @@ impl Delivery {
     /// a quorum queue.
     pub fn message(&self) -> &Message {
         self.shown.as_deref().unwrap_or(&self.parcel.stored.message)
+    }
+
+    /// What the message is called: its `message_id`, or its place in the log.
+    pub fn id(&self) -> String {
+        self.inner.message_id(&self.parcel.stored.message, self.parcel.position)
     }
 
     pub fn queue(&self) -> &QueueName {
@@ -101,7 +107,7 @@ impl Broker {
     /// # Errors
     /// An unknown queue; an exclusive queue of another connection.
     pub fn get(&self, queue: &QueueName) -> Result<Option<Delivery>, BrokerError> {
-        let queue = self.own_queue(queue)?;
+        let queue = self.readable_queue(queue)?;
         let (parcel, effects) = queue.get(self.inner.now_ms());
         self.inner.run(&queue, effects);
         Ok(parcel.map(|parcel| Delivery::new(self.inner.clone(), queue, parcel)))
@@ -126,10 +132,13 @@ pub(super) fn shown(queue: &Queue, parcel: &Parcel) -> Option<Box<Message>> {
 
 impl Inner {
     pub(super) fn ack(&self, queue: &Arc<Queue>, tag: Tag) -> Option<Commit> {
-        let (held, effects) = queue.take_unacked(tag, self.now_ms())?;
+        let now_ms = self.now_ms();
+        let (held, effects) = queue.take_unacked(tag, now_ms)?;
         let retry = held.retry_entry();
         let appended = held.stored.settle(&self.journal, queue.id, retry, Group::new());
         queue.counters.acked.increment(1);
+        let acked = || What::Acked(queue.spec.name.clone());
+        self.trace.note(&held.stored, held.position, now_ms, acked);
         self.run(queue, effects);
         appended.map(|appended| appended.commit)
     }
@@ -171,6 +180,13 @@ impl Inner {
             failed.entry = self.write_retry(message, queue, failed, due_ms);
         }
         queue.counters.retried.increment(1);
+        let error = held.failed.as_ref().and_then(|failed| failed.error.as_ref());
+        self.trace.note(&held.stored, held.position, now_ms, || What::Retried {
+            queue: queue.spec.name.clone(),
+            failures: held.failures(),
+            due_ms,
+            error: shared(error),
+        });
         let effects = match queue.delay(held, due_ms, now_ms) {
             Ok(effects) => effects,
             Err(refusal) => self.refused(queue, refusal).0,

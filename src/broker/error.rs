@@ -1,14 +1,20 @@
 //! What the broker refuses, in RabbitMQ's words, with AMQP's reply codes.
 
+use super::alarm::Alarm;
+use super::redrive::Stuck;
 use crate::journal::JournalError;
 use crate::model::names::{NameError, VhostName};
 
 /// Why an operation was refused. Nothing was changed.
+///
+/// What a message answers to its publisher is no error: an unroutable mandatory one comes back in
+/// [`super::ChannelPublished::returned`] (312 NO_ROUTE), a refused one as a nack. RabbitMQ never sends 311
+/// CONTENT_TOO_LARGE (a body that is too large is 406) nor 313 NO_CONSUMERS (`immediate` is 540).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BrokerError {
     #[error("no {what} '{name}' in vhost '{vhost}'")]
     NotFound { what: &'static str, name: String, vhost: VhostName },
-    #[error("vhost '{0}' not found")]
+    #[error("vhost {0} not found")]
     NoVhost(VhostName),
     /// It exists with another value of `property`.
     #[error("inequivalent arg '{property}' for {what} '{name}' in vhost '{vhost}': {difference}")]
@@ -50,9 +56,17 @@ pub enum BrokerError {
     /// A queue at its maximum length refused the message: its confirm is a basic.nack.
     #[error("queue '{name}' is full and refused the message")]
     Nacked { name: String },
-    /// The message has no usable record of the queue that it died in.
-    #[error("the message in '{queue}' can't be redriven: {reason}")]
-    NotRedrivable { queue: String, reason: &'static str },
+    /// A resource is short, and the call does not wait.
+    #[error(transparent)]
+    Alarm(#[from] Alarm),
+    /// The message stays where it is.
+    #[error("the message in '{queue}' can't be redriven: {why}")]
+    NotRedrivable { queue: String, why: Stuck },
+    /// A run over this queue is under way: it has to end, or to be cancelled, first.
+    #[error("the queue '{queue}' is being redriven already")]
+    Redriving { queue: String },
+    #[error("{0} queues are being redriven: no more are at once")]
+    RedrivesMax(usize),
     #[error(transparent)]
     Journal(#[from] JournalError),
 }
@@ -74,9 +88,14 @@ impl BrokerError {
             Self::NotAllowed(_) => (530, "NOT_ALLOWED"),
             Self::NotImplemented(_) => (540, "NOT_IMPLEMENTED"),
             Self::CommandInvalid(_) => (503, "COMMAND_INVALID"),
-            Self::Journal(JournalError::DiskAlarm { .. }) => (506, "RESOURCE_ERROR"),
+            Self::Alarm(_) | Self::Journal(JournalError::DiskAlarm { .. }) => {
+                (506, "RESOURCE_ERROR")
+            }
             Self::Journal(_) => (541, "INTERNAL_ERROR"),
-            Self::Nacked { .. } | Self::NotRedrivable { .. } => return None,
+            Self::Nacked { .. }
+            | Self::NotRedrivable { .. }
+            | Self::Redriving { .. }
+            | Self::RedrivesMax(_) => return None,
         })
     }
 

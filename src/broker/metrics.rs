@@ -1,14 +1,16 @@
 //! `rabbitmq_messages_total{queue,status}`: handles made once a queue, so that counting costs an add.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use metrics::{Counter, counter};
 
 /// What all server-named queues are counted under: clients make them without end.
 const GENERATED_LABEL: &str = "amq.gen";
 
 pub(super) struct QueueCounters {
-    pub published: Counter,
-    pub delivered: Counter,
-    pub acked: Counter,
+    pub published: Count,
+    pub delivered: Count,
+    pub acked: Count,
     pub retried: Counter,
     pub dead_lettered: Counter,
     pub expired: Counter,
@@ -19,12 +21,33 @@ impl QueueCounters {
         let label = if queue.starts_with("amq.") { GENERATED_LABEL } else { queue };
         let status = |status: &'static str| counter!("rabbitmq_messages_total", "queue" => label.to_owned(), "status" => status);
         Self {
-            published: status("published"),
-            delivered: status("delivered"),
-            acked: status("acked"),
+            published: Count::new(status("published")),
+            delivered: Count::new(status("delivered")),
+            acked: Count::new(status("acked")),
             retried: status("retried"),
             dead_lettered: status("dead_lettered"),
             expired: status("expired"),
         }
+    }
+}
+
+/// A counter that can be read back: the exported one can't, and counts some queues together.
+pub(super) struct Count {
+    total: AtomicU64,
+    exported: Counter,
+}
+
+impl Count {
+    fn new(exported: Counter) -> Self {
+        Self { total: AtomicU64::new(0), exported }
+    }
+
+    pub(super) fn increment(&self, by: u64) {
+        self.total.fetch_add(by, Ordering::Relaxed);
+        self.exported.increment(by);
+    }
+
+    pub(super) fn total(&self) -> u64 {
+        self.total.load(Ordering::Relaxed)
     }
 }

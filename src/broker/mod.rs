@@ -1,14 +1,18 @@
 //! The embedded broker: RabbitMQ's semantics in process.
 //!
-//! Owns: vhosts, exchanges, bindings, queues, policies, deliveries, retries, dead letters, expiry, and
-//! what an AMQP channel is without its wire. May import: `model` and `journal`. What always holds:
+//! Owns: vhosts, users and their permissions, exchanges, bindings, queues, policies, deliveries, retries,
+//! dead letters, expiry, alarms, and what an AMQP channel is without its wire. May import: `model` and
+//! `journal`. What always holds:
 //! - a message is in the journal before it is in a queue, so its end is always later than itself;
 //! - a queue's ready messages are sorted by log position, so a returned one finds its old place;
 //! - leaving one queue and entering another (a dead letter, a redrive) is one journal group;
 //! - no lock is held across an await, and no queue's lock while another queue's is taken; the order
 //!   of locks is topology, queue, message, journal.
 
+mod access;
+mod alarm;
 mod arguments;
+mod cause;
 mod channel;
 mod connection;
 mod consumer;
@@ -19,6 +23,8 @@ mod delivery;
 mod equivalence;
 mod error;
 mod exchange;
+mod explain;
+mod memory;
 mod metrics;
 mod policy;
 mod publish;
@@ -29,14 +35,19 @@ mod routing;
 mod stored;
 mod timer;
 mod topology;
+mod trace;
+mod transaction;
+mod user;
 mod vhost;
 
-use std::sync::Arc;
+use std::any::Any;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 
 use ahash::AHashMap;
 use parking_lot::RwLock;
 
+pub use alarm::Alarm;
 pub use arguments::{
     QueueFlags, consumer_priority, exchange_arguments, parse_expiration_ms, queue_arguments,
 };
@@ -46,18 +57,29 @@ pub use consumer::{ConsumeOptions, Consumer};
 pub use delivery::Delivery;
 pub use error::BrokerError;
 pub use exchange::TopicTrie;
+pub use explain::{Caused, Event, Explanation, Step};
 pub use publish::{Confirm, Published};
 pub use queue::{ConsumerEnd, DeleteIf};
 pub use recovery::Recovery;
-pub use redrive::Peeked;
+pub use redrive::{
+    Death, DeathFilter, DeathGroup, DeathGroups, Edit, Peeked, Progress, Redrive, Redriven, Run,
+    RunState, Selection, Stuck, Tally,
+};
+pub use transaction::{Appended, Claimed};
+pub use user::Identity;
 
 use crate::journal::{Commit, Group, Journal, Urgency};
 use crate::model::clock::{SharedClock, UnixMs};
-use crate::model::names::{QueueName, VhostName};
+use crate::model::names::{QueueName, UserName, VhostName};
+use access::Access;
 use connection::IN_PROCESS;
+use memory::Memory;
 use queue::Queue;
+use redrive::Runs;
 use stored::{ClosedRecord, KIND_CLOSED, record};
 use timer::Timers;
+use trace::Trace;
+use user::Users;
 use vhost::Vhost;
 
 /// A handle on the broker, for one vhost and one connection. Clones share the broker; it stops when
@@ -67,6 +89,8 @@ pub struct Broker {
     inner: Arc<Inner>,
     vhost: Arc<Vhost>,
     connection: ConnectionId,
+    /// Whose permissions are asked; `None`: the process itself, which may do anything.
+    user: Option<UserName>,
 }
 
 struct Inner {
@@ -74,7 +98,14 @@ struct Inner {
     clock: SharedClock,
     vhosts: RwLock<AHashMap<VhostName, Arc<Vhost>>>,
     timers: Arc<Timers>,
+    memory: Arc<Memory>,
+    trace: Trace,
+    runs: Runs,
     next_connection: AtomicU64,
+    users: RwLock<Users>,
+    users_changed: AtomicU64,
+    /// What stands beside the broker on its journal, for whoever put it there.
+    companion: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
 /// A queue's counts at one moment.
@@ -88,6 +119,10 @@ pub struct QueueStatus {
     /// Failed deliveries that wait for their next attempt, and messages whose delay has not passed.
     pub delayed: usize,
     pub consumers: usize,
+    /// Messages since the process began: taken in, handed out, acknowledged.
+    pub published: u64,
+    pub delivered: u64,
+    pub acked: u64,
 }
 
 impl Broker {
@@ -100,11 +135,25 @@ impl Broker {
             clock,
             vhosts: RwLock::new(AHashMap::from_iter([(vhost.name.clone(), vhost.clone())])),
             timers: Arc::default(),
+            memory: Arc::default(),
+            trace: Trace::default(),
+            runs: Runs::default(),
             next_connection: AtomicU64::new(IN_PROCESS.0 + 1),
+            users: RwLock::new(Users::new()),
+            users_changed: AtomicU64::new(0),
+            companion: OnceLock::new(),
         };
-        let broker = Self { inner: Arc::new(inner), vhost, connection: IN_PROCESS };
+        let broker = Self { inner: Arc::new(inner), vhost, connection: IN_PROCESS, user: None };
         recovery.restore(&broker.inner);
         broker
+    }
+
+    /// The counts of one queue.
+    ///
+    /// # Errors
+    /// An unknown queue; an exclusive queue of another connection.
+    pub fn queue(&self, name: &QueueName) -> Result<QueueStatus, BrokerError> {
+        Ok(self.own_queue(name)?.status())
     }
 
     /// The counts of every queue of this vhost, sorted by name; those behind direct reply-to are
@@ -133,17 +182,35 @@ impl Broker {
     /// next start only messages that were delivered are flagged so. The future resolves when that is
     /// written; the journal is closed after it.
     pub fn close(&self) -> Commit {
+        self.inner.runs.cancel_all();
         let mut group = Group::new();
         group.fact(KIND_CLOSED, record(&ClosedRecord {}));
         self.inner.journal.append(group, Urgency::Now).commit
     }
 
+    /// Lets a floor above find its own engine again from any delivery. Only the first call counts.
+    pub fn set_companion(&self, companion: Box<dyn Any + Send + Sync>) {
+        let _ = self.inner.companion.set(companion);
+    }
+
+    /// Resolves when everything that was done so far is on disk.
+    pub fn flush(&self) -> Commit {
+        self.inner.journal.flush()
+    }
+
     /// Whether the broker takes durable messages now.
     ///
     /// # Errors
-    /// What the journal says stands in the way.
+    /// What the journal says stands in the way; the memory alarm.
     pub fn ready(&self) -> Result<(), BrokerError> {
-        self.inner.journal.writable().map_err(BrokerError::from)
+        self.inner.journal.writable()?;
+        self.check_memory()
+    }
+
+    /// A queue that this handle's connection may use, to read from it.
+    fn readable_queue(&self, name: &QueueName) -> Result<Arc<Queue>, BrokerError> {
+        self.check_queue(Access::Read, name)?;
+        self.own_queue(name)
     }
 
     /// A queue that this handle's connection may use.

@@ -5,10 +5,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use super::access::Access;
 use super::error::BrokerError;
 use super::queue::{Effects, Held, Queue, Reason, Refusal};
 use super::routing::{BCC, Targets};
 use super::stored::{self, KIND_MESSAGE, Stored};
+use super::trace::What;
 use super::vhost::Vhost;
 use super::{Broker, Inner};
 use crate::journal::{Commit, Group, Position};
@@ -64,7 +66,17 @@ impl Future for Confirm {
 /// decoded and counted with the stack.
 const HEADER_LEVELS_MAX: usize = 32;
 
-fn check_depth(message: &Message) -> Result<(), BrokerError> {
+/// RabbitMQ's default `max_message_size`, of a body.
+const BODY_BYTES_MAX: usize = 128 * 1024 * 1024;
+
+/// What any message has to keep to.
+pub(super) fn check_bounds(message: &Message) -> Result<(), BrokerError> {
+    let bytes = message.body.len();
+    if bytes > BODY_BYTES_MAX {
+        let reason =
+            format!("message size {bytes} is larger than configured max size {BODY_BYTES_MAX}");
+        return Err(BrokerError::Precondition(reason));
+    }
     if message.properties.headers.is_deeper_than(HEADER_LEVELS_MAX) {
         let reason = format!("the headers are nested more than {HEADER_LEVELS_MAX} levels deep");
         return Err(BrokerError::Precondition(reason));
@@ -73,34 +85,44 @@ fn check_depth(message: &Message) -> Result<(), BrokerError> {
 }
 
 impl Broker {
-    /// Waits until the journal takes `bytes` more: while too much is uncommitted or the disk is
-    /// nearly full. What a listener waits for before it publishes a persistent message.
+    /// What a listener waits for before it publishes: the end of the memory alarm, and, for `bytes` of
+    /// persistent messages, until the journal takes so much more. 0 is for a transient message.
     ///
     /// # Errors
     /// A journal that failed or is closed.
     pub async fn admit(&self, bytes: usize) -> Result<(), BrokerError> {
-        Ok(self.inner.journal.admit(bytes).await?)
+        self.inner.memory.admit().await;
+        if bytes > 0 {
+            self.inner.journal.admit(bytes).await?;
+        }
+        Ok(())
     }
 
-    /// Routes a message. Waits only for admission: while too much is uncommitted or the disk is
-    /// nearly full, persistent messages wait here.
+    /// Routes a message. Waits only for admission: every message while the messages take too much
+    /// memory, persistent ones also while too much is uncommitted or the disk is nearly full.
     ///
     /// # Errors
     /// An unknown or internal exchange; a CC or BCC header that is no list; a journal that failed or
     /// is closed.
     pub async fn publish(&self, message: Message) -> Result<Published, BrokerError> {
-        check_depth(&message)?;
-        if message.properties.persistent {
-            self.inner.journal.admit(message.weight()).await?;
-        }
+        check_bounds(&message)?;
+        self.check_exchange(Access::Write, &message.exchange)?;
+        self.admit(if message.properties.persistent { message.weight() } else { 0 }).await?;
         self.inner.publish(&self.vhost, message)
     }
 
     /// As [`Broker::publish`], without waiting: the caller answers for how much is in flight.
     ///
     /// # Errors
-    /// As [`Broker::publish`], and the disk alarm for a persistent message.
+    /// As [`Broker::publish`]; the memory alarm, and the disk alarm for a persistent message.
     pub fn try_publish(&self, message: Message) -> Result<Published, BrokerError> {
+        self.check_exchange(Access::Write, &message.exchange)?;
+        self.try_publish_permitted(message)
+    }
+
+    /// As [`Broker::try_publish`], by one who knows that the user may.
+    pub(super) fn try_publish_permitted(&self, message: Message) -> Result<Published, BrokerError> {
+        self.check_memory()?;
         if message.properties.persistent {
             self.inner.journal.writable()?;
         }
@@ -111,16 +133,18 @@ impl Broker {
 impl Inner {
     /// Route, take a log position and append, enqueue and hand to consumers: all in the caller.
     fn publish(&self, vhost: &Vhost, mut message: Message) -> Result<Published, BrokerError> {
-        check_depth(&message)?;
+        check_bounds(&message)?;
         let targets = vhost.topology.read().route_published(&message)?;
         message.properties.headers.remove(BCC);
         // Read once: to a publisher its message arrives everywhere at one time.
         let now_ms = self.now_ms();
         let due_ms = delay_ms(&message).map(|delay_ms| now_ms.saturating_add(delay_ms));
-        let stored = store(message, now_ms, due_ms, &targets);
+        let stored = self.store(message, now_ms, due_ms, &targets);
         let (position, commit) = if stored.is_durable() {
             let commit = stored::append(&self.journal, &stored);
-            (commit.position(), Some(commit))
+            let position = commit.position();
+            self.trace.published(&stored.message, position, now_ms, targets.iter());
+            (position, Some(commit))
         } else {
             (self.journal.next_position(), None)
         };
@@ -181,34 +205,69 @@ impl Inner {
     }
 
     /// Takes a message out of `queue` and puts `message` into `targets`, in one group: after a crash
-    /// it is in one place or in the other.
+    /// it is in one place or in the other. `why` is what the trace says, with the new message's place.
     pub(super) fn transfer(
         &self,
         queue: &Queue,
         held: Held,
         message: Message,
         targets: Targets,
+        why: impl FnOnce(Position) -> What,
     ) -> Vec<(Arc<Queue>, Effects)> {
+        let (moved, _commit) = self.leave(queue, held, message, &targets, why);
         let now_ms = self.now_ms();
-        let moved = store(message, now_ms, None, &targets);
+        let enqueue = |target: Arc<Queue>| {
+            let (effects, _taken) = self.enqueue(&target, moved.clone(), now_ms);
+            (target, effects)
+        };
+        targets.into_iter().map(enqueue).collect()
+    }
+
+    /// The journal's part of a transfer: what the targets are to take, and when no crash undoes it.
+    pub(super) fn leave(
+        &self,
+        queue: &Queue,
+        held: Held,
+        message: Message,
+        targets: &Targets,
+        why: impl FnOnce(Position) -> What,
+    ) -> (Held, Option<Commit>) {
+        let now_ms = self.now_ms();
+        let moved = self.store(message, now_ms, None, targets);
         let mut group = Group::new();
         if moved.is_durable() {
             group.fact(KIND_MESSAGE, moved.clone());
         }
         let appended = held.stored.settle(&self.journal, queue.id, held.retry_entry(), group);
-        let position = match appended.and_then(|appended| appended.entries.first().copied()) {
+        let (entries, commit) =
+            appended.map(|appended| (appended.entries, appended.commit)).unzip();
+        let position = match entries.and_then(|entries| entries.first().copied()) {
             Some(entry) if moved.is_durable() => {
                 moved.set_entry(entry);
                 entry.position
             }
             _ => self.journal.next_position(),
         };
-        let enqueue = |target: Arc<Queue>| {
-            let held = Held::new(moved.clone(), position);
-            let (effects, _taken) = self.enqueue(&target, held, now_ms);
-            (target, effects)
-        };
-        targets.into_iter().map(enqueue).collect()
+        self.trace.note(&held.stored, held.position, now_ms, || why(position));
+        if moved.is_durable() {
+            self.trace.published(&moved.message, position, now_ms, targets.iter());
+        }
+        (Held::new(moved, position), commit)
+    }
+
+    /// The message in memory, written for the durable ones among its queues if it is persistent.
+    pub(super) fn store(
+        &self,
+        message: Message,
+        now_ms: UnixMs,
+        due_ms: Option<UnixMs>,
+        targets: &Targets,
+    ) -> Arc<Stored> {
+        let persistent = message.properties.persistent;
+        let durable = targets.iter().filter(|queue| persistent && queue.is_durable());
+        let durable = durable.map(|queue| queue.id).collect();
+        let counted = self.memory.count(message.weight());
+        Arc::new(Stored::new(message, now_ms, due_ms, durable, counted))
     }
 
     /// Runs what a queue asked for. A dead letter may kill another message in turn, so this is a
@@ -233,7 +292,11 @@ impl Inner {
             self.timers.arm(queue, wake_ms);
         }
         for (stored, deliveries) in effects.delivered {
-            stored.mark(&self.journal, queue.id, deliveries);
+            if let Some(position) = stored.mark(&self.journal, queue.id, deliveries) {
+                let queue = queue.spec.name.clone();
+                let delivered = || What::Delivered { queue, deliveries };
+                self.trace.note(&stored, position, self.now_ms(), delivered);
+            }
         }
         // Taken from the back, so that the oldest is dead-lettered first.
         work.extend(
@@ -245,22 +308,9 @@ impl Inner {
     }
 }
 
-/// The message in memory, written for the durable ones among its queues if it is persistent.
-fn store(
-    message: Message,
-    now_ms: UnixMs,
-    due_ms: Option<UnixMs>,
-    targets: &Targets,
-) -> Arc<Stored> {
-    let persistent = message.properties.persistent;
-    let durable = targets.iter().filter(|queue| persistent && queue.is_durable());
-    let durable = durable.map(|queue| queue.id).collect();
-    Arc::new(Stored::new(message, now_ms, due_ms, durable))
-}
-
 /// The delay that a message asks for. A negative one is what a delayed message carries after its
 /// delay, so that passing it on does not delay it again.
-fn delay_ms(message: &Message) -> Option<u64> {
+pub(super) fn delay_ms(message: &Message) -> Option<u64> {
     let delay_ms = message.properties.headers.get(X_DELAY).and_then(Value::as_int)?;
     u64::try_from(delay_ms).ok().filter(|&delay_ms| delay_ms > 0)
 }

@@ -14,8 +14,9 @@ use super::queue::{Effects, Failed, Held, Queue, Reason};
 use super::stored::{
     BindingRecord, ClosedRecord, DeliveredRecord, DestinationRecord, ExchangeRecord,
     FORMAT_VERSION, KIND_BINDING, KIND_CLOSED, KIND_DELIVERED, KIND_EXCHANGE, KIND_MESSAGE,
-    KIND_POLICY, KIND_QUEUE, KIND_RETRY, KIND_SETTLED, KIND_VHOST, MessageRecord, Note, Noted,
-    PolicyRecord, QueueId, QueueRecord, RetryRecord, SettledRecord, Stored, VhostRecord,
+    KIND_PERMISSIONS, KIND_POLICY, KIND_QUEUE, KIND_RETRY, KIND_SETTLED, KIND_USER, KIND_VHOST,
+    MessageRecord, Note, Noted, PermissionsRecord, PolicyRecord, QueueId, QueueRecord, RetryRecord,
+    SettledRecord, Stored, UserRecord, VhostRecord,
 };
 use super::vhost::Vhost;
 use crate::journal::{Entry, Group, Kind, Position, Urgency, decode_value};
@@ -26,6 +27,8 @@ use crate::model::topology::{Binding, Destination};
 #[derive(Default)]
 pub struct Recovery {
     vhosts: Vec<(Entry, VhostRecord)>,
+    users: Vec<(Entry, UserRecord)>,
+    permissions: Vec<(Entry, PermissionsRecord)>,
     policies: Vec<(Entry, PolicyRecord)>,
     exchanges: Vec<(Entry, ExchangeRecord)>,
     queues: Vec<(Entry, QueueRecord)>,
@@ -46,6 +49,8 @@ impl Recovery {
     pub fn accept(&mut self, entry: Entry, kind: Kind, payload: &[u8]) -> Result<(), String> {
         match kind {
             KIND_VHOST => self.vhosts.push((entry, decode(payload)?)),
+            KIND_USER => self.users.push((entry, decode(payload)?)),
+            KIND_PERMISSIONS => self.permissions.push((entry, decode(payload)?)),
             KIND_POLICY => self.policies.push((entry, decode(payload)?)),
             KIND_EXCHANGE => self.exchanges.push((entry, decode(payload)?)),
             KIND_QUEUE => self.queues.push((entry, decode(payload)?)),
@@ -76,6 +81,7 @@ impl Recovery {
     pub(super) fn restore(mut self, inner: &Arc<Inner>) {
         let mut orphans = Group::new();
         let queues = self.restore_topology(inner, &mut orphans);
+        self.restore_users(inner, &mut orphans);
         self.messages.sort_unstable_by_key(|(entry, _)| entry.position);
         // An older record than the last life's says nothing: a crash took back that it was ended.
         let was_closed =
@@ -160,6 +166,21 @@ impl Recovery {
         queues
     }
 
+    /// After the vhosts, that permissions belong to.
+    fn restore_users(&mut self, inner: &Inner, orphans: &mut Group) {
+        let vhosts = inner.vhosts.read();
+        let mut users = inner.users.write();
+        for (entry, record) in self.users.drain(..) {
+            users.restore_user(entry, record);
+        }
+        for (entry, record) in self.permissions.drain(..) {
+            let has_vhost = vhosts.contains_key(&record.vhost);
+            if !has_vhost || !users.restore_permissions(entry, record) {
+                orphans.end(entry);
+            }
+        }
+    }
+
     fn restore_message(
         &mut self,
         inner: &Inner,
@@ -186,7 +207,8 @@ impl Recovery {
                 deliveries.push((queue, count));
             }
         }
-        let stored = Arc::new(Stored::restored(record, entry, notes));
+        let counted = inner.memory.count(record.message.weight());
+        let stored = Arc::new(Stored::restored(record, entry, notes, counted));
         for id in open {
             let retry = self.retries.remove(&(entry.position, id));
             let retry_entry = retry.as_ref().map(|(entry, _)| *entry);

@@ -7,13 +7,15 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
+use super::memory::Counted;
 use crate::journal::{
     Appended, Commit, Entry, Group, Journal, Kind, Payload, Position, Urgency, encode_value,
 };
 use crate::model::clock::UnixMs;
 use crate::model::message::{Headers, Message};
-use crate::model::names::{ExchangeName, RoutingKey, VhostName};
+use crate::model::names::{ExchangeName, RoutingKey, UserName, VhostName};
 use crate::model::topology::{ExchangeSpec, Policy, QueueSpec};
+use crate::model::user::{PasswordHash, Permissions};
 
 pub(super) const KIND_EXCHANGE: Kind = Kind(1);
 pub(super) const KIND_QUEUE: Kind = Kind(2);
@@ -25,6 +27,8 @@ pub(super) const KIND_VHOST: Kind = Kind(7);
 pub(super) const KIND_POLICY: Kind = Kind(8);
 pub(super) const KIND_DELIVERED: Kind = Kind(9);
 pub(super) const KIND_CLOSED: Kind = Kind(10);
+pub(super) const KIND_USER: Kind = Kind(11);
+pub(super) const KIND_PERMISSIONS: Kind = Kind(12);
 
 /// How long a mark of delivery may wait for something else to commit: as long as a message takes
 /// that is worth counting when it ends the process.
@@ -100,6 +104,21 @@ pub(super) struct DeliveredRecord {
     pub deliveries: u32,
 }
 
+/// A user; without a password, one of a new broker's that was deleted.
+#[derive(Serialize, Deserialize)]
+pub(super) struct UserRecord {
+    pub name: UserName,
+    pub password: Option<PasswordHash>,
+}
+
+/// What a user may do in a vhost.
+#[derive(Serialize, Deserialize)]
+pub(super) struct PermissionsRecord {
+    pub vhost: VhostName,
+    pub user: UserName,
+    pub permissions: Permissions,
+}
+
 /// The broker was closed in order: what has no mark was not delivered.
 #[derive(Serialize, Deserialize)]
 pub(super) struct ClosedRecord {}
@@ -137,6 +156,7 @@ pub(super) struct Stored {
     /// The durable queues that it is written for; empty for a transient message.
     durable_queues: SmallVec<[QueueId; 2]>,
     journaled: Mutex<Journaled>,
+    _counted: Counted,
 }
 
 /// Which parts of the log stand for the message.
@@ -169,9 +189,11 @@ impl Stored {
         published_ms: UnixMs,
         due_ms: Option<UnixMs>,
         durable_queues: SmallVec<[QueueId; 2]>,
+        counted: Counted,
     ) -> Self {
         let journaled = Journaled { open_queues: durable_queues.len(), ..Journaled::default() };
-        Self { message, published_ms, due_ms, durable_queues, journaled: Mutex::new(journaled) }
+        let journaled = Mutex::new(journaled);
+        Self { message, published_ms, due_ms, durable_queues, journaled, _counted: counted }
     }
 
     /// As recovery found it.
@@ -179,6 +201,7 @@ impl Stored {
         record: MessageRecord,
         entry: Entry,
         notes: SmallVec<[Note; 1]>,
+        counted: Counted,
     ) -> Self {
         let settled = notes.iter().filter(|note| note.what == Noted::Settled).count();
         let open_queues = record.queues.len().saturating_sub(settled);
@@ -188,6 +211,7 @@ impl Stored {
             due_ms: record.due_ms,
             durable_queues: record.queues.into(),
             journaled: Mutex::new(Journaled { entry: Some(entry), open_queues, notes }),
+            _counted: counted,
         }
     }
 
@@ -256,10 +280,16 @@ impl Stored {
     }
 
     /// Marks that the message was handed to a consumer of `queue`, for the `deliveries`-th time. The
-    /// mark rides on a later commit. It may come after the message was settled, and is left out then.
-    pub(super) fn mark(&self, journal: &Journal, queue: QueueId, deliveries: u32) {
+    /// mark rides on a later commit. It may come after the message was settled, and is left out then;
+    /// otherwise, where the message is in the log.
+    pub(super) fn mark(
+        &self,
+        journal: &Journal,
+        queue: QueueId,
+        deliveries: u32,
+    ) -> Option<Position> {
         let mut journaled = self.journaled.lock();
-        let Some(Entry { position: message, .. }) = journaled.entry else { return };
+        let Entry { position: message, .. } = journaled.entry?;
         let noted = journaled.notes.iter().position(|note| note.queue == queue);
         let mut group = Group::new();
         match noted.and_then(|at| journaled.notes.get(at)) {
@@ -267,16 +297,17 @@ impl Stored {
             Some(Note { what: Noted::Delivered(before), entry, .. }) if *before < deliveries => {
                 group.end(*entry);
             }
-            Some(_) => return,
+            Some(_) => return Some(message),
         }
         group.fact(KIND_DELIVERED, record(&DeliveredRecord { message, queue, deliveries }));
         let appended = journal.append(group, Urgency::Within(MARK_WITHIN));
-        let Some(&entry) = appended.entries.first() else { return };
+        let Some(&entry) = appended.entries.first() else { return Some(message) };
         let note = Note { queue, entry, what: Noted::Delivered(deliveries) };
         match noted.and_then(|at| journaled.notes.get_mut(at)) {
             Some(before) => *before = note,
             None => journaled.notes.push(note),
         }
+        Some(message)
     }
 }
 

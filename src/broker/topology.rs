@@ -10,7 +10,7 @@ use super::policy::Policies;
 use super::queue::Queue;
 use crate::journal::{Entry, Group};
 use crate::model::names::{ExchangeName, QueueName, VhostName};
-use crate::model::topology::{Binding, Destination, ExchangeKind, ExchangeSpec};
+use crate::model::topology::{Binding, Destination, EMIT_EXCHANGE, ExchangeKind, ExchangeSpec};
 
 pub(super) struct Topology {
     pub vhost: VhostName,
@@ -21,14 +21,15 @@ pub(super) struct Topology {
     leading_to: AHashMap<Destination, AHashSet<Arc<Binding>>>,
 }
 
-/// The exchanges that every vhost has (AMQP 0-9-1, section 3.1.3). The default exchange is not among
+/// The exchanges that every vhost has (AMQP 0-9-1, section 3.1.3), and the broker's own. The default exchange is not among
 /// them: it has no bindings of its own.
-const PREDECLARED: [(&str, ExchangeKind); 5] = [
+const PREDECLARED: [(&str, ExchangeKind); 6] = [
     ("amq.direct", ExchangeKind::Direct),
     ("amq.fanout", ExchangeKind::Fanout),
     ("amq.topic", ExchangeKind::Topic),
     ("amq.headers", ExchangeKind::Headers),
     ("amq.match", ExchangeKind::Headers),
+    (EMIT_EXCHANGE, ExchangeKind::Topic),
 ];
 
 impl Topology {

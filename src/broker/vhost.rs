@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use super::Broker;
-use super::connection::ConnectionId;
+use super::connection::{ConnectionId, IN_PROCESS};
 use super::error::BrokerError;
 use super::stored::{KIND_VHOST, VhostRecord, record};
 use super::topology::Topology;
+use super::{Broker, Inner};
 use crate::journal::{Commit, Entry, Group, Urgency};
-use crate::model::names::VhostName;
+use crate::model::names::{UserName, VhostName};
 
 pub(super) struct Vhost {
     pub name: VhostName,
@@ -44,9 +44,8 @@ impl Broker {
     /// # Errors
     /// An unknown vhost.
     pub fn in_vhost(&self, name: &VhostName) -> Result<Self, BrokerError> {
-        let vhost = self.inner.vhosts.read().get(name).cloned();
-        let vhost = vhost.ok_or_else(|| BrokerError::NoVhost(name.clone()))?;
-        Ok(Self { inner: self.inner.clone(), vhost, connection: self.connection })
+        let handle = self.inner.handle(name)?;
+        Ok(Self { connection: self.connection, user: self.user.clone(), ..handle })
     }
 
     /// Makes a vhost with the predeclared exchanges; one that is there already stays as it is.
@@ -75,6 +74,7 @@ impl Broker {
         };
         self.inner.vhosts.write().remove(name);
         vhost.clear();
+        vhost.forget_permissions();
         let mut group = Group::new();
         group.end(entry);
         let _appended = self.inner.journal.append(group, Urgency::Now);
@@ -82,7 +82,16 @@ impl Broker {
     }
 
     /// A handle for a connection of its own.
-    pub(super) fn for_connection(&self, connection: ConnectionId) -> Self {
-        Self { connection, ..self.clone() }
+    pub(super) fn for_connection(&self, connection: ConnectionId, user: Option<UserName>) -> Self {
+        Self { connection, user, ..self.clone() }
+    }
+}
+
+impl Inner {
+    /// A handle on a vhost, for the process itself.
+    pub(super) fn handle(self: &Arc<Self>, name: &VhostName) -> Result<Broker, BrokerError> {
+        let vhost = self.vhosts.read().get(name).cloned();
+        let vhost = vhost.ok_or_else(|| BrokerError::NoVhost(name.clone()))?;
+        Ok(Broker { inner: self.clone(), vhost, connection: IN_PROCESS, user: None })
     }
 }

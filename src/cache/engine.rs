@@ -141,25 +141,32 @@ impl Cache {
         Ok(self.shared.journal.admit(bytes).await?)
     }
 
-    /// One visit to the keyspace: take the lock, look at the clock, work, record. The journal takes
-    /// the group before the lock goes, so its order is the order of the changes.
+    /// One visit to the keyspace: work, then record. The journal takes the group before the lock
+    /// goes, so its order is the order of the changes.
     pub(super) fn pipeline<T>(
         &self,
         urgency: Option<Urgency>,
         work: impl FnOnce(&mut Keyspace) -> T,
     ) -> (T, Option<Commit>) {
+        self.visit(|keyspace| {
+            let result = work(keyspace);
+            let urgency = urgency.unwrap_or(self.shared.fsync.urgency());
+            (result, keyspace.record(&self.shared.journal, urgency))
+        })
+    }
+
+    /// Takes the lock and looks at the clock. Whatever `work` changes it records itself.
+    pub(super) fn visit<T>(&self, work: impl FnOnce(&mut Keyspace) -> T) -> T {
         let shared = &*self.shared;
         let mut keyspace = shared.keyspace.lock();
         keyspace.begin(shared.clock.now_ms());
         let result = work(&mut keyspace);
-        let urgency = urgency.unwrap_or(shared.fsync.urgency());
-        let commit = keyspace.record(&shared.journal, urgency);
         let driver_must_wake = keyspace.take_driver_must_wake();
         drop(keyspace);
         if driver_must_wake {
             shared.earlier_deadline.notify_one();
         }
-        (result, commit)
+        result
     }
 
     /// A subscriber that listens to nothing yet.

@@ -31,6 +31,7 @@ mod rate_limit;
 mod reply;
 mod server;
 mod string;
+mod transaction;
 mod typed;
 
 pub use command::Command;
@@ -45,4 +46,5 @@ pub use rate_limit::RateLimit;
 pub use reply::Reply;
 pub use server::ServerCommand;
 pub use string::{SetCondition, SetTtl, StringCommand};
+pub use transaction::Change;
 pub use typed::{Pushed, TimeToLive, Written};

@@ -15,10 +15,9 @@ use super::App;
 use super::fulfilment::save;
 use super::order::{Invalid, Order};
 use super::topology::failed_orders;
-use crate::backend::{BackendError, Peeked};
+use crate::backend::{BackendError, Death, Edit, Peeked};
 use crate::broker::BrokerError;
 use crate::http::{Json, Problem};
-use crate::model::message::{Headers, Value};
 
 /// Messages that are listed, and can be edited, at a time.
 const LISTED_MAX: usize = 100;
@@ -45,32 +44,17 @@ struct DeadLetter {
 impl DeadLetter {
     fn new(peeked: Peeked) -> Self {
         let Peeked { id, message, .. } = peeked;
-        let headers = &message.properties.headers;
+        let death = Death::newest(&message);
         let order = serde_json::from_slice::<Order>(&message.body).ok();
         Self {
             id,
             order_id: order.as_ref().map(|order| order.order_id.clone()),
             user_id: order.map(|order| order.user_id.into()),
-            error: headers.get("x-last-error").and_then(Value::as_text).map(str::to_owned),
-            attempts: attempts(headers),
-            died_at: died_at_ms(headers),
+            error: death.and_then(|death| death.error).map(str::to_owned),
+            attempts: death.map_or(0, |death| death.attempts),
+            died_at: death.and_then(|death| death.at_s?.checked_mul(1000)),
             order: serde_json::from_slice(&message.body).ok(),
         }
-    }
-}
-
-/// Failed deliveries, as the queue counted them; a message that expired may have none.
-fn attempts(headers: &Headers) -> i64 {
-    headers.get("x-retry-count").and_then(Value::as_int).unwrap_or(0)
-}
-
-/// When the newest death was.
-fn died_at_ms(headers: &Headers) -> Option<u64> {
-    let Some(Value::List(deaths)) = headers.get("x-death") else { return None };
-    let Some(Value::Table(newest)) = deaths.first() else { return None };
-    match newest.get("time") {
-        Some(Value::Timestamp(seconds)) => seconds.checked_mul(1000),
-        _ => None,
     }
 }
 
@@ -123,9 +107,9 @@ pub(super) async fn redrive(
     if let Some(order) = &order {
         save(&app.cache, order).await?;
     }
-    match app.broker.redrive(&failed_orders(), &id, body).await {
-        Ok(true) => Ok(axum::Json(serde_json::json!({ "success": true })).into_response()),
-        Ok(false) => Err(no_such_message()),
+    match app.broker.redrive(&failed_orders(), &id, Edit { body, ..Edit::default() }).await {
+        Ok(Some(_)) => Ok(axum::Json(serde_json::json!({ "success": true })).into_response()),
+        Ok(None) => Err(no_such_message()),
         Err(BackendError::Broker(error @ BrokerError::NotRedrivable { .. })) => {
             Err(Problem::new(StatusCode::CONFLICT, error.to_string()))
         }
@@ -155,7 +139,7 @@ fn no_such_message() -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::message::Message;
+    use crate::model::message::{Headers, Message, Value};
     use crate::model::names::{ExchangeName, RoutingKey};
 
     fn peeked(body: &str, headers: Headers) -> Peeked {

@@ -7,8 +7,7 @@ use serde::Serialize;
 use super::order::{Order, Status};
 use super::topology::ATTEMPTS_MAX;
 use super::worker::{Failure, Handler};
-use crate::backend::{BackendError, Cache};
-use crate::gateway::Gateway;
+use crate::backend::{Audience, BackendError, Cache, Tx};
 use crate::model::message::Message;
 use crate::model::names::UserId;
 
@@ -19,7 +18,6 @@ const ORDER_UPDATES: &str = "order-updates";
 /// Processes orders: completes each and tells its user.
 pub(super) struct Fulfilment {
     pub cache: Cache,
-    pub gateway: Gateway,
 }
 
 /// The `notification` of a completed order.
@@ -32,12 +30,13 @@ struct OrderCompleted<'a> {
 }
 
 impl Handler for Fulfilment {
-    async fn handle(&self, message: &Message, failures: u32) -> Result<(), Failure> {
+    async fn handle(&self, message: &Message, failures: u32) -> Result<Tx, Failure> {
         let order: Order = serde_json::from_slice(&message.body)
             .map_err(|error| Failure::Message(format!("the body is no order: {error}")))?;
-        // A delivery whose acknowledgement a crash took comes again: the user was told already.
+        let mut tx = Tx::new();
+        // The same order published twice: its user was told already.
         if is_completed(&self.cache, &order.order_id).await? {
-            return Ok(());
+            return Ok(tx);
         }
         if let Err(error) = order.check() {
             let attempts = failures.saturating_add(1);
@@ -45,14 +44,12 @@ impl Handler for Fulfilment {
             return Err(Failure::Message(error));
         }
         let order = order.completed();
-        save(&self.cache, &order).await?;
-        // Once the event is acknowledged the order stands only there: it must be on disk before that.
-        self.cache.flush().await?;
-        announce(&self.cache, &order).await;
+        tx.set_ex(Order::cache_key(&order.order_id), order.to_json(), ORDER_TTL);
+        tx.notify(ORDER_UPDATES, update(&order));
         let (order_id, user_id) = (order.order_id.as_str(), &order.user_id);
         let completed = OrderCompleted { r#type: "order_completed", order_id, user_id };
-        self.gateway.emit_to_user(user_id, "notification", &completed);
-        Ok(())
+        tx.emit(&Audience::User(user_id.clone()), "notification", &completed);
+        Ok(tx)
     }
 }
 
@@ -71,12 +68,16 @@ pub(super) async fn save(cache: &Cache, order: &Order) -> Result<(), BackendErro
 /// Publishes {orderId, userId, status} on `order-updates`. At most once, as pub/sub is: whoever must know
 /// asks for the order.
 pub(super) async fn announce(cache: &Cache, order: &Order) {
+    if let Err(error) = cache.publish(ORDER_UPDATES, update(order)).await {
+        tracing::warn!(%error, "an order's update was not published");
+    }
+}
+
+fn update(order: &Order) -> String {
     let update = serde_json::json!({
         "orderId": order.order_id,
         "userId": order.user_id,
         "status": order.status,
     });
-    if let Err(error) = cache.publish(ORDER_UPDATES, update.to_string()).await {
-        tracing::warn!(%error, "an order's update was not published");
-    }
+    update.to_string()
 }

@@ -1,10 +1,10 @@
 //! The application that Leveret came from: orders and chat, written as a user of the library would.
 //!
 //! Owns: the orders API, its worker and dead letters, the user events' worker, the page at `/demo`. May
-//! import: every lower floor, through the handles that any application has ([`Broker`], [`Cache`],
-//! [`Gateway`]). What always holds: an order is answered with 201 only after its event is confirmed;
-//! an order is completed at most once; a delivery is settled once; no route here asks for a credential, so
-//! [`Demo::router`] belongs on a loopback address only, and `same_site` keeps other sites' pages out.
+//! import: every lower floor, through the handles that any application has ([`Broker`], [`Cache`]).
+//! What always holds: an order is answered with 201 only after its event is confirmed; an order is
+//! completed at most once; a delivery is settled once; no route here asks for a credential, so
+//! [`Demo::router`] belongs on a loopback address only, and [`same_site`] keeps other sites' pages out.
 
 mod dead_letters;
 mod fulfilment;
@@ -14,7 +14,6 @@ mod orders;
 mod page;
 mod presence;
 mod problem;
-mod same_site;
 #[cfg(test)]
 mod tests;
 mod topology;
@@ -31,8 +30,8 @@ use tokio::task::JoinSet;
 use tower_http::cors::CorsLayer;
 
 use crate::backend::{BackendError, Broker, Cache};
-use crate::gateway::{Authenticator, Gateway};
-use crate::http::Problem;
+use crate::gateway::Authenticator;
+use crate::http::{Problem, same_site};
 use crate::model::clock::SharedClock;
 
 /// The running application: its topology is declared and its workers consume.
@@ -61,7 +60,6 @@ impl Demo {
     pub async fn start(
         broker: Broker,
         cache: Cache,
-        gateway: Gateway,
         clock: SharedClock,
         guest: Option<Authenticator>,
     ) -> Result<Self, BackendError> {
@@ -70,11 +68,11 @@ impl Demo {
         let mut workers = JoinSet::new();
 
         let orders = broker.consume(&names.orders, topology::PREFETCH).await?;
-        let fulfilment = fulfilment::Fulfilment { cache: cache.clone(), gateway: gateway.clone() };
+        let fulfilment = fulfilment::Fulfilment { cache: cache.clone() };
         workers.spawn(worker::run("orders", orders, stopped.clone(), fulfilment));
 
         let user_events = broker.consume(&names.user_events, topology::PREFETCH).await?;
-        let directory = users::Directory { cache: cache.clone(), gateway };
+        let directory = users::Directory { cache: cache.clone() };
         workers.spawn(worker::run("user events", user_events, stopped, directory));
 
         let app = Arc::new(App { broker, cache, clock, guest });

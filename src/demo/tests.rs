@@ -14,7 +14,7 @@ use tower::ServiceExt;
 
 use super::{Demo, topology};
 use crate::backend::{Broker, Cache, Subscription};
-use crate::gateway::{Authenticator, Gateway, GatewayOptions};
+use crate::gateway::Authenticator;
 use crate::journal::{FolderStore, Journal, JournalOptions};
 use crate::model::clock::{Clock, SharedClock, SystemClock};
 use crate::{broker, cache};
@@ -57,18 +57,15 @@ impl Application {
         let recovery = broker::Recovery::default();
         let engine = broker::Broker::new(journal.clone(), clock.clone(), recovery);
         let broker = Broker::Embedded(engine.clone());
-        tokio::spawn(engine.run_timers());
         let cache = Cache::Embedded(cache::Cache::new(
             journal,
             clock.clone(),
             cache::AppendFsync::EverySec,
             cache::Recovery::default(),
         ));
-        let options = GatewayOptions::new(Authenticator::new(SECRET));
-        let gateway = Gateway::new(options, cache.clone(), clock.clone());
-        let demo = Demo::start(broker.clone(), cache.clone(), gateway, clock.clone(), guest)
-            .await
-            .unwrap();
+        broker.join(&cache);
+        tokio::spawn(engine.run_timers());
+        let demo = Demo::start(broker.clone(), cache.clone(), clock.clone(), guest).await.unwrap();
         // The limit that the server sets.
         let router = demo.router().layer(DefaultBodyLimit::max(1024 * 1024));
         Self { broker, cache, clock, demo, router }

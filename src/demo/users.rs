@@ -3,8 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::worker::{Failure, Handler};
-use crate::backend::Cache;
-use crate::gateway::Gateway;
+use crate::backend::{Audience, Cache, Tx};
 use crate::model::message::Message;
 use crate::model::names::UserId;
 
@@ -14,7 +13,6 @@ const USER_BYTES_MAX: usize = 64 * 1024;
 /// Keeps what is known of each user.
 pub(super) struct Directory {
     pub cache: Cache,
-    pub gateway: Gateway,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,13 +34,14 @@ impl Change {
 }
 
 impl Handler for Directory {
-    async fn handle(&self, message: &Message, _failures: u32) -> Result<(), Failure> {
+    async fn handle(&self, message: &Message, _failures: u32) -> Result<Tx, Failure> {
         let change = Change::of(message)?;
         let (user_id, members) = parse(&message.body).map_err(Failure::Message)?;
         let key = format!("user:{user_id}");
+        let mut tx = Tx::new();
         if change == Change::Deleted {
-            self.cache.delete(&key).await?;
-            return Ok(self.cache.flush().await?);
+            tx.delete(key);
+            return Ok(tx);
         }
         let known = self.cache.get(&key).await?;
         let user = merged(known.as_deref(), members);
@@ -55,14 +54,12 @@ impl Handler for Directory {
             let error = format!("the user would take {} bytes, over {USER_BYTES_MAX}", json.len());
             return Err(Failure::Message(error));
         }
-        self.cache.set(&key, json, None).await?;
-        // The event is gone once it is acknowledged: what it said must be on disk before that.
-        self.cache.flush().await?;
-        // A delivery that comes again finds the user known: one greeting.
+        tx.set(key, json);
+        // Registered twice, the user is known: one greeting.
         if change == Change::Registered && known.is_none() {
-            self.gateway.emit_to_user(&user_id, "notification", &greeting);
+            tx.emit(&Audience::User(user_id), "notification", &greeting);
         }
-        Ok(())
+        Ok(tx)
     }
 }
 

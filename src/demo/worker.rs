@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::backend::{BackendError, Consumer, Delivery};
+use crate::backend::{BackendError, Consumer, Delivery, Tx};
 use crate::model::message::Message;
 
 /// How long a delivery waits when the back ends take no writes for the moment.
@@ -20,15 +20,14 @@ pub(super) enum Failure {
     Backend(#[from] BackendError),
 }
 
-/// What a worker does with a message. The same message may come again, so doing it twice must be as good
-/// as once.
+/// What a worker does with a message: it says what is to follow, and the worker acknowledges with that.
 pub(super) trait Handler: Send + Sync + 'static {
     /// `failures`: attempts at this message that failed before.
     fn handle(
         &self,
         message: &Message,
         failures: u32,
-    ) -> impl Future<Output = Result<(), Failure>> + Send;
+    ) -> impl Future<Output = Result<Tx, Failure>> + Send;
 }
 
 /// Works until `stop` turns true or the queue is gone; a delivery in hand is finished first.
@@ -56,13 +55,17 @@ pub(super) async fn run(
 
 /// Handles one delivery and settles it.
 async fn process(
-    delivery: Delivery,
+    mut delivery: Delivery,
     stop: &mut watch::Receiver<bool>,
     handler: &impl Handler,
 ) -> Result<(), BackendError> {
     loop {
-        match handler.handle(delivery.message(), delivery.retry_count()).await {
-            Ok(()) => return delivery.ack().await,
+        let handled = match handler.handle(delivery.message(), delivery.retry_count()).await {
+            Ok(effects) => delivery.ack_with(|tx| *tx = effects).await.map_err(Failure::Backend),
+            Err(failure) => Err(failure),
+        };
+        match handled {
+            Ok(()) => return Ok(()),
             // A full disk is not the message's fault, so it costs no attempt: wait for space.
             Err(Failure::Backend(error)) if error.is_retryable() => {
                 tokio::select! {

@@ -137,20 +137,30 @@ impl Application {
     }
 
     /// How many sockets the event was queued for.
-    pub fn emit_to_user(&self, user: &UserId, event: &str, payload: &impl Serialize) -> usize {
+    pub fn emit_to_user(
+        &self,
+        user: &UserId,
+        event: &str,
+        payload: &(impl Serialize + ?Sized),
+    ) -> usize {
         let Some(frame) = encoded(event, payload) else { return 0 };
         let roster = self.roster.lock();
         roster.sockets_of(user).inspect(|peer| peer.outbound.push(&frame)).count()
     }
 
     /// How many sockets the event was queued for.
-    pub fn emit_to_all(&self, event: &str, payload: &impl Serialize) -> usize {
+    pub fn emit_to_all(&self, event: &str, payload: &(impl Serialize + ?Sized)) -> usize {
         let Some(frame) = encoded(event, payload) else { return 0 };
         let roster = self.roster.lock();
         roster.sockets().inspect(|peer| peer.outbound.push(&frame)).count()
     }
 
-    pub async fn emit_to_room(&self, room: &RoomId, event: &str, payload: &impl Serialize) {
+    pub async fn emit_to_room(
+        &self,
+        room: &RoomId,
+        event: &str,
+        payload: &(impl Serialize + ?Sized),
+    ) {
         let Some(frame) = encoded(event, payload) else { return };
         if let Some(handle) = self.rooms.find(room) {
             // A room that ended in between had no members.
@@ -165,7 +175,7 @@ impl Application {
 }
 
 /// `None`: the caller's own mistake, which no client sent and none is told of.
-fn encoded(event: &str, payload: &impl Serialize) -> Option<Frame> {
+fn encoded(event: &str, payload: &(impl Serialize + ?Sized)) -> Option<Frame> {
     fanout::event(event, payload)
         .inspect_err(|error| tracing::error!(event, %error, "an event could not be encoded"))
         .ok()

@@ -21,7 +21,7 @@ pub struct UserRef<'a> {
 ///
 /// # Errors
 /// [`EncodeError`] when the name is reserved or the payload has no JSON form.
-pub fn event(name: &str, payload: &impl Serialize) -> Result<Frame, EncodeError> {
+pub fn event(name: &str, payload: &(impl Serialize + ?Sized)) -> Result<Frame, EncodeError> {
     let mut packet = message();
     encode::event(&mut packet, Namespace::ROOT, name, None, &[payload])?;
     Ok(Frame::text(&packet))

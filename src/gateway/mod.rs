@@ -11,6 +11,7 @@
 
 mod application;
 mod auth;
+mod bridge;
 mod cors;
 mod engine;
 mod error;
@@ -87,18 +88,28 @@ impl Gateway {
 
     /// Sends an event to a user's sockets, as the personal room `user:<id>`; how many there are. An event
     /// with a reserved name, or a payload without a JSON form, is logged and reaches nobody.
-    pub fn emit_to_user(&self, user: &UserId, event: &str, payload: &impl Serialize) -> usize {
+    pub fn emit_to_user(
+        &self,
+        user: &UserId,
+        event: &str,
+        payload: &(impl Serialize + ?Sized),
+    ) -> usize {
         self.engine.application.emit_to_user(user, event, payload)
     }
 
     /// Sends an event to a room's members, after the messages that were broadcast before. Waits while
     /// the room is behind.
-    pub async fn emit_to_room(&self, room: &RoomId, event: &str, payload: &impl Serialize) {
+    pub async fn emit_to_room(
+        &self,
+        room: &RoomId,
+        event: &str,
+        payload: &(impl Serialize + ?Sized),
+    ) {
         self.engine.application.emit_to_room(room, event, payload).await;
     }
 
     /// Sends an event to every socket; how many there are.
-    pub fn emit_to_all(&self, event: &str, payload: &impl Serialize) -> usize {
+    pub fn emit_to_all(&self, event: &str, payload: &(impl Serialize + ?Sized)) -> usize {
         self.engine.application.emit_to_all(event, payload)
     }
 

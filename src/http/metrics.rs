@@ -58,6 +58,10 @@ fn describe() {
         "Messages by queue and by what became of them (published, delivered, acked, failed, ...)"
     );
     gauge!("websocket_connections", "Socket.IO sockets that are connected now, over any transport");
+    gauge!(
+        "leveret_alarm",
+        "1 while publishers wait because this resource (memory, disk) is short"
+    );
     counter!("redis_cache_hits_total", "Cache look-ups by outcome: hit or miss");
     counter!(
         "leveret_http_connections_refused_total",

@@ -6,13 +6,16 @@
 //! member `error`.
 
 mod admitted;
+mod api;
 mod json;
 mod listener;
 mod metrics;
 mod probes;
 mod problem;
 mod router;
+pub mod same_site;
 
+pub use api::{Access, Api, ApiKey, ApiKeyError};
 pub use json::Json;
 pub use listener::{Limits, Listener, Open, serve_connection};
 pub use metrics::Metrics;

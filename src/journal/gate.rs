@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use super::JournalError;
 
@@ -18,6 +18,8 @@ pub(super) struct Gate {
     /// One waiter at a time looks at the gate, so that a crowd does not pass it together.
     turnstile: Semaphore,
     changed: Notify,
+    /// The alarm, for those who tell others of it.
+    alarm_changes: watch::Sender<bool>,
 }
 
 impl Gate {
@@ -31,6 +33,7 @@ impl Gate {
             failure: OnceLock::new(),
             turnstile: Semaphore::new(1),
             changed: Notify::new(),
+            alarm_changes: watch::Sender::new(false),
         }
     }
 
@@ -95,9 +98,17 @@ impl Gate {
         let needed = self.reserve_bytes + if was { self.reserve_bytes / 8 } else { 0 };
         let is = free_bytes < needed;
         self.alarm.store(is, Ordering::Relaxed);
+        if was != is {
+            metrics::gauge!("leveret_alarm", "kind" => "disk").set(f64::from(is));
+            self.alarm_changes.send_replace(is);
+        }
         if was && !is {
             self.changed.notify_waiters();
         }
+    }
+
+    pub(super) fn alarm_changes(&self) -> watch::Receiver<bool> {
+        self.alarm_changes.subscribe()
     }
 
     pub(super) fn is_alarmed(&self) -> bool {

@@ -7,10 +7,11 @@
 //! A record is a *fact* (something that holds until it is ended: a message in queues, a key's value)
 //! or an *end* of earlier facts. [`Journal::append`] puts a group of them into the open batch
 //! (`batch`); the writer's thread (`writer`) takes the batch, encodes it into rows (`row`), commits
-//! them as one transaction of the active segment (`segment`, a redb file) and settles every
-//! [`Commit`] (`commit`). Which rows still count is kept in memory (`liveness`): a segment is deleted
-//! as a whole when nothing in it does, and copied to the active one (`compaction`) when less than a
-//! half of it does. At a start `recovery` reads it all back. `gate` says who may append.
+//! them as one transaction of the active segment (`segment`, a redb file behind a `redo` area) and
+//! settles every [`Commit`] (`commit`), itself or by the `syncer`. Which rows still count is kept in memory (`liveness`): a
+//! segment is deleted as a whole when nothing in it does, and copied to the active one (`compaction`)
+//! when less than a half of it does. At a start `recovery` reads it all back. `gate` says who may
+//! append.
 //!
 //! What always holds:
 //! - A group is atomic: it never spans two batches, and a batch is one transaction of one segment.
@@ -32,13 +33,16 @@ mod extent;
 mod gate;
 mod liveness;
 mod overlay;
+mod pages;
 mod position_set;
 mod recovery;
+mod redo;
 pub mod row;
 mod segment;
 mod shared;
 mod stats;
 mod store;
+mod syncer;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -51,6 +55,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
+use tokio::sync::watch;
 
 pub use check::{CheckReport, check};
 pub use codec::{DecodeError, decode_value, encode_value};
@@ -67,6 +72,7 @@ use recovery::recover;
 use segment::{ActiveSegment, Head};
 use shared::Shared;
 use stats::Counters;
+use syncer::Syncer;
 use writer::{SegmentSize, Writer};
 
 /// A place in the log: total order over everything that was ever appended. Never reused.
@@ -136,6 +142,11 @@ impl Group {
     pub fn end(&mut self, entry: Entry) -> &mut Self {
         self.ends.push(entry);
         self
+    }
+
+    /// Facts that were added so far.
+    pub fn fact_count(&self) -> usize {
+        self.facts.len()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -246,9 +257,12 @@ impl Journal {
         let shared = Arc::new(Shared::new(next.clone(), options.durability, gate));
         let counters = Arc::<Counters>::default();
         let epochs = head.epochs.clone();
+        let syncer = Syncer::start(shared.clone())
+            .map_err(OpenError::io("can't start the journal's thread"))?;
         let writer = Writer {
             shared: shared.clone(),
             counters: counters.clone(),
+            syncer,
             store,
             head,
             active,
@@ -309,6 +323,11 @@ impl Journal {
         self.log.as_ref().map_or(Ok(()), |log| log.shared.gate.writable())
     }
 
+    /// The disk alarm as it changes; `None` when there is no disk.
+    pub fn disk_alarm(&self) -> Option<watch::Receiver<bool>> {
+        self.log.as_ref().map(|log| log.shared.gate.alarm_changes())
+    }
+
     /// Resolves when everything that was appended so far is on disk, also under relaxed durability.
     pub fn flush(&self) -> Commit {
         match &self.log {
@@ -332,6 +351,14 @@ impl Journal {
     /// that a crash took back is recognised.
     pub fn epoch(&self) -> u64 {
         self.log.as_ref().and_then(|log| log.epochs.last()).map_or(1, |&(epoch, _)| epoch)
+    }
+
+    /// The open in which `position` was given, as far as opens are remembered: with it, a position names
+    /// one thing for good, also when a crash took another back that had it before.
+    pub fn epoch_of(&self, position: Position) -> u64 {
+        let Some(log) = &self.log else { return 1 };
+        let later = log.epochs.partition_point(|&(_, first_position)| first_position <= position.0);
+        log.epochs.get(later.saturating_sub(1)).map_or(1, |&(epoch, _)| epoch)
     }
 
     /// Whether something that was seen at `position` in `epoch` is part of this log. Not if a crash

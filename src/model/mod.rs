@@ -9,3 +9,4 @@ pub mod glob;
 pub mod message;
 pub mod names;
 pub mod topology;
+pub mod user;

@@ -118,6 +118,10 @@ name! {
     VhostName, Rule { what: "the vhost name", bytes_max: 255, empty_allowed: false, control_allowed: false }
 }
 name! {
+    /// A user of the broker.
+    UserName, Rule { what: "the user name", bytes_max: 255, empty_allowed: false, control_allowed: false }
+}
+name! {
     /// A routing or binding key.
     RoutingKey, Rule { what: "the routing key", bytes_max: 255, empty_allowed: true, control_allowed: true }
 }

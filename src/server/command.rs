@@ -6,6 +6,9 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
 use super::Error;
+use super::client::{
+    ConsumeArgs, ExplainArgs, PeekArgs, PublishArgs, PurgeArgs, QueuesArgs, RedriveArgs,
+};
 use super::error::one_line;
 use super::layer::{Layer, Text};
 
@@ -26,6 +29,20 @@ pub enum Command {
     Serve(ServeArgs),
     /// Print a JSON Web Token for a user
     Token(TokenArgs),
+    /// Publish a message through a running server
+    Publish(PublishArgs),
+    /// Print the messages of a queue and acknowledge them
+    Consume(ConsumeArgs),
+    /// List the queues of a running server
+    Queues(QueuesArgs),
+    /// Look at the messages of a queue, or at what killed them
+    Peek(PeekArgs),
+    /// Tell the path of a message
+    Explain(ExplainArgs),
+    /// Send dead letters back to where they died
+    Redrive(RedriveArgs),
+    /// Remove messages from a queue
+    Purge(PurgeArgs),
     /// Verify a data folder that no server is using
     Check(CheckArgs),
 }

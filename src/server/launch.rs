@@ -12,7 +12,7 @@ use super::{Error, Settings, Storage};
 use crate::backend::Embedded;
 use crate::demo::Demo;
 use crate::gateway::{Authenticator, Gateway, GatewayOptions};
-use crate::http::{Limits, Listener, Metrics, Open, Readiness, router};
+use crate::http::{Access, Api, ApiKey, Limits, Listener, Metrics, Open, Readiness, router};
 use crate::journal::JournalOptions;
 use crate::model::clock::{SharedClock, SystemClock};
 
@@ -25,6 +25,7 @@ pub struct Server {
     state: State,
     readiness: Readiness,
     gateway: Gateway,
+    api: Api,
     demo: Option<Demo>,
     stop_accepting: oneshot::Sender<()>,
     accepting: JoinHandle<Open>,
@@ -43,6 +44,9 @@ impl Server {
         let metrics = Metrics::install();
         let clock = SystemClock::shared();
         let state = State::open(settings, clock.clone())?;
+        if let Some(bytes) = settings.memory_limit.bytes() {
+            state.engines.broker().set_memory_limit(bytes);
+        }
         Self::start_on(state, settings, metrics, clock).await
     }
 
@@ -62,12 +66,20 @@ impl Server {
             state.engines.cache(),
             clock.clone(),
         );
+        let bridge = gateway.bridge(&state.engines.broker()).await?;
         let demo = match settings.demo {
-            true => Some(start_demo(&state, settings, &gateway, authenticator, clock).await?),
+            true => Some(start_demo(&state, settings, authenticator, clock).await?),
             false => None,
         };
 
         let address = settings.http;
+        let access = Access::of(address.ip(), settings.api_key.clone()).ok_or_else(|| {
+            Error::Refused(format!("{address} is not a loopback address: it takes an API key"))
+        })?;
+        if settings.api_key.as_ref().is_some_and(ApiKey::is_short) {
+            tracing::warn!("the API key is shorter than 16 characters: it can be guessed");
+        }
+        let api = Api::new(state.engines.broker(), access);
         let listener = Listener::bind(address, Limits::default())
             .await
             .map_err(|source| Error::Listen { address, source })?;
@@ -78,6 +90,7 @@ impl Server {
             Some(demo) => gateway.router().merge(demo.router()),
             None => gateway.router(),
         };
+        let application = application.merge(api.router());
         let routes = router(readiness.clone(), metrics.clone(), application);
         let address = listener.address();
         let (stop_accepting, stop) = oneshot::channel();
@@ -85,8 +98,22 @@ impl Server {
             // A sender that is gone means the same as one that was used.
             let _ = stop.await;
         }));
-        let background = vec![tokio::spawn(metrics.upkeep()).abort_handle()];
-        Ok(Self { address, state, readiness, gateway, demo, stop_accepting, accepting, background })
+        let background = vec![
+            tokio::spawn(metrics.upkeep()).abort_handle(),
+            tokio::spawn(bridge).abort_handle(),
+            tokio::spawn(api.clone().upkeep()).abort_handle(),
+        ];
+        Ok(Self {
+            address,
+            state,
+            readiness,
+            gateway,
+            api,
+            demo,
+            stop_accepting,
+            accepting,
+            background,
+        })
     }
 
     /// Where HTTP and Socket.IO are served.
@@ -102,6 +129,7 @@ impl Server {
     pub async fn stop(self) -> Result<(), Error> {
         self.readiness.drain();
         let _ = self.stop_accepting.send(());
+        self.api.stop();
         if let Ok(open) = self.accepting.await {
             let sockets = within(DRAIN_PATIENCE, "sockets", self.gateway.shutdown());
             let requests = within(DRAIN_PATIENCE, "requests", open.drain());
@@ -161,14 +189,13 @@ fn for_development(folder: Option<&Path>) -> Result<Secret, Error> {
 async fn start_demo(
     state: &State,
     settings: &Settings,
-    gateway: &Gateway,
     authenticator: Authenticator,
     clock: SharedClock,
 ) -> Result<Demo, Error> {
     // Guests get a token only where the secret is a development one.
     let guest = settings.secret.is_none().then_some(authenticator);
     let (broker, cache) = (state.engines.broker(), state.engines.cache());
-    let demo = Demo::start(broker, cache, gateway.clone(), clock, guest).await?;
+    let demo = Demo::start(broker, cache, clock, guest).await?;
     Ok(demo.with_client_origins(settings.client_origins.iter().cloned()))
 }
 

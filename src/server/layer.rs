@@ -92,12 +92,18 @@ pub struct Layer {
     /// Verify tokens (HS256) with this secret [default on loopback: one made for development]
     #[arg(long, value_name = "SECRET", value_parser = Text::flag)]
     pub jwt_secret: Option<Text>,
+    /// Let only who shows this key call /api/v1 [default on loopback: programs on this machine may]
+    #[arg(long, value_name = "KEY", value_parser = Text::flag)]
+    pub api_key: Option<Text>,
     /// Let web pages of these origins connect (a,b); also CLIENT_URL [default: http://localhost:3000]
     #[arg(long, value_name = "URLS", value_parser = Text::flag)]
     pub client_url: Option<Text>,
     /// Count a user without a socket as online for this long [default: 0s]
     #[arg(long, value_name = "DURATION", value_parser = Text::flag)]
     pub presence_grace: Option<Text>,
+    /// Let publishers wait above this much memory in messages: a share, an amount, off [default: 0.4]
+    #[arg(long, value_name = "LIMIT", value_parser = Text::flag)]
+    pub memory_limit: Option<Text>,
     /// Serve the demo application: an orders API, and a page at /demo
     #[arg(long, num_args = 0, default_missing_value = "true", value_parser = Text::flag)]
     pub demo: Option<Text>,
@@ -129,8 +135,10 @@ impl Layer {
             durability: get("durability")?,
             http: get("http")?,
             jwt_secret: get("jwt-secret")?,
+            api_key: get("api-key")?,
             client_url,
             presence_grace: get("presence-grace")?,
+            memory_limit: get("memory-limit")?,
             demo: get("demo")?,
             log_format: get("log-format")?,
             log: get("log")?,
@@ -178,8 +186,10 @@ impl Layer {
             durability: self.durability.or(weaker.durability),
             http: self.http.or(weaker.http),
             jwt_secret: self.jwt_secret.or(weaker.jwt_secret),
+            api_key: self.api_key.or(weaker.api_key),
             client_url: self.client_url.or(weaker.client_url),
             presence_grace: self.presence_grace.or(weaker.presence_grace),
+            memory_limit: self.memory_limit.or(weaker.memory_limit),
             demo: self.demo.or(weaker.demo),
             log_format: self.log_format.or(weaker.log_format),
             log: self.log.or(weaker.log),

@@ -6,11 +6,13 @@
 //! whatever else prevents the work is a single line and exit code 1.
 
 mod check;
+mod client;
 mod command;
 mod error;
 mod launch;
 mod layer;
 mod logs;
+mod memory;
 mod secret;
 mod serve;
 mod settings;
@@ -21,11 +23,13 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
+use client::Call;
 use command::{Cli, Command};
 
 pub use error::Error;
 pub use launch::Server;
 pub use logs::LogFormat;
+pub use memory::MemoryLimit;
 pub use secret::Secret;
 pub use settings::{Settings, Storage};
 
@@ -36,9 +40,7 @@ type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 pub fn main() -> ExitCode {
     let environment = |name: &str| std::env::var_os(name);
     let outcome = match command::parse(std::env::args_os()) {
-        Ok(Cli { command: Command::Serve(arguments) }) => serve::run(arguments, &environment),
-        Ok(Cli { command: Command::Token(arguments) }) => token::run(arguments, &environment),
-        Ok(Cli { command: Command::Check(arguments) }) => check::run(arguments, &environment),
+        Ok(Cli { command }) => run(command, &environment),
         Err(refused) => Err(refused),
     };
     match outcome {
@@ -49,6 +51,22 @@ pub fn main() -> ExitCode {
             error.exit_code()
         }
     }
+}
+
+fn run(command: Command, environment: Environment<'_>) -> Result<(), Error> {
+    let call = match command {
+        Command::Serve(arguments) => return serve::run(arguments, environment),
+        Command::Token(arguments) => return token::run(arguments, environment),
+        Command::Check(arguments) => return check::run(arguments, environment),
+        Command::Publish(arguments) => Call::Publish(arguments),
+        Command::Consume(arguments) => Call::Consume(arguments),
+        Command::Queues(arguments) => Call::Queues(arguments),
+        Command::Explain(arguments) => Call::Explain(arguments),
+        Command::Peek(arguments) => Call::Peek(arguments),
+        Command::Redrive(arguments) => Call::Redrive(arguments),
+        Command::Purge(arguments) => Call::Purge(arguments),
+    };
+    client::run(call, environment)
 }
 
 /// Writes a line of the program's result.

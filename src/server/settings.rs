@@ -8,7 +8,9 @@ use http::Uri;
 
 use super::layer::{Layer, Text};
 use super::logs::{LogFilter, LogFormat};
+use super::memory::MemoryLimit;
 use super::{Environment, Error, Secret};
+use crate::http::ApiKey;
 use crate::journal::Durability;
 
 const DEFAULT_DATA_DIR: &str = "./leveret-data";
@@ -35,9 +37,13 @@ pub struct Settings {
     /// Signs and verifies tokens. `None` is development mode: a secret is made once and kept in the
     /// data folder. Only on a loopback address.
     pub secret: Option<Secret>,
+    /// What callers of `/api/v1` have to show. `None`: nothing, on a loopback address only.
+    pub api_key: Option<ApiKey>,
     /// Origins (RFC 6454) of web pages that may connect.
     pub client_origins: Vec<String>,
     pub presence_grace: Duration,
+    /// How much memory messages may take before publishers wait.
+    pub memory_limit: MemoryLimit,
     /// Whether the demo application is served.
     pub demo: bool,
     pub log_format: LogFormat,
@@ -54,8 +60,10 @@ impl Default for Settings {
             },
             http: DEFAULT_HTTP,
             secret: None,
+            api_key: None,
             client_origins: vec![DEFAULT_CLIENT_ORIGIN.to_owned()],
             presence_grace: Duration::ZERO,
+            memory_limit: MemoryLimit::default(),
             demo: false,
             log_format: LogFormat::Pretty,
             log_filter: LogFilter::default(),
@@ -79,10 +87,13 @@ impl Settings {
         let settings = Self {
             http: check("http", layer.http.as_ref(), address)?.unwrap_or(defaults.http),
             secret: check("jwt-secret", layer.jwt_secret.as_ref(), Secret::given)?,
+            api_key: check("api-key", layer.api_key.as_ref(), api_key)?,
             client_origins: check("client-url", layer.client_url.as_ref(), origins)?
                 .unwrap_or(defaults.client_origins),
             presence_grace: check("presence-grace", layer.presence_grace.as_ref(), grace)?
                 .unwrap_or(defaults.presence_grace),
+            memory_limit: check("memory-limit", layer.memory_limit.as_ref(), MemoryLimit::parse)?
+                .unwrap_or(defaults.memory_limit),
             demo: check("demo", layer.demo.as_ref(), switch)?.unwrap_or(defaults.demo),
             log_format: check("log-format", layer.log_format.as_ref(), LogFormat::parse)?
                 .unwrap_or(defaults.log_format),
@@ -90,10 +101,11 @@ impl Settings {
                 .unwrap_or(defaults.log_filter),
             storage: storage(&layer)?,
         };
-        if settings.secret.is_none() && !settings.http.ip().is_loopback() {
+        let lacks_a_credential = settings.secret.is_none() || settings.api_key.is_none();
+        if lacks_a_credential && !settings.http.ip().is_loopback() {
             return Err(Error::Usage(format!(
                 "{} is not a loopback address: listening there takes a secret for tokens \
-                 (--jwt-secret, at least 32 bytes)",
+                 (--jwt-secret, at least 32 bytes) and a key for the API (--api-key)",
                 settings.http
             )));
         }
@@ -175,6 +187,10 @@ pub(super) fn data_dir(layer: &Layer) -> Result<PathBuf, Error> {
 /// The secret alone, for the commands that need no more.
 pub(super) fn secret(layer: &Layer) -> Result<Option<Secret>, Error> {
     check("jwt-secret", layer.jwt_secret.as_ref(), Secret::given)
+}
+
+pub(super) fn api_key(text: &str) -> Result<ApiKey, String> {
+    ApiKey::new(text).map_err(|error| error.to_string())
 }
 
 fn folder(text: &str) -> Result<PathBuf, String> {
@@ -292,13 +308,21 @@ mod tests {
     #[test]
     fn a_flag_wins_over_the_environment_and_that_over_the_file() {
         type Shown = fn(&Settings) -> String;
-        let cases: [(&str, [&str; 3], Shown); 8] = [
+        let cases: [(&str, [&str; 3], Shown); 10] = [
+            ("memory-limit", ["0.5", "1MiB", "off"], |s| match s.memory_limit {
+                MemoryLimit::Share(share) => share.to_string(),
+                MemoryLimit::Bytes(bytes) => format!("{}MiB", bytes >> 20),
+                MemoryLimit::Off => "off".to_owned(),
+            }),
             ("data-dir", ["/f", "/e", "/c"], |s| folder_of(s).to_owned()),
             ("http", ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"], |s| s.http.to_string()),
             ("durability", ["relaxed", "strict", "relaxed"], |s| match s.storage {
                 Storage::Folder { durability: Durability::Strict, .. } => "strict".to_owned(),
                 Storage::Folder { .. } => "relaxed".to_owned(),
                 Storage::Memory => unreachable!(),
+            }),
+            ("api-key", ["flag", "variable", "file"], |s| {
+                s.api_key.as_ref().map(|key| key.as_str().to_owned()).unwrap_or_default()
             }),
             ("jwt-secret", ["flag", "variable", "file"], |s| {
                 String::from_utf8(s.secret.as_ref().unwrap().as_bytes().to_vec()).unwrap()
@@ -371,7 +395,7 @@ mod tests {
     #[test]
     fn a_wrong_value_is_named_as_it_was_given() {
         #[expect(clippy::type_complexity, reason = "a table, read once")]
-        let cases: [(&[&str], &[(&str, &str)], &str, &str); 14] = [
+        let cases: [(&[&str], &[(&str, &str)], &str, &str); 16] = [
             (&["--http", "localhost"], &[], "", "--http: 'localhost' is not an address and port"),
             (&[], &[("LEVERET_HTTP", "3001")], "", "LEVERET_HTTP: '3001' is not an address"),
             (&[], &[], "http = \"x\"", "http in the configuration file: 'x' is not an address"),
@@ -389,7 +413,9 @@ mod tests {
             ),
             (&["--presence-grace", "5"], &[], "", "--presence-grace: '5' is not a duration"),
             (&["--presence-grace", "1h"], &[], "", "--presence-grace: '1h' is longer than 300 s"),
+            (&["--memory-limit", "much"], &[], "", "--memory-limit: 'much' is no share"),
             (&["--jwt-secret", ""], &[], "", "--jwt-secret: the secret is empty"),
+            (&["--api-key", "a b"], &[], "", "--api-key: a key consists of visible ASCII"),
             (&["--client-url", "*"], &[], "", "--client-url: '*' is not an origin"),
             (&[], &[("CLIENT_URL", "http://a/b")], "", "CLIENT_URL: 'http://a/b' is not an origin"),
             (&["--log-format", "xml"], &[], "", "--log-format: 'xml' is neither pretty nor json"),
@@ -426,20 +452,26 @@ mod tests {
     #[test]
     fn the_demo_is_refused_on_a_public_address() {
         let secret = "s".repeat(32);
-        let public = ["--http", "0.0.0.0:3001", "--jwt-secret", &secret, "--demo"];
+        let public =
+            ["--http", "0.0.0.0:3001", "--jwt-secret", &secret, "--api-key", "key", "--demo"];
         let line = gather(&public, &[], "").err().unwrap();
         assert!(line.contains("on loopback only"), "{line}");
-        assert!(gather(&public[..4], &[], "").is_ok());
+        assert!(gather(&public[..6], &[], "").is_ok());
         assert!(gather(&["--demo"], &[], "").is_ok());
     }
 
     #[test]
-    fn a_public_address_takes_a_secret() {
+    fn a_public_address_takes_a_secret_and_an_api_key() {
         for address in ["0.0.0.0:3001", "192.0.2.1:80", "[::]:3001"] {
             let line = gather(&["--http", address], &[], "").err().unwrap();
             assert!(line.contains("is not a loopback address"), "{line}");
             let secret = "a secret that has thirty-two bytes";
-            assert!(gather(&["--http", address, "--jwt-secret", secret], &[], "").is_ok());
+            for one in [["--jwt-secret", secret], ["--api-key", "key"]] {
+                let line = gather(&["--http", address, one[0], one[1]], &[], "").err().unwrap();
+                assert!(line.contains("--jwt-secret") && line.contains("--api-key"), "{line}");
+            }
+            let both = ["--http", address, "--jwt-secret", secret, "--api-key", "key"];
+            assert!(gather(&both, &[], "").is_ok());
         }
         assert!(gather(&["--http", "[::1]:0"], &[], "").is_ok());
     }

@@ -40,6 +40,7 @@ fn deliveries(channel: &mut Channel) -> Vec<(String, ChannelDelivery)> {
             ChannelEvent::Cancelled { consumer_tag, end } => {
                 panic!("{consumer_tag} was cancelled: {end:?}")
             }
+            ChannelEvent::Blocked { .. } | ChannelEvent::Unblocked => panic!("nothing is short"),
         }
     }
     here
@@ -207,7 +208,7 @@ async fn a_consumer_whose_queue_goes_is_told_so() {
         ChannelEvent::Cancelled { consumer_tag, end } => {
             assert_eq!((&*consumer_tag, end), ("c", ConsumerEnd::QueueDeleted));
         }
-        ChannelEvent::Deliver { .. } => panic!("nothing was published"),
+        _ => panic!("nothing was published, and nothing is short"),
     }
     declare(&f.engine, &["q"]);
     consume(&mut channel, "q", "c");

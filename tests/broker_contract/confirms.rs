@@ -2,7 +2,7 @@
 
 use leveret::model::message::Message;
 
-use super::fixture::{key, name};
+use super::fixture::{Fixture, key, name, refusal};
 use super::peer::on_both;
 
 #[tokio::test]
@@ -33,4 +33,14 @@ async fn a_delivery_may_precede_the_confirm() {
         confirm.confirmed().await;
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_body_over_128_mib_is_refused() {
+    let f = Fixture::new();
+    f.queue("q").await;
+    let body = vec![0; 128 * 1024 * 1024 + 1];
+    let published = f.broker.try_publish(Message::new(name(""), key("q"), body)).await;
+    let text = "message size 134217729 is larger than configured max size 134217728";
+    assert_eq!(refusal(published), format!("PRECONDITION_FAILED - {text}"));
 }

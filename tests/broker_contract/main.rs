@@ -1,6 +1,8 @@
 //! What the broker promises, one file a promise. Each is held against the embedded engine, and against a
 //! real RabbitMQ too when the suite runs beside one, unless it says why it can't be.
 
+mod ack_with;
+mod alarms;
 mod channels;
 mod confirms;
 mod consumers;
@@ -10,6 +12,7 @@ mod delayed;
 mod delivery;
 mod delivery_limit;
 mod exchange_life;
+mod explain;
 mod fixture;
 mod headers_exchange;
 mod peer;
@@ -25,4 +28,5 @@ mod routing;
 mod routing_further;
 mod table;
 mod ttl;
+mod users;
 mod vhosts;

@@ -1,8 +1,9 @@
 //! What a restart keeps, in order or not.
 
+use std::num::NonZeroU32;
 use std::path::Path;
 
-use leveret::broker::{Broker, Delivery, Recovery};
+use leveret::broker::{Broker, DeathFilter, Delivery, Recovery, Redrive, RunState, Selection};
 use leveret::journal::{FolderStore, Journal, JournalOptions};
 use leveret::model::clock::SystemClock;
 use leveret::model::message::{Message, Value};
@@ -217,4 +218,40 @@ async fn a_message_settled_in_one_of_its_queues_comes_back_in_the_others() {
     second.stop().await;
     let third = open(folder.path());
     assert!(third.broker.queues().iter().all(|status| status.ready == 0));
+}
+
+#[tokio::test]
+async fn a_redrive_that_a_crash_ends_leaves_each_message_in_one_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = open(folder.path());
+    first.broker.declare_queue(QueueSpec::durable(queue_name("dead"))).unwrap();
+    let spec = QueueSpec::durable(queue_name("q")).dead_letter(name(""), Some(key("dead")));
+    first.broker.declare_queue(spec).unwrap();
+    for number in 0..200 {
+        first.publish("q", &number.to_string()).await;
+        first.get("q").fail("broken");
+    }
+    let everything = Redrive {
+        selection: Selection::Matching(DeathFilter::default()),
+        per_second: NonZeroU32::new(10_000),
+    };
+    let (run, work) = first.broker.start_redrive(&queue_name("dead"), everything).unwrap();
+    let work = tokio::spawn(work);
+    while run.progress().tally.moved < 50 {
+        tokio::task::yield_now().await;
+    }
+    work.abort();
+    assert_eq!(run.ended().await.state, RunState::Cancelled);
+    let moved = run.progress().tally.moved;
+    first.crash(Vec::new()).await;
+
+    let second = open(folder.path());
+    let bodies = |queue| {
+        let peeked = second.broker.peek(&queue_name(queue), 1_000).unwrap();
+        peeked.iter().map(|peeked| text(&peeked.message)).collect::<Vec<_>>()
+    };
+    let (back, still_dead) = (bodies("q"), bodies("dead"));
+    assert_eq!(back.len() as u64, moved);
+    let all: Vec<_> = back.into_iter().chain(still_dead).collect();
+    assert_eq!(all, (0..200).map(|number| number.to_string()).collect::<Vec<_>>());
 }

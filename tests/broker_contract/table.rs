@@ -5,7 +5,7 @@ use std::path::Path;
 /// An area of the semantics, and the tests that hold it: a file, then its functions.
 type Row = (&'static str, &'static [(&'static str, &'static [&'static str])]);
 
-const ROWS: [Row; 19] = [
+const ROWS: [Row; 23] = [
     (
         "exchanges",
         &[
@@ -225,6 +225,33 @@ const ROWS: [Row; 19] = [
             ("delayed", &["a_delayed_message_waits_and_others_pass_it"]),
         ],
     ),
+    (
+        "flow",
+        &[("alarms", &["publishers_wait_until_consumers_made_room", "a_channel_hears_of_it"])],
+    ),
+    (
+        "users",
+        &[(
+            "users",
+            &[
+                "each_operation_takes_its_permission",
+                "a_login_takes_the_password_and_a_vhost_with_permissions",
+                "guest_comes_from_this_machine_only",
+                "users_and_permissions_are_durable",
+            ],
+        )],
+    ),
+    (
+        "ack with effects",
+        &[(
+            "ack_with",
+            &[
+                "it_settles_publishes_and_sets_at_once",
+                "an_effect_that_can_not_be_had_settles_nothing",
+            ],
+        )],
+    ),
+    ("explain", &[("explain", &["a_path_leads_over_retry_death_and_redrive_to_what_was_caused"])]),
     ("durability", &[("restart", &["topology_policies_and_vhosts_come_back"])]),
 ];
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use leveret::broker::{Broker, BrokerError, Consumer, Delivery, Peeked, Recovery};
+use leveret::broker::{Broker, BrokerError, Consumer, Delivery, Edit, Peeked, Recovery};
 use leveret::journal::{
     Commit, Durability, Entry, Journal, JournalOptions, Kind, OpenError, Position,
 };
@@ -203,8 +203,9 @@ impl Engine {
                 let Some(Peeked { position: Position(position), .. }) = peeked.get(*nth) else {
                     return Ok("nothing".to_owned());
                 };
-                let redriven = broker.redrive(&queue_name(queue), Position(*position), None)?;
-                return Ok(if redriven { "redriven" } else { "not there" }.to_owned());
+                let redriven =
+                    broker.redrive(&queue_name(queue), Position(*position), Edit::default())?;
+                return Ok(if redriven.is_some() { "redriven" } else { "not there" }.to_owned());
             }
             Step::SetPolicy(policy) => drop(broker.set_policy(policy.clone())?),
             Step::ClearPolicy(name) => drop(broker.clear_policy(name)),

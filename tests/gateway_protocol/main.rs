@@ -4,6 +4,7 @@
 //! waits or fails.
 
 mod bad_input;
+mod bridge;
 mod connection;
 mod durability;
 mod fanout;

@@ -5,6 +5,7 @@
 #![allow(clippy::type_complexity)]
 
 mod disk;
+mod effects;
 mod faults;
 mod model;
 
@@ -127,7 +128,7 @@ fn play(seed: u64, plan: Plan) -> Result<Done, String> {
     let mut done = Done::default();
     for life in 0..plan.lives {
         // The power may also go while the journal opens.
-        let typical = plan.groups * 12;
+        let typical = plan.groups * 3;
         let until_crash = (!random.one_in(4)).then(|| 1 + random.below(typical));
         disk.state().until_crash = plan.crash_at.filter(|_| life == 0).or(until_crash);
         let (journal, mut replayed) = match reopen(&disk) {

@@ -23,6 +23,10 @@ pub enum ChannelEvent {
     Deliver { consumer_tag: Arc<str>, delivery: ChannelDelivery },
     /// basic.cancel from the server (consumer_cancel_notify).
     Cancelled { consumer_tag: Arc<str>, end: ConsumerEnd },
+    /// connection.blocked: a resource is short, so publishers wait.
+    Blocked { reason: String },
+    /// connection.unblocked
+    Unblocked,
 }
 
 /// A message in the client's hands, or, without acknowledgements, gone for good.
@@ -68,7 +72,7 @@ impl Channel {
         let queue = if is_reply {
             self.reply_queue(options.no_ack)?
         } else {
-            self.broker.own_queue(queue)?
+            self.broker.readable_queue(queue)?
         };
         if self.is_credit_limited && queue.spec.kind == QueueKind::Quorum {
             let (name, vhost) = (&queue.spec.name, &queue.vhost);
@@ -159,12 +163,23 @@ impl Channel {
                 // This channel holds a sender of its own, so the line never ends.
                 parcel = self.parcels.recv_async() => self.buffered.extend(parcel.ok()),
                 () = ends.changed.notified() => {}
+                () = self.alarms.changed() => {}
             }
         }
     }
 
     /// The next event if one is here already.
     pub fn try_next(&mut self) -> Option<ChannelEvent> {
+        match self.alarms.news() {
+            None => {}
+            Some(false) => return Some(ChannelEvent::Unblocked),
+            Some(true) => {
+                // An alarm that has ended again by now is told all the same, and its end after it.
+                let reason = self.broker.blocked_reason();
+                let reason = reason.unwrap_or_else(|| "low on memory".to_owned());
+                return Some(ChannelEvent::Blocked { reason });
+            }
+        }
         for (key, end) in self.ends.take() {
             if let Some(consumer) = self.consumers.get(&key) {
                 let consumer_tag = consumer.tag.clone();
@@ -201,7 +216,7 @@ impl Channel {
         queue: &QueueName,
         no_ack: bool,
     ) -> Result<Option<(ChannelDelivery, usize)>, BrokerError> {
-        let queue = self.broker.own_queue(queue)?;
+        let queue = self.broker.readable_queue(queue)?;
         let (parcel, effects) = queue.get(self.broker.inner.now_ms());
         self.broker.inner.run(&queue, effects);
         let Some(parcel) = parcel else { return Ok(None) };

@@ -17,8 +17,10 @@ pub use consuming::{ChannelDelivery, ChannelEvent};
 pub use publishing::{ChannelPublished, REPLY_TO};
 
 use super::Broker;
+use super::alarm::Watch;
 use super::consumer::BUFFERED_MAX;
 use super::queue::{ConsumerId, Credit, Ends, Parcel, Queue, Tag};
+use crate::model::names::ExchangeName;
 use settling::Returned;
 
 /// Consumers of one channel at most.
@@ -29,6 +31,8 @@ pub struct Channel {
     broker: Broker,
     /// Who is logged in: what a message's `user_id` has to say, if it says something.
     user: Option<String>,
+    /// The exchange that the user may publish to, as was found at that generation of the users.
+    permitted: Option<(ExchangeName, u64)>,
     /// The next publish's sequence number, once confirms were asked for.
     confirm_sequence: Option<u64>,
     next_delivery_tag: u64,
@@ -47,6 +51,7 @@ pub struct Channel {
     buffered: VecDeque<Parcel>,
     ends: Arc<Ends>,
     ended: VecDeque<ChannelEvent>,
+    alarms: Watch,
     /// The hidden queue behind direct reply-to, and its consumer's key.
     reply: Option<(Arc<Queue>, u32)>,
 }
@@ -65,12 +70,13 @@ struct ChannelConsumer {
 }
 
 impl Broker {
-    /// Opens a channel for `user`, on this handle's vhost and connection.
+    /// Opens a channel for `user` (or else the connection's own), on this handle's vhost and connection.
     pub fn channel(&self, user: Option<String>) -> Channel {
         let (outlet, parcels) = flume::bounded(BUFFERED_MAX);
         Channel {
             broker: self.clone(),
-            user,
+            user: user.or_else(|| self.user.as_ref().map(ToString::to_string)),
+            permitted: None,
             confirm_sequence: None,
             next_delivery_tag: 1,
             unsettled: BTreeMap::new(),
@@ -85,6 +91,7 @@ impl Broker {
             buffered: VecDeque::new(),
             ends: Arc::default(),
             ended: VecDeque::new(),
+            alarms: self.watch_alarms(),
             reply: None,
         }
     }

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use super::super::access::Access;
 use super::super::declare::generated_name;
 use super::super::error::BrokerError;
 use super::super::publish::Confirm;
 use super::super::queue::Queue;
 use super::Channel;
 use crate::model::message::Message;
+use crate::model::names::ExchangeName;
 use crate::model::topology::QueueSpec;
 
 /// The name under which a client consumes replies and asks for them, without a queue of its own.
@@ -39,6 +41,7 @@ impl Channel {
         mut message: Message,
         mandatory: bool,
     ) -> Result<ChannelPublished, BrokerError> {
+        self.check_permission(&message.exchange)?;
         self.check_user(&message)?;
         if message.properties.reply_to.as_deref() == Some(REPLY_TO) {
             let Some((queue, _)) = &self.reply else {
@@ -47,11 +50,28 @@ impl Channel {
             };
             message.properties.reply_to = Some(queue.spec.name.to_string());
         }
-        let mut published = self.broker.try_publish(message)?;
+        let mut published = self.broker.try_publish_permitted(message)?;
         let sequence = self.confirm_sequence;
         self.confirm_sequence = sequence.map(|sequence| sequence + 1);
         let returned = if mandatory { published.take_unrouted() } else { None };
         Ok(ChannelPublished { sequence, returned, confirm: published.confirm })
+    }
+
+    /// Most messages go where the one before went.
+    fn check_permission(&mut self, exchange: &ExchangeName) -> Result<(), BrokerError> {
+        if self.user.is_none() {
+            return Ok(());
+        }
+        let generation = self.broker.users_generation();
+        let is_known = self
+            .permitted
+            .as_ref()
+            .is_some_and(|(permitted, at)| permitted == exchange && *at == generation);
+        if !is_known {
+            self.broker.check_exchange(Access::Write, exchange)?;
+            self.permitted = Some((exchange.clone(), generation));
+        }
+        Ok(())
     }
 
     fn check_user(&self, message: &Message) -> Result<(), BrokerError> {

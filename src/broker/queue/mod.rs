@@ -30,7 +30,7 @@ use super::stored::{QueueId, Stored};
 use crate::journal::{Entry, Position};
 use crate::model::clock::UnixMs;
 use crate::model::names::VhostName;
-use crate::model::topology::{Overflow, QueueKind, QueueSettings, QueueSpec};
+use crate::model::topology::{QueueKind, QueueSettings, QueueSpec};
 use dispatch::{arm, put_back, time_out};
 use state::{State, Unacked};
 
@@ -58,6 +58,7 @@ pub(super) struct Parcel {
     /// What the consumer's owner knows it by.
     pub key: u32,
     pub tag: Tag,
+    pub position: Position,
     pub stored: Arc<Stored>,
     pub failures: u32,
     pub returns: u32,
@@ -83,6 +84,14 @@ pub(super) enum Refusal {
     /// The queue is at its maximum length and refuses what is new; `dead_letter`: that goes to the
     /// dead-letter exchange.
     Full { held: Held, dead_letter: bool },
+}
+
+/// Whether a message fits into the queue's maximum length, whatever it does with one that does not.
+pub(super) enum Room {
+    Free,
+    Full,
+    /// It does not fit into the empty queue either.
+    Never,
 }
 
 /// What has to hold for a queue to be deleted.
@@ -158,22 +167,28 @@ impl Queue {
         if state.deleted {
             return Err(Refusal::Deleted(held));
         }
-        let dead_letter = match state.settings.overflow {
-            None | Some(Overflow::DropHead) => None,
-            Some(Overflow::RejectPublish) => Some(false),
-            Some(Overflow::RejectPublishDlx) => Some(true),
-        };
-        if let Some(dead_letter) = dead_letter
-            && state.is_over_length(1, held.body_bytes())
-        {
+        if let Some(dead_letter) = state.refuses(held.body_bytes()) {
             return Err(Refusal::Full { held, dead_letter });
         }
-        match held.stored.due_ms {
-            Some(due_ms) if due_ms > now_ms => {
-                state.delayed.insert((due_ms, held.position), held);
-            }
-            _ => state.ready.insert(held),
+        state.admit(held, now_ms);
+        Ok(self.dispatch(&mut state, now_ms))
+    }
+
+    /// Whether it is at its maximum length and refuses what is new, such as a body of so many bytes.
+    pub(super) fn refuses(&self, body_bytes: u64) -> bool {
+        self.state.lock().refuses(body_bytes).is_some()
+    }
+
+    /// As [`Queue::enqueue`], whatever the length: the message was promised when there was room.
+    ///
+    /// # Errors
+    /// The message, when the queue was deleted in the meantime.
+    pub(super) fn enqueue_promised(&self, held: Held, now_ms: UnixMs) -> Result<Effects, Held> {
+        let mut state = self.state.lock();
+        if state.deleted {
+            return Err(held);
         }
+        state.admit(held, now_ms);
         Ok(self.dispatch(&mut state, now_ms))
     }
 
@@ -368,6 +383,28 @@ impl Queue {
         Some((held, effects))
     }
 
+    /// Ready messages behind `after` in the order of the log, at most `count`.
+    pub(super) fn ready_after(&self, after: Option<Position>, count: usize) -> Vec<Held> {
+        self.state.lock().ready.after(after, count)
+    }
+
+    pub(super) fn ready_at(&self, position: Position) -> Option<Held> {
+        let before = position.0.checked_sub(1).map(Position);
+        self.ready_after(before, 1).pop().filter(|held| held.position == position)
+    }
+
+    pub(super) fn room_for(&self, body_bytes: u64) -> Room {
+        let state = self.state.lock();
+        let settings = &state.settings;
+        let never = settings.length_max == Some(0)
+            || settings.length_bytes_max.is_some_and(|max| body_bytes > max);
+        match state.is_over_length(1, body_bytes) {
+            _ if never => Room::Never,
+            true => Room::Full,
+            false => Room::Free,
+        }
+    }
+
     pub(super) fn peek(&self, count: usize) -> Vec<Held> {
         self.state.lock().ready.iter().take(count).cloned().collect()
     }
@@ -381,6 +418,9 @@ impl Queue {
             unacked: state.unacked.len(),
             delayed: state.delayed.len(),
             consumers: state.consumers.len(),
+            published: self.counters.published.total(),
+            delivered: self.counters.delivered.total(),
+            acked: self.counters.acked.total(),
         }
     }
 }
@@ -390,6 +430,7 @@ impl Parcel {
         Self {
             key,
             tag,
+            position: held.position,
             stored: held.stored.clone(),
             failures: held.failures(),
             returns: held.returns,

@@ -75,6 +75,19 @@ impl Ready {
         self.body_bytes -= held.body_bytes();
     }
 
+    /// Behind `after` in the order of the log, at most `count`.
+    pub(super) fn after(&self, after: Option<Position>, count: usize) -> Vec<Held> {
+        let mut found = Vec::new();
+        for band in &self.bands {
+            let start =
+                after.map_or(0, |after| band.partition_point(|held| held.position <= after));
+            found.extend(band.range(start..).take(count).cloned());
+        }
+        found.sort_unstable_by_key(|held| held.position);
+        found.truncate(count);
+        found
+    }
+
     /// In the order of delivery.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Held> {
         self.bands.iter().rev().flatten()

@@ -12,7 +12,7 @@ use super::held::Held;
 use super::ready::Ready;
 use crate::journal::Position;
 use crate::model::clock::UnixMs;
-use crate::model::topology::{QueueSettings, QueueSpec};
+use crate::model::topology::{Overflow, QueueSettings, QueueSpec};
 
 pub(super) struct State {
     /// What holds now: the queue's own settings under its policy's.
@@ -87,6 +87,27 @@ impl State {
         let delayed = self.delayed.first_key_value().map(|(&(due_ms, _), _)| due_ms);
         let times = [head, delayed, self.queue_expires_ms(), self.timeout_check_ms];
         times.into_iter().flatten().min()
+    }
+
+    /// Whether another body of so many bytes is refused for the queue's length; if so, whether it is
+    /// dead-lettered.
+    pub(super) fn refuses(&self, body_bytes: u64) -> Option<bool> {
+        let dead_letter = match self.settings.overflow {
+            None | Some(Overflow::DropHead) => return None,
+            Some(Overflow::RejectPublish) => false,
+            Some(Overflow::RejectPublishDlx) => true,
+        };
+        self.is_over_length(1, body_bytes).then_some(dead_letter)
+    }
+
+    /// A message comes in: ready, or held until its delay has passed.
+    pub(super) fn admit(&mut self, held: Held, now_ms: UnixMs) {
+        match held.stored.due_ms {
+            Some(due_ms) if due_ms > now_ms => {
+                self.delayed.insert((due_ms, held.position), held);
+            }
+            _ => self.ready.insert(held),
+        }
     }
 
     /// Whether `more` messages with so many bytes beside what is ready are more than is allowed.

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::Keyspace;
 use super::effects::{Fresh, Recorded};
 use super::record::{
     DEADLINE, DeadlineFact, ELEMENT, ElementFact, LIST, ListFact, STRING, StringFact,
 };
 use super::slot::{SlotId, Value};
-use crate::journal::{Commit, Group, Journal, Kind, Payload, Urgency};
+use crate::journal::{Commit, Entry, Group, Journal, Kind, Payload, Urgency};
 
 /// Where one fact belongs.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +30,29 @@ impl Keyspace {
         if self.effects.is_empty() {
             return None;
         }
+        let (group, places) = self.gather();
+        if group.is_empty() {
+            return None;
+        }
+        let appended = journal.append(group, urgency);
+        self.recorded_as(places, appended.entries);
+        Some(appended.commit)
+    }
+
+    /// Hands the pipeline's changes to `append`, also when there are none. It gives back an entry for
+    /// each fact of the group, in order; more may follow.
+    pub(in crate::cache) fn record_in<T>(
+        &mut self,
+        append: impl FnOnce(Group) -> (SmallVec<[Entry; 2]>, T),
+    ) -> T {
+        let (group, places) = self.gather();
+        let (entries, result) = append(group);
+        self.recorded_as(places, entries);
+        result
+    }
+
+    /// The changes as one group, and where each of its facts belongs.
+    fn gather(&mut self) -> (Group, Vec<Place>) {
         let mut group = Group::new();
         for entry in self.effects.ends.drain(..) {
             group.end(entry);
@@ -50,16 +75,15 @@ impl Keyspace {
                 }
             }
         }
-        if group.is_empty() {
-            return None;
-        }
-        let appended = journal.append(group, urgency);
-        for (place, entry) in places.into_iter().zip(appended.entries) {
+        (group, places)
+    }
+
+    fn recorded_as(&mut self, places: Vec<Place>, entries: impl IntoIterator<Item = Entry>) {
+        for (place, entry) in places.into_iter().zip(entries) {
             if let Some(recorded) = self.recorded(place) {
                 *recorded = Recorded::At(entry);
             }
         }
-        Some(appended.commit)
     }
 
     /// The fact of what is at `place`; `None` when it is gone again, recorded, or queued already.

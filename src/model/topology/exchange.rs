@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::names::ExchangeName;
 
+/// The exchange whose messages are events for sockets; every vhost has it.
+pub const EMIT_EXCHANGE: &str = "leveret.emit";
+
 /// How an exchange picks the destinations of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ExchangeKind {

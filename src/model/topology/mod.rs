@@ -7,7 +7,7 @@ mod queue;
 mod retry;
 
 pub use binding::{Binding, Destination};
-pub use exchange::{ExchangeKind, ExchangeSpec};
+pub use exchange::{EMIT_EXCHANGE, ExchangeKind, ExchangeSpec};
 pub use policy::{AppliesTo, Policy};
 pub use queue::{DeadLetter, Overflow, QueueKind, QueueSettings, QueueSpec};
 pub use retry::{Backoff, RetryPolicy};

@@ -12,10 +12,11 @@ use axum::response::{IntoResponse, Response};
 use http::uri::Authority;
 use http::{HeaderMap, StatusCode, header};
 
-use crate::http::Problem;
+use super::Problem;
 
-/// Middleware: 403 unless [`admits`].
-pub(super) async fn guard(
+/// Middleware: 403 unless the request comes from a page of this server or of `client_origins`, or from no
+/// page at all.
+pub async fn guard(
     State(client_origins): State<Arc<[String]>>,
     request: Request,
     next: Next,
@@ -23,11 +24,10 @@ pub(super) async fn guard(
     if admits(request.headers(), &client_origins) {
         return next.run(request).await;
     }
-    Problem::new(StatusCode::FORBIDDEN, "this origin may not use the demo").into_response()
+    Problem::new(StatusCode::FORBIDDEN, "this origin may not call this API").into_response()
 }
 
-/// Whether a request comes from a page of this server or of `client_origins`, or from no page at all.
-fn admits(headers: &HeaderMap, client_origins: &[String]) -> bool {
+pub(super) fn admits(headers: &HeaderMap, client_origins: &[String]) -> bool {
     let host = match headers.get(header::HOST).map(|host| host.to_str()) {
         // Browsers always send one.
         None => return headers.get(header::ORIGIN).is_none(),

@@ -1,0 +1,308 @@
+//! A redrive of many messages: paced, watched, and ended when somebody asks for it.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::super::Broker;
+use super::super::error::BrokerError;
+use super::super::queue::{Held, Queue};
+use super::{Edit, PAGE_MESSAGES, Selection, Stuck, Tally};
+use crate::journal::{Commit, JournalError, Position};
+use crate::model::clock::UnixMs;
+use crate::model::names::{QueueName, VhostName};
+
+/// Runs that are remembered, those that have ended for their figures.
+const RUNS_MAX: usize = 64;
+/// How often a run looks whether a full queue has room again.
+const FULL_LOOK: Duration = Duration::from_millis(100);
+/// A run that fell behind its pace catches up so much of it at once.
+const CATCH_UP_MAX: Duration = Duration::from_millis(20);
+
+/// What a run does.
+#[derive(Debug, Clone)]
+pub struct Redrive {
+    pub selection: Selection,
+    /// Messages a second at most; `None`: as fast as they go.
+    pub per_second: Option<NonZeroU32>,
+}
+
+/// A redrive that is under way or has ended.
+pub struct Run {
+    vhost: VhostName,
+    queue: QueueName,
+    progress: Mutex<Progress>,
+    cancelled: watch::Sender<bool>,
+}
+
+/// How far a run is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    pub state: RunState,
+    pub tally: Tally,
+    /// What holds it up at this moment.
+    pub waits_for: Option<String>,
+    pub started_ms: UnixMs,
+    pub ended_ms: Option<UnixMs>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RunState {
+    Running,
+    /// Every message that was meant is settled in its new place or counted as staying.
+    Done,
+    Cancelled,
+    /// The journal takes no more: what was moved before may be lost or not, as its reason says.
+    Failed(String),
+}
+
+impl Run {
+    pub fn progress(&self) -> Progress {
+        self.progress.lock().clone()
+    }
+
+    /// Ends it after the message in hand; one that has ended stays as it ended.
+    pub fn cancel(&self) {
+        self.cancelled.send_replace(true);
+    }
+
+    /// Resolves when it has ended, with how it did.
+    pub async fn ended(&self) -> Progress {
+        self.cancelled.closed().await;
+        self.progress()
+    }
+
+    fn is_running(&self) -> bool {
+        self.progress.lock().state == RunState::Running
+    }
+
+    fn waits_for(&self, what: Option<String>) {
+        self.progress.lock().waits_for = what;
+    }
+
+    fn count(&self, add: impl FnOnce(&mut Tally)) {
+        add(&mut self.progress.lock().tally);
+    }
+}
+
+/// The runs of a broker, the latest last.
+#[derive(Default)]
+pub(in crate::broker) struct Runs(Mutex<Vec<Arc<Run>>>);
+
+impl Runs {
+    /// # Errors
+    /// The queue is being redriven, or too many are.
+    fn add(&self, run: &Arc<Run>) -> Result<(), BrokerError> {
+        let mut runs = self.0.lock();
+        let same = |other: &Run| other.vhost == run.vhost && other.queue == run.queue;
+        if runs.iter().any(|other| same(other) && other.is_running()) {
+            return Err(BrokerError::Redriving { queue: run.queue.to_string() });
+        }
+        runs.retain(|other| !same(other));
+        if runs.len() == RUNS_MAX {
+            let ended = runs.iter().position(|other| !other.is_running());
+            let Some(ended) = ended else { return Err(BrokerError::RedrivesMax(RUNS_MAX)) };
+            runs.remove(ended);
+        }
+        runs.push(run.clone());
+        Ok(())
+    }
+
+    fn latest(&self, vhost: &VhostName, queue: &QueueName) -> Option<Arc<Run>> {
+        let runs = self.0.lock();
+        runs.iter().rfind(|run| run.vhost == *vhost && run.queue == *queue).cloned()
+    }
+
+    pub(in crate::broker) fn cancel_all(&self) {
+        self.0.lock().iter().for_each(|run| run.cancel());
+    }
+}
+
+impl Broker {
+    /// Starts sending dead letters of `queue` back, each as [`Broker::redrive`] does. The future is the
+    /// work, for the caller to spawn; dropping it ends the run. Messages that come into the queue after
+    /// the start are left alone, so one that dies again at once does not keep the run going. A target
+    /// that is full is waited for.
+    ///
+    /// # Errors
+    /// An unknown queue; one that is being redriven already.
+    pub fn start_redrive(
+        &self,
+        queue: &QueueName,
+        redrive: Redrive,
+    ) -> Result<(Arc<Run>, impl Future<Output = ()> + Send + 'static), BrokerError> {
+        let queue = self.readable_queue(queue)?;
+        let (cancelled, asked) = watch::channel(false);
+        let run = Arc::new(Run {
+            vhost: queue.vhost.clone(),
+            queue: queue.spec.name.clone(),
+            progress: Mutex::new(Progress {
+                state: RunState::Running,
+                tally: Tally::default(),
+                waits_for: None,
+                started_ms: self.inner.now_ms(),
+                ended_ms: None,
+            }),
+            cancelled,
+        });
+        self.inner.runs.add(&run)?;
+        let worker = Worker {
+            broker: self.clone(),
+            queue,
+            run: run.clone(),
+            pace: redrive.per_second.map(Pace::new),
+            last_commit: None,
+            asked,
+        };
+        Ok((run, worker.run(redrive.selection)))
+    }
+
+    /// The run over `queue`, or else the last one that ended.
+    pub fn redrive_run(&self, queue: &QueueName) -> Option<Arc<Run>> {
+        self.inner.runs.latest(&self.vhost.name, queue)
+    }
+}
+
+/// What a run holds while it works. Dropped early, it leaves the run cancelled.
+struct Worker {
+    broker: Broker,
+    queue: Arc<Queue>,
+    run: Arc<Run>,
+    pace: Option<Pace>,
+    last_commit: Option<Commit>,
+    /// Its end is what [`Run::ended`] waits for.
+    asked: watch::Receiver<bool>,
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.end(RunState::Cancelled);
+    }
+}
+
+impl Worker {
+    async fn run(mut self, selection: Selection) {
+        let mut asked = self.asked.clone();
+        let state = tokio::select! {
+            biased;
+            // An error means that the run is forgotten, which it can't be while it is held here.
+            _ = asked.wait_for(|asked| *asked) => RunState::Cancelled,
+            outcome = self.work(selection) => match outcome {
+                Ok(()) => RunState::Done,
+                Err(error) => RunState::Failed(error.to_string()),
+            },
+        };
+        self.end(state);
+    }
+
+    fn end(&self, state: RunState) {
+        let mut progress = self.run.progress.lock();
+        if progress.state == RunState::Running {
+            progress.state = state;
+            progress.waits_for = None;
+            progress.ended_ms = Some(self.broker.inner.now_ms());
+        }
+    }
+
+    async fn work(&mut self, selection: Selection) -> Result<(), BrokerError> {
+        match selection {
+            Selection::Ids(ids) => {
+                for id in ids {
+                    match self.queue.ready_at(id) {
+                        Some(held) => self.move_one(&held).await?,
+                        None => self.run.count(|tally| tally.missing += 1),
+                    }
+                }
+            }
+            Selection::Matching(filter) => {
+                let end = self.broker.inner.journal.next_position();
+                let mut after: Option<Position> = None;
+                loop {
+                    let page = self.queue.ready_after(after, PAGE_MESSAGES);
+                    let before_end = page.iter().take_while(|held| held.position < end);
+                    for held in before_end.filter(|held| filter.matches(&held.stored.message)) {
+                        self.move_one(held).await?;
+                    }
+                    match page.last() {
+                        Some(last) if last.position < end => after = Some(last.position),
+                        _ => break,
+                    }
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+        // Commits are in order: when the last is on disk, all are.
+        if let Some(commit) = self.last_commit.take() {
+            commit.await?;
+        }
+        Ok(())
+    }
+
+    async fn move_one(&mut self, held: &Held) -> Result<(), BrokerError> {
+        if let Some(pace) = &mut self.pace {
+            pace.next().await;
+        }
+        loop {
+            if held.stored.message.properties.persistent {
+                self.admit(held.stored.message.weight()).await?;
+            }
+            let why = match self.broker.move_back(&self.queue, held.position, Edit::default()) {
+                Ok(Some(moved)) => {
+                    self.run.count(|tally| tally.count_moved(&moved.queues));
+                    self.last_commit = moved.commit.or(self.last_commit.take());
+                    return Ok(());
+                }
+                // Taken by somebody else meanwhile.
+                Ok(None) => {
+                    self.run.count(|tally| tally.missing += 1);
+                    return Ok(());
+                }
+                Err(BrokerError::NotRedrivable { why, .. }) => why,
+                // It came between the admission and the move: the next admission waits.
+                Err(BrokerError::Journal(JournalError::DiskAlarm { .. })) => continue,
+                Err(error) => return Err(error),
+            };
+            if !matches!(why, Stuck::QueueFull(_)) {
+                self.run.count(|tally| tally.count_kept(why));
+                return Ok(());
+            }
+            self.run.waits_for(Some(why.to_string()));
+            tokio::time::sleep(FULL_LOOK).await;
+            self.run.waits_for(None);
+        }
+    }
+
+    /// Not for memory: a message that moves takes no more of it.
+    async fn admit(&self, bytes: usize) -> Result<(), BrokerError> {
+        let journal = &self.broker.inner.journal;
+        let Err(error) = journal.writable() else { return Ok(journal.admit(bytes).await?) };
+        self.run.waits_for(Some(error.to_string()));
+        let admitted = journal.admit(bytes).await;
+        self.run.waits_for(None);
+        Ok(admitted?)
+    }
+}
+
+/// So many messages a second, without a burst after a pause.
+struct Pace {
+    every: Duration,
+    next: Instant,
+}
+
+impl Pace {
+    fn new(per_second: NonZeroU32) -> Self {
+        Self { every: Duration::from_secs(1) / per_second.get(), next: Instant::now() }
+    }
+
+    async fn next(&mut self) {
+        let now = Instant::now();
+        let earliest = now.checked_sub(CATCH_UP_MAX).unwrap_or(now);
+        let due = self.next.max(earliest);
+        self.next = due + self.every;
+        tokio::time::sleep_until(due).await;
+    }
+}

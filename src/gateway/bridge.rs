@@ -1,0 +1,73 @@
+//! The way from the broker to the sockets: what is published on `leveret.emit` is sent.
+
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::Gateway;
+use crate::backend::{Audience, BackendError, Broker, ConsumeOptions, Consumer};
+use crate::broker::BrokerError;
+use crate::model::message::Message;
+use crate::model::names::{ExchangeName, QueueName, RoutingKey};
+use crate::model::topology::{EMIT_EXCHANGE, ExchangeKind, ExchangeSpec, QueueSpec};
+
+/// Events that wait for the gateway; the oldest go first, as events are sent at most once.
+const WAITING_BYTES_MAX: u64 = 64 << 20;
+
+impl Gateway {
+    /// Takes every event that is published from now on. The future sends them to the sockets for as long
+    /// as the broker lives; it is to be spawned.
+    ///
+    /// The routing key says who gets an event (`room.<id>`, `user.<id>`, `all`), the message's type is
+    /// its name, the body its payload in JSON. What is not of that form is logged and dropped.
+    ///
+    /// # Errors
+    /// A broker that does not answer.
+    pub async fn bridge(
+        &self,
+        broker: &Broker,
+    ) -> Result<impl Future<Output = ()> + Send + use<>, BackendError> {
+        let exchange = ExchangeName::new(EMIT_EXCHANGE).map_err(BrokerError::from)?;
+        broker
+            .declare_exchange(ExchangeSpec::durable(exchange.clone(), ExchangeKind::Topic))
+            .await?;
+        // Each gateway has its own queue, so each sends every event to its own sockets.
+        let queue = QueueName::new(format!("{EMIT_EXCHANGE}.{}", Uuid::new_v4().simple()));
+        let queue = queue.map_err(BrokerError::from)?;
+        let mut spec = QueueSpec::transient(queue.clone()).exclusive().auto_delete();
+        spec.settings.length_bytes_max = Some(WAITING_BYTES_MAX);
+        broker.declare_queue(spec).await?;
+        let everything = RoutingKey::new("#").map_err(BrokerError::from)?;
+        broker.bind(&queue, &exchange, &everything).await?;
+        let options = ConsumeOptions { no_ack: true, ..ConsumeOptions::default() };
+        let events = broker.consume_with(&queue, options).await?;
+        Ok(send_all(self.clone(), events))
+    }
+}
+
+async fn send_all(gateway: Gateway, mut events: Consumer) {
+    while let Some(event) = events.next().await {
+        let message = event.message();
+        if let Err(reason) = send(&gateway, message).await {
+            let key = message.routing_key.as_str();
+            tracing::warn!(routing_key = key, reason, "an event for sockets is dropped");
+        }
+    }
+}
+
+async fn send(gateway: &Gateway, message: &Message) -> Result<(), &'static str> {
+    let audience = Audience::of_routing_key(message.routing_key.as_str())
+        .ok_or("the routing key is none of room.<id>, user.<id> and all")?;
+    let name = message.properties.kind.as_deref().ok_or("it has no type")?;
+    let payload: &RawValue =
+        serde_json::from_slice(&message.body).map_err(|_| "the body is no JSON")?;
+    match audience {
+        Audience::Room(room) => gateway.emit_to_room(&room, name, payload).await,
+        Audience::User(user) => {
+            gateway.emit_to_user(&user, name, payload);
+        }
+        Audience::All => {
+            gateway.emit_to_all(name, payload);
+        }
+    }
+    Ok(())
+}

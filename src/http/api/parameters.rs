@@ -1,0 +1,108 @@
+//! Paths and queries, checked.
+
+use std::ops::RangeInclusive;
+
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{FromRequestParts, Path, Query};
+use http::StatusCode;
+use http::request::Parts;
+
+use crate::http::Problem;
+use crate::model::names::QueueName;
+
+/// The members of a query that nobody has asked for yet.
+pub(super) struct Parameters(Vec<(String, String)>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Parameters {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let query: Result<Query<Vec<(String, String)>>, QueryRejection> =
+            Query::from_request_parts(parts, state).await;
+        match query {
+            Ok(Query(pairs)) => Ok(Self(pairs)),
+            Err(_) => Err(Problem::new(StatusCode::BAD_REQUEST, "The query can't be read")),
+        }
+    }
+}
+
+impl Parameters {
+    pub(super) fn text(&mut self, name: &str) -> Option<String> {
+        let at = self.0.iter().position(|(key, _)| key == name)?;
+        Some(self.0.remove(at).1)
+    }
+
+    /// # Errors
+    /// What is no whole number of `range`.
+    pub(super) fn number(
+        &mut self,
+        name: &str,
+        range: RangeInclusive<usize>,
+        default: usize,
+    ) -> Result<usize, Problem> {
+        let Some(text) = self.text(name) else { return Ok(default) };
+        text.parse().ok().filter(|number| range.contains(number)).ok_or_else(|| {
+            let (min, max) = (range.start(), range.end());
+            Problem::field(name, &format!("'{text}' is no whole number from {min} to {max}"))
+        })
+    }
+
+    /// # Errors
+    /// What is neither `true` nor `false`, the default.
+    pub(super) fn switch(&mut self, name: &str) -> Result<bool, Problem> {
+        match self.text(name).as_deref() {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(text) => {
+                Err(Problem::field(name, &format!("'{text}' is neither 'true' nor 'false'")))
+            }
+        }
+    }
+
+    /// # Errors
+    /// A parameter that does not exist, or is given twice.
+    pub(super) fn end(self) -> Result<(), Problem> {
+        match self.0.first() {
+            None => Ok(()),
+            Some((name, _)) => {
+                Err(Problem::field(name, "there is no such parameter, or it is given twice"))
+            }
+        }
+    }
+}
+
+/// The queue that the path names.
+pub(super) struct InQueue(pub QueueName);
+
+impl<S: Send + Sync> FromRequestParts<S> for InQueue {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path: Result<Path<Vec<(String, String)>>, PathRejection> =
+            Path::from_request_parts(parts, state).await;
+        let Path(members) = path.map_err(|_| unreadable())?;
+        let (_, name) =
+            members.into_iter().find(|(member, _)| member == "queue").ok_or_else(unreadable)?;
+        let name = QueueName::new(name);
+        name.map(Self).map_err(|error| Problem::field("queue", &error.to_string()))
+    }
+}
+
+/// The member of the path that is not the queue.
+pub(super) struct Named(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path: Result<Path<Vec<(String, String)>>, PathRejection> =
+            Path::from_request_parts(parts, state).await;
+        let Path(members) = path.map_err(|_| unreadable())?;
+        let other = members.into_iter().find(|(member, _)| member != "queue");
+        other.map(|(_, value)| Self(value)).ok_or_else(unreadable)
+    }
+}
+
+fn unreadable() -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "The path can't be read")
+}

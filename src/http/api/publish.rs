@@ -1,0 +1,62 @@
+//! `POST /api/v1/publish`: a message in, its confirm out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::Response;
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::parameters::Parameters;
+use super::payload::{Encoding, ShownProperties, read_body, read_headers};
+use super::refusal::refusal;
+use super::{Shared, answer};
+use crate::http::{Json, Problem};
+use crate::model::message::Message;
+use crate::model::names::{ExchangeName, RoutingKey};
+
+/// A caller is told to come again when the broker has not taken its message after this time.
+const ADMITTED_WITHIN: Duration = Duration::from_secs(10);
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Publish {
+    /// Empty: the default exchange, whose keys are queues' names.
+    exchange: ExchangeName,
+    routing_key: RoutingKey,
+    #[serde(default)]
+    body: String,
+    #[serde(default)]
+    body_encoding: Encoding,
+    #[serde(default)]
+    headers: Map<String, Value>,
+    #[serde(default)]
+    properties: ShownProperties,
+}
+
+/// Answers when the message is as safe as it asked to be; `routed` says whether any queue has it.
+pub(super) async fn publish(
+    State(shared): State<Arc<Shared>>,
+    parameters: Parameters,
+    Json(request): Json<Publish>,
+) -> Result<Response, Problem> {
+    parameters.end()?;
+    let body = read_body(request.body, request.body_encoding)?;
+    let mut message = Message::new(request.exchange, request.routing_key, body);
+    message.properties = request.properties.read(read_headers(request.headers)?);
+    if message.properties.persistent {
+        shared.broker.ready().await.map_err(refusal)?;
+    }
+    let admitted =
+        tokio::time::timeout(ADMITTED_WITHIN, shared.broker.publish_mandatory(message)).await;
+    let (confirm, routed) = admitted.map_err(|_| not_admitted())?.map_err(refusal)?;
+    confirm.confirmed().await.map_err(refusal)?;
+    Ok(answer(StatusCode::OK, &json!({ "routed": routed })))
+}
+
+fn not_admitted() -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "The broker takes no messages at this moment")
+        .retry_after(ADMITTED_WITHIN.as_secs())
+}
