@@ -1,7 +1,6 @@
 //! Waits for the disk while the writer prepares the next commit.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use super::JournalError;
@@ -17,14 +16,14 @@ pub(super) struct Unsynced {
 
 /// A thread that settles what the disk took. It ends with its handle.
 pub(super) struct Syncer {
-    unsynced: Option<SyncSender<Unsynced>>,
+    unsynced: Option<flume::Sender<Unsynced>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Syncer {
     pub(super) fn start(shared: Arc<Shared>) -> std::io::Result<Self> {
         // The writer writes no other before this one is on disk, so the channel is never full.
-        let (unsynced, work) = sync_channel(1);
+        let (unsynced, work) = flume::bounded(1);
         let thread = std::thread::Builder::new()
             .name("journal-sync".to_owned())
             .spawn(move || settle_all(&work, &shared))?;
@@ -53,7 +52,7 @@ impl Drop for Syncer {
     }
 }
 
-fn settle_all(work: &Receiver<Unsynced>, shared: &Shared) {
+fn settle_all(work: &flume::Receiver<Unsynced>, shared: &Shared) {
     for Unsynced { batches, sync } in work {
         match sync.finish() {
             Ok(()) => shared.synced(batches),

@@ -323,23 +323,14 @@ impl World {
     }
 
     fn redrive(&mut self, name: &str, nth: usize) -> String {
-        let Some(queue) = self.queues.get_mut(name) else { return "no queue".to_owned() };
+        let Some(queue) = self.queues.get(name) else { return "no queue".to_owned() };
         let number = queue.number;
-        if nth >= queue.ready.len() {
-            return "nothing".to_owned();
-        }
-        let copy = queue.ready.remove(nth);
+        let Some(copy) = queue.ready.get(nth).cloned() else { return "nothing".to_owned() };
         let death = copy.letter.deaths.first();
-        let target = death.and_then(|death| self.queues.get(&death.queue)).map(|q| q.number);
-        let (Some(death), Some(target)) = (death, target) else {
-            let (now_ms, mut effects) = (self.now_ms, Effects::default());
-            if let Some(queue) = self.by_number(number) {
-                queue.insert(copy);
-                queue.dispatch(now_ms, &mut effects);
-            }
-            self.run(number, effects);
-            return "can't".to_owned();
-        };
+        let target = death.and_then(|death| self.queues.get(&death.queue));
+        let target = target.filter(|target| !target.is_over_length(1)).map(|target| target.number);
+        let (Some(death), Some(target)) = (death, target) else { return "can't".to_owned() };
+        self.queues.get_mut(name).expect("just found").ready.remove(nth);
         let (exchange, key) = (death.exchange.clone(), death.key.clone());
         let letter = Letter { exchange, key, deaths: Vec::new(), ..(*copy.letter).clone() };
         for (target, effects) in self.transfer(number, copy.seq, letter, vec![target]) {
