@@ -90,15 +90,20 @@ fn persistent(criterion: &mut Criterion) {
     let options = ConsumeOptions { prefetch: 100, ..ConsumeOptions::default() };
     let mut consumer = broker.consume(&queue, options).expect("the queue is there");
     let (exchange, key) = (ExchangeName::default_exchange(), RoutingKey::new("q").expect("a key"));
-    group.bench_function("prefetch 100, ack", |bencher| {
-        bencher.iter(|| {
-            let message = Message::new(exchange.clone(), key.clone(), body.clone()).persistent();
-            let published = broker.try_publish(message).expect("the exchange is there");
-            let delivery = consumer.try_next().expect("it was delivered at once");
-            let _commit = delivery.ack();
-            published.routed
+    // A message with an id is followed by the trace, for `explain`.
+    for (name, id) in [("prefetch 100, ack", None), ("the same with a message_id", Some("m-1"))] {
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                let mut message = Message::new(exchange.clone(), key.clone(), body.clone());
+                message.properties.persistent = true;
+                message.properties.message_id = id.map(str::to_owned);
+                let published = broker.try_publish(message).expect("the exchange is there");
+                let delivery = consumer.try_next().expect("it was delivered at once");
+                let _commit = delivery.ack();
+                published.routed
+            });
         });
-    });
+    }
     group.finish();
 }
 

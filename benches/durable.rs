@@ -1,68 +1,130 @@
-//! Publish and confirm of durable messages, beside raw append + fdatasync of the same bytes in
-//! commits of the same number, alternated in one run. Prints ratios; asserts nothing.
+//! Publish and confirm of durable messages, beside bare append + fdatasync of the same commits: the
+//! plain file gets the sizes that the engine's commits had, one by one, on the same file system,
+//! right after the engine's run. Each begins with an empty file. Printed: the disk's time divided by
+//! the engine's, so 1 is the most there is, and what a commit took. Asserts nothing.
+//!
+//! `LEVERET_BENCH_DIR` is the folder (default: `target/`, on the disk of this repository); an
+//! argument such as `1024/10000` runs the cases whose name holds it.
 
+use std::collections::VecDeque;
+use std::fmt;
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use leveret::broker::{Broker, Recovery};
-use leveret::journal::{FolderStore, Journal, JournalOptions};
+use leveret::journal::{FolderStore, Journal, JournalOptions, SegmentStore, StorageBackend};
 use leveret::model::clock::SystemClock;
 use leveret::model::message::Message;
 use leveret::model::names::{ExchangeName, QueueName, RoutingKey};
 use leveret::model::topology::QueueSpec;
 
+/// As in the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const ROUNDS: usize = 7;
 
-struct Round {
-    messages_per_s: f64,
-    commits: u64,
-    raw_messages_per_s: f64,
-}
+/// (bytes of a body, messages in flight, messages in all).
+const CASES: [(usize, usize, usize); 6] = [
+    (200, 1, 500),
+    (200, 100, 20_000),
+    (200, 10_000, 300_000),
+    (1_024, 1, 500),
+    (1_024, 100, 20_000),
+    (1_024, 10_000, 150_000),
+];
 
-impl Round {
-    fn ratio(&self) -> f64 {
-        self.messages_per_s / self.raw_messages_per_s
-    }
-}
+type Failure = Box<dyn std::error::Error>;
 
-fn main() {
-    let root = std::env::var_os("LEVERET_BENCH_DIR")
-        .map_or_else(|| PathBuf::from("target"), PathBuf::from);
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+fn main() -> Result<(), Failure> {
+    // Cargo passes `--bench`; under `cargo test --benches` one short round is enough.
+    let (rounds, share) = match std::env::args().any(|argument| argument == "--bench") {
+        true => (ROUNDS, 1),
+        false => (1, 100),
+    };
+    let only = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
+    let root = std::env::var_os("LEVERET_BENCH_DIR").map_or("target".into(), PathBuf::from);
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     println!(
-        "durable publish + confirm / raw append + fdatasync, {ROUNDS} rounds, median (min to max)"
+        "durable publish + confirm against append + fdatasync of the same commits; medians of {rounds} rounds"
     );
-    for body_bytes in [200, 1024] {
-        for (in_flight, messages) in [(1, 300), (100, 10_000), (10_000, 100_000)] {
-            let mut rounds: Vec<Round> = (0..ROUNDS)
-                .map(|_| runtime.block_on(round(&root, body_bytes, in_flight, messages)))
-                .collect();
-            rounds.sort_by(|a, b| a.ratio().total_cmp(&b.ratio()));
-            let median = &rounds[ROUNDS / 2];
-            println!(
-                "{body_bytes:>5} B, {in_flight:>6} in flight: {:.2} ({:.2} to {:.2}); {:.0} against {:.0} msg/s, {:.0} messages a commit",
-                median.ratio(),
-                rounds[0].ratio(),
-                rounds[ROUNDS - 1].ratio(),
-                median.messages_per_s,
-                median.raw_messages_per_s,
-                messages as f64 / median.commits as f64,
-            );
+    for (body_bytes, in_flight, messages) in CASES {
+        let name = format!("{body_bytes}/{in_flight}");
+        if only.as_ref().is_some_and(|only| !name.contains(only.as_str())) {
+            continue;
         }
+        let messages = (messages / share).max(1);
+        let run = || -> Result<Round, Failure> {
+            let folder = tempfile::tempdir_in(&root)?;
+            let engine =
+                runtime.block_on(publish(folder.path(), body_bytes, in_flight, messages))?;
+            let raw = append(&folder.path().join("raw"), &engine.commits)?;
+            Ok(Round { engine, raw })
+        };
+        let rounds = (0..rounds).map(|_| run()).collect::<Result<Vec<_>, _>>()?;
+        report(&name, messages, &rounds);
     }
+    Ok(())
 }
 
-async fn round(root: &Path, body_bytes: usize, in_flight: usize, messages: usize) -> Round {
-    let folder = tempfile::tempdir_in(root).expect("a folder on the disk that is measured");
-    let (took, commits) = publish(folder.path(), body_bytes, in_flight, messages).await;
-    let raw = append(&folder.path().join("raw"), body_bytes * messages, commits);
-    Round {
-        messages_per_s: messages as f64 / took.as_secs_f64(),
-        commits,
-        raw_messages_per_s: messages as f64 / raw.as_secs_f64(),
-    }
+struct Round {
+    engine: Run,
+    raw: Duration,
+}
+
+/// What the engine did in one round.
+struct Run {
+    took: Duration,
+    /// Bytes of rows, a commit each.
+    commits: Vec<u64>,
+    traffic: Traffic,
+}
+
+/// What reached the files beneath redb.
+#[derive(Clone, Copy)]
+struct Traffic {
+    syncs: u64,
+    sync_ns: u64,
+    writes: u64,
+    written_bytes: u64,
+    write_ns: u64,
+}
+
+fn report(name: &str, messages: usize, rounds: &[Round]) {
+    let of = |value: &dyn Fn(&Round) -> f64| {
+        let mut values: Vec<f64> = rounds.iter().map(value).collect();
+        values.sort_by(f64::total_cmp);
+        (values[values.len() / 2], values[0], values[values.len() - 1])
+    };
+    let messages = messages as f64;
+    let (ratio, lowest, highest) =
+        of(&|round| round.raw.as_secs_f64() / round.engine.took.as_secs_f64());
+    let rate = of(&|round| messages / round.engine.took.as_secs_f64()).0;
+    let raw_rate = of(&|round| messages / round.raw.as_secs_f64()).0;
+    let commits = |round: &Round| round.engine.commits.len().max(1) as f64;
+    let us = |time: Duration, round: &Round| time.as_secs_f64() * 1e6 / commits(round);
+    println!(
+        "{name:>10}: {ratio:.2} ({lowest:.2} to {highest:.2}); {rate:.0} against {raw_rate:.0} msg/s; {:.1} messages and {:.0} bytes a commit",
+        of(&|round| messages / commits(round)).0,
+        of(&|round| round.engine.commits.iter().sum::<u64>() as f64 / commits(round)).0,
+    );
+    let traffic = |value: fn(&Traffic) -> u64| {
+        of(&|round| value(&round.engine.traffic) as f64 / commits(round)).0
+    };
+    println!(
+        "            a commit: {:.0} us, in {:.2} syncs {:.0} us, in {:.1} writes of {:.0} bytes {:.0} us; raw {:.0} us",
+        of(&|round| us(round.engine.took, round)).0,
+        traffic(|traffic| traffic.syncs),
+        traffic(|traffic| traffic.sync_ns) / 1e3,
+        traffic(|traffic| traffic.writes),
+        traffic(|traffic| traffic.written_bytes),
+        traffic(|traffic| traffic.write_ns) / 1e3,
+        of(&|round| us(round.raw, round)).0,
+    );
 }
 
 async fn publish(
@@ -70,47 +132,174 @@ async fn publish(
     body_bytes: usize,
     in_flight: usize,
     messages: usize,
-) -> (Duration, u64) {
-    let store = FolderStore::open(folder.join("data")).expect("a new folder");
-    let journal = Journal::open(Box::new(store), JournalOptions::default(), &mut |_, _, _| Ok(()))
-        .expect("an empty log");
+) -> Result<Run, Failure> {
+    let observed = Arc::new(Observed::default());
+    let store = ObservedStore {
+        store: FolderStore::open(folder.join("data"))?,
+        observed: observed.clone(),
+    };
+    let journal = Journal::open(Box::new(store), JournalOptions::default(), &mut |_, _, _| Ok(()))?;
     let broker = Broker::new(journal.clone(), SystemClock::shared(), Recovery::default());
-    let queue = QueueName::new("q").expect("a name");
-    if let Some(commit) = broker.declare_queue(QueueSpec::durable(queue)).expect("a new queue") {
-        commit.await.expect("a healthy disk");
+    let queue = QueueName::new("q")?;
+    if let Some(commit) = broker.declare_queue(QueueSpec::durable(queue))? {
+        commit.await?;
     }
-    let (exchange, key) = (ExchangeName::default_exchange(), RoutingKey::new("q").expect("a key"));
+    let (exchange, key) = (ExchangeName::default_exchange(), RoutingKey::new("q")?);
     let body = bytes::Bytes::from(vec![b'x'; body_bytes]);
-    let commits_before = journal.stats().commits;
-    let mut unconfirmed = std::collections::VecDeque::with_capacity(in_flight);
+    let mut unconfirmed = VecDeque::with_capacity(in_flight);
+    observed.begin(&journal);
     let started = Instant::now();
     for _ in 0..messages {
         if unconfirmed.len() == in_flight
             && let Some(confirm) = unconfirmed.pop_front()
         {
             let confirm: leveret::broker::Confirm = confirm;
-            confirm.await.expect("a healthy disk");
+            confirm.await?;
         }
         let message = Message::new(exchange.clone(), key.clone(), body.clone()).persistent();
-        unconfirmed.push_back(broker.publish(message).await.expect("the queue is there").confirm);
+        unconfirmed.push_back(broker.publish(message).await?.confirm);
     }
     for confirm in unconfirmed {
-        confirm.await.expect("a healthy disk");
+        confirm.await?;
     }
     let took = started.elapsed();
-    let commits = journal.stats().commits - commits_before;
+    let (commits, traffic) = observed.end(&journal);
     journal.close();
-    (took, commits)
+    Ok(Run { took, commits, traffic })
 }
 
-/// The same bytes in as many commits.
-fn append(path: &Path, bytes: usize, commits: u64) -> Duration {
-    let mut file = File::create(path).expect("a new file");
-    let chunk = vec![b'x'; bytes.div_ceil(usize::try_from(commits).expect("few commits"))];
+/// Appends and syncs the same commits to a file that grows.
+fn append(path: &Path, commits: &[u64]) -> Result<Duration, Failure> {
+    let mut file = File::create(path)?;
+    let largest = commits.iter().copied().max().unwrap_or_default();
+    let bytes = vec![b'x'; usize::try_from(largest)?];
     let started = Instant::now();
-    for _ in 0..commits {
-        file.write_all(&chunk).expect("space");
-        file.sync_data().expect("a healthy disk");
+    for &commit in commits {
+        file.write_all(&bytes[..usize::try_from(commit)?])?;
+        file.sync_data()?;
     }
-    started.elapsed()
+    Ok(started.elapsed())
+}
+
+/// Counts what passes. At each sync the journal is asked how much it had committed before.
+#[derive(Default)]
+struct Observed {
+    journal: OnceLock<Journal>,
+    bytes_appended: Mutex<Vec<u64>>,
+    syncs: AtomicU64,
+    sync_ns: AtomicU64,
+    writes: AtomicU64,
+    written_bytes: AtomicU64,
+    write_ns: AtomicU64,
+}
+
+impl Observed {
+    fn begin(&self, journal: &Journal) {
+        self.journal.get_or_init(|| journal.clone());
+        for counter in
+            [&self.syncs, &self.sync_ns, &self.writes, &self.written_bytes, &self.write_ns]
+        {
+            counter.store(0, Ordering::Relaxed);
+        }
+    }
+
+    fn sample(&self) {
+        if let Some(journal) = self.journal.get() {
+            let mut samples = self.bytes_appended.lock().unwrap_or_else(PoisonError::into_inner);
+            samples.push(journal.stats().bytes_appended);
+        }
+    }
+
+    fn end(&self, journal: &Journal) -> (Vec<u64>, Traffic) {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let traffic = Traffic {
+            syncs: of(&self.syncs),
+            sync_ns: of(&self.sync_ns),
+            writes: of(&self.writes),
+            written_bytes: of(&self.written_bytes),
+            write_ns: of(&self.write_ns),
+        };
+        let mut samples = self.bytes_appended.lock().unwrap_or_else(PoisonError::into_inner);
+        samples.push(journal.stats().bytes_appended);
+        let commits = samples.windows(2).map(|pair| pair[1] - pair[0]);
+        (commits.filter(|&bytes| bytes > 0).collect(), traffic)
+    }
+}
+
+struct ObservedStore {
+    store: FolderStore,
+    observed: Arc<Observed>,
+}
+
+impl ObservedStore {
+    fn observe(&self, file: Box<dyn StorageBackend>) -> Box<dyn StorageBackend> {
+        Box::new(ObservedFile { file, observed: self.observed.clone() })
+    }
+}
+
+impl SegmentStore for ObservedStore {
+    fn list(&self) -> io::Result<Vec<u64>> {
+        self.store.list()
+    }
+    fn open(&self, segment: u64) -> io::Result<Box<dyn StorageBackend>> {
+        self.store.open(segment)
+    }
+    fn create(&self, segment: u64) -> io::Result<Box<dyn StorageBackend>> {
+        Ok(self.observe(self.store.create(segment)?))
+    }
+    fn publish(&self, segment: u64) -> io::Result<()> {
+        self.store.publish(segment)
+    }
+    fn remove(&self, segment: u64) -> io::Result<()> {
+        self.store.remove(segment)
+    }
+    fn size_bytes(&self) -> io::Result<u64> {
+        self.store.size_bytes()
+    }
+    fn free_bytes(&self) -> io::Result<u64> {
+        self.store.free_bytes()
+    }
+}
+
+struct ObservedFile {
+    file: Box<dyn StorageBackend>,
+    observed: Arc<Observed>,
+}
+
+impl fmt::Debug for ObservedFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.file.fmt(f)
+    }
+}
+
+fn timed<T>(count: &AtomicU64, ns: &AtomicU64, work: impl FnOnce() -> T) -> T {
+    let started = Instant::now();
+    let done = work();
+    let took = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    count.fetch_add(1, Ordering::Relaxed);
+    ns.fetch_add(took, Ordering::Relaxed);
+    done
+}
+
+impl StorageBackend for ObservedFile {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.file.read(offset, out)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.observed.sample();
+        timed(&self.observed.syncs, &self.observed.sync_ns, || self.file.sync_data())
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.observed.written_bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+        timed(&self.observed.writes, &self.observed.write_ns, || self.file.write(offset, data))
+    }
+    fn close(&self) -> io::Result<()> {
+        self.file.close()
+    }
 }

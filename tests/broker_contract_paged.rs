@@ -28,6 +28,8 @@ mod explain;
 mod fixture;
 #[path = "broker_contract/headers_exchange.rs"]
 mod headers_exchange;
+#[path = "broker_contract/peer.rs"]
+mod peer;
 #[path = "broker_contract/policies.rs"]
 mod policies;
 #[path = "broker_contract/priorities.rs"]
@@ -52,5 +54,8 @@ mod ttl;
 mod users;
 #[path = "broker_contract/vhosts.rs"]
 mod vhosts;
+
+#[path = "broker_contract/rabbitmq/mod.rs"]
+mod rabbitmq;
 
 const PAGED: bool = true;

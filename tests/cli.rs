@@ -379,3 +379,20 @@ fn a_server_that_stops_tells_its_consumers_and_does_not_wait_for_them() {
     let again = Server::start(folder.path());
     assert_eq!(succeeds(&again, &["consume", queue, "--count", "1"]), "kept\n");
 }
+
+#[test]
+fn the_path_of_a_message_is_explained() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    let queue = "user-events.failed";
+    let arguments = ["publish", "", queue, "--persistent", "--message-id", "m-1"];
+    assert_eq!(succeeds(&server, &arguments), "");
+    assert_eq!(succeeds(&server, &["consume", queue, "--count", "1"]), "\n");
+    let path = succeeds(&server, &["explain", "m-1"]);
+    let lines: Vec<&str> = path.lines().collect();
+    assert!(lines[0].starts_with("AT") && lines[1].contains("published"), "{path}");
+    assert!(lines[4].contains("acked") && lines[4].contains(queue), "{path}");
+    let json = succeeds(&server, &["explain", "m-1", "--json"]);
+    assert!(json.starts_with('{') && json.contains("delivered"), "{json}");
+    fails(&server, &["explain", "nothing"], "Nothing is known of this message");
+}

@@ -399,7 +399,7 @@ fn what_cannot_be_read_waits_and_is_said() {
     let status = side.broker.queue_status(&queue("plain")).unwrap();
     assert_eq!((status.ready, status.unacked), (3_000 - taken, 0));
     let error = side.broker.ready().unwrap_err().to_string();
-    assert!(error.contains(".redb at row") && error.contains("checksum"), "{error}");
+    assert!(error.contains(".redb"), "{error}");
     // Nothing passes what waits; the other queues go on.
     drop(side.broker.try_publish(message("", "plain", b"late".to_vec())).unwrap());
     drop(side.broker.try_publish(message("", "left", b"other".to_vec())).unwrap());

@@ -319,6 +319,23 @@ async fn dead_letters_are_grouped_planned_and_redriven() {
 }
 
 #[tokio::test]
+async fn under_the_memory_alarm_publishers_are_told_and_dead_letters_still_go_back() {
+    let stand = Stand::new().await;
+    stand.kill("1", "x").await;
+    stand.broker.set_memory_limit(1);
+    for persistent in [false, true] {
+        let properties = json!({ "persistent": persistent });
+        let message = json!({ "exchange": "", "routingKey": "work", "properties": properties });
+        let (status, problem) = stand.post("/publish", message).await;
+        assert_eq!(status, 503);
+        assert!(problem["error"].as_str().unwrap().contains("memory"), "{problem}");
+    }
+    assert_eq!(stand.post("/queues/dead/redrive", json!({})).await.0, 202);
+    let run = stand.get("/queues/dead/redrive?waitSeconds=20").await;
+    assert_eq!((&run["state"], &run["moved"]), (&json!("done"), &json!(1)));
+}
+
+#[tokio::test]
 async fn a_paced_redrive_is_watched_and_cancelled() {
     let stand = Stand::new().await;
     for body in ["1", "2", "3"] {
@@ -384,6 +401,27 @@ async fn a_consumer_over_http_settles_each_way() {
     assert_eq!(lines.next().await.unwrap()["ended"], "cancelled");
     assert!(lines.next().await.is_none());
     assert_eq!(stand.post(&path, json!({ "ack": [4] })).await.0, 404);
+}
+
+#[tokio::test]
+async fn a_limited_consumer_touches_nothing_beyond_its_limit() {
+    let stand = Stand::new().await;
+    for body in ["1", "2", "3", "4"] {
+        stand.publish("work", body).await;
+    }
+    let mut lines = stand.consume("work/consume?prefetch=4&limit=2").await;
+    let consumer = lines.next().await.unwrap()["consumer"].as_str().unwrap().to_owned();
+    for tag in [1, 2] {
+        assert_eq!(lines.next().await.unwrap()["tag"], tag);
+    }
+    let path = format!("/consumers/{consumer}/settle");
+    assert_eq!(stand.post(&path, json!({ "ack": [1, 2] })).await.1["settled"], 2);
+    stand.at_rest("work", 2).await;
+    let rest = stand.get("/queues/work/messages").await;
+    for message in rest["messages"].as_array().unwrap() {
+        assert_eq!(message["redelivered"], false, "{message}");
+    }
+    assert_eq!(stand.get("/queues/work").await["consumers"], 0);
 }
 
 #[tokio::test]
@@ -461,4 +499,27 @@ async fn without_a_key_pages_of_other_sites_are_kept_out() {
     assert_eq!(stand.send(request("http://localhost:3000")).await.0, 403);
     assert_eq!(stand.get("/queues/work").await["ready"], 1);
     assert_eq!(stand.send(request("http://127.0.0.1:3001")).await.0, 200);
+}
+
+#[tokio::test]
+async fn the_path_of_a_message_is_told() {
+    let stand = Stand::new().await;
+    let message = json!({
+        "exchange": "", "routingKey": "work", "body": "x",
+        "properties": { "persistent": true, "messageId": "m/1" },
+    });
+    assert_eq!(stand.post("/publish", message).await, (200, json!({ "routed": true })));
+    let delivery = stand.broker.get(&queue("work")).await.unwrap().unwrap();
+    delivery.fail("no stock").await.unwrap();
+    let path = stand.get("/explain/m%2F1").await;
+    let events: Vec<_> = path["steps"].as_array().unwrap().iter().collect();
+    let told: Vec<_> = events.iter().map(|step| step["event"].as_str().unwrap()).collect();
+    let expected = ["published", "routed", "delivered", "deadLettered", "published", "routed"];
+    assert_eq!(told, expected);
+    assert_eq!(events[0]["routingKey"], "work");
+    assert_eq!((&events[3]["error"], &events[3]["queue"]), (&json!("no stock"), &json!("work")));
+    assert_eq!(events[3]["to"], events[4]["message"]);
+    assert_eq!((&path["caused"], &path["more"]), (&json!([]), &json!(false)));
+    let (status, problem) = stand.call(Method::GET, "/explain/nothing", None).await;
+    assert_eq!((status, &problem["error"]), (404, &json!("Nothing is known of this message")));
 }

@@ -32,6 +32,13 @@ impl Inner {
     }
 }
 
+/// Whether somebody may ask for the message from the start: it has a name, or a cause that has it.
+pub(super) fn is_followed(message: &Message) -> bool {
+    let properties = &message.properties;
+    properties.message_id.is_some()
+        || (!properties.headers.is_empty() && properties.headers.get(X_CAUSE).is_some())
+}
+
 /// Says what a message came from.
 pub(super) fn set_cause(message: &mut Message, cause: &str) {
     let headers = &mut message.properties.headers;

@@ -138,8 +138,8 @@ impl Drop for Consumer {
     fn drop(&mut self) {
         let now_ms = self.inner.now_ms();
         let left = self.queue.remove_consumer(self.id, now_ms);
-        let tags: Vec<_> = self.parcels.drain().map(|parcel| parcel.tag).collect();
-        let effects = self.queue.requeue(tags, false, now_ms);
+        let tags: Vec<_> = self.parcels.drain().map(|parcel| (parcel.tag, false)).collect();
+        let effects = self.queue.requeue(tags, now_ms);
         self.inner.run(&self.queue, effects);
         self.inner.run(&self.queue, left);
     }

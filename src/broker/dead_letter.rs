@@ -39,7 +39,7 @@ impl Inner {
         let error = shared(held.failed.as_ref().and_then(|failed| failed.error.as_ref()));
         let died = |to| What::Died { queue: queue.spec.name.clone(), reason, error, to };
         let Some((message, targets)) = self.last_station(queue, &held, reason) else {
-            self.trace.note(&held.stored, held.position, self.now_ms(), || died(None));
+            self.trace.note_and_follow(&held.stored, held.position, self.now_ms(), || died(None));
             let retry = held.retry_entry();
             let _appended = held.stored.settle(&self.journal, queue.id, retry, Group::new());
             return Vec::new();

@@ -81,7 +81,7 @@ impl Delivery {
     /// Returns it to its old place in the queue (basic.nack with requeue).
     pub fn requeue(mut self) {
         self.settled = true;
-        let effects = self.queue.requeue([self.parcel.tag], true, self.inner.now_ms());
+        let effects = self.queue.requeue([(self.parcel.tag, true)], self.inner.now_ms());
         self.inner.run(&self.queue, effects);
     }
 
@@ -191,7 +191,7 @@ impl Inner {
         }
         queue.counters.retried.increment(1);
         let error = held.failed.as_ref().and_then(|failed| failed.error.as_ref());
-        self.trace.note(&held.stored, held.position, now_ms, || What::Retried {
+        self.trace.note_and_follow(&held.stored, held.position, now_ms, || What::Retried {
             queue: queue.spec.name.clone(),
             failures: held.failures(),
             due_ms,

@@ -11,7 +11,8 @@ use crate::model::names::{ExchangeName, QueueName, RoutingKey};
 /// Steps of one explanation, and messages that it names as caused.
 const STEPS_MAX: usize = 1_000;
 
-/// What is known of a message that was durable. The window of what is known is bounded, and does not
+/// What is known of a message that was durable: from the start when it has a `message_id` or a cause, else
+/// from its first failure, death or acknowledgement with effects on. The window of what is known is bounded, and does not
 /// outlive the process: a path may lack its beginning.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Explanation {

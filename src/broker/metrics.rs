@@ -14,6 +14,7 @@ pub(super) struct QueueCounters {
     pub retried: Counter,
     pub dead_lettered: Counter,
     pub expired: Counter,
+    pub redriven: Counter,
 }
 
 impl QueueCounters {
@@ -27,6 +28,7 @@ impl QueueCounters {
             retried: status("retried"),
             dead_lettered: status("dead_lettered"),
             expired: status("expired"),
+            redriven: status("redriven"),
         }
     }
 }

@@ -143,7 +143,9 @@ impl Inner {
         let (position, commit) = if stored.is_durable() {
             let commit = stored::append(&self.journal, &stored);
             let position = commit.position();
-            self.trace.published(&stored.message, position, now_ms, targets.iter());
+            if stored.is_traced() {
+                self.trace.published(&stored.message, position, now_ms, targets.iter());
+            }
             (position, Some(commit))
         } else {
             (self.journal.next_position(), None)
@@ -248,8 +250,9 @@ impl Inner {
             }
             _ => self.journal.next_position(),
         };
-        self.trace.note(&held.stored, held.position, now_ms, || why(position));
-        if moved.is_durable() {
+        self.trace.note_and_follow(&held.stored, held.position, now_ms, || why(position));
+        moved.follow();
+        if moved.is_traced() {
             self.trace.published(&moved.message, position, now_ms, targets.iter());
         }
         (Held::new(moved, position), commit)
@@ -302,7 +305,9 @@ impl Inner {
             self.timers.arm(queue, wake_ms);
         }
         for (stored, deliveries) in effects.delivered {
-            if let Some(position) = stored.mark(&self.journal, queue.id, deliveries) {
+            if let Some(position) = stored.mark(&self.journal, queue.id, deliveries)
+                && stored.is_traced()
+            {
                 let queue = queue.spec.name.clone();
                 let delivered = || What::Delivered { queue, deliveries };
                 self.trace.note(&stored, position, self.now_ms(), delivered);

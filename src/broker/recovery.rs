@@ -40,7 +40,7 @@ pub struct Recovery {
     settled: AHashMap<Position, Vec<(Entry, QueueId)>>,
     retries: AHashMap<(Position, QueueId), (Entry, RetryRecord)>,
     delivered: AHashMap<(Position, QueueId), (Entry, u32)>,
-    /// The last stop was one in order.
+    /// A stop was one in order.
     closed: Vec<Entry>,
 }
 
@@ -108,7 +108,9 @@ impl Recovery {
         let mut orphans = Group::new();
         let queues = self.restore_topology(inner, &mut orphans);
         self.restore_users(inner, &mut orphans);
-        let was_closed = !self.closed.is_empty();
+        // An older record than the last life's says nothing: a crash took back that it was ended.
+        let was_closed =
+            self.closed.iter().any(|entry| inner.journal.is_of_last_life(entry.position));
         self.restore_backlog(inner, &queues, was_closed);
         self.messages.sort_unstable_by_key(|(entry, _)| entry.position);
         let mut dead: Vec<(Arc<Queue>, Held)> = Vec::new();

@@ -1,12 +1,14 @@
 //! What the broker writes to the journal, and how a message leaves it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
+use super::cause::is_followed;
 use super::memory::{Counted, Memory};
 use crate::journal::{
     Appended, Commit, Entry, Group, Journal, Kind, Payload, Position, Urgency, decode_value,
@@ -168,6 +170,8 @@ pub(super) struct Stored {
     durable_queues: SmallVec<[QueueId; 2]>,
     journaled: Mutex<Journaled>,
     counted: Counted,
+    /// What happens to it is noted in the trace.
+    traced: AtomicBool,
 }
 
 /// Which parts of the log stand for the message.
@@ -204,7 +208,8 @@ impl Stored {
     ) -> Self {
         let journaled = Journaled { open_queues: durable_queues.len(), ..Journaled::default() };
         let journaled = Mutex::new(journaled);
-        Self { message, published_ms, due_ms, durable_queues, journaled, counted }
+        let traced = AtomicBool::new(!durable_queues.is_empty() && is_followed(&message));
+        Self { message, published_ms, due_ms, durable_queues, journaled, counted, traced }
     }
 
     /// As recovery found it.
@@ -216,6 +221,7 @@ impl Stored {
     ) -> Self {
         let settled = notes.iter().filter(|note| note.what == Noted::Settled).count();
         let open_queues = record.queues.len().saturating_sub(settled);
+        let traced = AtomicBool::new(is_followed(&record.message));
         Self {
             message: record.message,
             published_ms: record.published_ms,
@@ -223,7 +229,17 @@ impl Stored {
             durable_queues: record.queues.into(),
             journaled: Mutex::new(Journaled { entry: Some(entry), open_queues, notes }),
             counted,
+            traced,
         }
+    }
+
+    pub(super) fn is_traced(&self) -> bool {
+        self.traced.load(Ordering::Relaxed)
+    }
+
+    /// From now on what happens to it is noted, if it is durable.
+    pub(super) fn follow(&self) {
+        self.traced.store(self.is_durable(), Ordering::Relaxed);
     }
 
     /// As its record says, of which nothing else is noted: what [`Stored::sole_entry`] was given up for.
@@ -245,8 +261,10 @@ impl Stored {
     /// back instead of being held.
     pub(super) fn sole_entry(&mut self, queue: QueueId) -> Option<Entry> {
         let is_sole = self.is_durable_only_in(queue);
+        // Reading it back would forget who asked to follow it.
+        let is_plain = *self.traced.get_mut() == is_followed(&self.message);
         let journaled = self.journaled.get_mut();
-        journaled.entry.filter(|_| is_sole && journaled.notes.is_empty())
+        journaled.entry.filter(|_| is_sole && is_plain && journaled.notes.is_empty())
     }
 
     pub(super) fn is_durable_only_in(&self, queue: QueueId) -> bool {

@@ -1,8 +1,9 @@
 //! What happened to durable messages lately: a window, bounded in records and in bytes of texts.
 //!
 //! A record names its message by its place in the log and shares its texts; it never keeps a message
-//! alive and is never written. Transient messages leave no record: their way is too short to be worth
-//! what noting it down would cost.
+//! alive and is never written. Noting down costs about as much as a third of all else that the engine does
+//! for a message, so it is done for those that are asked for: durable ones with a `message_id` or a
+//! cause, and any other durable one from its first failure, death or acknowledgement with effects on.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -135,7 +136,7 @@ impl Trace {
         }
     }
 
-    /// Something happened to a message; transient ones are left out.
+    /// Something ordinary happened to a message; one that nobody follows is left out.
     pub(super) fn note(
         &self,
         stored: &Stored,
@@ -143,10 +144,22 @@ impl Trace {
         at_ms: UnixMs,
         what: impl FnOnce() -> What,
     ) {
-        if stored.is_durable() {
+        if stored.is_traced() {
             let what = what();
             self.window.lock().push(position, at_ms, what);
         }
+    }
+
+    /// Something happened to a message that makes it worth following from now on.
+    pub(super) fn note_and_follow(
+        &self,
+        stored: &Stored,
+        position: Position,
+        at_ms: UnixMs,
+        what: impl FnOnce() -> What,
+    ) {
+        stored.follow();
+        self.note(stored, position, at_ms, what);
     }
 
     /// Shows every record, the oldest first. Others get their turn in between.

@@ -112,7 +112,7 @@ impl Claimed {
         let appended = held.stored.settle(&inner.journal, queue.id, held.retry_entry(), group);
         queue.counters.acked.increment(1);
         let acked = || What::Acked(queue.spec.name.clone());
-        inner.trace.note(&held.stored, held.position, inner.now_ms(), acked);
+        inner.trace.note_and_follow(&held.stored, held.position, inner.now_ms(), acked);
         let (mut entries, commit) = match appended {
             Some(appended) => (appended.entries, Some(appended.commit)),
             None => (SmallVec::new(), None),

@@ -17,6 +17,8 @@
 //! - An expired key is never seen, whether or not its memory has been taken back yet.
 //! - No empty list is a key.
 //! - Locks are taken in the order keyspace, pub/sub registry, mailbox; none is held across an await.
+//!   Under the keyspace's, [`Cache::transact`] lets its caller take others: nobody who holds one of those
+//!   may call the cache.
 
 mod command;
 mod deadline;

@@ -15,6 +15,7 @@ impl From<Invalid> for Problem {
 impl From<BackendError> for Problem {
     fn from(error: BackendError) -> Self {
         match error {
+            _ if error.is_retryable() => unavailable(&error.to_string()),
             BackendError::Journal(_) => unavailable(&error.to_string()),
             BackendError::Broker(_) | BackendError::Cache(_) => {
                 tracing::error!(%error, "a back end refused a call of the demo");

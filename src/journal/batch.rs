@@ -6,6 +6,7 @@ use std::task::Waker;
 use smallvec::SmallVec;
 
 use super::commit::Waiters;
+use super::shared::LARGE_BATCH_BYTES;
 use super::{Entry, Group, Kind, Payload, Position};
 
 /// What a slot or an end counts in memory, beside the payload.
@@ -144,6 +145,11 @@ impl Batch {
         self.slots.last().map_or_else(Position::default, |slot| slot.entry.position)
     }
 
+    /// Whether it is worth encoding before the disk is free.
+    pub(super) fn is_large(&self) -> bool {
+        self.bytes >= LARGE_BATCH_BYTES
+    }
+
     /// Whether nothing of it has to be written.
     pub(super) fn is_moot(&self) -> bool {
         self.live == 0 && self.ends.is_empty()
@@ -159,8 +165,8 @@ impl Batch {
         self.slots.is_empty() && self.ends.is_empty() && !self.awaited
     }
 
-    /// Empties it for reuse; the memory of a burst is given back.
-    pub(super) fn reset(&mut self) {
+    /// Empties it for reuse; the memory of a burst is given back. Who waited for it.
+    pub(super) fn reset(&mut self) -> Arc<Waiters> {
         const SLOTS_KEPT: usize = 16 * 1_024;
         self.slots.clear();
         self.slots.shrink_to(SLOTS_KEPT);
@@ -168,9 +174,9 @@ impl Batch {
         self.ends.shrink_to(SLOTS_KEPT);
         self.groups.clear();
         self.groups.shrink_to(SLOTS_KEPT);
-        self.waiters = Arc::default();
         self.bytes = 0;
         self.live = 0;
         self.awaited = false;
+        std::mem::take(&mut self.waiters)
     }
 }

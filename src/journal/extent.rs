@@ -1,67 +1,260 @@
-//! The backend of the active segment: the same file, with fewer syncs.
+//! The backend of the active segment: the same file, with fewer requests to the disk.
 //!
 //! redb doubles a file as it grows, and syncs each time before it uses the space; it also syncs a new
 //! file several times before its first commit. Here a file is as long as the segment will be from
 //! its first growth on, and is not synced before it is published, in one go. After a crash it is
 //! longer than redb believes, by zeroes at its end, which redb takes as free space; a clean close cuts
 //! them off.
+//!
+//! What redb writes in small pieces goes to the redo area (see `redo`) when redb syncs, side by side,
+//! and to its place when the area is full. Rows that are larger go to their place at once. What redb
+//! changes as it closes is one record more.
+//!
+//! A sync is only noted when redb asks for it, and done by who calls `finish_sync`, maybe on another
+//! thread: so the next transaction is prepared meanwhile. Nothing is written to the file until it is
+//! done, so the file never holds anything that it would not hold if redb had waited.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use redb::StorageBackend;
+
+use super::pages::{PAGE_BYTES, Pages};
+use super::redo::Redo;
+
+/// A larger write, in whole pages, goes to its place at once: to move it twice costs more than a
+/// second request.
+const SMALL_BYTES_MAX: usize = 16 * 1024;
+
+/// So many pages are kept in memory (4 MiB); with one more they are written to their places.
+const PAGES_MAX: usize = 1_024;
 
 /// redb owns one handle, and the segment another.
 #[derive(Clone)]
-pub(super) struct Extent(Arc<State>);
+pub(super) struct Extent(Arc<File>);
+
+struct File {
+    base: Box<dyn StorageBackend>,
+    /// Where redb's file begins: behind the redo area.
+    begins_at: u64,
+    /// The length of redb's file after the first growth.
+    extent_bytes: u64,
+    state: Mutex<State>,
+    synced: Condvar,
+}
+
+/// How far the sync is that redb asked for last.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sync {
+    Done,
+    /// Nothing is written to the file before it is done.
+    Owed,
+    /// Somebody is at it.
+    Running,
+}
 
 struct State {
-    base: Box<dyn StorageBackend>,
     /// What redb believes.
-    len: AtomicU64,
-    /// The file's real length; never less.
-    base_len: AtomicU64,
-    /// The real length after the first growth.
-    extent_bytes: u64,
-    /// Something was changed after the last sync.
-    dirty: AtomicBool,
-    published: AtomicBool,
+    len: u64,
+    /// The real length of redb's file; never less.
+    base_len: u64,
+    /// Written, and not in their places yet.
+    pages: Pages,
+    /// Those that differ from what the file and its redo area say, or that left `pages` for their place.
+    changed: BTreeSet<u64>,
+    redo: Redo,
+    /// The file was changed in other places than the redo area after the last sync.
+    dirty: bool,
+    sync: Sync,
+    published: bool,
+    /// redb closes: its last changes become one record, and the file gets its length after it.
+    closing: bool,
+    /// Why what is on disk is unknown: nothing may be added that would make it count.
+    failure: Option<String>,
 }
 
 impl Extent {
     /// Over a file that is empty and not published.
-    pub(super) fn over(base: Box<dyn StorageBackend>, extent_bytes: u64) -> Self {
-        Self(Arc::new(State {
-            base,
-            len: AtomicU64::new(0),
-            base_len: AtomicU64::new(0),
-            extent_bytes,
-            dirty: AtomicBool::new(false),
-            published: AtomicBool::new(false),
-        }))
+    pub(super) fn over(base: Box<dyn StorageBackend>, extent_bytes: u64) -> io::Result<Self> {
+        let redo = Redo::new(extent_bytes)?;
+        let begins_at = redo.area_bytes();
+        base.set_len(begins_at)?;
+        let state = State {
+            len: 0,
+            base_len: 0,
+            pages: Pages::default(),
+            changed: BTreeSet::new(),
+            redo,
+            dirty: true,
+            sync: Sync::Done,
+            published: false,
+            closing: false,
+            failure: None,
+        };
+        let (state, synced) = (Mutex::new(state), Condvar::new());
+        Ok(Self(Arc::new(File { base, begins_at, extent_bytes, state, synced })))
     }
 
-    /// Syncs what was written so far, and all that follows when redb asks for it.
+    /// Syncs what was written so far; what follows, when redb asks for it and [`Self::finish_sync`] is
+    /// called.
     pub(super) fn begin_syncing(&self) -> io::Result<()> {
-        self.0.published.store(true, Ordering::Relaxed);
-        self.sync_data()
+        self.0.step(|file, state| {
+            state.published = true;
+            file.write_in_place(state)?;
+            file.base.write(0, &state.redo.begin())?;
+            state.sync = Sync::Owed;
+            Ok(())
+        })?;
+        self.finish_sync()
     }
 
-    fn set_base_len(&self, len: u64) -> io::Result<()> {
-        self.0.dirty.store(true, Ordering::Relaxed);
-        self.0.base.set_len(len)?;
-        self.0.base_len.store(len, Ordering::Relaxed);
+    /// Returns when all is on disk that redb asked a sync for. Until then redb may prepare its next
+    /// transaction in memory: its first write to the file waits.
+    pub(super) fn finish_sync(&self) -> io::Result<()> {
+        self.0.synced().map(drop)
+    }
+
+    /// What redb writes from now on is for its close.
+    pub(super) fn begin_closing(&self) {
+        self.0.state.lock().closing = true;
+    }
+}
+
+impl State {
+    fn check_failure(&self) -> io::Result<()> {
+        self.failure.as_ref().map_or(Ok(()), |reason| Err(io::Error::other(reason.clone())))
+    }
+
+    /// Remembers a failure.
+    fn noted<T>(&mut self, outcome: io::Result<T>) -> io::Result<T> {
+        if let Err(error) = &outcome {
+            self.failure.get_or_insert_with(|| error.to_string());
+        }
+        outcome
+    }
+}
+
+impl File {
+    /// The state, when no sync is owed.
+    fn synced(&self) -> io::Result<MutexGuard<'_, State>> {
+        let mut state = self.state.lock();
+        loop {
+            state.check_failure()?;
+            match state.sync {
+                Sync::Done => return Ok(state),
+                Sync::Running => self.synced.wait(&mut state),
+                Sync::Owed => {
+                    state.sync = Sync::Running;
+                    // Who reads does not wait for the disk.
+                    let outcome = MutexGuard::unlocked(&mut state, || self.base.sync_data());
+                    state.sync = Sync::Done;
+                    state.dirty = false;
+                    self.synced.notify_all();
+                    state.noted(outcome)?;
+                }
+            }
+        }
+    }
+
+    /// Runs a step that changes the file; after one that failed there is no other.
+    fn step<T>(&self, step: impl FnOnce(&Self, &mut State) -> io::Result<T>) -> io::Result<T> {
+        let mut state = self.synced()?;
+        let outcome = step(self, &mut state);
+        state.noted(outcome)
+    }
+
+    fn set_base_len(&self, state: &mut State, len: u64) -> io::Result<()> {
+        state.dirty = true;
+        self.base.set_len(self.begins_at + len)?;
+        state.base_len = len;
         Ok(())
     }
 
-    fn check(&self, offset: u64, bytes: usize) -> io::Result<()> {
-        let end = offset.checked_add(bytes as u64);
-        match end.is_some_and(|end| end <= self.0.len.load(Ordering::Relaxed)) {
-            true => Ok(()),
-            false => Err(io::ErrorKind::UnexpectedEof.into()),
+    /// Writes each page to its place.
+    fn write_in_place(&self, state: &mut State) -> io::Result<()> {
+        for (page, bytes) in state.pages.iter() {
+            let offset = page * PAGE_BYTES as u64;
+            let there = state.len.saturating_sub(offset).min(PAGE_BYTES as u64);
+            let bytes = bytes.get(..usize::try_from(there).unwrap_or(PAGE_BYTES));
+            self.base.write(self.begins_at + offset, bytes.unwrap_or_default())?;
         }
+        state.pages.clear();
+        state.changed.clear();
+        state.dirty = true;
+        Ok(())
+    }
+
+    /// Writes each page to its place for good, and lets the redo area begin again.
+    fn checkpoint(&self, state: &mut State) -> io::Result<()> {
+        self.write_in_place(state)?;
+        self.base.sync_data()?;
+        self.base.write(0, &state.redo.begin())?;
+        state.sync = Sync::Owed;
+        Ok(())
+    }
+
+    fn sync(&self, state: &mut State) -> io::Result<()> {
+        if !state.published || state.closing || (state.changed.is_empty() && !state.dirty) {
+            return Ok(());
+        }
+        match state.pages.len() <= PAGES_MAX && self.write_record(state)? {
+            true => Ok(()),
+            false => self.checkpoint(state),
+        }
+    }
+
+    /// Writes the changed pages to the redo area; false when it has no room.
+    fn write_record(&self, state: &mut State) -> io::Result<bool> {
+        let State { pages, changed, redo, .. } = state;
+        let changes = changed.iter().map(|&page| (page, pages.get(page)));
+        let Some((at, record)) = redo.record(changes) else { return Ok(false) };
+        self.base.write(at, record)?;
+        changed.clear();
+        state.sync = Sync::Owed;
+        Ok(true)
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let whole_pages =
+            offset.is_multiple_of(PAGE_BYTES as u64) && data.len().is_multiple_of(PAGE_BYTES);
+        if data.len() <= SMALL_BYTES_MAX || !whole_pages {
+            return self.write_small(offset, data);
+        }
+        let first = offset / PAGE_BYTES as u64;
+        let end = first + (data.len() / PAGE_BYTES) as u64;
+        self.step(|file, state| {
+            check(state, offset, data.len())?;
+            state.changed.extend(state.pages.remove_range(first..end));
+            state.dirty = true;
+            file.base.write(file.begins_at + offset, data)
+        })
+    }
+
+    /// To memory, so it waits for no sync.
+    fn write_small(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let mut state = self.state.lock();
+        state.check_failure()?;
+        check(&state, offset, data.len())?;
+        let State { base_len, pages, changed, .. } = &mut *state;
+        let base = |offset, out: &mut [u8]| {
+            let there = base_len.saturating_sub(offset).min(out.len() as u64);
+            let there = usize::try_from(there).unwrap_or(out.len());
+            self.base.read(self.begins_at + offset, &mut out[..there])
+        };
+        pages.write(offset, data, base, |page| {
+            changed.insert(page);
+        })
+    }
+}
+
+fn check(state: &State, offset: u64, bytes: usize) -> io::Result<()> {
+    let end = offset.checked_add(bytes as u64);
+    match end.is_some_and(|end| end <= state.len) {
+        true => Ok(()),
+        false => Err(io::ErrorKind::UnexpectedEof.into()),
     }
 }
 
@@ -71,64 +264,77 @@ impl fmt::Debug for Extent {
     }
 }
 
-// redb calls from one thread; the atomics only make the handles shareable.
 impl StorageBackend for Extent {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.len.load(Ordering::Relaxed))
+        Ok(self.0.state.lock().len)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.check(offset, out.len())?;
-        self.0.base.read(offset, out)
+        let state = self.0.state.lock();
+        check(&state, offset, out.len())?;
+        self.0.base.read(self.0.begins_at + offset, out)?;
+        state.pages.lay_over(offset, out);
+        Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        if len < self.0.len.load(Ordering::Relaxed) {
-            // Cut for real: what is beyond must read as zero when it grows again.
-            self.set_base_len(len)?;
-        } else if len > self.0.base_len.load(Ordering::Relaxed) {
-            let first = self.0.base_len.load(Ordering::Relaxed) == 0;
-            self.set_base_len(if first { len } else { len.max(self.0.extent_bytes) })?;
-        }
-        self.0.len.store(len, Ordering::Relaxed);
-        Ok(())
+        self.0.step(|file, state| {
+            if len < state.len {
+                let State { pages, changed, .. } = state;
+                pages.cut(len, |page| {
+                    changed.insert(page);
+                });
+                // Cut for real: what is beyond must read as zero when it grows again.
+                if !state.closing {
+                    file.set_base_len(state, len)?;
+                }
+            } else if len > state.base_len {
+                let first = state.base_len == 0;
+                let base_len = if first { len } else { len.max(file.extent_bytes) };
+                file.set_base_len(state, base_len)?;
+            }
+            state.len = len;
+            Ok(())
+        })
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        if !self.0.published.load(Ordering::Relaxed) || !self.0.dirty.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        self.0.base.sync_data()?;
-        self.0.dirty.store(false, Ordering::Relaxed);
-        Ok(())
+        self.0.step(File::sync)
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.check(offset, data.len())?;
-        self.0.dirty.store(true, Ordering::Relaxed);
-        self.0.base.write(offset, data)
+        self.0.write(offset, data)
     }
 
     fn close(&self) -> io::Result<()> {
-        let len = self.0.len.load(Ordering::Relaxed);
-        if len < self.0.base_len.load(Ordering::Relaxed) {
-            self.0.base.set_len(len)?;
-        }
-        self.0.base.close()
+        let closed = self.0.step(|file, state| {
+            // Without room for the record the file stays as the last commit left it, as after a crash.
+            Ok(state.closing && state.published && file.write_record(state)?)
+        });
+        let closed = closed.and_then(|closed| {
+            self.0.step(|file, state| match closed && state.len < state.base_len {
+                true => file.set_base_len(state, state.len),
+                false => Ok(()),
+            })
+        });
+        closed.and(self.0.base.close())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::overlay::Overlay;
     use redb::backends::InMemoryBackend;
-    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
-    /// Counts the syncs.
+    const FAILS: usize = usize::MAX;
+
+    /// Counts the syncs, or fails them.
     #[derive(Debug, Default)]
-    struct Counting(InMemoryBackend, Arc<AtomicUsize>);
+    struct Shared(Arc<InMemoryBackend>, Arc<AtomicUsize>);
 
-    impl StorageBackend for Counting {
+    impl StorageBackend for Shared {
         fn len(&self) -> io::Result<u64> {
             self.0.len()
         }
@@ -139,6 +345,9 @@ mod tests {
             self.0.set_len(len)
         }
         fn sync_data(&self) -> io::Result<()> {
+            if self.1.load(Ordering::Relaxed) == FAILS {
+                return Err(io::Error::other("the disk failed"));
+            }
             self.1.fetch_add(1, Ordering::Relaxed);
             Ok(())
         }
@@ -147,43 +356,138 @@ mod tests {
         }
     }
 
+    fn synced(extent: &Extent) {
+        extent.sync_data().unwrap();
+        extent.finish_sync().unwrap();
+    }
+
+    fn reopened(base: &Arc<InMemoryBackend>) -> Overlay {
+        Overlay::over(Box::new(Shared(base.clone(), Arc::default()))).unwrap()
+    }
+
     #[test]
     fn only_what_changed_a_published_file_is_synced() {
-        let base = Counting::default();
+        let base = Shared::default();
         let syncs = base.1.clone();
-        let extent = Extent::over(Box::new(base), 10_000);
+        let extent = Extent::over(Box::new(base), 10_000).unwrap();
         extent.set_len(100).unwrap();
         extent.write(0, &[1; 100]).unwrap();
-        extent.sync_data().unwrap();
+        synced(&extent);
         assert_eq!(syncs.load(Ordering::Relaxed), 0);
         extent.begin_syncing().unwrap();
         assert_eq!(syncs.load(Ordering::Relaxed), 1);
         extent.set_len(200).unwrap();
-        extent.sync_data().unwrap();
+        synced(&extent);
         extent.set_len(400).unwrap();
-        extent.sync_data().unwrap();
+        synced(&extent);
         assert_eq!(syncs.load(Ordering::Relaxed), 2, "the second growth is within the first");
         extent.write(300, &[1; 100]).unwrap();
-        extent.sync_data().unwrap();
+        synced(&extent);
         assert_eq!(syncs.load(Ordering::Relaxed), 3);
     }
 
     #[test]
     fn it_is_as_long_as_redb_believes() {
-        let extent = Extent::over(Box::new(InMemoryBackend::new()), 10_000);
+        let base = Arc::new(InMemoryBackend::new());
+        let extent = Extent::over(Box::new(Shared(base.clone(), Arc::default())), 10_000).unwrap();
         extent.set_len(100).unwrap();
         extent.set_len(200).unwrap();
         assert_eq!(extent.len().unwrap(), 200);
-        assert_eq!(extent.0.base.len().unwrap(), 10_000);
+        assert_eq!(base.len().unwrap(), extent.0.begins_at + 10_000);
         assert!(extent.write(150, &[1; 51]).is_err());
         assert!(extent.read(150, &mut [0; 51]).is_err());
+    }
+
+    #[test]
+    fn what_was_cut_off_reads_as_zero() {
+        let base = Arc::new(InMemoryBackend::new());
+        let extent = Extent::over(Box::new(Shared(base.clone(), Arc::default())), 10_000).unwrap();
+        extent.set_len(200).unwrap();
         extent.write(150, &[1; 50]).unwrap();
         extent.set_len(160).unwrap();
         extent.set_len(200).unwrap();
         let mut read = [9; 50];
         extent.read(150, &mut read).unwrap();
         assert_eq!(read, [[1; 10], [0; 10], [0; 10], [0; 10], [0; 10]].concat()[..]);
+        extent.begin_syncing().unwrap();
+        extent.begin_closing();
         extent.close().unwrap();
-        assert_eq!(extent.0.base.len().unwrap(), 200);
+        assert_eq!(base.len().unwrap(), extent.0.begins_at + 200);
+        assert_eq!(reopened(&base).len().unwrap(), 200);
+    }
+
+    /// Whatever is written, a file that was left after a sync reads as it did.
+    #[test]
+    fn what_was_synced_is_read_back_from_places_and_redo_area() {
+        let base = Arc::new(InMemoryBackend::new());
+        let extent = Extent::over(Box::new(Shared(base.clone(), Arc::default())), 1 << 20).unwrap();
+        let len = 600_000usize;
+        extent.set_len(len as u64).unwrap();
+        extent.begin_syncing().unwrap();
+        let mut expected = vec![0u8; len];
+        for round in 0..500usize {
+            for write in 0..3 {
+                // Small pages, part of a page, and rows that cover pages written before.
+                let bytes = [PAGE_BYTES, 320, 8 * PAGE_BYTES][(round * 7 + write) % 3];
+                let page = (round * 37 + write * 11) % 100;
+                let data = vec![u8::try_from((round + write) % 251).unwrap(); bytes];
+                extent.write((page * PAGE_BYTES) as u64, &data).unwrap();
+                expected[page * PAGE_BYTES..][..bytes].copy_from_slice(&data);
+            }
+            synced(&extent);
+            if round % 16 == 0 {
+                let mut read = vec![0; len];
+                extent.read(0, &mut read).unwrap();
+                assert!(read == expected, "round {round}, open");
+                reopened(&base).read(0, &mut read).unwrap();
+                assert!(read == expected, "round {round}, left behind");
+            }
+        }
+        extent.begin_closing();
+        extent.close().unwrap();
+        let mut read = vec![0; len];
+        reopened(&base).read(0, &mut read).unwrap();
+        assert!(read == expected);
+    }
+
+    #[test]
+    fn nothing_is_written_to_the_file_before_an_owed_sync_is_done() {
+        let base = Shared::default();
+        let (memory, syncs) = (base.0.clone(), base.1.clone());
+        let extent = Extent::over(Box::new(base), 1 << 20).unwrap();
+        extent.set_len(1 << 20).unwrap();
+        extent.begin_syncing().unwrap();
+        extent.write(0, &[1; PAGE_BYTES]).unwrap();
+        extent.sync_data().unwrap();
+        let before = syncs.load(Ordering::Relaxed);
+        extent.write(0, &[2; PAGE_BYTES]).unwrap();
+        let mut read = [0; PAGE_BYTES];
+        reopened(&memory).read(0, &mut read).unwrap();
+        assert_eq!((read, syncs.load(Ordering::Relaxed)), ([1; PAGE_BYTES], before));
+        extent.write(0, &[3; 8 * PAGE_BYTES]).unwrap();
+        assert_eq!(syncs.load(Ordering::Relaxed), before + 1, "who writes first syncs");
+        extent.finish_sync().unwrap();
+        assert_eq!(syncs.load(Ordering::Relaxed), before + 1);
+    }
+
+    #[test]
+    fn nothing_is_written_after_a_failure() {
+        let base = Shared::default();
+        let failing = base.1.clone();
+        let memory = base.0.clone();
+        let extent = Extent::over(Box::new(base), 10_000).unwrap();
+        extent.set_len(8_192).unwrap();
+        extent.begin_syncing().unwrap();
+        extent.write(0, &[1; 4_096]).unwrap();
+        failing.store(FAILS, Ordering::Relaxed);
+        extent.sync_data().unwrap();
+        assert!(extent.finish_sync().is_err());
+        failing.store(0, Ordering::Relaxed);
+        assert!(extent.sync_data().is_err());
+        assert!(extent.write(0, &[2; 4_096]).is_err());
+        assert!(extent.close().is_err());
+        let mut page = [9; 4_096];
+        memory.read(extent.0.begins_at, &mut page).unwrap();
+        assert_eq!(page, [0; 4_096]);
     }
 }

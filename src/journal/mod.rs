@@ -7,12 +7,12 @@
 //! A record is a *fact* (something that holds until it is ended: a message in queues, a key's value)
 //! or an *end* of earlier facts. [`Journal::append`] puts a group of them into the open batch
 //! (`batch`); the writer's thread (`writer`) takes the batch, encodes it into rows (`row`), commits
-//! them as one transaction of the active segment (`segment`, a redb file) and settles every
-//! [`Commit`] (`commit`). Which rows still count is kept in memory (`liveness`): a segment is deleted
-//! as a whole when nothing in it does, and copied to the active one (`compaction`) when less than a
-//! half of it does. At a start `recovery` reads back what is asked for, by the `index` of each segment;
-//! while the log runs `reading` gives single facts back, by the `places` where they lie. `gate` says
-//! who may append.
+//! them as one transaction of the active segment (`segment`, a redb file behind a `redo` area) and
+//! settles every [`Commit`] (`commit`), itself or by the `syncer`. Which rows still count is kept in
+//! memory (`liveness`): a segment is deleted as a whole when nothing in it does, and copied to the
+//! active one (`compaction`) when less than a half of it does. At a start `recovery` reads back what is
+//! asked for, by the `index` of each segment; while the log runs `reading` gives single facts back, by
+//! the `places` where they lie. `gate` says who may append.
 //!
 //! What always holds:
 //! - A group is atomic: it never spans two batches, and a batch is one transaction of one segment.
@@ -35,15 +35,18 @@ mod gate;
 mod index;
 mod liveness;
 mod overlay;
+mod pages;
 mod places;
 mod position_set;
 mod reading;
 mod recovery;
+mod redo;
 pub mod row;
 mod segment;
 mod shared;
 mod stats;
 mod store;
+mod syncer;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -75,6 +78,7 @@ use recovery::{Depth, recover};
 use segment::{ActiveSegment, Head};
 use shared::Shared;
 use stats::Counters;
+use syncer::Syncer;
 use writer::{SegmentSize, Writer};
 
 /// A place in the log: total order over everything that was ever appended. Never reused.
@@ -286,18 +290,20 @@ impl Journal {
         let active = ActiveSegment::create(store.as_ref(), &head, bytes)
             .map_err(|error| error.at_open(store.as_ref(), head.segment))?;
         liveness.add_segment(head.segment);
-        let reader =
-            Arc::new(Reader::new(store.clone(), recovered.places, recovered.last_position));
+        let reader = Arc::new(Reader::new(store.clone(), recovered.places));
         reader.roll(Some((active.id, active.reading())), || ());
 
         let next = Arc::new(AtomicU64::new(first_position));
         let shared = Arc::new(Shared::new(next.clone(), options.durability, gate));
         let counters = Arc::<Counters>::default();
         let epochs = head.epochs.clone();
+        let syncer = Syncer::start(shared.clone())
+            .map_err(OpenError::io("can't start the journal's thread"))?;
         let writer = Writer {
             shared: shared.clone(),
             counters: counters.clone(),
             reader: reader.clone(),
+            syncer,
             store,
             head,
             active,
@@ -357,7 +363,7 @@ impl Journal {
     /// Everything that was appended up to here is on disk; what was not appended, such as a position
     /// that was only taken, is of course not.
     pub fn committed_position(&self) -> Position {
-        self.log.as_ref().map_or_else(Position::default, |log| log.reader.committed_position())
+        self.log.as_ref().map_or_else(Position::default, |log| log.shared.committed_position())
     }
 
     /// Waits until `bytes` more may be appended: while too much is uncommitted or the disk alarm is on.
@@ -426,6 +432,12 @@ impl Journal {
             return false;
         };
         position.0 < log.epochs.get(at + 1).map_or(next, |&(_, first_position)| first_position)
+    }
+
+    /// Whether a position that this log has was given in the life before this one: between the last
+    /// open and the one before it.
+    pub fn is_of_last_life(&self, position: Position) -> bool {
+        !self.is_known(self.epoch().saturating_sub(2), position)
     }
 
     /// Figures, up to the last commit.

@@ -8,7 +8,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -35,32 +34,17 @@ pub(super) struct Reader {
     active: RwLock<Option<(u64, OpenSegment)>>,
     /// The latest used last.
     sealed: Mutex<VecDeque<(u64, Arc<SealedSegment>)>>,
-    committed_position: AtomicU64,
 }
 
 impl Reader {
     /// Over what recovery found.
-    pub(super) fn new(
-        store: Arc<dyn SegmentStore>,
-        places: Places,
-        committed_position: u64,
-    ) -> Self {
+    pub(super) fn new(store: Arc<dyn SegmentStore>, places: Places) -> Self {
         Self {
             store: RwLock::new(Some(store)),
             places: RwLock::new(places),
             active: RwLock::new(None),
             sealed: Mutex::default(),
-            committed_position: AtomicU64::new(committed_position),
         }
-    }
-
-    /// Everything that was appended up to here is on disk.
-    pub(super) fn committed_position(&self) -> Position {
-        Position(self.committed_position.load(Ordering::Acquire))
-    }
-
-    pub(super) fn committed_to(&self, position: Position) {
-        self.committed_position.fetch_max(position.0, Ordering::Release);
     }
 
     /// The writer goes on in `next`, or not at all; `close` closes the segment before. Nothing is

@@ -27,8 +27,12 @@ const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 const HEAD_KEY: &str = "head";
 const HEAD_VERSION: u8 = 1;
 
-/// What redb keeps in memory of a segment: it is written once and read in order.
-const CACHE_BYTES: usize = 4 * 1024 * 1024;
+/// What redb keeps in memory of a sealed segment: it is read in order.
+const READ_CACHE_BYTES: usize = 4 * 1024 * 1024;
+
+/// What redb keeps in memory of the active segment. A half of it is for what a transaction writes: pages
+/// beyond that are written early, read again for their checksums, and written once more.
+const WRITE_CACHE_BYTES: usize = 16 * 1024 * 1024;
 
 /// The file of a segment with `row_bytes` of rows: redb's pages around them, and the copies that it
 /// makes of small ones.
@@ -99,6 +103,7 @@ fn caught<T>(work: impl FnOnce() -> Result<T, SegmentError>) -> Result<T, Segmen
 pub(super) struct ActiveSegment {
     pub id: u64,
     database: Arc<Database>,
+    extent: Extent,
     next_row: u64,
     /// Bytes of all its rows.
     pub row_bytes: u64,
@@ -146,9 +151,10 @@ impl ActiveSegment {
         head: &Head,
         bytes: u64,
     ) -> Result<Self, SegmentError> {
-        let extent = Extent::over(store.create(head.segment)?, extent_bytes(bytes));
-        let database =
-            Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(extent.clone())?;
+        let extent = Extent::over(store.create(head.segment)?, extent_bytes(bytes))?;
+        let database = Database::builder()
+            .set_cache_size(WRITE_CACHE_BYTES)
+            .create_with_backend(extent.clone())?;
         let mut encoded = Vec::new();
         encode_value(HEAD_VERSION, head, &mut encoded);
         let transaction = database.begin_write()?;
@@ -160,6 +166,7 @@ impl ActiveSegment {
         Ok(Self {
             id: head.segment,
             database: Arc::new(database),
+            extent,
             next_row: 0,
             row_bytes: 0,
             written: Written::default(),
@@ -167,7 +174,8 @@ impl ActiveSegment {
         })
     }
 
-    /// Commits the rows that `fill` appends, in one transaction. How many bytes they have.
+    /// Commits the rows that `fill` appends, in one transaction. How many bytes they have. They are on
+    /// disk when [`UnfinishedSync::finish`] says so.
     /// After an error the segment must not be written to again: what is on disk is unknown.
     pub(super) fn commit(
         &mut self,
@@ -209,8 +217,15 @@ impl ActiveSegment {
         OpenSegment(self.database.clone())
     }
 
+    /// The sync of the last commit.
+    pub(super) fn unfinished_sync(&self) -> UnfinishedSync {
+        UnfinishedSync(self.extent.clone())
+    }
+
     /// Closes it for good.
     pub(super) fn seal(self) -> Result<(), SegmentError> {
+        self.extent.finish_sync()?;
+        self.extent.begin_closing();
         match Arc::into_inner(self.database) {
             Some(database) => Ok(database.close()?),
             None => Err(SegmentError::damaged(None, "it is still being read")),
@@ -229,6 +244,16 @@ impl OpenSegment {
         visit: impl FnMut(u64, &[u8]) -> Result<bool, SegmentError>,
     ) -> Result<Option<u64>, SegmentError> {
         visit_rows(&self.0, from, visit)
+    }
+}
+
+/// A commit that is on its way to the disk.
+pub(super) struct UnfinishedSync(Extent);
+
+impl UnfinishedSync {
+    /// Returns when it is on disk.
+    pub(super) fn finish(&self) -> Result<(), SegmentError> {
+        Ok(self.0.finish_sync()?)
     }
 }
 
@@ -251,7 +276,7 @@ impl SealedSegment {
         }
         caught(|| {
             let database = Database::builder()
-                .set_cache_size(CACHE_BYTES)
+                .set_cache_size(READ_CACHE_BYTES)
                 .set_check_integrity_on_open(verify)
                 .create_with_backend(overlay)?;
             Ok(Self { database })

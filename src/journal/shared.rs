@@ -21,11 +21,17 @@ const ALARM_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 /// How often it is looked at while nothing is written: something else may fill it.
 const IDLE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// A batch is worth encoding while the one before is on its way to the disk. A smaller one waits for
+/// that: until then what is settled leaves it.
+pub(super) const LARGE_BATCH_BYTES: usize = 256 * 1024;
+
 /// More facts than this are not gathered before a commit, however much time they have.
 const BATCH_SLOTS_MAX: usize = 64 * 1024;
 
 pub(super) struct Shared {
     next: Arc<AtomicU64>,
+    /// Everything that was appended up to here is on disk.
+    committed: AtomicU64,
     durability: Durability,
     open: Mutex<Open>,
     wake: Condvar,
@@ -37,12 +43,29 @@ struct Open {
     batch: Batch,
     /// Emptied, to be the next open batch.
     spare: Batch,
-    /// Who waits for the batch that the writer has taken.
-    committing: Option<Arc<Waiters>>,
+    /// Who waits for the batches that the writer has taken.
+    committing: Vec<Arc<Waiters>>,
+    /// A commit is on its way to the disk, and the writer is not: see `syncer`.
+    syncing: bool,
     /// Commit as soon as the writer can.
     due_now: bool,
     due: Option<Instant>,
     closing: bool,
+}
+
+impl Open {
+    /// The open batch, if anything is in it; what comes next is due by itself.
+    fn take(&mut self) -> Option<Batch> {
+        self.due_now = false;
+        self.due = None;
+        if self.batch.is_untouched() {
+            return None;
+        }
+        let spare = std::mem::take(&mut self.spare);
+        let batch = std::mem::replace(&mut self.batch, spare);
+        self.committing.push(batch.waiters.clone());
+        Some(batch)
+    }
 }
 
 /// What the writer is to do next.
@@ -56,7 +79,12 @@ pub(super) enum Work {
 impl Shared {
     pub(super) fn new(next: Arc<AtomicU64>, durability: Durability, gate: Gate) -> Self {
         let (open, wake) = (Mutex::default(), Condvar::new());
-        Self { next, durability, open, wake, gate }
+        let committed = AtomicU64::new(next.load(Ordering::Relaxed).saturating_sub(1));
+        Self { next, committed, durability, open, wake, gate }
+    }
+
+    pub(super) fn committed_position(&self) -> Position {
+        Position(self.committed.load(Ordering::Acquire))
     }
 
     pub(super) fn next_position(&self) -> Position {
@@ -83,6 +111,10 @@ impl Shared {
         let commit = self.commit_of(&open, position, &added);
         if added.group.is_some() {
             self.set_due(&mut open, urgency);
+            let before = open.batch.bytes.saturating_sub(added.bytes_added);
+            if open.syncing && before < LARGE_BATCH_BYTES && open.batch.is_large() {
+                self.wake.notify_one();
+            }
         }
         let mut bytes_freed = added.bytes_freed;
         if open.batch.is_refuse() {
@@ -153,7 +185,7 @@ impl Shared {
         if let Some(refusal) = self.refusal(&open) {
             return Commit::settled(position, Err(refusal));
         }
-        if open.batch.is_untouched() && open.committing.is_none() {
+        if open.batch.is_untouched() && open.committing.is_empty() {
             return Commit::settled(position, Ok(()));
         }
         let group = open.batch.wait_for_all();
@@ -169,13 +201,12 @@ impl Shared {
         loop {
             let due =
                 open.due_now || open.closing || open.due.is_some_and(|due| due <= Instant::now());
+            if open.syncing && !open.closing && !(due && open.batch.is_large()) {
+                self.wake.wait(&mut open);
+                continue;
+            }
             if due {
-                open.due_now = false;
-                open.due = None;
-                if !open.batch.is_untouched() {
-                    let spare = std::mem::take(&mut open.spare);
-                    let batch = std::mem::replace(&mut open.batch, spare);
-                    open.committing = Some(batch.waiters.clone());
+                if let Some(batch) = open.take() {
                     return Work::Commit(batch);
                 }
                 if open.closing {
@@ -197,14 +228,44 @@ impl Shared {
         }
     }
 
+    /// More for the commit that the writer prepares while another one is on its way to the disk: each
+    /// large batch, and what is open when the disk is free again. `None` when nothing is to be added.
+    pub(super) fn more(&self) -> Option<Batch> {
+        let mut open = self.open.lock();
+        while open.syncing && !open.closing && !(open.due_now && open.batch.is_large()) {
+            self.wake.wait(&mut open);
+        }
+        if open.due_now { open.take() } else { None }
+    }
+
+    /// Whether a commit is on its way to the disk.
+    pub(super) fn is_syncing(&self) -> bool {
+        self.open.lock().syncing
+    }
+
+    /// The commit that the writer wrote goes to the disk without it.
+    pub(super) fn begin_syncing(&self) {
+        self.open.lock().syncing = true;
+    }
+
+    /// The commit is on disk.
+    pub(super) fn synced(&self, batches: Vec<Batch>) {
+        for batch in batches {
+            self.committed(batch);
+        }
+        self.open.lock().syncing = false;
+        self.wake.notify_one();
+    }
+
     /// A batch is on disk: settles those who wait for it, and takes its memory back.
     pub(super) fn committed(&self, mut batch: Batch) {
+        self.committed.fetch_max(batch.last_position().0, Ordering::Release);
         batch.waiters.resolve(Ok(()));
         let bytes = batch.bytes;
-        batch.reset();
+        let waiters = batch.reset();
         {
             let mut open = self.open.lock();
-            open.committing = None;
+            open.committing.retain(|other| !Arc::ptr_eq(other, &waiters));
             open.spare = batch;
         }
         self.gate.released(bytes);
@@ -216,11 +277,12 @@ impl Shared {
         let (open, committing) = {
             let mut open = self.open.lock();
             open.closing = true;
-            (std::mem::take(&mut open.batch), open.committing.take())
+            (std::mem::take(&mut open.batch), std::mem::take(&mut open.committing))
         };
+        self.wake.notify_one();
         open.waiters.resolve(Err(failure.clone()));
-        if let Some(committing) = committing {
-            committing.resolve(Err(failure));
+        for committing in committing {
+            committing.resolve(Err(failure.clone()));
         }
     }
 

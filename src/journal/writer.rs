@@ -1,7 +1,8 @@
 //! The writer's thread: the only one that touches the segments.
 //!
-//! It takes the open batch, encodes it, commits it as one transaction of the active segment and
-//! settles those who wait; meanwhile the next batch grows. Between batches it compacts. Any failure
+//! It takes the open batch, encodes it, and commits it as one transaction of the active segment;
+//! meanwhile the next batch grows. If there is one by then, another thread waits for the disk and
+//! settles those who wait (`syncer`), while this one encodes. Between batches it compacts. Any failure
 //! ends it, and with it the journal.
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use super::segment::{ActiveSegment, Head, SegmentError};
 use super::shared::{Shared, Work};
 use super::stats::Counters;
 use super::store::SegmentStore;
+use super::syncer::{Syncer, Unsynced};
 use super::{Entry, JournalError, encode_content};
 
 /// While little lives, segments stay small, so that what died leaves the disk soon.
@@ -33,6 +35,9 @@ const DISK_SHARE: u64 = 16;
 /// at least beside a batch (64 KiB).
 const SLICES: u64 = 16;
 const SLICES_BESIDE_BATCH: u64 = 256;
+
+/// Nothing is added to a commit of so many bytes of rows: redb keeps its pages in memory.
+const COMMIT_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// More small segments than this are merged; each start leaves one.
 const SMALL_SEGMENTS_MAX: usize = 16;
@@ -67,6 +72,7 @@ pub(super) struct Writer {
     pub counters: Arc<Counters>,
     pub reader: Arc<Reader>,
     pub store: Arc<dyn SegmentStore>,
+    pub syncer: Syncer,
     pub head: Head,
     pub active: ActiveSegment,
     pub liveness: Liveness,
@@ -91,6 +97,7 @@ impl Writer {
             Ok(Err(error)) => Some(format!("{}: {error}", self.store.name(self.active.id))),
             Err(_) => Some("the writer panicked".to_owned()),
         };
+        self.syncer.stop();
         let active = self.active;
         let closed = self.reader.roll(None, || match &failure {
             None => active.seal().err(),
@@ -119,16 +126,15 @@ impl Writer {
             match self.shared.next_work(self.may_compact()) {
                 Work::Commit(batch) => {
                     self.check_disk(false)?;
-                    self.commit(&batch)?;
+                    let batches = self.commit(batch)?;
                     self.publish_counters();
-                    let last = batch.last_position();
-                    self.shared.committed(batch);
-                    self.reader.committed_to(last);
+                    self.settle(batches)?;
                 }
                 Work::Spare => {
                     self.check_disk(true)?;
                     if self.may_compact() {
-                        self.commit(&Batch::default())?;
+                        self.commit(Batch::default())?;
+                        self.active.unfinished_sync().finish()?;
                     }
                 }
                 Work::Close => return self.carry_position(),
@@ -137,25 +143,51 @@ impl Writer {
         }
     }
 
-    /// Encodes a batch and a slice of compaction, and commits both as one.
-    fn commit(&mut self, batch: &Batch) -> Result<(), SegmentError> {
+    /// Settles batches when they are on disk. A small commit is not worth the way over another thread.
+    fn settle(&mut self, batches: Vec<Batch>) -> Result<(), SegmentError> {
+        let sync = self.active.unfinished_sync();
+        if batches.iter().any(Batch::is_large) {
+            self.shared.begin_syncing();
+            self.syncer.settle(Unsynced { batches, sync });
+            return Ok(());
+        }
+        sync.finish()?;
+        for batch in batches {
+            self.shared.committed(batch);
+        }
+        Ok(())
+    }
+
+    /// Encodes a batch, and what comes meanwhile if the disk is busy, and a slice of compaction, and
+    /// commits all as one. What it took.
+    fn commit(&mut self, batch: Batch) -> Result<Vec<Batch>, SegmentError> {
         let slice_bytes = match batch.is_untouched() {
             true => self.segment_size.min / SLICES,
             false => (batch.bytes as u64)
                 .clamp(self.segment_size.min / SLICES_BESIDE_BATCH, self.segment_size.min / SLICES),
         };
         let compacts = self.may_compact();
-        if batch.is_moot() && !compacts {
-            return Ok(());
+        let mut batches = vec![batch];
+        if batches.iter().all(Batch::is_moot) && !compacts {
+            return Ok(batches);
         }
-        self.roll_if_full(batch.bytes as u64)?;
-        let Self { active, liveness, rows: writer, compaction, .. } = self;
+        self.roll_if_full(batches.iter().map(|batch| batch.bytes as u64).sum())?;
+        let Self { active, liveness, rows: writer, compaction, shared, .. } = self;
         let id = active.id;
-        let last_position = self.shared.last_position();
+        let mut last_position = shared.last_position();
         let (mut appended, mut completed) = (0, false);
         let bytes = active.commit(|rows| {
-            writer.begin(false, last_position);
-            write_batch(batch, id, liveness, writer, &mut |row| rows.append(row))?;
+            let mut next = 0;
+            while let Some(batch) = batches.get(next) {
+                // Each batch was taken before this is read.
+                last_position = shared.last_position();
+                writer.begin(false, last_position);
+                write_batch(batch, id, liveness, writer, &mut |row| rows.append(row))?;
+                next += 1;
+                if rows.bytes() < COMMIT_BYTES_MAX && shared.is_syncing() {
+                    batches.extend(shared.more());
+                }
+            }
             appended = rows.bytes();
             if let Some(compaction) = compaction.as_mut().filter(|_| compacts) {
                 writer.begin(true, last_position);
@@ -176,7 +208,7 @@ impl Writer {
                 return Err(SegmentError::damaged(None, reason));
             }
         }
-        Ok(())
+        Ok(batches)
     }
 
     /// Begins a new segment when the active one has its size.
@@ -217,6 +249,8 @@ impl Writer {
             if self.compaction.as_ref().is_some_and(|compaction| compaction.victim == dead) {
                 self.compaction = None;
             }
+            // What ended the last of it has to be on disk.
+            self.active.unfinished_sync().finish()?;
             self.reader.deleted(dead);
             self.store.remove(dead)?;
             self.liveness.remove(dead);

@@ -6,7 +6,9 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
 use super::Error;
-use super::client::{ConsumeArgs, PeekArgs, PublishArgs, PurgeArgs, QueuesArgs, RedriveArgs};
+use super::client::{
+    ConsumeArgs, ExplainArgs, PeekArgs, PublishArgs, PurgeArgs, QueuesArgs, RedriveArgs,
+};
 use super::error::one_line;
 use super::layer::{Layer, Text};
 
@@ -26,20 +28,44 @@ pub enum Command {
     /// Run the server
     Serve(ServeArgs),
     /// Print a JSON Web Token for a user
+    ///
+    /// The token is signed with the secret of --jwt-secret, or else with the development secret that a
+    /// server without one keeps in its data folder. It may be running.
     Token(TokenArgs),
     /// Publish a message through a running server
+    ///
+    /// Waits for the broker's confirm. Exit code 1 if no queue took the message.
     Publish(PublishArgs),
     /// Print the messages of a queue and acknowledge them
+    ///
+    /// Prints a body a line and acknowledges each message after it is printed. What was delivered and not
+    /// acknowledged when the command ends returns to the queue.
     Consume(ConsumeArgs),
     /// List the queues of a running server
+    ///
+    /// Lists the queues with their depths and their rates over the last seconds.
     Queues(QueuesArgs),
     /// Look at the messages of a queue, or at what killed them
+    ///
+    /// Shows messages from the head of a queue without touching them.
     Peek(PeekArgs),
+    /// Tell the path of a message
+    ///
+    /// Shows the path of a persistent message, as far as the server remembers it.
+    Explain(ExplainArgs),
     /// Send dead letters back to where they died
+    ///
+    /// Sends dead letters back to the queue that each died in. Without a selection, all of them. Ctrl-C
+    /// cancels. Exit code 1 if a message that was meant stayed.
     Redrive(RedriveArgs),
     /// Remove messages from a queue
+    ///
+    /// Removes messages for good. It takes either a selection or --all.
     Purge(PurgeArgs),
     /// Verify a data folder that no server is using
+    ///
+    /// Reads every record of the data folder and reports what is there. Exit code 1, with the reason, if
+    /// anything is damaged.
     Check(CheckArgs),
 }
 
@@ -58,8 +84,6 @@ pub struct ServeArgs {
     pub settings: Layer,
 }
 
-/// The token is signed with the secret of --jwt-secret, or else with the development secret that a
-/// server without one keeps in its data folder. It may be running.
 #[derive(Args)]
 pub struct TokenArgs {
     /// The user's id (claim `sub`)
@@ -85,8 +109,6 @@ pub struct TokenArgs {
     pub jwt_secret: Option<Text>,
 }
 
-/// Reads every record of the data folder and reports what is there. Exit code 1, with the reason, if
-/// anything is damaged.
 #[derive(Args)]
 pub struct CheckArgs {
     /// Read settings from this TOML file

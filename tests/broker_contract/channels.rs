@@ -141,6 +141,28 @@ async fn a_dropped_channel_returns_everything_to_its_old_place() {
 }
 
 #[tokio::test]
+async fn the_next_active_consumer_starts_with_what_the_last_one_held() {
+    let f = Fixture::new();
+    let spec = QueueSpec::durable(queue_name("q")).single_active_consumer();
+    f.engine.declare_queue(spec).unwrap();
+    let mut first = f.engine.channel(None);
+    let mut second = f.engine.channel(None);
+    first.qos(2, false);
+    consume(&mut first, "q", "a");
+    consume(&mut second, "q", "b");
+    publish(&mut second, "q", &["1", "2", "3"]);
+    // One of the two was seen by the client, the other waits in the channel.
+    assert!(matches!(first.try_next(), Some(ChannelEvent::Deliver { .. })));
+    drop(first);
+    let seen: Vec<_> = deliveries(&mut second)
+        .iter()
+        .map(|(_, delivery)| (text(delivery.message()), delivery.redelivered))
+        .collect();
+    let expected = [("1", true), ("2", false), ("3", false)];
+    assert_eq!(seen, expected.map(|(body, redelivered)| (body.to_owned(), redelivered)));
+}
+
+#[tokio::test]
 async fn consumer_tags_are_unique_in_a_channel_and_made_when_empty() {
     let f = Fixture::new();
     declare(&f.engine, &["q"]);

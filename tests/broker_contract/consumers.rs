@@ -1,77 +1,92 @@
 //! Who among a queue's consumers gets a message, and how they learn that it is over.
 
-use leveret::backend::{ConsumeOptions, Consumer, ConsumerEnd, DeleteIf};
+use leveret::backend::{ConsumeOptions, ConsumerEnd, DeleteIf};
 use leveret::model::topology::QueueSpec;
 
-use super::fixture::{Fixture, next, nothing, queue_name, refusal, text};
+use super::fixture::{Fixture, key, name, next, queue_name, text};
+use super::peer::{Peer, PeerConsumer, on_both};
 
 const IN_USE: &str = "ACCESS_REFUSED - queue 'q' in vhost '/' in exclusive use";
 
-async fn consume(f: &Fixture, options: ConsumeOptions) -> Consumer {
-    f.broker.consume_with(&queue_name("q"), options).await.unwrap()
+async fn consume(f: &Peer, options: ConsumeOptions) -> PeerConsumer {
+    f.try_consume("q", options).await.unwrap()
 }
 
 #[tokio::test]
 async fn a_higher_priority_gets_all_while_it_can_take_them() {
-    let f = Fixture::new();
-    f.queue("q").await;
-    let with = |priority, prefetch| ConsumeOptions { priority, prefetch, ..Default::default() };
-    let mut low = consume(&f, with(-1, 10)).await;
-    let mut high = consume(&f, with(5, 2)).await;
-    for body in ["1", "2", "3"] {
-        f.publish("", "q", body).await;
-    }
-    let first = next(&mut high).await;
-    assert_eq!(text(first.message()), "1");
-    assert_eq!(text(next(&mut high).await.message()), "2");
-    assert_eq!(text(next(&mut low).await.message()), "3");
-    first.ack().await.unwrap();
-    f.publish("", "q", "4").await;
-    assert_eq!(text(next(&mut high).await.message()), "4");
+    on_both(async |f| {
+        f.queue("q").await;
+        let with = |priority, prefetch| ConsumeOptions { priority, prefetch, ..Default::default() };
+        let mut low = consume(f, with(-1, 10)).await;
+        let mut high = consume(f, with(5, 2)).await;
+        for body in ["1", "2", "3"] {
+            f.publish("", "q", body).await;
+        }
+        let first = high.next().await;
+        assert_eq!(text(first.message()), "1");
+        assert_eq!(text(high.next().await.message()), "2");
+        assert_eq!(text(low.next().await.message()), "3");
+        first.ack().await;
+        f.publish("", "q", "4").await;
+        assert_eq!(text(high.next().await.message()), "4");
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn an_exclusive_consumer_is_alone() {
-    let f = Fixture::new();
-    f.queue("q").await;
-    let exclusive = ConsumeOptions { exclusive: true, ..Default::default() };
-    let alone = consume(&f, exclusive).await;
-    let q = queue_name("q");
-    assert_eq!(refusal(f.broker.consume(&q, 1).await.map(|_| ())), IN_USE);
-    // Getting is not consuming.
-    assert!(f.broker.get(&q).await.unwrap().is_none());
-    drop(alone);
-    let other = f.consume("q", 1).await;
-    assert_eq!(refusal(f.broker.consume_with(&q, exclusive).await.map(|_| ())), IN_USE);
-    drop(other);
-    consume(&f, exclusive).await;
+    on_both(async |f| {
+        f.queue("q").await;
+        let exclusive = ConsumeOptions { exclusive: true, ..Default::default() };
+        let alone = consume(f, exclusive).await;
+        assert_eq!(
+            f.try_consume("q", ConsumeOptions::default()).await.err().as_deref(),
+            Some(IN_USE)
+        );
+        // Getting is not consuming.
+        assert!(f.try_get("q").await.unwrap().is_none());
+        alone.cancel().await;
+        let other = f.consume("q", 1).await;
+        assert_eq!(f.try_consume("q", exclusive).await.err().as_deref(), Some(IN_USE));
+        other.cancel().await;
+        consume(f, exclusive).await;
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_single_active_consumer_hands_over_in_order() {
-    let f = Fixture::new();
-    f.declare(QueueSpec::durable(queue_name("q")).single_active_consumer()).await;
-    let mut consumers = Vec::new();
-    for _ in 0..3 {
-        consumers.push(f.consume("q", 10).await);
-    }
-    for body in ["1", "2"] {
-        f.publish("", "q", body).await;
-    }
-    let mut first = consumers.remove(0);
-    let taken = next(&mut first).await;
-    assert_eq!(text(taken.message()), "1");
-    nothing(&mut consumers[0]).await;
-    nothing(&mut consumers[1]).await;
-    drop(first);
-    assert_eq!(text(next(&mut consumers[0]).await.message()), "2");
-    f.publish("", "q", "3").await;
-    assert_eq!(text(next(&mut consumers[0]).await.message()), "3");
-    nothing(&mut consumers[1]).await;
-    taken.ack().await.unwrap();
-    let exclusive = ConsumeOptions { exclusive: true, ..Default::default() };
-    let refused = f.broker.consume_with(&queue_name("q"), exclusive).await;
-    assert_eq!(refusal(refused.map(|_| ())), IN_USE);
+    on_both(async |f| {
+        f.declare(QueueSpec::durable(queue_name("q")).single_active_consumer()).await;
+        let mut consumers = Vec::new();
+        for _ in 0..3 {
+            consumers.push(f.consume("q", 1).await);
+        }
+        for body in ["1", "2"] {
+            f.publish("", "q", body).await;
+        }
+        let mut first = consumers.remove(0);
+        let taken = first.next().await;
+        assert_eq!(text(taken.message()), "1");
+        consumers[0].nothing().await;
+        consumers[1].nothing().await;
+        first.leave(taken).await;
+        for body in ["1", "2"] {
+            let taken = consumers[0].next().await;
+            assert_eq!(
+                (text(taken.message()), taken.redelivered()),
+                (body.to_owned(), body == "1")
+            );
+            taken.ack().await;
+        }
+        f.publish("", "q", "3").await;
+        assert_eq!(text(consumers[0].next().await.message()), "3");
+        consumers[1].nothing().await;
+        let exclusive = ConsumeOptions { exclusive: true, ..Default::default() };
+        let refused = f.try_consume("q", exclusive).await;
+        assert_eq!(refused.err().as_deref(), Some(IN_USE));
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -107,6 +122,21 @@ async fn a_consumer_that_sits_on_a_delivery_is_ended_and_its_messages_return() {
     held.ack().await.unwrap();
     assert_eq!(f.take_all("q").await, ["1", "2"]);
     assert_eq!(slow.ended(), Some(ConsumerEnd::TimedOut));
+}
+
+#[tokio::test]
+async fn what_a_slow_consumer_loses_dies_in_its_order() {
+    let (f, clock) = Fixture::frozen();
+    f.queue("dead").await;
+    let spec = QueueSpec::durable(queue_name("q")).delivery_limit(0).consumer_timeout_ms(1_000);
+    f.declare(spec.dead_letter(name(""), Some(key("dead")))).await;
+    let bodies: Vec<String> = (0..20).map(|number| number.to_string()).collect();
+    for body in &bodies {
+        f.publish("", "q", body).await;
+    }
+    let _slow = f.consume("q", 20).await;
+    f.pass_ms(&clock, 1_000);
+    assert_eq!(f.bodies("dead").await, bodies);
 }
 
 #[tokio::test]

@@ -12,9 +12,9 @@ use leveret::model::names::{ExchangeName, QueueName, RoutingKey};
 use leveret::model::topology::{ExchangeKind, ExchangeSpec, QueueSpec};
 
 /// Longer than anything here takes; a test that waits this long has failed.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 /// How long nothing has to happen before a test believes that nothing will.
-const SILENCE: Duration = Duration::from_millis(60);
+pub const SILENCE: Duration = Duration::from_millis(60);
 
 pub struct Fixture {
     pub broker: Broker,

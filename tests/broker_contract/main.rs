@@ -1,5 +1,5 @@
-//! What the broker promises, written over the port, so that every back end can be held to it.
-//! One file a promise.
+//! What the broker promises, one file a promise. Each is held against the embedded engine, and against a
+//! real RabbitMQ too when the suite runs beside one, unless it says why it can't be.
 
 mod ack_with;
 mod alarms;
@@ -15,10 +15,12 @@ mod exchange_life;
 mod explain;
 mod fixture;
 mod headers_exchange;
+mod peer;
 mod policies;
 mod priorities;
 mod queue_length;
 mod queue_life;
+mod rabbitmq;
 mod redrive;
 mod restart;
 mod retry;

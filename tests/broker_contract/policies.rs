@@ -7,6 +7,7 @@ use leveret::model::topology::{
 };
 
 use super::fixture::{Fixture, key, name, queue_name, refusal};
+use super::peer::on_both;
 
 fn policy(name: &str, pattern: &str, queue: QueueSettings) -> Policy {
     Policy { name: name.to_owned(), pattern: pattern.to_owned(), queue, ..Policy::default() }
@@ -18,55 +19,61 @@ fn length(length_max: u64) -> QueueSettings {
 
 #[tokio::test]
 async fn a_policy_applies_to_the_queues_that_it_matches_at_once_and_until_it_is_cleared() {
-    let f = Fixture::new();
-    for queue in ["orders.new", "users"] {
-        f.queue(queue).await;
-        for body in ["1", "2", "3"] {
-            f.publish("", queue, body).await;
+    on_both(async |f| {
+        for queue in ["orders.new", "users"] {
+            f.queue(queue).await;
+            for body in ["1", "2", "3"] {
+                f.publish("", queue, body).await;
+            }
         }
-    }
-    f.broker.set_policy(policy("short", "^orders\\.", length(1))).await.unwrap();
-    assert_eq!(f.bodies("orders.new").await, ["3"]);
-    assert_eq!(f.bodies("users").await, ["1", "2", "3"]);
-    // One that is declared later has it too.
-    f.queue("orders.later").await;
-    f.publish("", "orders.later", "1").await;
-    f.publish("", "orders.later", "2").await;
-    assert_eq!(f.bodies("orders.later").await, ["2"]);
-    f.broker.clear_policy("short").await.unwrap();
-    f.publish("", "orders.new", "4").await;
-    assert_eq!(f.bodies("orders.new").await, ["3", "4"]);
+        f.set_policy(policy("short", "^orders\\.", length(1))).await;
+        f.shows("orders.new", &["3"]).await;
+        f.shows("users", &["1", "2", "3"]).await;
+        // One that is declared later has it too.
+        f.queue("orders.later").await;
+        f.publish("", "orders.later", "1").await;
+        f.publish("", "orders.later", "2").await;
+        f.shows("orders.later", &["2"]).await;
+        f.clear_policy("short").await;
+        f.publish("", "orders.new", "4").await;
+        f.shows("orders.new", &["3", "4"]).await;
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn of_several_the_highest_priority_holds_alone() {
-    let f = Fixture::new();
-    f.declare(QueueSpec::durable(queue_name("q"))).await;
-    let low = Policy { priority: 1, ..policy("low", ".*", length(1)) };
-    let high = Policy {
-        priority: 2,
-        ..policy("high", "q", QueueSettings { expires_ms: Some(60_000), ..Default::default() })
-    };
-    f.broker.set_policy(low).await.unwrap();
-    f.broker.set_policy(high).await.unwrap();
-    f.publish("", "q", "1").await;
-    f.publish("", "q", "2").await;
-    assert_eq!(f.bodies("q").await, ["1", "2"]);
-    f.broker.clear_policy("high").await.unwrap();
-    assert_eq!(f.bodies("q").await, ["2"]);
+    on_both(async |f| {
+        f.declare(QueueSpec::durable(queue_name("q"))).await;
+        let low = Policy { priority: 1, ..policy("low", ".*", length(1)) };
+        let high = Policy {
+            priority: 2,
+            ..policy("high", "q", QueueSettings { expires_ms: Some(60_000), ..Default::default() })
+        };
+        f.set_policy(low).await;
+        f.set_policy(high).await;
+        f.publish("", "q", "1").await;
+        f.publish("", "q", "2").await;
+        f.shows("q", &["1", "2"]).await;
+        f.clear_policy("high").await;
+        f.shows("q", &["2"]).await;
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn of_an_argument_and_a_policy_the_lower_number_holds() {
-    let f = Fixture::new();
-    f.declare(QueueSpec::durable(queue_name("q")).length_max(2, Overflow::DropHead)).await;
-    f.broker.set_policy(policy("long", "q", length(5))).await.unwrap();
-    for body in ["1", "2", "3"] {
-        f.publish("", "q", body).await;
-    }
-    assert_eq!(f.bodies("q").await, ["2", "3"]);
-    f.broker.set_policy(policy("long", "q", length(1))).await.unwrap();
-    assert_eq!(f.bodies("q").await, ["3"]);
+    on_both(async |f| {
+        f.declare(QueueSpec::durable(queue_name("q")).length_max(2, Overflow::DropHead)).await;
+        f.set_policy(policy("long", "q", length(5))).await;
+        for body in ["1", "2", "3"] {
+            f.publish("", "q", body).await;
+        }
+        f.shows("q", &["2", "3"]).await;
+        f.set_policy(policy("long", "q", length(1))).await;
+        f.shows("q", &["3"]).await;
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -101,20 +108,25 @@ async fn a_policy_gives_dead_lettering_retry_and_time_to_live() {
 
 #[tokio::test]
 async fn a_policy_gives_an_alternate_exchange_and_applies_to_what_it_says() {
-    let f = Fixture::new();
-    f.exchange("x", ExchangeKind::Direct).await;
-    f.queue("rest").await;
-    f.bind("rest", "amq.fanout", "").await;
-    let alternate = Some(name("amq.fanout"));
-    let exchanges =
-        Policy { applies_to: AppliesTo::Exchanges, alternate, ..policy("rest", ".*", length(0)) };
-    f.broker.set_policy(exchanges).await.unwrap();
-    f.publish("x", "nothing", "1").await;
-    assert_eq!(f.bodies("rest").await, ["1"]);
-    let own = ExchangeSpec::durable(name("y"), ExchangeKind::Direct).alternate(name("nowhere"));
-    f.broker.declare_exchange(own).await.unwrap();
-    f.publish("y", "nothing", "2").await;
-    assert_eq!(f.bodies("rest").await, ["1"]);
+    on_both(async |f| {
+        f.exchange("x", ExchangeKind::Direct).await;
+        f.queue("rest").await;
+        f.bind("rest", "amq.fanout", "").await;
+        let alternate = Some(name("amq.fanout"));
+        let exchanges = Policy {
+            applies_to: AppliesTo::Exchanges,
+            alternate,
+            ..policy("rest", ".*", length(0))
+        };
+        f.set_policy(exchanges).await;
+        f.publish("x", "nothing", "1").await;
+        f.shows("rest", &["1"]).await;
+        let own = ExchangeSpec::durable(name("y"), ExchangeKind::Direct).alternate(name("nowhere"));
+        f.declare_exchange(own).await.unwrap();
+        f.publish("y", "nothing", "2").await;
+        f.shows("rest", &["1"]).await;
+    })
+    .await;
 }
 
 #[tokio::test]

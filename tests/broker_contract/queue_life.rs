@@ -3,7 +3,8 @@
 use leveret::backend::DeleteIf;
 use leveret::model::topology::{ExchangeKind, QueueSpec};
 
-use super::fixture::{Fixture, key, name, next, queue_name, refusal};
+use super::fixture::{Fixture, next, queue_name};
+use super::peer::{Peer, on_both};
 
 #[tokio::test]
 async fn an_exclusive_queue_is_its_connections_alone_and_goes_with_it() {
@@ -41,18 +42,20 @@ async fn an_exclusive_queue_is_its_connections_alone_and_goes_with_it() {
 
 #[tokio::test]
 async fn an_auto_delete_queue_goes_with_its_last_consumer_and_never_before_the_first() {
-    let f = Fixture::new();
-    f.declare(QueueSpec::durable(queue_name("q")).auto_delete()).await;
-    f.publish("", "q", "1").await;
-    let delivery = f.broker.get(&queue_name("q")).await.unwrap().unwrap();
-    delivery.requeue().await.unwrap();
-    assert!(f.exists("q").await);
-    let one = f.consume("q", 1).await;
-    let two = f.consume("q", 1).await;
-    drop(one);
-    assert!(f.exists("q").await);
-    drop(two);
-    assert!(!f.exists("q").await);
+    on_both(async |f| {
+        f.declare(QueueSpec::durable(queue_name("q")).auto_delete()).await;
+        f.publish("", "q", "1").await;
+        let delivery = f.get("q").await;
+        delivery.requeue().await;
+        f.is_there("q", true).await;
+        let one = f.consume("q", 1).await;
+        let two = f.consume("q", 1).await;
+        one.cancel().await;
+        f.is_there("q", true).await;
+        two.cancel().await;
+        f.is_there("q", false).await;
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -102,55 +105,66 @@ async fn a_server_named_queue_has_a_name_of_its_own() {
 
 #[tokio::test]
 async fn deletion_asks_first_if_it_is_told_to() {
-    let f = Fixture::new();
-    f.queue("q").await;
-    f.exchange("x", ExchangeKind::Direct).await;
-    f.bind("q", "x", "k").await;
-    f.publish("", "q", "1").await;
-    let (unused, empty) =
-        (DeleteIf { unused: true, empty: false }, DeleteIf { unused: false, empty: true });
-    assert_eq!(
-        refusal(f.broker.delete_queue(&queue_name("q"), empty).await),
-        "PRECONDITION_FAILED - queue 'q' in vhost '/' not empty"
-    );
-    let mut consumer = f.consume("q", 1).await;
-    assert_eq!(
-        refusal(f.broker.delete_queue(&queue_name("q"), unused).await),
-        "PRECONDITION_FAILED - queue 'q' in vhost '/' in use"
-    );
-    let delivery = next(&mut consumer).await;
-    f.publish("", "q", "2").await;
-    // Ready messages are counted, those in a consumer's hands are not.
-    let deleted = f.broker.delete_queue(&queue_name("q"), DeleteIf::default()).await.unwrap();
-    assert_eq!(deleted, 1);
-    delivery.ack().await.unwrap();
-    assert!(f.engine.bindings().is_empty());
-    assert_eq!(f.broker.delete_queue(&queue_name("q"), empty).await.unwrap(), 0);
+    on_both(async |f| {
+        f.queue("q").await;
+        f.exchange("x", ExchangeKind::Direct).await;
+        f.bind("q", "x", "k").await;
+        f.publish("", "q", "1").await;
+        let (unused, empty) =
+            (DeleteIf { unused: true, empty: false }, DeleteIf { unused: false, empty: true });
+        assert_eq!(
+            f.delete_queue("q", empty).await.unwrap_err(),
+            "PRECONDITION_FAILED - queue 'q' in vhost '/' not empty"
+        );
+        let mut consumer = f.consume("q", 1).await;
+        assert_eq!(
+            f.delete_queue("q", unused).await.unwrap_err(),
+            "PRECONDITION_FAILED - queue 'q' in vhost '/' in use"
+        );
+        let delivery = consumer.next().await;
+        f.publish("", "q", "2").await;
+        // Ready messages are counted, those in a consumer's hands are not.
+        let deleted = f.delete_queue("q", DeleteIf::default()).await.unwrap();
+        assert_eq!(deleted, 1);
+        delivery.ack().await;
+        if let Peer::Embedded(f) = f {
+            assert!(f.engine.bindings().is_empty());
+        }
+        assert_eq!(f.delete_queue("q", empty).await.unwrap(), 0);
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn purging_leaves_what_is_in_a_consumers_hands() {
-    let f = Fixture::new();
-    f.queue("q").await;
-    for body in ["1", "2", "3"] {
-        f.publish("", "q", body).await;
-    }
-    let taken = f.broker.get(&queue_name("q")).await.unwrap().unwrap();
-    assert_eq!(f.broker.purge(&queue_name("q")).await.unwrap(), 2);
-    taken.requeue().await.unwrap();
-    assert_eq!(f.bodies("q").await, ["1"]);
+    on_both(async |f| {
+        f.queue("q").await;
+        for body in ["1", "2", "3"] {
+            f.publish("", "q", body).await;
+        }
+        let taken = f.get("q").await;
+        assert_eq!(f.purge("q").await.unwrap(), 2);
+        taken.requeue().await;
+        f.shows("q", &["1"]).await;
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn what_is_not_there_is_named() {
-    let f = Fixture::new();
-    f.queue("q").await;
-    let missing = "NOT_FOUND - no queue 'nope' in vhost '/'";
-    assert_eq!(refusal(f.broker.purge(&queue_name("nope")).await), missing);
-    assert_eq!(refusal(f.broker.consume(&queue_name("nope"), 1).await.map(|_| ())), missing);
-    assert_eq!(refusal(f.broker.get(&queue_name("nope")).await.map(|_| ())), missing);
-    assert_eq!(
-        refusal(f.broker.bind(&queue_name("q"), &name("nope"), &key("k")).await),
-        "NOT_FOUND - no exchange 'nope' in vhost '/'"
-    );
+    on_both(async |f| {
+        f.queue("q").await;
+        let missing = "NOT_FOUND - no queue 'nope' in vhost '/'";
+        assert_eq!(f.purge("nope").await.unwrap_err(), missing);
+        assert_eq!(
+            f.try_consume("nope", Default::default()).await.map(|_| ()).unwrap_err(),
+            missing
+        );
+        assert_eq!(f.try_get("nope").await.map(|_| ()).unwrap_err(), missing);
+        assert_eq!(
+            f.try_bind("q", "nope", "k").await.unwrap_err(),
+            "NOT_FOUND - no exchange 'nope' in vhost '/'"
+        );
+    })
+    .await;
 }

@@ -405,3 +405,16 @@ async fn a_queue_counts_what_it_took_and_gave() {
     let status = f.broker.queue(&queue_name("a")).await.unwrap();
     assert_eq!((status.published, status.delivered, status.acked), (2, 2, 1));
 }
+
+#[tokio::test]
+async fn what_lies_behind_a_redriven_message_expires_in_time() {
+    let (f, clock) = Fixture::frozen();
+    let id = one_dead(&f).await;
+    let mut short = Message::new(name(""), key("dead"), "short").persistent();
+    short.properties.expiration_ms = Some(10);
+    f.broker.publish(short).await.unwrap().confirmed().await.unwrap();
+    let redriven = f.broker.redrive(&queue_name("dead"), &id, Edit::default()).await.unwrap();
+    assert!(redriven.is_some());
+    f.pass_ms(&clock, 11);
+    assert_eq!(f.depth("dead").await, (0, 0, 0));
+}

@@ -3,7 +3,9 @@
 use std::num::NonZeroU32;
 use std::path::Path;
 
-use leveret::broker::{Broker, DeathFilter, Delivery, Recovery, Redrive, RunState, Selection};
+use leveret::broker::{
+    Broker, DeathFilter, Delivery, Edit, Recovery, Redrive, RunState, Selection,
+};
 use leveret::journal::{FolderStore, Journal, JournalOptions};
 use leveret::model::clock::SystemClock;
 use leveret::model::message::{Message, Value};
@@ -254,4 +256,28 @@ async fn a_redrive_that_a_crash_ends_leaves_each_message_in_one_place() {
     assert_eq!(back.len() as u64, moved);
     let all: Vec<_> = back.into_iter().chain(still_dead).collect();
     assert_eq!(all, (0..200).map(|number| number.to_string()).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_journal_that_takes_nothing_leaves_dead_letters_where_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = open(folder.path());
+    open.broker.declare_queue(QueueSpec::durable(queue_name("dead"))).unwrap();
+    let spec = QueueSpec::durable(queue_name("q")).dead_letter(name(""), Some(key("dead")));
+    open.broker.declare_queue(spec).unwrap();
+    open.publish("q", "kept").await;
+    open.get("q").fail("broken");
+    open.journal.flush().await.unwrap();
+    open.journal.close();
+
+    let dead = queue_name("dead");
+    let id = open.broker.peek(&dead, 1).unwrap()[0].position;
+    assert!(open.broker.redrive(&dead, id, Edit::default()).is_err());
+    let everything =
+        Redrive { selection: Selection::Matching(DeathFilter::default()), per_second: None };
+    let (run, work) = open.broker.start_redrive(&dead, everything).unwrap();
+    work.await;
+    let RunState::Failed(reason) = run.progress().state else { panic!("it did not fail") };
+    assert!(reason.contains("closed"), "{reason}");
+    assert_eq!(open.broker.peek(&dead, 9).unwrap().len(), 1);
 }

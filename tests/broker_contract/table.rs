@@ -5,7 +5,7 @@ use std::path::Path;
 /// An area of the semantics, and the tests that hold it: a file, then its functions.
 type Row = (&'static str, &'static [(&'static str, &'static [&'static str])]);
 
-const ROWS: [Row; 23] = [
+const ROWS: [Row; 24] = [
     (
         "exchanges",
         &[
@@ -250,6 +250,25 @@ const ROWS: [Row; 23] = [
                 "an_effect_that_can_not_be_had_settles_nothing",
             ],
         )],
+    ),
+    (
+        "dead letter workbench",
+        &[
+            (
+                "redrive",
+                &[
+                    "a_redriven_message_is_as_it_was_before_it_died",
+                    "looking_changes_neither_order_nor_flags",
+                    "dead_letters_are_grouped_by_what_killed_them",
+                    "a_dry_run_says_what_would_go_where_and_changes_nothing",
+                    "a_message_whose_queue_is_gone_stays_with_the_reason",
+                    "a_full_queue_is_never_flooded_and_a_run_waits_for_it",
+                    "a_run_sends_all_back_in_order_each_to_where_it_died",
+                    "a_message_that_dies_again_does_not_keep_the_run_going",
+                ],
+            ),
+            ("restart", &["a_redrive_that_a_crash_ends_leaves_each_message_in_one_place"]),
+        ],
     ),
     ("explain", &[("explain", &["a_path_leads_over_retry_death_and_redrive_to_what_was_caused"])]),
     ("durability", &[("restart", &["topology_policies_and_vhosts_come_back"])]),

@@ -3,68 +3,77 @@
 use leveret::model::message::Message;
 use leveret::model::topology::{ExchangeKind, QueueSpec};
 
-use super::fixture::{Fixture, dying_queue, key, name, next, queue_name, text};
+use super::fixture::{dying_queue, key, name, queue_name, text};
+use super::peer::{Peer, on_both};
 
-async fn with_dead_letters(f: &Fixture, message_ttl_ms: Option<u64>) {
+async fn with_dead_letters(f: &Peer, message_ttl_ms: Option<u64>) {
     f.exchange("dlx", ExchangeKind::Fanout).await;
     f.queue("dead").await;
     f.bind("dead", "dlx", "").await;
     let mut spec = dying_queue("q", "dlx", None);
     spec.settings.message_ttl_ms = message_ttl_ms;
-    f.broker.declare_queue(spec).await.unwrap();
+    f.declare(spec).await;
 }
 
-async fn publish_with_expiration(f: &Fixture, body: &str, expiration_ms: u64) {
+async fn publish_with_expiration(f: &Peer, body: &str, expiration_ms: u64) {
     let mut message = Message::new(name(""), key("q"), body.to_owned()).persistent();
     message.properties.expiration_ms = Some(expiration_ms);
-    f.broker.publish(message).await.unwrap().confirmed().await.unwrap();
+    assert_eq!(f.send(message).await, Ok(true));
 }
 
 #[tokio::test]
 async fn a_queue_ttl_expires_messages_into_the_dead_letter_exchange() {
-    let f = Fixture::new();
-    with_dead_letters(&f, Some(30)).await;
-    f.publish("", "q", "1").await;
-    let mut dead = f.consume("dead", 1).await;
-    let delivery = next(&mut dead).await;
-    assert_eq!(text(delivery.message()), "1");
-    let headers = &delivery.message().properties.headers;
-    assert_eq!(
-        headers.get("x-first-death-reason").and_then(|value| value.as_text()),
-        Some("expired")
-    );
-    assert_eq!(f.depth("q").await, (0, 0, 0));
+    on_both(async |f| {
+        with_dead_letters(f, Some(30)).await;
+        f.publish("", "q", "1").await;
+        let mut dead = f.consume("dead", 1).await;
+        let delivery = dead.next().await;
+        assert_eq!(text(delivery.message()), "1");
+        let headers = &delivery.message().properties.headers;
+        assert_eq!(
+            headers.get("x-first-death-reason").and_then(|value| value.as_text()),
+            Some("expired")
+        );
+        f.holds("q", (0, 0, 0)).await;
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn the_lower_of_message_and_queue_ttl_wins_and_the_expiration_is_removed() {
-    let f = Fixture::new();
-    with_dead_letters(&f, Some(3_600_000)).await;
-    publish_with_expiration(&f, "1", 20).await;
-    let mut dead = f.consume("dead", 1).await;
-    let delivery = next(&mut dead).await;
-    assert_eq!(delivery.message().properties.expiration_ms, None);
+    on_both(async |f| {
+        with_dead_letters(f, Some(3_600_000)).await;
+        publish_with_expiration(f, "1", 20).await;
+        let mut dead = f.consume("dead", 1).await;
+        let delivery = dead.next().await;
+        assert_eq!(delivery.message().properties.expiration_ms, None);
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_message_expires_only_when_it_is_at_the_head() {
-    let f = Fixture::new();
-    with_dead_letters(&f, None).await;
-    f.publish("", "q", "stays").await;
-    publish_with_expiration(&f, "goes", 1).await;
-    let mut consumer = f.consume("q", 1).await;
-    let head = next(&mut consumer).await;
-    assert_eq!(text(head.message()), "stays");
-    let mut dead = f.consume("dead", 1).await;
-    assert_eq!(text(next(&mut dead).await.message()), "goes");
+    on_both(async |f| {
+        with_dead_letters(f, None).await;
+        f.publish("", "q", "stays").await;
+        publish_with_expiration(f, "goes", 1).await;
+        let mut consumer = f.consume("q", 1).await;
+        let head = consumer.next().await;
+        assert_eq!(text(head.message()), "stays");
+        let mut dead = f.consume("dead", 1).await;
+        assert_eq!(text(dead.next().await.message()), "goes");
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn ttl_zero_is_delivered_at_once_or_expires() {
-    let f = Fixture::new();
-    f.broker.declare_queue(QueueSpec::durable(queue_name("now")).message_ttl_ms(0)).await.unwrap();
-    f.publish("", "now", "lost").await;
-    let mut consumer = f.consume("now", 5).await;
-    f.publish("", "now", "taken").await;
-    assert_eq!(text(next(&mut consumer).await.message()), "taken");
+    on_both(async |f| {
+        f.declare(QueueSpec::durable(queue_name("now")).message_ttl_ms(0)).await;
+        f.publish("", "now", "lost").await;
+        let mut consumer = f.consume("now", 5).await;
+        f.publish("", "now", "taken").await;
+        assert_eq!(text(consumer.next().await.message()), "taken");
+    })
+    .await;
 }

@@ -147,7 +147,8 @@ async fn every_point(way: Way, input: Input) -> Result<u64, String> {
 async fn an_acknowledgement_and_its_effects_survive_together_or_not_at_all() {
     for input in [Input::Confirmed, Input::InFlight] {
         let points = every_point(Way::AckWith, input).await.unwrap();
-        assert!(points > 3, "the power went at {points} points only");
+        // A small commit is one write and one sync.
+        assert!(points > 2, "the power went at {} points only", points - 1);
     }
 }
 

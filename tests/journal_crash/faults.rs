@@ -36,15 +36,16 @@ fn end(journal: &Journal, entry: Entry) -> Commit {
 
 #[tokio::test]
 async fn an_error_of_the_disk_poisons_and_a_reopen_is_whole() {
-    // The error hits each operation of the commit once, and then none.
+    // The error hits each operation of the commit once (a large row, a redo record, a sync), and then
+    // none.
     let mut intact = 0;
-    for operation in 1..12 {
+    for operation in 1..8 {
         let disk = Disk::new(Random(operation));
         let (journal, _) = open(&disk, JournalOptions::default());
         let (kept, commit) = append(&journal, b"kept".to_vec(), Urgency::Now);
         commit.await.unwrap();
         disk.state().until_error = Some(operation);
-        let (first, failing) = append(&journal, b"first".to_vec(), LATER);
+        let (first, failing) = append(&journal, vec![1; 100_000], LATER);
         let (second, beside) = append(&journal, b"second".to_vec(), Urgency::Now);
         let outcome = beside.await;
         let injected = disk.state().until_error.is_none();
@@ -72,7 +73,7 @@ async fn an_error_of_the_disk_poisons_and_a_reopen_is_whole() {
         assert!(found == may_be || found == whole, "operation {operation}: {found:?}");
         append(&journal, b"again".to_vec(), Urgency::Now).1.await.unwrap();
     }
-    assert!((1..8).contains(&intact), "{intact} of 11 rounds met no error");
+    assert!((1..5).contains(&intact), "{intact} of 7 rounds met no error");
 }
 
 struct Panics;

@@ -28,7 +28,57 @@ use model::{KIND, Known, Model, id_of};
 struct Plan {
     lives: u64,
     groups: u64,
-    lies: bool,
+    fault: Fault,
+    /// The operation at which the first life ends; a random one if nothing is said.
+    crash_at: Option<u64>,
+}
+
+impl Plan {
+    const USUAL: Self = Self { lives: 4, groups: 40, fault: Fault::None, crash_at: None };
+}
+
+/// What the model must notice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    None,
+    /// A confirm comes before the sync: a sync answers and does nothing.
+    EarlyConfirm,
+    /// Something that was ended comes back.
+    Risen,
+    /// Two facts have changed their places.
+    Swapped,
+    /// A group is there in part.
+    Torn,
+}
+
+impl Fault {
+    fn spoil(self, replayed: &mut Vec<(Entry, Vec<u8>)>, model: &Model) {
+        match self {
+            Self::None | Self::EarlyConfirm => {}
+            Self::Risen => {
+                let ended = |fact: &&Known| {
+                    fact.gone || fact.ended_by.is_some_and(|group| model.confirmed[group])
+                };
+                let risen = model.facts.iter().find(ended);
+                replayed.extend(risen.map(|fact| (fact.entry, fact.payload.clone())));
+            }
+            Self::Swapped => {
+                if let [(first, _), (second, _), ..] = replayed.as_mut_slice() {
+                    std::mem::swap(first, second);
+                }
+            }
+            Self::Torn => {
+                let group = |payload: &[u8]| {
+                    let index = id_of(payload).and_then(|id| model.by_id.get(&id));
+                    index.map(|&index| model.facts[index].group)
+                };
+                let torn = (1..replayed.len())
+                    .rev()
+                    .find(|&at| group(&replayed[at].1) == group(&replayed[at - 1].1));
+                torn.map(|at| replayed.remove(at));
+            }
+        }
+    }
 }
 
 fn options() -> JournalOptions {
@@ -73,14 +123,15 @@ fn play(seed: u64, plan: Plan) -> Result<Done, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let mut random = Random(seed);
     let disk = Disk::new(Random(random.next()));
-    disk.state().lies = plan.lies;
+    disk.state().lies = plan.fault == Fault::EarlyConfirm;
     let mut model = Model::default();
     let mut done = Done::default();
     for life in 0..plan.lives {
         // The power may also go while the journal opens.
-        let typical = plan.groups * 12;
-        disk.state().until_crash = (!random.one_in(4)).then(|| 1 + random.below(typical));
-        let (journal, replayed) = match reopen(&disk) {
+        let typical = plan.groups * 3;
+        let until_crash = (!random.one_in(4)).then(|| 1 + random.below(typical));
+        disk.state().until_crash = plan.crash_at.filter(|_| life == 0).or(until_crash);
+        let (journal, mut replayed) = match reopen(&disk) {
             Ok(opened) => opened,
             Err(OpenError::Io { .. }) if disk.state().crashed => {
                 done.failed_opens += 1;
@@ -89,6 +140,7 @@ fn play(seed: u64, plan: Plan) -> Result<Done, String> {
             }
             Err(error) => return Err(format!("life {life}: {error}")),
         };
+        plan.fault.spoil(&mut replayed, &model);
         model.check(&replayed).map_err(|error| format!("life {life}: {error}"))?;
         let stats = runtime.block_on(live(&journal, &disk, &mut model, &mut random, plan.groups));
         done.bytes_rewritten += stats.bytes_rewritten;
@@ -211,10 +263,9 @@ fn seeds(default: u64) -> std::ops::Range<u64> {
 
 #[test]
 fn what_was_confirmed_survives_every_power_failure() {
-    let plan = Plan { lives: 4, groups: 40, lies: false };
     let mut done = Done::default();
-    for seed in seeds(300) {
-        match play(seed, plan) {
+    for seed in seeds(400) {
+        match play(seed, Plan::USUAL) {
             Ok(one) => done.add(&one),
             Err(error) => panic!("seed {seed}: {error}"),
         }
@@ -227,8 +278,23 @@ fn what_was_confirmed_survives_every_power_failure() {
 }
 
 #[test]
-fn the_model_catches_a_confirm_before_the_sync() {
-    let plan = Plan { lives: 4, groups: 40, lies: true };
-    let caught = (0..40).filter(|&seed| play(seed, plan).is_err()).count();
-    assert!(caught >= 10, "only {caught} of 40 seeds noticed that nothing was ever synced");
+fn what_was_confirmed_survives_a_power_failure_at_every_operation() {
+    for seed in 0..4 {
+        let plan = Plan { lives: 2, groups: 12, ..Plan::USUAL };
+        for operation in 1..150 {
+            let plan = Plan { crash_at: Some(operation), ..plan };
+            if let Err(error) = play(seed, plan) {
+                panic!("seed {seed}, operation {operation}: {error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_model_catches_what_breaks_a_promise() {
+    for fault in [Fault::EarlyConfirm, Fault::Risen, Fault::Swapped, Fault::Torn] {
+        let plan = Plan { fault, ..Plan::USUAL };
+        let caught = (0..40).filter(|&seed| play(seed, plan).is_err()).count();
+        assert!(caught >= 10, "only {caught} of 40 seeds noticed {fault:?}");
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use ahash::AHashMap;
+
 use super::super::consumer::{BUFFERED_MAX, ConsumeOptions, slot};
 use super::super::declare::generated_name;
 use super::super::delivery::shown;
@@ -9,6 +11,7 @@ use super::super::error::BrokerError;
 use super::super::queue::{ConsumerEnd, Parcel, Queue};
 use super::super::stored::Stored;
 use super::publishing::REPLY_TO;
+use super::settling::Returned;
 use super::{CONSUMERS_MAX, Channel, ChannelConsumer, Unsettled};
 use crate::model::message::Message;
 use crate::model::names::QueueName;
@@ -108,27 +111,43 @@ impl Channel {
         }
     }
 
-    /// Everything that waits in the line goes back to its queues, uncounted, and whoever consumes on
-    /// gets its own again: so the line never grows by cancelling.
-    pub(super) fn remove_consumer(&mut self, key: u32) {
-        let Some(consumer) = self.consumers.remove(&key) else { return };
-        self.keys.remove(&consumer.tag);
-        let inner = &self.broker.inner;
-        let left = consumer.queue.remove_consumer(consumer.id, inner.now_ms());
-        let waiting = self.buffered.drain(..).chain(self.parcels.drain());
-        let returned = waiting.filter_map(|parcel| {
-            let owner =
-                if parcel.key == key { &consumer } else { self.consumers.get(&parcel.key)? };
-            Some(Unsettled { queue: owner.queue.clone(), tag: parcel.tag })
-        });
-        let returned = returned.collect();
-        self.requeue(returned, false);
-        inner.run(&consumer.queue, left);
-        if self.reply.as_ref().is_some_and(|(_, reply)| *reply == key) {
-            self.reply = None;
-        }
+    fn remove_consumer(&mut self, key: u32) {
+        self.remove_consumers([key], Returned::default());
         self.resume_all();
         self.resume_waiting();
+    }
+
+    /// Everything that waits in the line goes back to its queues, uncounted, with what is in
+    /// `returned` already, and whoever consumes on gets its own again: so the line never grows by
+    /// cancelling.
+    pub(super) fn remove_consumers(
+        &mut self,
+        keys: impl IntoIterator<Item = u32>,
+        mut returned: Returned,
+    ) {
+        let now_ms = self.broker.inner.now_ms();
+        let mut removed = AHashMap::new();
+        for key in keys {
+            let Some(consumer) = self.consumers.remove(&key) else { continue };
+            self.keys.remove(&consumer.tag);
+            if self.reply.as_ref().is_some_and(|(_, reply)| *reply == key) {
+                self.reply = None;
+            }
+            let left = consumer.queue.remove_consumer(consumer.id, now_ms);
+            returned.add(&consumer.queue, None);
+            removed.insert(key, (consumer.queue, left));
+        }
+        for parcel in self.buffered.drain(..).chain(self.parcels.drain()) {
+            let staying = || self.consumers.get(&parcel.key).map(|consumer| &consumer.queue);
+            let queue = removed.get(&parcel.key).map(|(queue, _)| queue).or_else(staying);
+            if let Some(queue) = queue {
+                returned.add(queue, Some((parcel.tag, false)));
+            }
+        }
+        self.requeue(returned);
+        for (queue, left) in removed.into_values() {
+            self.broker.inner.run(&queue, left);
+        }
     }
 
     /// The next event. Cancel safe.

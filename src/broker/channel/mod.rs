@@ -21,6 +21,7 @@ use super::alarm::Watch;
 use super::consumer::BUFFERED_MAX;
 use super::queue::{ConsumerId, Credit, Ends, Parcel, Queue, Tag};
 use crate::model::names::ExchangeName;
+use settling::Returned;
 
 /// Consumers of one channel at most.
 const CONSUMERS_MAX: usize = 65_535;
@@ -111,10 +112,7 @@ impl Channel {
 impl Drop for Channel {
     fn drop(&mut self) {
         let keys: Vec<u32> = self.consumers.keys().copied().collect();
-        for key in keys {
-            self.remove_consumer(key);
-        }
-        let unsettled = std::mem::take(&mut self.unsettled).into_values().collect();
-        self.requeue(unsettled, true);
+        let unsettled = std::mem::take(&mut self.unsettled).into_values();
+        self.remove_consumers(keys, Returned::seen(unsettled));
     }
 }

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use ahash::AHashMap;
+
 use super::super::error::BrokerError;
 use super::super::queue::{Queue, Tag};
+use super::super::stored::QueueId;
 use super::{Channel, Unsettled};
 
 impl Channel {
@@ -32,7 +35,7 @@ impl Channel {
     ) -> Result<(), BrokerError> {
         let taken = self.take(delivery_tag, multiple)?;
         if requeue {
-            self.requeue(taken, true);
+            self.requeue(Returned::seen(taken));
         } else {
             for unsettled in taken {
                 self.broker.inner.fail(&unsettled.queue, unsettled.tag, None);
@@ -80,19 +83,36 @@ impl Channel {
         Ok(earlier.chain([unsettled]).collect())
     }
 
-    /// Each queue gets all of its own back at once, so that it delivers them in their old order.
-    pub(super) fn requeue(&self, unsettled: Vec<Unsettled>, seen: bool) {
-        let mut by_queue: Vec<(Arc<Queue>, Vec<Tag>)> = Vec::new();
-        for Unsettled { queue, tag } in unsettled {
-            match by_queue.iter_mut().find(|(other, _)| *other == queue) {
-                Some((_, tags)) => tags.push(tag),
-                None => by_queue.push((queue, vec![tag])),
-            }
-        }
+    pub(super) fn requeue(&self, returned: Returned) {
         let inner = &self.broker.inner;
-        for (queue, tags) in by_queue {
-            let effects = queue.requeue(tags, seen, inner.now_ms());
+        for (queue, tags) in returned.0.into_values() {
+            let effects = queue.requeue(tags, inner.now_ms());
             inner.run(&queue, effects);
         }
+    }
+}
+
+/// Deliveries that go back, by their queues: each gets all of its own at once, so that it delivers
+/// them in their old order.
+#[derive(Default)]
+pub(super) struct Returned(AHashMap<QueueId, (Arc<Queue>, Vec<Seen>)>);
+
+/// A delivery, and whether the client has seen it.
+type Seen = (Tag, bool);
+
+impl Returned {
+    /// Deliveries that the client has seen.
+    pub(super) fn seen(unsettled: impl IntoIterator<Item = Unsettled>) -> Self {
+        let mut returned = Self::default();
+        for Unsettled { queue, tag } in unsettled {
+            returned.add(&queue, Some((tag, true)));
+        }
+        returned
+    }
+
+    /// `None`: the queue gets nothing back, and may have somebody else to serve.
+    pub(super) fn add(&mut self, queue: &Arc<Queue>, tag: Option<Seen>) {
+        let (_, tags) = self.0.entry(queue.id).or_insert_with(|| (queue.clone(), Vec::new()));
+        tags.extend(tag);
     }
 }

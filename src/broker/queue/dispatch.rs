@@ -22,25 +22,26 @@ impl Queue {
         now_ms: UnixMs,
     ) -> Effects {
         let mut effects = Effects { dead, ..Effects::default() };
+        let drops_head = matches!(state.settings.overflow, None | Some(Overflow::DropHead));
         while state.ready.len() > 0 && !effects.is_full() {
             let expires_ms = state.front_expires_ms().unwrap_or(UnixMs::MAX);
             let nobody = !state.consumers.anyone_waits();
             if expires_ms < now_ms || (expires_ms == now_ms && nobody) {
                 let Some(held) = state.ready.pop_front() else { break };
                 effects.dead.push((held, Reason::Expired));
-                continue;
-            }
-            // What can't be read takes nobody's turn.
-            if nobody || !state.ready.fill() {
-                break;
-            }
-            let Some(id) = state.consumers.next_turn() else { break };
-            self.deliver_head(state, id, &mut effects, now_ms);
-        }
-        if matches!(state.settings.overflow, None | Some(Overflow::DropHead)) {
-            while state.is_over_length(0, 0) && !effects.is_full() {
+            } else if !nobody {
+                // What can't be read takes nobody's turn.
+                if !state.ready.fill() {
+                    break;
+                }
+                let Some(id) = state.consumers.next_turn() else { break };
+                self.deliver_head(state, id, &mut effects, now_ms);
+            } else if drops_head && state.is_over_length(0, 0) {
+                // What lay behind it may have expired, so the head is looked at again.
                 let Some(held) = state.ready.pop_front() else { break };
                 effects.dead.push((held, Reason::MaxLength));
+            } else {
+                break;
             }
         }
         effects.unfinished = effects.is_full();
@@ -51,21 +52,13 @@ impl Queue {
         effects
     }
 
-    /// Consumers left: an auto-delete queue goes with its last one, and disuse begins.
-    pub(super) fn dispatch_left(
-        &self,
-        state: &mut State,
-        had_any: bool,
-        dead: Vec<(Held, Reason)>,
-        now_ms: UnixMs,
-    ) -> Effects {
+    /// Consumers left: disuse begins with the last one, and an auto-delete queue goes with it.
+    pub(super) fn is_left_alone(&self, state: &mut State, had_any: bool, now_ms: UnixMs) -> bool {
         let left_alone = had_any && state.consumers.is_empty() && !state.deleted;
         if left_alone {
             state.used_ms = now_ms;
         }
-        let mut effects = self.dispatch_after(state, dead, now_ms);
-        effects.unused = left_alone && self.spec.auto_delete;
-        effects
+        left_alone && self.spec.auto_delete
     }
 
     fn deliver_head(
@@ -173,6 +166,8 @@ pub(super) fn time_out(state: &mut State, now_ms: UnixMs) -> Vec<(Held, Reason)>
             tags.extend(theirs.map(|(tag, _)| *tag));
         }
     }
+    // In the order in which they were delivered: those that came back too often die in it.
+    tags.sort_unstable();
     let mut dead = Vec::new();
     for tag in tags {
         if let Some(held) = state.take_unacked(tag) {

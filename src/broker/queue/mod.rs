@@ -279,16 +279,16 @@ impl Queue {
         Some((held, self.dispatch(&mut state, now_ms)))
     }
 
-    /// Returns deliveries to their old places. `seen`: somebody looked at them, which counts.
+    /// Returns deliveries to their old places, all before the next one is handed out. Of those that
+    /// somebody has looked at (`true`), the return counts.
     pub(super) fn requeue(
         &self,
-        tags: impl IntoIterator<Item = Tag>,
-        seen: bool,
+        tags: impl IntoIterator<Item = (Tag, bool)>,
         now_ms: UnixMs,
     ) -> Effects {
         let mut state = self.state.lock();
         let mut dead = Vec::new();
-        for tag in tags {
+        for (tag, seen) in tags {
             if let Some(held) = state.take_unacked(tag) {
                 dead.extend(put_back(&mut state, held, seen));
             }
@@ -314,8 +314,9 @@ impl Queue {
         let expired = state.queue_expires_ms().is_some_and(|expires_ms| expires_ms <= now_ms);
         let had_any = !state.consumers.is_empty();
         let dead = time_out(&mut state, now_ms);
-        let mut effects = self.dispatch_left(&mut state, had_any, dead, now_ms);
-        effects.unused |= expired;
+        let unused = self.is_left_alone(&mut state, had_any, now_ms);
+        let mut effects = self.dispatch_after(&mut state, dead, now_ms);
+        effects.unused = unused || expired;
         effects
     }
 
@@ -360,12 +361,15 @@ impl Queue {
         Ok((id, self.dispatch(&mut state, now_ms)))
     }
 
-    /// Forgets a consumer. Its deliveries stay unacknowledged until they are settled.
+    /// Forgets a consumer. Its deliveries stay unacknowledged until they are settled, and what it did
+    /// not take is the caller's to give to [`Queue::requeue`]: nobody is served before that, so that
+    /// the next consumer gets it first.
     pub(super) fn remove_consumer(&self, id: ConsumerId, now_ms: UnixMs) -> Effects {
         let mut state = self.state.lock();
         let had_any = !state.consumers.is_empty();
         state.consumers.remove(id);
-        self.dispatch_left(&mut state, had_any, Vec::new(), now_ms)
+        let unused = self.is_left_alone(&mut state, had_any, now_ms);
+        Effects { unused, ..Effects::default() }
     }
 
     pub(super) fn cancel_all(&self) {
@@ -414,8 +418,13 @@ impl Queue {
         Ok(Some(Deleted { ready, held, runs }))
     }
 
-    pub(super) fn take_ready(&self, position: Position) -> Option<Held> {
-        self.state.lock().ready.take(position)
+    /// Takes one ready message out; what lies behind it may have to be looked at sooner now.
+    pub(super) fn take_ready(&self, position: Position) -> Option<(Held, Effects)> {
+        let mut state = self.state.lock();
+        let held = state.ready.take(position)?;
+        let mut effects = Effects::default();
+        arm(&mut state, &mut effects);
+        Some((held, effects))
     }
 
     /// Ready messages behind `after` in the order of the log, at most `count`.

@@ -1,5 +1,7 @@
 //! Dead letters that nobody wants back.
 
+use std::sync::Arc;
+
 use super::super::Broker;
 use super::super::error::BrokerError;
 use super::super::queue::Queue;
@@ -51,8 +53,9 @@ impl Broker {
         Ok(discarded.count)
     }
 
-    fn discard_one(&self, queue: &Queue, id: Position, discarded: &mut Discarded) {
-        let Some(held) = queue.take_ready(id) else { return };
+    fn discard_one(&self, queue: &Arc<Queue>, id: Position, discarded: &mut Discarded) {
+        let Some((held, effects)) = queue.take_ready(id) else { return };
+        self.inner.run(queue, effects);
         let retry = held.retry_entry();
         let settled = held.stored.settle(&self.inner.journal, queue.id, retry, Group::new());
         discarded.count += 1;

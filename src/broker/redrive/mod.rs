@@ -148,8 +148,9 @@ impl Broker {
             self.inner.journal.writable()?;
         }
         let (message, targets) = self.revived(queue, message, edit)?;
-        let taken = queue.take_ready(position);
-        Ok(taken.map(|held| self.inner.move_into(queue, held, message, targets)))
+        let Some((held, effects)) = queue.take_ready(position) else { return Ok(None) };
+        self.inner.run(queue, effects);
+        Ok(Some(self.inner.move_into(queue, held, message, targets)))
     }
 
     /// The message as it was before it died, with the edit, and the queues that it goes to.
@@ -170,12 +171,12 @@ impl Broker {
         }
         if let Some(headers) = edit.headers {
             message.properties.headers = headers;
-            check_bounds(&message)?;
         }
         clear_deaths(&mut message.properties.headers);
         if let Some(body) = edit.body {
             message.body = body;
         }
+        check_bounds(&message)?;
         let targets = match edit.routing_key {
             Some(key) => {
                 message.routing_key = key;
@@ -218,8 +219,9 @@ impl Inner {
     /// No length holds the message off now: it has left its old queue, and a target that was filled in
     /// this moment must not lose it.
     fn move_into(&self, queue: &Queue, held: Held, message: Message, targets: Targets) -> Redriven {
-        let redriven = |to| What::Redriven { queue: queue.spec.name.clone(), to };
-        let (moved, commit) = self.leave(queue, held, message, &targets, redriven);
+        let why = |to| What::Redriven { queue: queue.spec.name.clone(), to };
+        let (moved, commit) = self.leave(queue, held, message, &targets, why);
+        queue.counters.redriven.increment(1);
         let queues = targets.iter().map(|target| target.spec.name.clone()).collect();
         for target in targets {
             target.counters.published.increment(1);

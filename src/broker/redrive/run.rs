@@ -276,14 +276,14 @@ impl Worker {
         }
     }
 
+    /// Not for memory: a message that moves takes no more of it.
     async fn admit(&self, bytes: usize) -> Result<(), BrokerError> {
-        let Err(error) = self.broker.inner.journal.writable() else {
-            return self.broker.admit(bytes).await;
-        };
+        let journal = &self.broker.inner.journal;
+        let Err(error) = journal.writable() else { return Ok(journal.admit(bytes).await?) };
         self.run.waits_for(Some(error.to_string()));
-        let admitted = self.broker.admit(bytes).await;
+        let admitted = journal.admit(bytes).await;
         self.run.waits_for(None);
-        admitted
+        Ok(admitted?)
     }
 }
 

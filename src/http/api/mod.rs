@@ -9,6 +9,7 @@
 mod access;
 mod consumers;
 mod dead_letters;
+mod explain;
 mod parameters;
 mod payload;
 mod publish;
@@ -62,6 +63,7 @@ impl Api {
         let large = || DefaultBodyLimit::max(MESSAGE_REQUEST_BYTES_MAX);
         Router::new()
             .route("/api/v1/publish", post(publish::publish).layer(large()))
+            .route("/api/v1/explain/{id}", get(explain::explain))
             .route("/api/v1/queues", get(queues::list))
             .route("/api/v1/queues/{queue}", get(queues::one))
             .route("/api/v1/queues/{queue}/messages", get(queues::peek).delete(queues::purge))

@@ -13,6 +13,7 @@ use super::parameters::Parameters;
 use super::payload::{Encoding, ShownProperties, read_body, read_headers};
 use super::refusal::refusal;
 use super::{Shared, answer};
+use crate::backend::Alarm;
 use crate::http::{Json, Problem};
 use crate::model::message::Message;
 use crate::model::names::{ExchangeName, RoutingKey};
@@ -46,17 +47,20 @@ pub(super) async fn publish(
     let body = read_body(request.body, request.body_encoding)?;
     let mut message = Message::new(request.exchange, request.routing_key, body);
     message.properties = request.properties.read(read_headers(request.headers)?);
-    if message.properties.persistent {
-        shared.broker.ready().await.map_err(refusal)?;
+    let persistent = message.properties.persistent;
+    let holds_off = |alarm: &Alarm| persistent || matches!(alarm, Alarm::Memory { .. });
+    if let Some(alarm) = shared.broker.alarms().into_iter().find(holds_off) {
+        return Err(held_off(alarm.to_string()));
     }
     let admitted =
         tokio::time::timeout(ADMITTED_WITHIN, shared.broker.publish_mandatory(message)).await;
-    let (confirm, routed) = admitted.map_err(|_| not_admitted())?.map_err(refusal)?;
+    let (confirm, routed) = admitted
+        .map_err(|_| held_off("The broker takes no messages at this moment"))?
+        .map_err(refusal)?;
     confirm.confirmed().await.map_err(refusal)?;
     Ok(answer(StatusCode::OK, &json!({ "routed": routed })))
 }
 
-fn not_admitted() -> Problem {
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "The broker takes no messages at this moment")
-        .retry_after(ADMITTED_WITHIN.as_secs())
+fn held_off(reason: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, reason).retry_after(ADMITTED_WITHIN.as_secs())
 }

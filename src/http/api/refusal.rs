@@ -5,14 +5,13 @@ use http::StatusCode;
 use crate::backend::BackendError;
 use crate::broker::BrokerError;
 use crate::http::Problem;
-use crate::journal::JournalError;
 
-/// When a caller may look again whether the disk has room.
+/// When a caller may look again whether there is room.
 const ALARM_RETRY_AFTER_S: u64 = 5;
 
 pub(super) fn refusal(error: BackendError) -> Problem {
     let status = match &error {
-        BackendError::Journal(JournalError::DiskAlarm { .. }) => {
+        _ if error.is_retryable() => {
             let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string());
             return problem.retry_after(ALARM_RETRY_AFTER_S);
         }

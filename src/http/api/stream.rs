@@ -41,6 +41,7 @@ pub(super) async fn consume(
     mut parameters: Parameters,
 ) -> Result<Response, Problem> {
     let prefetch = parameters.number("prefetch", 1..=PREFETCH_MAX, PREFETCH_DEFAULT)?;
+    let limit = parameters.number("limit", 1..=usize::MAX, usize::MAX)? as u64;
     let no_ack = parameters.switch("noAck")?;
     parameters.end()?;
     let prefetch = u16::try_from(prefetch).unwrap_or(u16::MAX);
@@ -51,7 +52,8 @@ pub(super) async fn consume(
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, error)
     })?;
     let (lines, receiver) = mpsc::channel(LINES_MAX);
-    tokio::spawn(Stream { consumer, registered, lines, no_ack }.run());
+    let consumer = Some(consumer);
+    tokio::spawn(Stream { consumer, limit, registered, lines, no_ack }.run());
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
@@ -136,7 +138,9 @@ fn gone(consumer: &str) -> Problem {
 
 /// A consumer and the connection that it writes to.
 struct Stream {
-    consumer: Consumer,
+    /// `None`: it has taken as many as it was to.
+    consumer: Option<Consumer>,
+    limit: u64,
     registered: Registered,
     lines: mpsc::Sender<Bytes>,
     no_ack: bool,
@@ -167,7 +171,7 @@ impl Stream {
 
     /// Why it ended.
     async fn deliver(&mut self, unsettled: &Unsettled) -> &'static str {
-        let Self { consumer, registered, lines, no_ack } = self;
+        let Self { consumer, limit, registered, lines, no_ack } = self;
         let Registered { id, cancelled, stopped, .. } = registered;
         let first = json!({ "consumer": id });
         if lines.send(line(&first)).await.is_err() {
@@ -175,7 +179,7 @@ impl Stream {
         }
         let mut tag = 0;
         loop {
-            let next = tokio::time::timeout(SILENCE_MAX, consumer.next());
+            let next = tokio::time::timeout(SILENCE_MAX, next(consumer));
             let text = tokio::select! {
                 biased;
                 () = lines.closed() => return "the connection is gone",
@@ -187,9 +191,13 @@ impl Stream {
                 }
                 next = next => match next {
                     Err(_) => Bytes::from_static(b"\n"),
-                    Ok(None) => return why_ended(consumer.ended()),
+                    Ok(None) => return why_ended(consumer.as_ref()),
                     Ok(Some(delivery)) => {
                         tag += 1;
+                        if tag == *limit {
+                            // What waits behind it was not looked at, and returns as if never sent.
+                            *consumer = None;
+                        }
                         let shown =
                             Shown::new(delivery.message(), delivery.redelivered(), usize::MAX);
                         if !*no_ack {
@@ -216,8 +224,15 @@ impl Stream {
     }
 }
 
-fn why_ended(end: Option<ConsumerEnd>) -> &'static str {
-    match end {
+async fn next(consumer: &mut Option<Consumer>) -> Option<Delivery> {
+    match consumer {
+        Some(consumer) => consumer.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn why_ended(consumer: Option<&Consumer>) -> &'static str {
+    match consumer.and_then(Consumer::ended) {
         Some(ConsumerEnd::QueueDeleted) => "the queue was deleted",
         Some(ConsumerEnd::TimedOut) => "a delivery was held too long",
         Some(ConsumerEnd::Cancelled) | None => "cancelled",

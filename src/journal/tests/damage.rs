@@ -70,7 +70,7 @@ async fn a_foreign_file_is_refused() {
     transaction.open_table(table).unwrap().insert(1, 1).unwrap();
     transaction.commit().unwrap();
     theirs.close().unwrap();
-    assert!(refused(folder.path(), &file).contains("meta"));
+    assert!(refused(folder.path(), &file).ends_with("the file is no segment of a journal"));
 }
 
 #[tokio::test]

@@ -202,12 +202,12 @@ async fn reads_go_on_when_the_journal_has_failed() {
 async fn a_damaged_row_is_an_error_that_names_it() {
     let folder = tempfile::tempdir().unwrap();
     let (journal, _) = open(folder.path());
-    let (first, _) = fact(&journal, &payload(7, 1_000), Urgency::Now);
+    let (first, _) = fact(&journal, &payload(7, 40_000), Urgency::Now);
     journal.close();
     let (journal, _) = open(folder.path());
     let file = folder.path().join("log-0000000001.redb");
     let mut bytes = std::fs::read(&file).unwrap();
-    let payload = payload(7, 1_000);
+    let payload = payload(7, 40_000);
     let at = bytes.windows(payload.len()).position(|window| window == payload).unwrap();
     bytes[at + 5] ^= 1;
     std::fs::write(&file, bytes).unwrap();

@@ -23,7 +23,6 @@ pub struct ServerArgs {
     pub json: bool,
 }
 
-/// Waits for the broker's confirm. Exit code 1 if no queue took the message.
 #[derive(Args)]
 pub struct PublishArgs {
     /// The exchange; '' is the default one, whose keys are names of queues
@@ -58,15 +57,14 @@ pub struct PublishArgs {
     pub server: ServerArgs,
 }
 
-/// Prints a body a line and acknowledges each message after it is printed. What was delivered and not
-/// acknowledged when the command ends returns to the queue.
 #[derive(Args)]
 pub struct ConsumeArgs {
+    /// The queue's name
     pub queue: String,
     /// End after so many messages
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
-    /// Count messages as acknowledged when they are sent: what is on its way when this ends is lost
+    /// Count messages as acknowledged when they are sent: what is on its way if this fails is lost
     #[arg(long, conflicts_with = "requeue")]
     pub no_ack: bool,
     /// Return the messages to the queue at the end; takes --count of at most 1000
@@ -76,16 +74,23 @@ pub struct ConsumeArgs {
     pub server: ServerArgs,
 }
 
-/// Lists the queues with their depths and their rates over the last seconds.
 #[derive(Args)]
 pub struct QueuesArgs {
     #[command(flatten)]
     pub server: ServerArgs,
 }
 
-/// Shows messages from the head of a queue without touching them.
+#[derive(Args)]
+pub struct ExplainArgs {
+    /// Its message_id, or its place in the log, such as 1-42
+    pub id: String,
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
 #[derive(Args)]
 pub struct PeekArgs {
+    /// The queue's name
     pub queue: String,
     /// How many
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=1000))]
@@ -114,9 +119,9 @@ pub struct SelectionArgs {
     pub from: Option<String>,
 }
 
-/// Removes messages for good. It takes either a selection or --all.
 #[derive(Args)]
 pub struct PurgeArgs {
+    /// The queue's name
     pub queue: String,
     /// Every message that is ready
     #[arg(long)]
@@ -127,10 +132,9 @@ pub struct PurgeArgs {
     pub server: ServerArgs,
 }
 
-/// Sends dead letters back to the queue that each died in. Without a selection, all of them. Ctrl-C
-/// cancels. Exit code 1 if a message that was meant stayed.
 #[derive(Args)]
 pub struct RedriveArgs {
+    /// The queue's name
     pub queue: String,
     #[command(flatten)]
     pub selection: SelectionArgs,

@@ -10,6 +10,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
 use super::arguments::ConsumeArgs;
 use super::connection::{Client, encoded};
@@ -18,7 +19,7 @@ use super::{queue_path, understood};
 use crate::server::{Error, print_line};
 
 /// Deliveries that are out at once, and acknowledged together at most.
-const BATCH_MAX: u64 = 100;
+const BATCH_MAX: usize = 100;
 /// What `--requeue` can hold: the server's bound on deliveries that are out at once.
 const HELD_MAX: u64 = 1_000;
 /// A message with its envelope: the server sends none that is larger.
@@ -29,8 +30,9 @@ pub(super) async fn run(mut client: Client, arguments: ConsumeArgs) -> Result<()
     if arguments.requeue && count > HELD_MAX {
         return Err(Error::Usage(format!("--requeue takes a --count of at most {HELD_MAX}")));
     }
-    let prefetch = if arguments.requeue { count } else { count.min(BATCH_MAX) };
-    let rest = format!("/consume?prefetch={prefetch}&noAck={}", arguments.no_ack);
+    let prefetch = if arguments.requeue { count } else { count.min(BATCH_MAX as u64) };
+    let limit = arguments.count.map(|count| format!("&limit={count}")).unwrap_or_default();
+    let rest = format!("/consume?prefetch={prefetch}&noAck={}{limit}", arguments.no_ack);
     let path = queue_path(&arguments.queue, &rest)?;
     let mut lines = Lines {
         body: client.stream(Method::POST, &path).await?,
@@ -40,37 +42,57 @@ pub(super) async fn run(mut client: Client, arguments: ConsumeArgs) -> Result<()
     let Some(Line::Opened { consumer }) = lines.next().await? else {
         return Err(Error::Refused("the answer is no stream of deliveries".to_owned()));
     };
-    let mut settling = client.another();
     let path = format!("/api/v1/consumers/{}", encoded(&consumer));
+    let (printed, to_acknowledge) = mpsc::channel(BATCH_MAX);
+    tokio::try_join!(
+        receive(&mut lines, count, &arguments, printed),
+        acknowledge(client.another(), format!("{path}/settle"), to_acknowledge),
+    )?;
+    client.another().call(Method::DELETE, &path, None).await.map(|_| ())
+}
+
+/// Prints `count` messages, and says of each that it may be acknowledged.
+async fn receive(
+    lines: &mut Lines,
+    count: u64,
+    arguments: &ConsumeArgs,
+    printed: mpsc::Sender<u64>,
+) -> Result<(), Error> {
     let settles = !arguments.no_ack && !arguments.requeue;
-    let (mut printed, mut ended) = (0, None);
-    while printed < count && ended.is_none() {
-        let mut tags = Vec::new();
-        loop {
-            match lines.next().await? {
-                Some(Line::Delivered(delivery)) => {
-                    tags.push(delivery.tag);
-                    print(*delivery, arguments.server.json)?;
-                    printed += 1;
+    let mut left = count;
+    while left > 0 {
+        let ended = match lines.next().await? {
+            Some(Line::Delivered(delivery)) => {
+                let tag = delivery.tag;
+                print(*delivery, arguments.server.json)?;
+                left -= 1;
+                if settles && printed.send(tag).await.is_err() {
+                    // The acknowledgements failed, and say why.
+                    return Ok(());
                 }
-                Some(Line::Ended { ended: reason }) => ended = Some(reason),
-                Some(Line::Opened { .. }) => {}
-                None => ended = Some("the connection is gone".to_owned()),
+                continue;
             }
-            let enough = printed == count || ended.is_some() || tags.len() as u64 == BATCH_MAX;
-            if enough || !lines.has_one() {
-                break;
-            }
-        }
-        if settles && !tags.is_empty() {
-            let request = json!({ "ack": tags });
-            settling.call(Method::POST, &format!("{path}/settle"), Some(&request)).await?;
-        }
+            Some(Line::Opened { .. }) => continue,
+            Some(Line::Ended { ended }) => ended,
+            None => "the connection is gone".to_owned(),
+        };
+        return Err(Error::Refused(format!("the consumer ended: {}", harmless(&ended))));
     }
-    match ended {
-        Some(reason) => Err(Error::Refused(format!("the consumer ended: {}", harmless(&reason)))),
-        None => settling.call(Method::DELETE, &path, None).await.map(|_| ()),
+    Ok(())
+}
+
+/// While one request is answered the next batch grows: an answer waits for the server's disk.
+async fn acknowledge(
+    mut client: Client,
+    path: String,
+    mut printed: mpsc::Receiver<u64>,
+) -> Result<(), Error> {
+    let mut tags = Vec::with_capacity(BATCH_MAX);
+    while printed.recv_many(&mut tags, BATCH_MAX).await > 0 {
+        client.call(Method::POST, &path, Some(&json!({ "ack": tags }))).await?;
+        tags.clear();
     }
+    Ok(())
 }
 
 #[derive(Deserialize)]
@@ -147,10 +169,6 @@ impl Lines {
                 Some(Err(_)) | None => return Ok(None),
             }
         }
-    }
-
-    fn has_one(&self) -> bool {
-        self.line_end().is_some()
     }
 
     fn line_end(&self) -> Option<usize> {

@@ -1,4 +1,4 @@
-//! The commands that talk to a running server: publish, consume, queues, peek, redrive, purge.
+//! The commands that talk to a running server: publish, consume, queues, peek, explain, redrive, purge.
 //!
 //! Owns: their arguments, a small HTTP client, and how results look. May import: the names and limits of
 //! the model; everything else is the server's to say. What always holds: wrong values are refused before
@@ -8,6 +8,7 @@
 mod arguments;
 mod connection;
 mod consume;
+mod explain;
 mod peek;
 mod publish;
 mod purge;
@@ -23,13 +24,14 @@ use crate::model::names::QueueName;
 use connection::Client;
 
 pub use arguments::{
-    ConsumeArgs, PeekArgs, PublishArgs, PurgeArgs, QueuesArgs, RedriveArgs, ServerArgs,
+    ConsumeArgs, ExplainArgs, PeekArgs, PublishArgs, PurgeArgs, QueuesArgs, RedriveArgs, ServerArgs,
 };
 
 /// A command that has been checked against its arguments only.
 pub enum Call {
     Publish(PublishArgs),
     Consume(ConsumeArgs),
+    Explain(ExplainArgs),
     Queues(QueuesArgs),
     Peek(PeekArgs),
     Redrive(RedriveArgs),
@@ -46,6 +48,7 @@ pub fn run(call: Call, environment: Environment<'_>) -> Result<(), Error> {
         match call {
             Call::Publish(arguments) => publish::run(client(&arguments.server)?, arguments).await,
             Call::Consume(arguments) => consume::run(client(&arguments.server)?, arguments).await,
+            Call::Explain(arguments) => explain::run(client(&arguments.server)?, arguments).await,
             Call::Queues(arguments) => queues::run(client(&arguments.server)?, arguments).await,
             Call::Peek(arguments) => peek::run(client(&arguments.server)?, arguments).await,
             Call::Purge(arguments) => purge::run(client(&arguments.server)?, arguments).await,

@@ -132,7 +132,7 @@ fn print_groups(document: Value, json: bool) -> Result<(), Error> {
 }
 
 /// Milliseconds since the Unix epoch as UTC.
-fn time(at_ms: Option<u64>) -> String {
+pub(super) fn time(at_ms: Option<u64>) -> String {
     let at = at_ms
         .and_then(|at_ms| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(at_ms / 1000)));
     at.map(|at| humantime::format_rfc3339_seconds(at).to_string()).unwrap_or_default()

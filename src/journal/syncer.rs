@@ -1,0 +1,66 @@
+//! Waits for the disk while the writer prepares the next commit.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use super::JournalError;
+use super::batch::Batch;
+use super::segment::UnfinishedSync;
+use super::shared::Shared;
+
+/// Batches that were written to a segment, and are on their way to the disk.
+pub(super) struct Unsynced {
+    pub batches: Vec<Batch>,
+    pub sync: UnfinishedSync,
+}
+
+/// A thread that settles what the disk took. It ends with its handle.
+pub(super) struct Syncer {
+    unsynced: Option<flume::Sender<Unsynced>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Syncer {
+    pub(super) fn start(shared: Arc<Shared>) -> std::io::Result<Self> {
+        // The writer writes no other before this one is on disk, so the channel is never full.
+        let (unsynced, work) = flume::bounded(1);
+        let thread = std::thread::Builder::new()
+            .name("journal-sync".to_owned())
+            .spawn(move || settle_all(&work, &shared))?;
+        Ok(Self { unsynced: Some(unsynced), thread: Some(thread) })
+    }
+
+    /// Returns at once.
+    pub(super) fn settle(&self, unsynced: Unsynced) {
+        let Some(channel) = &self.unsynced else { return };
+        // Its thread only ends before its handle by a panic; who waits is told by the failed journal.
+        let _ = channel.send(unsynced);
+    }
+
+    /// Returns when everything is settled that was handed over.
+    pub(super) fn stop(&mut self) {
+        self.unsynced = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Syncer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn settle_all(work: &flume::Receiver<Unsynced>, shared: &Shared) {
+    for Unsynced { batches, sync } in work {
+        match sync.finish() {
+            Ok(()) => shared.synced(batches),
+            Err(error) => {
+                let reason = format!("a commit did not reach the disk: {error}");
+                tracing::error!(%reason, "the journal failed and takes no more writes");
+                shared.fail(JournalError::Poisoned { reason: reason.into() });
+            }
+        }
+    }
+}

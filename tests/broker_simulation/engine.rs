@@ -1,0 +1,258 @@
+//! The engine under test, on a disk that loses power, and what a step does to it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use leveret::broker::{Broker, BrokerError, Consumer, Delivery, Edit, Peeked, Recovery};
+use leveret::journal::{
+    Commit, Durability, Entry, Journal, JournalOptions, Kind, OpenError, Position,
+};
+use leveret::model::clock::ManualClock;
+use leveret::model::message::{Message, Value};
+use leveret::model::topology::Binding;
+
+use crate::disk::Disk;
+use crate::faults::Fault;
+use crate::letter::BODY_BYTES;
+use crate::names::{exchange_name, key, queue_name};
+use crate::step::{ConsumerNumber, HandNumber, Publish, Step};
+use crate::world::shown;
+
+pub struct Engine {
+    pub disk: Disk,
+    pub clock: Arc<ManualClock>,
+    pub journal: Journal,
+    broker: Broker,
+    consumers: BTreeMap<ConsumerNumber, Consumer>,
+    hands: BTreeMap<HandNumber, Delivery>,
+    fault: Fault,
+}
+
+/// What a step gave.
+pub struct Outcome {
+    /// `None`: the disk failed under it, so whether it happened is not known.
+    pub answer: Option<String>,
+    /// Resolves when the first thing that the step wrote is on disk.
+    pub commit: Option<leveret::broker::Confirm>,
+    pub settled: Option<Commit>,
+}
+
+fn done(answer: impl Into<String>) -> Outcome {
+    Outcome { answer: Some(answer.into()), commit: None, settled: None }
+}
+
+impl Engine {
+    pub fn open(disk: Disk, clock: Arc<ManualClock>, fault: Fault) -> Result<Self, OpenError> {
+        let options = JournalOptions {
+            durability: Durability::Strict,
+            segment_bytes_max: 64 * 1024,
+            reserve_bytes: 0,
+            ..JournalOptions::default()
+        };
+        let mut facts: Vec<(Entry, Kind, Vec<u8>)> = Vec::new();
+        let journal = Journal::open(disk.store(), options, &mut |entry, kind, payload| {
+            facts.push((entry, kind, payload.to_vec()));
+            Ok(())
+        })?;
+        fault.spoil(&mut facts);
+        let mut recovery = Recovery::default();
+        for (entry, kind, payload) in facts {
+            recovery.accept(entry, kind, &payload).expect("a record that can be read");
+        }
+        let broker = Broker::new(journal.clone(), clock.clone(), recovery);
+        let (consumers, hands) = (BTreeMap::new(), BTreeMap::new());
+        Ok(Self { disk, clock, journal, broker, consumers, hands, fault })
+    }
+
+    /// The process is gone, with whatever it held.
+    pub fn crash(self) -> Disk {
+        self.disk.pull_the_plug();
+        self.journal.close();
+        let disk = self.disk.clone();
+        drop(self);
+        disk.reboot();
+        disk
+    }
+
+    /// `false`: the disk failed before the end.
+    pub async fn stop(self) -> (Disk, bool) {
+        self.broker.cancel_consumers();
+        let written = self.broker.close().await.is_ok();
+        self.journal.close();
+        (self.disk.clone(), written)
+    }
+
+    /// What can be seen of the queues.
+    pub fn view(&self) -> BTreeMap<String, String> {
+        let mut views = BTreeMap::new();
+        for status in self.broker.queues() {
+            let mut ready = self.peek(status.name.as_str());
+            self.fault.reorder(&mut ready);
+            assert_eq!(status.ready, ready.len());
+            assert_eq!(status.ready_bytes, BODY_BYTES * ready.len() as u64);
+            let ready: Vec<String> = ready
+                .iter()
+                .map(|peeked| shown(body(&peeked.message), peeked.redelivered))
+                .collect();
+            let (unacked, delayed, consumers) = (status.unacked, status.delayed, status.consumers);
+            let view = format!("{ready:?} {unacked} {delayed} {consumers}");
+            views.insert(status.name.to_string(), view);
+        }
+        views
+    }
+
+    fn peek(&self, queue: &str) -> Vec<Peeked> {
+        self.broker.peek(&queue_name(queue), 10_000).expect("it is there")
+    }
+
+    pub async fn step(&mut self, step: &Step) -> Outcome {
+        match step {
+            Step::Publish(publish) => return self.publish(publish).await,
+            Step::Ack(hand) => {
+                let settled = self.hands.remove(hand).and_then(Delivery::ack);
+                return Outcome { settled, ..done("ok") };
+            }
+            _ => {}
+        }
+        match self.plain_step(step) {
+            Ok(answer) => done(answer),
+            Err(error) => match refusal(&error) {
+                Some(answer) => done(answer),
+                None => Outcome { answer: None, commit: None, settled: None },
+            },
+        }
+    }
+
+    async fn publish(&mut self, publish: &Publish) -> Outcome {
+        let body = format!("{:08}", publish.body);
+        let mut message = Message::new(exchange_name(publish.exchange), key(publish.key), body);
+        let properties = &mut message.properties;
+        properties.persistent = publish.persistent;
+        properties.priority = publish.priority;
+        properties.expiration_ms = publish.ttl_ms;
+        if let Some(delay_ms) = publish.delay_ms {
+            properties.headers.set("x-delay", i64::try_from(delay_ms).unwrap());
+        }
+        let mut published = match self.broker.publish(message).await {
+            Ok(published) => published,
+            Err(error) => {
+                let answer = refusal(&error).map(str::to_owned);
+                return Outcome { answer, commit: None, settled: None };
+            }
+        };
+        // A nack is known at once; a confirm may take its time.
+        let polled = std::future::poll_fn(|context| {
+            let confirm = std::pin::Pin::new(&mut published.confirm);
+            std::task::Poll::Ready(confirm.poll(context))
+        });
+        let (taken, commit) = match polled.await {
+            std::task::Poll::Ready(Err(BrokerError::Nacked { .. })) => (false, None),
+            std::task::Poll::Pending => (true, Some(published.confirm)),
+            std::task::Poll::Ready(_) => (true, None),
+        };
+        let answer = format!("routed={} taken={taken}", published.routed);
+        Outcome { commit, ..done(answer) }
+    }
+
+    fn plain_step(&mut self, step: &Step) -> Result<String, BrokerError> {
+        let broker = &self.broker;
+        let bound = |exchange: &str, queue: &str, routing_key: &str| {
+            Binding::queue(exchange_name(exchange), queue_name(queue), key(routing_key))
+        };
+        match step {
+            Step::DeclareExchange(spec) => drop(broker.declare_exchange(spec.clone())?),
+            Step::DeleteExchange { exchange, if_unused } => {
+                drop(broker.delete_exchange(&exchange_name(exchange), *if_unused)?);
+            }
+            Step::DeclareQueue(spec) => drop(broker.declare_queue(spec.clone())?),
+            Step::DeleteQueue(queue, only) => {
+                let deleted = broker.delete_queue(&queue_name(queue), *only)?;
+                return Ok(format!("deleted {deleted}"));
+            }
+            Step::Bind { exchange, queue, key } => drop(broker.bind(bound(exchange, queue, key))?),
+            Step::Unbind { exchange, queue, key } => {
+                drop(broker.unbind(bound(exchange, queue, key))?);
+            }
+            Step::Get(queue, hand) => {
+                let delivery = broker.get(&queue_name(queue))?;
+                return Ok(self.handed(*hand, delivery));
+            }
+            Step::Consume { queue, number, options } => {
+                let consumer = broker.consume(&queue_name(queue), *options)?;
+                self.consumers.insert(*number, consumer);
+            }
+            Step::Take(number, hand) => {
+                let delivery = self.consumers.get_mut(number).and_then(Consumer::try_next);
+                return Ok(self.handed(*hand, delivery));
+            }
+            Step::Cancel(number) => drop(self.consumers.remove(number)),
+            Step::Requeue(hand) => self.hands.remove(hand).into_iter().for_each(Delivery::requeue),
+            Step::Fail(hand) => {
+                self.hands.remove(hand).into_iter().for_each(|delivery| delivery.fail("no"));
+            }
+            Step::Advance(ms) => {
+                self.clock.advance_ms(*ms);
+                broker.tick();
+                return Ok(String::new());
+            }
+            Step::Purge(queue) => {
+                return Ok(format!("purged {}", broker.purge(&queue_name(queue))?));
+            }
+            Step::Redrive { queue, nth } => {
+                let peeked = broker.peek(&queue_name(queue), nth + 1)?;
+                let Some(Peeked { position: Position(position), .. }) = peeked.get(*nth) else {
+                    return Ok("nothing".to_owned());
+                };
+                let redriven =
+                    broker.redrive(&queue_name(queue), Position(*position), Edit::default())?;
+                return Ok(if redriven.is_some() { "redriven" } else { "not there" }.to_owned());
+            }
+            Step::SetPolicy(policy) => drop(broker.set_policy(policy.clone())?),
+            Step::ClearPolicy(name) => drop(broker.clear_policy(name)),
+            Step::Publish(_) | Step::Ack(_) => unreachable!("they have commits"),
+            Step::Flush | Step::Restart | Step::Crash => {}
+        }
+        Ok("ok".to_owned())
+    }
+
+    fn handed(&mut self, hand: HandNumber, delivery: Option<Delivery>) -> String {
+        let Some(delivery) = delivery else { return "empty".to_owned() };
+        let message = delivery.message();
+        let deaths = match message.properties.headers.get("x-death") {
+            Some(Value::List(deaths)) => deaths.iter().map(death).collect::<Vec<_>>().join(","),
+            _ => String::new(),
+        };
+        let (exchange, key) = (&message.exchange, &message.routing_key);
+        let (returns, failures) = (delivery.delivery_count(), delivery.retry_count());
+        let what = shown(body(message), delivery.redelivered());
+        let answer = format!("{what} {exchange}/{key} {returns} {failures} [{deaths}]");
+        self.hands.insert(hand, delivery);
+        answer
+    }
+}
+
+fn body(message: &Message) -> u64 {
+    std::str::from_utf8(&message.body).unwrap().parse().unwrap()
+}
+
+fn death(death: &Value) -> String {
+    let Value::Table(table) = death else { return "no table".to_owned() };
+    let text = |name: &str| table.get(name).and_then(Value::as_text).unwrap_or_default();
+    let count = table.get("count").and_then(Value::as_int).unwrap_or_default();
+    format!("{}:{}:{count}", text("queue"), text("reason"))
+}
+
+/// `None`: an error of the disk, not an answer.
+fn refusal(error: &BrokerError) -> Option<&'static str> {
+    Some(match error {
+        BrokerError::NotFound { what: "queue", .. } => "no queue",
+        BrokerError::NotFound { .. } => "no exchange",
+        BrokerError::Inequivalent { .. } => "other",
+        BrokerError::InUse { .. } => "in use",
+        BrokerError::NotEmpty { .. } => "not empty",
+        BrokerError::AccessRefused(_) => "exclusive",
+        BrokerError::NotRedrivable { .. } => "can't",
+        BrokerError::Journal(_) => return None,
+        other => panic!("a strange refusal: {other}"),
+    })
+}

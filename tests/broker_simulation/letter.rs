@@ -1,0 +1,62 @@
+//! A message as the oracle has it.
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Letter {
+    pub body: u64,
+    pub exchange: String,
+    pub key: String,
+    pub persistent: bool,
+    pub priority: u8,
+    pub ttl_ms: Option<u64>,
+    /// Newest first.
+    pub deaths: Vec<Death>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Death {
+    pub queue: String,
+    pub reason: &'static str,
+    pub count: u32,
+    pub exchange: String,
+    pub key: String,
+}
+
+/// Bytes of every body: the number, padded.
+pub const BODY_BYTES: u64 = 8;
+
+impl Letter {
+    /// What it is after one more death: one entry a queue and reason, the newest first.
+    pub fn died(
+        &self,
+        queue: &str,
+        reason: &'static str,
+        exchange: &str,
+        key: Option<&str>,
+    ) -> Self {
+        let mut letter = self.clone();
+        let at = letter.deaths.iter().position(|d| d.queue == queue && d.reason == reason);
+        let count = at.map_or(0, |at| letter.deaths.remove(at).count) + 1;
+        let (old_exchange, old_key) = (self.exchange.clone(), self.key.clone());
+        let queue = queue.to_owned();
+        let death = Death { queue, reason, count, exchange: old_exchange, key: old_key };
+        letter.deaths.insert(0, death);
+        letter.ttl_ms = None;
+        letter.exchange = exchange.to_owned();
+        if let Some(key) = key {
+            letter.key = key.to_owned();
+        }
+        letter
+    }
+
+    /// It was in that queue before, and nobody has rejected it since.
+    pub fn would_cycle(&self, queue: &str) -> bool {
+        let since = self.deaths.iter().take_while(|death| death.reason != "rejected");
+        since.into_iter().any(|death| death.queue == queue)
+    }
+}
+
+/// Deaths as answers show them.
+pub fn told(deaths: &[Death]) -> String {
+    let one = |death: &Death| format!("{}:{}:{}", death.queue, death.reason, death.count);
+    deaths.iter().map(one).collect::<Vec<_>>().join(",")
+}

@@ -1,0 +1,315 @@
+//! The whole broker against a naive oracle: random steps, power failures, restarts, and every answer
+//! compared.
+//!
+//! `LEVERET_SEED` says from which seed on, `LEVERET_SEEDS` how many, `LEVERET_STEPS` how many steps each.
+//! A seed gives the same steps each time; when a power failure hits the journal's thread depends on
+//! that thread too, in all but the first of four lives.
+
+#[path = "../journal_crash/disk.rs"]
+mod disk;
+mod durable;
+mod engine;
+mod faults;
+mod letter;
+mod names;
+mod queue;
+mod regressions;
+mod step;
+mod world;
+
+use std::rc::Rc;
+
+use leveret::journal::OpenError;
+use leveret::model::clock::ManualClock;
+
+use disk::{Disk, Random};
+use durable::Durable;
+use engine::Engine;
+use faults::Fault;
+use step::{Seen, Step, draw, prelude};
+use world::World;
+
+const START_MS: u64 = 1_000_000;
+/// Worlds that are as good as each other; more of them and the oracle says nothing any more.
+const WORLDS_MAX: usize = 2_000;
+
+#[derive(Debug, Default)]
+struct Done {
+    crashes: usize,
+    restarts: usize,
+    most_worlds: usize,
+}
+
+struct Run {
+    random: Random,
+    seen: Seen,
+    worlds: Vec<World>,
+    /// The steps since the last start.
+    trace: Vec<String>,
+    fault: Fault,
+    /// Every step is on disk before the next.
+    lockstep: bool,
+    done: Done,
+}
+
+fn play(seed: u64, steps: u64, fault: Fault) -> Result<Done, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let mut random = Random(seed);
+    let disk = Disk::new(Random(random.next()));
+    disk.state().lies = fault == Fault::LyingDisk;
+    let clock = ManualClock::at(START_MS);
+    let mut engine = Engine::open(disk, clock, fault).map_err(|error| error.to_string())?;
+    let mut run = Run {
+        lockstep: random.one_in(4),
+        random,
+        seen: Seen::default(),
+        worlds: vec![World::new(START_MS)],
+        trace: Vec::new(),
+        fault,
+        done: Done::default(),
+    };
+    let prelude = prelude(&mut run.random);
+    for number in 0..steps {
+        let first = usize::try_from(number).ok().and_then(|number| prelude.get(number)).cloned();
+        let step = first.unwrap_or_else(|| draw(&mut run.random, &mut run.seen));
+        let outcome = runtime.block_on(run.step(engine, &step));
+        engine = outcome.map_err(|error| {
+            let trace = run.trace.join("\n  ");
+            format!("seed {seed}, step {number}: {error}\nsince the last start:\n  {trace}")
+        })?;
+        run.done.most_worlds = run.done.most_worlds.max(run.worlds.len());
+    }
+    engine.crash();
+    Ok(run.done)
+}
+
+impl Run {
+    async fn step(&mut self, mut engine: Engine, step: &Step) -> Result<Engine, String> {
+        if engine.disk.state().crashed {
+            return self.crash(engine).await;
+        }
+        match step {
+            Step::Crash => return self.crash(engine).await,
+            Step::Restart => return self.restart(engine).await,
+            _ => {}
+        }
+        self.trace.push(format!("{step:?}"));
+        let outcome = engine.step(step).await;
+        let Some(answer) = outcome.answer else {
+            // The power went. Some of the step may have happened, and none of it was confirmed.
+            self.fork(step);
+            return self.crash(engine).await;
+        };
+        self.advance(step, &answer, &engine)?;
+        self.note(step);
+        let wait = self.random.one_in(4);
+        if wait && let Some(confirm) = outcome.commit {
+            match confirm.await {
+                Ok(()) => self.worlds.iter_mut().for_each(World::confirmed),
+                Err(_) => return self.crash(engine).await,
+            }
+        }
+        if wait && let Some(commit) = outcome.settled {
+            match commit.await {
+                Ok(_) => self.worlds.iter_mut().for_each(World::confirmed),
+                Err(_) => return self.crash(engine).await,
+            }
+        }
+        if self.lockstep || matches!(step, Step::Flush) {
+            match engine.journal.flush().await {
+                Ok(_) => self.worlds.iter_mut().for_each(World::flushed),
+                Err(_) => return self.crash(engine).await,
+            }
+            self.merge();
+        }
+        Ok(engine)
+    }
+
+    /// Keeps the worlds that give the engine's answer, and look as it looks afterwards.
+    fn advance(&mut self, step: &Step, answer: &str, engine: &Engine) -> Result<(), String> {
+        let view = engine.view();
+        let outcomes: Vec<(World, String)> =
+            self.worlds.iter().flat_map(|world| world.step(step)).collect();
+        let (mut fit, mut unfit) = (Vec::new(), Vec::new());
+        for (world, expected) in outcomes {
+            if expected == answer && world.view() == view {
+                fit.push(world);
+            } else {
+                unfit.push((world, expected));
+            }
+        }
+        if fit.is_empty() {
+            let (world, expected) = unfit.remove(0);
+            let expected_view = world.view();
+            return Err(format!(
+                "{step:?}\n  answered {answer:?}, expected {expected:?}\n  looks like {view:#?}\n  \
+                 expected {expected_view:#?}\n  and {} more",
+                unfit.len()
+            ));
+        }
+        self.worlds = fit;
+        self.merge();
+        Ok(())
+    }
+
+    /// Adds the worlds in which a step happened.
+    fn fork(&mut self, step: &Step) {
+        let after: Vec<World> =
+            self.worlds.iter().flat_map(|world| world.step(step)).map(|(world, _)| world).collect();
+        self.worlds.extend(after);
+        self.merge();
+    }
+
+    fn merge(&mut self) {
+        let mut different: Vec<World> = Vec::new();
+        for world in self.worlds.drain(..) {
+            if !different.contains(&world) {
+                different.push(world);
+            }
+        }
+        assert!(different.len() <= WORLDS_MAX, "too many worlds");
+        self.worlds = different;
+    }
+
+    fn note(&mut self, step: &Step) {
+        match step {
+            Step::Consume { number, .. } if self.worlds[0].consumers.contains_key(number) => {
+                self.seen.consumers.push(*number);
+            }
+            Step::Cancel(number) => self.seen.consumers.retain(|other| other != number),
+            Step::Get(_, hand) | Step::Take(_, hand) if self.worlds[0].hands.contains_key(hand) => {
+                self.seen.hands.push(*hand);
+            }
+            Step::Ack(hand) | Step::Requeue(hand) | Step::Fail(hand) => {
+                self.seen.hands.retain(|other| other != hand);
+            }
+            _ => {}
+        }
+    }
+
+    async fn crash(&mut self, engine: Engine) -> Result<Engine, String> {
+        self.done.crashes += 1;
+        let clock = engine.clock.clone();
+        let disk = engine.crash();
+        self.start(disk, clock)
+    }
+
+    /// A stop in order: what is in hands goes back first.
+    async fn restart(&mut self, mut engine: Engine) -> Result<Engine, String> {
+        self.done.restarts += 1;
+        let hands = self.seen.hands.clone().into_iter().map(Step::Requeue);
+        let cancels = self.seen.consumers.clone().into_iter().map(Step::Cancel);
+        for step in hands.chain(cancels) {
+            self.trace.push(format!("{step:?}"));
+            let outcome = engine.step(&step).await;
+            self.advance(&step, &outcome.answer.unwrap_or_default(), &engine)?;
+        }
+        let clock = engine.clock.clone();
+        for world in &mut self.worlds {
+            let (closed, _) = world.step(&Step::Restart).remove(0);
+            *world = closed;
+        }
+        let (disk, written) = engine.stop().await;
+        if written {
+            self.worlds.iter_mut().for_each(World::flushed);
+        } else {
+            disk.reboot();
+        }
+        self.start(disk, clock)
+    }
+
+    fn start(&mut self, disk: Disk, clock: std::sync::Arc<ManualClock>) -> Result<Engine, String> {
+        let mut kept: Vec<Rc<Durable>> = Vec::new();
+        for durable in self.worlds.iter().flat_map(|world| &world.history) {
+            if !kept.contains(durable) {
+                kept.push(durable.clone());
+            }
+        }
+        let engine = loop {
+            disk.state().until_crash = (!self.random.one_in(3))
+                .then(|| 1 + self.random.below(if self.lockstep { 2_000 } else { 600 }));
+            match Engine::open(disk.clone(), clock.clone(), self.fault) {
+                Ok(engine) => break engine,
+                Err(OpenError::Io { .. }) if disk.state().crashed => {
+                    // It may have come as far as a life of its own.
+                    let opened: Vec<Rc<Durable>> = kept
+                        .iter()
+                        .filter(|durable| durable.closed)
+                        .map(|durable| Rc::new(Durable { closed: false, ..(**durable).clone() }))
+                        .collect();
+                    kept.extend(opened);
+                    disk.reboot();
+                }
+                Err(error) => return Err(format!("it does not open: {error}")),
+            }
+        };
+        let now_ms = self.worlds[0].now_ms;
+        let numbers = self.worlds.iter().map(World::numbers).max().unwrap();
+        let view = engine.view();
+        let started: Vec<World> =
+            kept.iter().flat_map(|durable| World::recovered(durable, now_ms, numbers)).collect();
+        self.worlds = started.iter().filter(|world| world.view() == view).cloned().collect();
+        self.merge();
+        if self.worlds.is_empty() {
+            let newest = started.last().map(World::view);
+            let oldest = started.first().map(World::view);
+            return Err(format!(
+                "after a start it looks like {view:#?}\n  and none of {} states is so; the oldest \
+                 {oldest:#?}\n the newest {newest:#?}",
+                started.len()
+            ));
+        }
+        self.seen.consumers.clear();
+        self.seen.hands.clear();
+        self.trace.clear();
+        self.trace.push(format!("{view:?}"));
+        Ok(engine)
+    }
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|text| text.parse().ok())
+}
+
+#[test]
+fn the_broker_answers_as_the_oracle_does_through_every_crash() {
+    let first = number("LEVERET_SEED").unwrap_or(0);
+    let by_hand = number("LEVERET_SEED").map(|_| 1);
+    let seeds = number("LEVERET_SEEDS").or(by_hand).unwrap_or(24);
+    let steps = number("LEVERET_STEPS").unwrap_or(500);
+    let mut done = Done::default();
+    for seed in first..first + seeds {
+        match play(seed, steps, Fault::None) {
+            Ok(one) => {
+                done.crashes += one.crashes;
+                done.restarts += one.restarts;
+                done.most_worlds = done.most_worlds.max(one.most_worlds);
+                if (seed - first) % 100 == 99 {
+                    println!("seeds up to {seed}: {done:?}");
+                }
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    println!("{seeds} seeds of {steps} steps: {done:?}");
+}
+
+/// How many of a few seeds notice a fault.
+fn caught(fault: Fault) -> usize {
+    (0..10).filter(|&seed| play(seed, 300, fault).is_err()).count()
+}
+
+#[test]
+fn the_oracle_notices_what_breaks_a_promise() {
+    let faults = [
+        Fault::Reordered,
+        Fault::LostSettlement,
+        Fault::LostMessage,
+        Fault::SwappedPositions,
+        Fault::LyingDisk,
+    ];
+    for fault in faults {
+        let caught = caught(fault);
+        assert!(caught >= 2, "only {caught} of 10 seeds noticed {fault:?}");
+    }
+}

@@ -1,0 +1,246 @@
+//! What can happen to a broker, drawn at random.
+
+use leveret::broker::{ConsumeOptions, DeleteIf};
+use leveret::model::topology::{
+    Backoff, DeadLetter, ExchangeKind, ExchangeSpec, Overflow, Policy, QueueSettings, QueueSpec,
+    RetryPolicy,
+};
+
+use crate::disk::Random;
+use crate::names::{exchange_name, key, queue_name};
+
+/// Names a consumer for good.
+pub type ConsumerNumber = u64;
+/// Names a delivery in somebody's hands for good.
+pub type HandNumber = u64;
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Publish {
+    pub exchange: &'static str,
+    pub key: &'static str,
+    pub body: u64,
+    pub persistent: bool,
+    pub priority: Option<u8>,
+    pub ttl_ms: Option<u64>,
+    pub delay_ms: Option<u64>,
+}
+
+#[derive(Debug, Clone)]
+pub enum Step {
+    DeclareExchange(ExchangeSpec),
+    DeleteExchange {
+        exchange: &'static str,
+        if_unused: bool,
+    },
+    DeclareQueue(QueueSpec),
+    DeleteQueue(&'static str, DeleteIf),
+    Bind {
+        exchange: &'static str,
+        queue: &'static str,
+        key: &'static str,
+    },
+    Unbind {
+        exchange: &'static str,
+        queue: &'static str,
+        key: &'static str,
+    },
+    Publish(Publish),
+    Get(&'static str, HandNumber),
+    Consume {
+        queue: &'static str,
+        number: ConsumerNumber,
+        options: ConsumeOptions,
+    },
+    Take(ConsumerNumber, HandNumber),
+    Cancel(ConsumerNumber),
+    Ack(HandNumber),
+    Requeue(HandNumber),
+    Fail(HandNumber),
+    Advance(u64),
+    Purge(&'static str),
+    /// The `nth` ready message goes back to where it died.
+    Redrive {
+        queue: &'static str,
+        nth: usize,
+    },
+    SetPolicy(Policy),
+    ClearPolicy(&'static str),
+    /// Waits until everything so far is on disk.
+    Flush,
+    /// A stop in order, and a start.
+    Restart,
+    /// The power goes, and comes back.
+    Crash,
+}
+
+pub const QUEUES: [&str; 6] = ["a", "b", "c", "d", "dead", "temp"];
+const EXCHANGES: [&str; 5] = ["fan", "direct", "topic", "auto", "passing"];
+const PATTERNS: [&str; 4] = ["#", "k.*", "*.x", "a"];
+const KEYS: [&str; 6] = ["k.x", "k.y", "a", "b", "dead", "c"];
+const POLICIES: [&str; 3] = ["one", "two", "three"];
+
+/// What the generator has to know of the run so far.
+#[derive(Default)]
+pub struct Seen {
+    pub consumers: Vec<ConsumerNumber>,
+    pub hands: Vec<HandNumber>,
+    pub next_number: u64,
+}
+
+impl Seen {
+    fn number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number
+    }
+}
+
+pub fn pick<T: Copy>(random: &mut Random, from: &[T]) -> T {
+    from[usize::try_from(random.below(from.len() as u64)).unwrap()]
+}
+
+fn maybe<T>(random: &mut Random, chances: u64, value: impl FnOnce(&mut Random) -> T) -> Option<T> {
+    random.one_in(chances).then(|| value(random))
+}
+
+pub fn exchange_kind(exchange: &str) -> ExchangeKind {
+    match exchange {
+        "direct" => ExchangeKind::Direct,
+        "topic" => ExchangeKind::Topic,
+        _ => ExchangeKind::Fanout,
+    }
+}
+
+fn exchange_spec(exchange: &'static str) -> ExchangeSpec {
+    let spec = ExchangeSpec::durable(exchange_name(exchange), exchange_kind(exchange));
+    match exchange {
+        "direct" => spec.alternate(exchange_name("fan")),
+        "auto" => spec.auto_delete(),
+        "passing" => ExchangeSpec { durable: false, ..spec },
+        _ => spec,
+    }
+}
+
+fn settings(random: &mut Random) -> QueueSettings {
+    let retry = |random: &mut Random| RetryPolicy {
+        attempts_max: 1 + u32::try_from(random.below(3)).unwrap(),
+        backoff: Backoff::Linear { first_ms: 5, max_ms: 20 },
+        jitter: 0.0,
+    };
+    let dead_letter = |random: &mut Random| match random.below(4) {
+        0 => DeadLetter { exchange: exchange_name("fan"), routing_key: None },
+        1 => DeadLetter {
+            exchange: exchange_name(""),
+            routing_key: Some(key(pick(random, &QUEUES))),
+        },
+        _ => DeadLetter { exchange: exchange_name(""), routing_key: Some(key("dead")) },
+    };
+    QueueSettings {
+        message_ttl_ms: maybe(random, 4, |random| random.below(30)),
+        expires_ms: maybe(random, 12, |random| 20 + random.below(60)),
+        length_max: maybe(random, 3, |random| 1 + random.below(6)),
+        length_bytes_max: maybe(random, 6, |random| 8 * (1 + random.below(6))),
+        overflow: maybe(random, 2, |random| {
+            pick(random, &[Overflow::DropHead, Overflow::RejectPublish, Overflow::RejectPublishDlx])
+        }),
+        dead_letter: maybe(random, 2, dead_letter),
+        delivery_limit: maybe(random, 4, |random| u32::try_from(random.below(4)).unwrap()),
+        retry: maybe(random, 4, retry),
+        consumer_timeout_ms: maybe(random, 6, |random| 5 + random.below(20)),
+    }
+}
+
+fn queue_spec(random: &mut Random, queue: &'static str) -> QueueSpec {
+    let mut spec = QueueSpec::durable(queue_name(queue));
+    spec.durable = !random.one_in(5);
+    spec.auto_delete = random.one_in(8);
+    spec.single_active_consumer = random.one_in(6);
+    spec.priority_max = maybe(random, 5, |random| 1 + u8::try_from(random.below(3)).unwrap());
+    if !random.one_in(3) {
+        spec.settings = settings(random);
+    }
+    spec
+}
+
+fn publish(random: &mut Random, seen: &mut Seen) -> Publish {
+    let (exchange, key) = match random.below(3) {
+        0 => (pick(random, &EXCHANGES), pick(random, &KEYS)),
+        _ => ("", pick(random, &QUEUES)),
+    };
+    Publish {
+        exchange,
+        key,
+        body: seen.number(),
+        persistent: !random.one_in(4),
+        priority: maybe(random, 4, |random| u8::try_from(random.below(5)).unwrap()),
+        ttl_ms: maybe(random, 6, |random| random.below(25)),
+        delay_ms: maybe(random, 12, |random| random.below(25)),
+    }
+}
+
+/// Something to begin with.
+pub fn prelude(random: &mut Random) -> Vec<Step> {
+    let exchanges = EXCHANGES.map(|exchange| Step::DeclareExchange(exchange_spec(exchange)));
+    let queues = QUEUES.map(|queue| Step::DeclareQueue(queue_spec(random, queue)));
+    let bound = [("fan", "a"), ("fan", "b"), ("topic", "c"), ("topic", "d"), ("passing", "a")];
+    let bindings = bound.map(|(exchange, queue)| Step::Bind { exchange, queue, key: "#" });
+    exchanges.into_iter().chain(queues).chain(bindings).collect()
+}
+
+/// The next step. Most of them publish, take and settle.
+pub fn draw(random: &mut Random, seen: &mut Seen) -> Step {
+    let queue = pick(random, &QUEUES);
+    let exchange = pick(random, &EXCHANGES);
+    match random.below(100) {
+        0..34 => Step::Publish(publish(random, seen)),
+        34..44 => Step::Get(queue, seen.number()),
+        44..54 if !seen.consumers.is_empty() => {
+            Step::Take(pick(random, &seen.consumers), seen.number())
+        }
+        54..72 if !seen.hands.is_empty() => {
+            let hand = pick(random, &seen.hands);
+            match random.below(5) {
+                0 => Step::Requeue(hand),
+                1 => Step::Fail(hand),
+                _ => Step::Ack(hand),
+            }
+        }
+        72..75 => {
+            let options = ConsumeOptions {
+                prefetch: u16::try_from(random.below(4)).unwrap(),
+                no_ack: random.one_in(4),
+                exclusive: random.one_in(10),
+                priority: i64::try_from(random.below(3)).unwrap(),
+            };
+            Step::Consume { queue, number: seen.number(), options }
+        }
+        75..77 if !seen.consumers.is_empty() => Step::Cancel(pick(random, &seen.consumers)),
+        77..82 => Step::Advance(1 + random.below(12)),
+        82 => Step::DeclareExchange(exchange_spec(exchange)),
+        83 if random.one_in(3) => Step::DeleteExchange { exchange, if_unused: random.one_in(2) },
+        84..87 => Step::DeclareQueue(queue_spec(random, queue)),
+        87 if random.one_in(2) => {
+            let only = DeleteIf { unused: random.one_in(3), empty: random.one_in(3) };
+            Step::DeleteQueue(queue, only)
+        }
+        88..90 => {
+            let key =
+                if exchange == "direct" { pick(random, &KEYS) } else { pick(random, &PATTERNS) };
+            Step::Bind { exchange, queue, key }
+        }
+        90 => Step::Unbind { exchange, queue, key: pick(random, &PATTERNS) },
+        91 if random.one_in(2) => Step::Purge(queue),
+        92 => Step::Redrive { queue: "dead", nth: 0 },
+        93 if random.one_in(2) => Step::SetPolicy(Policy {
+            name: pick(random, &POLICIES).to_owned(),
+            pattern: format!("^{queue}$"),
+            priority: i64::try_from(random.below(3)).unwrap(),
+            queue: settings(random),
+            ..Policy::default()
+        }),
+        94 if random.one_in(2) => Step::ClearPolicy(pick(random, &POLICIES)),
+        95..98 => Step::Flush,
+        98 if random.one_in(2) => Step::Restart,
+        99 if random.one_in(2) => Step::Crash,
+        _ => Step::Publish(publish(random, seen)),
+    }
+}

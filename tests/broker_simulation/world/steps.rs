@@ -1,0 +1,371 @@
+//! What each step does to the oracle.
+
+use std::rc::Rc;
+
+use leveret::broker::DeleteIf;
+use leveret::model::topology::QueueSpec;
+
+use super::moving::{fresh, kept};
+use super::{World, in_every_order, shown};
+use crate::durable::{Bound, QueueNumber};
+use crate::letter::{Letter, told};
+use crate::queue::{Copy, Effects, Queue, Tag};
+use crate::step::{HandNumber, Publish, Step};
+
+impl World {
+    /// Every way in which a step can go, with the answer.
+    pub fn step(&self, step: &Step) -> Vec<(Self, String)> {
+        let mut answers = Vec::new();
+        let worlds = in_every_order(|order| {
+            let mut world = self.clone();
+            world.step_start = world.history.len();
+            world.order = order.to_vec();
+            match step {
+                Step::Advance(ms) => {
+                    world.now_ms += ms;
+                    answers.push(String::new());
+                    world.ticked()
+                }
+                _ => {
+                    answers.push(world.plain_step(step));
+                    vec![world]
+                }
+            }
+        });
+        // No answer to a step depends on the order of queues, only what comes after it does.
+        worlds.into_iter().map(|world| (world, answers[0].clone())).collect()
+    }
+
+    fn publish(&mut self, publish: &Publish) -> String {
+        let Some(targets) = self.route(publish.exchange, publish.key) else {
+            return "no exchange".to_owned();
+        };
+        let letter = Rc::new(Letter {
+            body: publish.body,
+            exchange: publish.exchange.to_owned(),
+            key: publish.key.to_owned(),
+            persistent: publish.persistent,
+            priority: publish.priority.unwrap_or(0),
+            ttl_ms: publish.ttl_ms,
+            deaths: Vec::new(),
+        });
+        let now_ms = self.now_ms;
+        let due_ms = publish.delay_ms.filter(|ms| *ms > 0).map(|ms| now_ms + ms);
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        let open = self.durable_among(&letter, &targets);
+        if !open.is_empty() {
+            let kept = kept(&letter, now_ms, due_ms, open);
+            self.change(|durable| {
+                durable.messages.insert(seq, kept);
+            });
+        }
+        let mut taken = true;
+        for &target in &targets {
+            let copy = fresh(seq, &letter, due_ms.unwrap_or(now_ms));
+            let (effects, took) = self.enqueue(target, copy, due_ms);
+            taken &= took;
+            self.run(target, effects);
+        }
+        format!("routed={} taken={taken}", !targets.is_empty())
+    }
+
+    fn plain_step(&mut self, step: &Step) -> String {
+        let now_ms = self.now_ms;
+        match step {
+            Step::DeclareExchange(spec) => {
+                let name = spec.name.to_string();
+                if let Some(existing) = self.exchanges.get(&name) {
+                    return if existing == spec { "ok" } else { "other" }.to_owned();
+                }
+                self.exchanges.insert(name.clone(), spec.clone());
+                if spec.durable {
+                    self.change(|durable| {
+                        durable.exchanges.insert(name, spec.clone());
+                    });
+                }
+                "ok".to_owned()
+            }
+            Step::DeleteExchange { exchange, if_unused } => {
+                let is_source = |bound: &Bound| bound.exchange == *exchange;
+                if self.exchanges.contains_key(*exchange)
+                    && *if_unused
+                    && self.bindings.iter().any(is_source)
+                {
+                    return "in use".to_owned();
+                }
+                if self.exchanges.remove(*exchange).is_some() {
+                    self.bindings.retain(|bound| !is_source(bound));
+                    self.change(|durable| {
+                        durable.exchanges.remove(*exchange);
+                        durable.bindings.retain(|bound| !is_source(bound));
+                    });
+                }
+                "ok".to_owned()
+            }
+            Step::DeclareQueue(spec) => self.declare_queue(spec),
+            Step::DeleteQueue(queue, only) => self.delete_queue(queue, *only),
+            Step::Bind { exchange, queue, key } => self.bind(exchange, queue, key),
+            Step::Unbind { exchange, queue, key } => self.unbind(exchange, queue, key),
+            Step::Get(queue, hand) => {
+                let Some(queue) = self.queues.get_mut(*queue) else { return "no queue".to_owned() };
+                let number = queue.number;
+                let (taken, effects) = queue.get(now_ms);
+                self.run(number, effects);
+                self.handed(number, *hand, taken)
+            }
+            Step::Consume { queue, number, options } => {
+                let Some(queue) = self.queues.get_mut(*queue) else { return "no queue".to_owned() };
+                let id = queue.number;
+                let Some(effects) = queue.add_consumer(*number, *options, now_ms) else {
+                    return "exclusive".to_owned();
+                };
+                self.consumers.insert(*number, id);
+                self.run(id, effects);
+                "ok".to_owned()
+            }
+            Step::Take(number, hand) => {
+                let Some(id) = self.consumers.get(number).copied() else {
+                    return "empty".to_owned();
+                };
+                if let Some(waiting) = self.orphans.get_mut(number) {
+                    let next = (!waiting.is_empty()).then(|| waiting.remove(0));
+                    return self.handed(id, *hand, next);
+                }
+                let Some(queue) = self.by_number(id) else { return "empty".to_owned() };
+                let consumer = queue.consumers.iter_mut().find(|c| c.number == *number);
+                let Some(consumer) = consumer.filter(|consumer| !consumer.line.is_empty()) else {
+                    return "empty".to_owned();
+                };
+                let tag = consumer.line.remove(0);
+                let no_ack = consumer.no_ack;
+                let copy = queue.unacked(tag);
+                if no_ack {
+                    self.settle_hand(&Step::Ack(*hand), id, tag);
+                }
+                self.handed(id, *hand, Some((tag, copy)))
+            }
+            Step::Cancel(number) => {
+                self.orphans.remove(number);
+                if let Some(id) = self.consumers.remove(number)
+                    && let Some(queue) = self.by_number(id)
+                {
+                    let (tags, unused) = queue.remove_consumer(*number, now_ms);
+                    let effects = queue.requeue(tags, false, now_ms);
+                    self.run(id, effects);
+                    self.run(id, Effects { unused, ..Effects::default() });
+                }
+                "ok".to_owned()
+            }
+            Step::Ack(hand) | Step::Requeue(hand) | Step::Fail(hand) => {
+                if let Some((id, tag)) = self.hands.remove(hand)
+                    && self.by_number(id).is_some()
+                {
+                    self.settle_hand(step, id, tag);
+                }
+                "ok".to_owned()
+            }
+            Step::Purge(queue) => {
+                let Some(queue) = self.queues.get_mut(*queue) else { return "no queue".to_owned() };
+                let (number, ready) = (queue.number, std::mem::take(&mut queue.ready));
+                for copy in &ready {
+                    self.settle(number, copy.seq);
+                }
+                format!("purged {}", ready.len())
+            }
+            Step::Redrive { queue, nth } => self.redrive(queue, *nth),
+            Step::SetPolicy(policy) => {
+                self.policies.insert(policy.name.clone(), policy.clone());
+                self.change(|durable| {
+                    durable.policies.insert(policy.name.clone(), policy.clone());
+                });
+                self.apply_policies();
+                "ok".to_owned()
+            }
+            Step::ClearPolicy(name) => {
+                if self.policies.remove(*name).is_some() {
+                    self.change(|durable| {
+                        durable.policies.remove(*name);
+                    });
+                    self.apply_policies();
+                }
+                "ok".to_owned()
+            }
+            Step::Publish(publish) => self.publish(publish),
+            Step::Advance(_) => unreachable!("time is not the queues' business"),
+            Step::Flush | Step::Crash => "ok".to_owned(),
+            Step::Restart => {
+                self.change(|durable| durable.closed = true);
+                "ok".to_owned()
+            }
+        }
+    }
+
+    fn declare_queue(&mut self, spec: &QueueSpec) -> String {
+        let (now_ms, name) = (self.now_ms, spec.name.to_string());
+        if let Some(queue) = self.queues.get_mut(&name) {
+            if queue.spec != *spec {
+                return "other".to_owned();
+            }
+            queue.used_ms = now_ms;
+            let (number, mut effects) = (queue.number, Effects::default());
+            queue.dispatch(now_ms, &mut effects);
+            self.run(number, effects);
+            return "ok".to_owned();
+        }
+        let (number, settings) = (self.next_queue, self.settings(spec));
+        self.next_queue += 1;
+        self.queues.insert(name.clone(), Queue::new(number, spec.clone(), settings, now_ms));
+        if spec.durable {
+            self.change(|durable| {
+                durable.queues.insert(name, (number, spec.clone()));
+            });
+        }
+        "ok".to_owned()
+    }
+
+    fn delete_queue(&mut self, name: &str, only: DeleteIf) -> String {
+        let Some(queue) = self.queues.get(name) else { return "deleted 0".to_owned() };
+        if only.unused && !queue.consumers.is_empty() {
+            return "in use".to_owned();
+        }
+        if only.empty && !queue.ready.is_empty() {
+            return "not empty".to_owned();
+        }
+        format!("deleted {}", self.remove_queue(name).len())
+    }
+
+    fn bind(&mut self, exchange: &str, queue: &str, key: &str) -> String {
+        if !self.queues.contains_key(queue) {
+            return "no queue".to_owned();
+        }
+        if !self.exchanges.contains_key(exchange) {
+            return "no exchange".to_owned();
+        }
+        let bound =
+            Bound { exchange: exchange.to_owned(), queue: queue.to_owned(), key: key.to_owned() };
+        if self.bindings.insert(bound.clone()) && self.is_bindings_end_durable(&bound) {
+            self.change(|durable| {
+                durable.bindings.insert(bound);
+            });
+        }
+        "ok".to_owned()
+    }
+
+    fn unbind(&mut self, exchange: &str, queue: &str, key: &str) -> String {
+        let bound =
+            Bound { exchange: exchange.to_owned(), queue: queue.to_owned(), key: key.to_owned() };
+        if self.bindings.remove(&bound) {
+            let done = self.is_done(exchange);
+            if done {
+                self.exchanges.remove(exchange);
+            }
+            self.change(|durable| {
+                durable.bindings.remove(&bound);
+                if done {
+                    durable.exchanges.remove(&bound.exchange);
+                }
+            });
+        }
+        "ok".to_owned()
+    }
+
+    fn handed(
+        &mut self,
+        queue: QueueNumber,
+        hand: HandNumber,
+        taken: Option<(Tag, Copy)>,
+    ) -> String {
+        let Some((tag, copy)) = taken else { return "empty".to_owned() };
+        self.hands.insert(hand, (queue, tag));
+        answer(&copy)
+    }
+
+    fn settle_hand(&mut self, step: &Step, id: QueueNumber, tag: Tag) {
+        let now_ms = self.now_ms;
+        let Some(queue) = self.by_number(id) else { return };
+        if matches!(step, Step::Requeue(_)) {
+            let effects = queue.requeue(vec![tag], true, now_ms);
+            return self.run(id, effects);
+        }
+        let Some(mut copy) = queue.take_unacked(tag) else { return };
+        let mut effects = Effects::default();
+        queue.dispatch(now_ms, &mut effects);
+        if matches!(step, Step::Ack(_)) {
+            self.settle(id, copy.seq);
+            return self.run(id, effects);
+        }
+        copy.redelivered = true;
+        let Some(policy) = queue.settings.retry.clone() else {
+            effects.dead.push((copy, "rejected"));
+            return self.run(id, effects);
+        };
+        copy.failures += 1;
+        if copy.failures >= policy.attempts_max {
+            effects.dead.push((copy, "rejected"));
+            return self.run(id, effects);
+        }
+        self.run(id, effects);
+        let due_ms = now_ms + policy.delay_ms(copy.failures, 0.5);
+        if self.durable().is_open(copy.seq, id) {
+            let (seq, failures) = (copy.seq, copy.failures);
+            self.change(|durable| {
+                let kept = durable.messages.get_mut(&seq).expect("it is open");
+                kept.retries.insert(id, (failures, due_ms));
+            });
+        }
+        let mut effects = Effects::default();
+        if let Some(queue) = self.by_number(id) {
+            queue.delayed.push((due_ms, copy));
+            queue.dispatch(now_ms, &mut effects);
+        }
+        self.run(id, effects);
+    }
+
+    fn redrive(&mut self, name: &str, nth: usize) -> String {
+        let Some(queue) = self.queues.get(name) else { return "no queue".to_owned() };
+        let number = queue.number;
+        let Some(copy) = queue.ready.get(nth).cloned() else { return "nothing".to_owned() };
+        let death = copy.letter.deaths.first();
+        let target = death.and_then(|death| self.queues.get(&death.queue));
+        let target = target.filter(|target| !target.is_over_length(1)).map(|target| target.number);
+        let (Some(death), Some(target)) = (death, target) else { return "can't".to_owned() };
+        self.queues.get_mut(name).expect("just found").ready.remove(nth);
+        let (exchange, key) = (death.exchange.clone(), death.key.clone());
+        let letter = Letter { exchange, key, deaths: Vec::new(), ..(*copy.letter).clone() };
+        for (target, effects) in self.transfer(number, copy.seq, letter, vec![target]) {
+            self.run(target, effects);
+        }
+        "redriven".to_owned()
+    }
+
+    fn apply_policies(&mut self) {
+        let now_ms = self.now_ms;
+        let names: Vec<String> = self.queues.keys().cloned().collect();
+        let mut all = Vec::new();
+        for name in names {
+            let settings = self.settings(&self.queues[&name].spec);
+            let Some(queue) = self.queues.get_mut(&name) else { continue };
+            queue.settings = settings;
+            let mut effects = Effects::default();
+            queue.dispatch(now_ms, &mut effects);
+            if !effects.dead.is_empty() {
+                all.push((queue.number, effects));
+            }
+        }
+        if all.len() > 1 {
+            self.involved.extend(all.iter().map(|(number, _)| number));
+            all.sort_by_key(|(number, _)| self.order.iter().position(|other| other == number));
+        }
+        for (number, effects) in all {
+            self.run(number, effects);
+        }
+    }
+}
+
+fn answer(copy: &Copy) -> String {
+    let Copy { letter, redelivered, returns, failures, .. } = copy;
+    let Letter { body, exchange, key, deaths, .. } = &**letter;
+    let deaths = told(deaths);
+    format!("{} {exchange}/{key} {returns} {failures} [{deaths}]", shown(*body, *redelivered))
+}
