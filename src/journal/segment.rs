@@ -225,7 +225,7 @@ impl ActiveSegment {
     /// Closes it for good.
     pub(super) fn seal(self) -> Result<(), SegmentError> {
         self.extent.finish_sync()?;
-        self.extent.begin_closing();
+        self.extent.begin_closing()?;
         match Arc::into_inner(self.database) {
             Some(database) => Ok(database.close()?),
             None => Err(SegmentError::damaged(None, "it is still being read")),
