@@ -40,9 +40,13 @@ fn records(records: Records<'_>) {
     writer.begin(true, 7);
     for record in &read {
         let Ok(_bytes) = match *record {
-            Record::Fact { position, kind, weight, payload } => writer.fact(
+            Record::Fact { position, kind, weight, tag, payload } => writer.fact(
                 (position, kind, weight),
-                |out| out.extend_from_slice(payload),
+                |out| {
+                    out.extend_from_slice(tag);
+                    out.extend_from_slice(payload);
+                    u8::try_from(tag.len()).expect("a tag that was read has a byte for its length")
+                },
                 &mut emit,
             ),
             Record::End { position, segment } => writer.end(position, segment, &mut emit),

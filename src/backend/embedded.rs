@@ -8,7 +8,8 @@ use super::{Broker, Cache};
 use crate::broker;
 use crate::cache::{self, AppendFsync};
 use crate::journal::{
-    Entry, FolderStore, Journal, JournalError, JournalOptions, Kind, OpenError, SegmentStore,
+    Content, Entry, FolderStore, Journal, JournalError, JournalOptions, Kind, OpenError,
+    SegmentStore,
 };
 use crate::model::clock::{SharedClock, SystemClock};
 
@@ -57,12 +58,17 @@ impl Embedded {
     ) -> Result<Self, OpenError> {
         let mut broker = broker::Recovery::default();
         let mut cache = cache::Recovery::default();
-        let mut replay = |entry: Entry, kind: Kind, payload: &[u8]| match kind.0 {
-            code if BROKER_KINDS.contains(&code) => broker.accept(entry, kind, payload),
-            code if CACHE_KINDS.contains(&code) => cache.accept(entry, kind, payload),
-            code => Err(format!("record kind {code} is not known to this version")),
+        let mut replay = |entry: Entry, kind: Kind, content: Content<'_>| match (kind.0, content) {
+            (code, _) if BROKER_KINDS.contains(&code) => {
+                broker.accept_content(entry, kind, content)
+            }
+            (code, Content::Payload(payload)) if CACHE_KINDS.contains(&code) => {
+                cache.accept(entry, kind, payload).map(|()| true)
+            }
+            (code, Content::Tag(_)) if CACHE_KINDS.contains(&code) => Ok(false),
+            (code, _) => Err(format!("record kind {code} is not known to this version")),
         };
-        let journal = Journal::open(store, options, &mut replay)?;
+        let journal = Journal::open_by_tags(store, options, &mut replay)?;
         Ok(Self::start(journal, clock, broker, cache))
     }
 

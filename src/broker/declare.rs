@@ -128,7 +128,9 @@ impl Broker {
         let id = entry.map_or_else(|| self.inner.journal.next_position(), |entry| entry.position);
         let settings = topology.policies.settings(&spec);
         let (vhost, now_ms) = (self.vhost.name.clone(), self.inner.now_ms());
-        let queue = Arc::new(Queue::new(id, spec, vhost, self.connection, entry, settings, now_ms));
+        let (owner, pager) = (self.connection, self.inner.pager.clone());
+        let queue = Queue::new((id, entry), spec, vhost, owner, settings, pager, now_ms);
+        let queue = Arc::new(queue);
         let effects = queue.touch(now_ms);
         topology.add_queue(queue.clone());
         // A queue without messages asks for nothing but a timer.

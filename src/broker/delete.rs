@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::access::Access;
 use super::declare::{is_reserved, refuse_default};
 use super::error::BrokerError;
-use super::queue::{DeleteIf, Held, Queue};
+use super::queue::{DeleteIf, Held, Queue, Run};
 use super::vhost::Vhost;
 use super::{Broker, Inner};
 use crate::journal::{Commit, Group, Urgency};
@@ -62,9 +62,10 @@ impl Broker {
     /// An unknown queue; an exclusive queue of another connection.
     pub fn purge(&self, name: &QueueName) -> Result<usize, BrokerError> {
         let queue = self.readable_queue(name)?;
-        let held = queue.drain_ready();
-        let count = held.len();
+        let (held, runs) = queue.drain_ready();
+        let count = held.len() + runs.iter().map(Run::len).sum::<usize>();
         self.inner.settle_all(&queue, held);
+        self.inner.settle_runs(runs);
         Ok(count)
     }
 
@@ -114,7 +115,7 @@ impl Inner {
         only: DeleteIf,
     ) -> Result<usize, BrokerError> {
         let mut topology = vhost.topology.write();
-        let Some((ready, held)) = queue.delete(only)? else { return Ok(0) };
+        let Some(deleted) = queue.delete(only)? else { return Ok(0) };
         let mut group = Group::new();
         topology.remove_queue(queue, &mut group);
         if let Some(entry) = queue.entry {
@@ -126,14 +127,26 @@ impl Inner {
         drop(topology);
         // The queue's own record has ended by now: a crash in between leaves messages of a queue
         // that is no more, and recovery drops those.
-        self.settle_all(queue, held);
-        Ok(ready)
+        self.settle_all(queue, deleted.held);
+        self.settle_runs(deleted.runs);
+        Ok(deleted.ready)
     }
 
     fn settle_all(&self, queue: &Queue, held: Vec<Held>) {
         for held in held {
             let retry = held.retry_entry();
             let _appended = held.stored.settle(&self.journal, queue.id, retry, Group::new());
+        }
+    }
+
+    /// A run's messages need not be read to be ended.
+    pub(super) fn settle_runs(&self, runs: Vec<Run>) {
+        for run in runs {
+            let mut group = Group::new();
+            for entry in run.entries() {
+                group.end(entry);
+            }
+            self.journal.append(group, Urgency::Now);
         }
     }
 }

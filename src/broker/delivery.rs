@@ -108,8 +108,7 @@ impl Broker {
     /// An unknown queue; an exclusive queue of another connection.
     pub fn get(&self, queue: &QueueName) -> Result<Option<Delivery>, BrokerError> {
         let queue = self.readable_queue(queue)?;
-        let (parcel, effects) = queue.get(self.inner.now_ms());
-        self.inner.run(&queue, effects);
+        let parcel = self.inner.get(&queue);
         Ok(parcel.map(|parcel| Delivery::new(self.inner.clone(), queue, parcel)))
     }
 }
@@ -131,6 +130,17 @@ pub(super) fn shown(queue: &Queue, parcel: &Parcel) -> Option<Box<Message>> {
 }
 
 impl Inner {
+    pub(super) fn get(&self, queue: &Arc<Queue>) -> Option<Parcel> {
+        loop {
+            let (parcel, effects) = queue.get(self.now_ms());
+            let is_answer = parcel.is_some() || !effects.unfinished;
+            self.run(queue, effects);
+            if is_answer {
+                return parcel;
+            }
+        }
+    }
+
     pub(super) fn ack(&self, queue: &Arc<Queue>, tag: Tag) -> Option<Commit> {
         let now_ms = self.now_ms();
         let (held, effects) = queue.take_unacked(tag, now_ms)?;

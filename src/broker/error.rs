@@ -2,7 +2,7 @@
 
 use super::alarm::Alarm;
 use super::redrive::Stuck;
-use crate::journal::JournalError;
+use crate::journal::{JournalError, ReadError};
 use crate::model::names::{NameError, VhostName};
 
 /// Why an operation was refused. Nothing was changed.
@@ -69,6 +69,9 @@ pub enum BrokerError {
     RedrivesMax(usize),
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// Messages of a queue that are on the disk can't be read from there.
+    #[error(transparent)]
+    Unreadable(ReadError),
 }
 
 impl BrokerError {
@@ -91,7 +94,7 @@ impl BrokerError {
             Self::Alarm(_) | Self::Journal(JournalError::DiskAlarm { .. }) => {
                 (506, "RESOURCE_ERROR")
             }
-            Self::Journal(_) => (541, "INTERNAL_ERROR"),
+            Self::Journal(_) | Self::Unreadable(_) => (541, "INTERNAL_ERROR"),
             Self::Nacked { .. }
             | Self::NotRedrivable { .. }
             | Self::Redriving { .. }

@@ -108,6 +108,12 @@ impl Memory {
     }
 }
 
+impl Counted {
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
 impl Drop for Counted {
     fn drop(&mut self) {
         self.memory.used_bytes.fetch_sub(self.bytes, Ordering::SeqCst);

@@ -6,6 +6,8 @@
 //! - a message is in the journal before it is in a queue, so its end is always later than itself;
 //! - a queue's ready messages are sorted by log position, so a returned one finds its old place;
 //! - leaving one queue and entering another (a dead letter, a redrive) is one journal group;
+//! - of a long queue only the head has to be in memory: what is committed behind it may be on the disk
+//!   alone, and is read back under the queue's lock, a bounded piece at a time;
 //! - no lock is held across an await, and no queue's lock while another queue's is taken; the order
 //!   of locks is topology, queue, message, journal. Under that of the users only the journal is locked,
 //!   under that of the trace nothing.
@@ -13,6 +15,7 @@
 mod access;
 mod alarm;
 mod arguments;
+mod backlog;
 mod cause;
 mod channel;
 mod connection;
@@ -27,6 +30,7 @@ mod exchange;
 mod explain;
 mod memory;
 mod metrics;
+mod paging;
 mod policy;
 mod publish;
 mod queue;
@@ -59,6 +63,7 @@ pub use delivery::Delivery;
 pub use error::BrokerError;
 pub use exchange::TopicTrie;
 pub use explain::{Caused, Event, Explanation, Step};
+pub use paging::BrokerOptions;
 pub use publish::{Confirm, Published};
 pub use queue::{ConsumerEnd, DeleteIf};
 pub use recovery::Recovery;
@@ -75,6 +80,7 @@ use crate::model::names::{QueueName, UserName, VhostName};
 use access::Access;
 use connection::IN_PROCESS;
 use memory::Memory;
+use paging::Pager;
 use queue::Queue;
 use redrive::Runs;
 use stored::{ClosedRecord, KIND_CLOSED, record};
@@ -96,6 +102,7 @@ pub struct Broker {
 
 struct Inner {
     journal: Journal,
+    pager: Arc<Pager>,
     clock: SharedClock,
     vhosts: RwLock<AHashMap<VhostName, Arc<Vhost>>>,
     timers: Arc<Timers>,
@@ -116,6 +123,8 @@ pub struct QueueStatus {
     pub ready: usize,
     /// Bytes of the ready messages' bodies.
     pub ready_bytes: u64,
+    /// How many of the ready ones are not in memory.
+    pub on_disk: usize,
     pub unacked: usize,
     /// Failed deliveries that wait for their next attempt, and messages whose delay has not passed.
     pub delayed: usize,
@@ -130,13 +139,25 @@ impl Broker {
     /// A broker on `journal`, with what `recovery` collected while the journal was opened. The handle
     /// is one for the default vhost and for the process itself.
     pub fn new(journal: Journal, clock: SharedClock, recovery: Recovery) -> Self {
+        Self::with_options(journal, clock, recovery, BrokerOptions::default())
+    }
+
+    /// As [`Broker::new`].
+    pub fn with_options(
+        journal: Journal,
+        clock: SharedClock,
+        recovery: Recovery,
+        options: BrokerOptions,
+    ) -> Self {
         let vhost = Vhost::new(VhostName::default_vhost(), None);
+        let memory = Arc::<Memory>::default();
         let inner = Inner {
+            pager: Arc::new(Pager::new(journal.clone(), memory.clone(), options)),
             journal,
             clock,
             vhosts: RwLock::new(AHashMap::from_iter([(vhost.name.clone(), vhost.clone())])),
             timers: Arc::default(),
-            memory: Arc::default(),
+            memory,
             trace: Trace::default(),
             runs: Runs::default(),
             next_connection: AtomicU64::new(IN_PROCESS.0 + 1),
@@ -199,12 +220,14 @@ impl Broker {
         self.inner.journal.flush()
     }
 
-    /// Whether the broker takes durable messages now.
+    /// Whether the broker takes durable messages now, and gives back those that it took.
     ///
     /// # Errors
-    /// What the journal says stands in the way; the memory alarm.
+    /// What stands in the way: the journal takes no writes, messages in it can't be read; the memory
+    /// alarm.
     pub fn ready(&self) -> Result<(), BrokerError> {
         self.inner.journal.writable()?;
+        self.inner.pager.readable()?;
         self.check_memory()
     }
 

@@ -277,11 +277,17 @@ impl Inner {
     /// loop over work, not a recursion.
     pub(super) fn run(&self, queue: &Arc<Queue>, effects: Effects) {
         let mut work: Vec<(Arc<Queue>, Held, Reason)> = Vec::new();
-        self.collect(queue, effects, &mut work);
-        while let Some((queue, held, reason)) = work.pop() {
-            for (target, effects) in self.dead_letter(&queue, held, reason) {
-                self.collect(&target, effects, &mut work);
+        let mut unfinished = Vec::new();
+        self.collect(queue, effects, &mut work, &mut unfinished);
+        loop {
+            while let Some((queue, held, reason)) = work.pop() {
+                for (target, effects) in self.dead_letter(&queue, held, reason) {
+                    self.collect(&target, effects, &mut work, &mut unfinished);
+                }
             }
+            let Some(queue) = unfinished.pop() else { return };
+            let effects = queue.proceed(self.now_ms());
+            self.collect(&queue, effects, &mut work, &mut unfinished);
         }
     }
 
@@ -290,7 +296,11 @@ impl Inner {
         queue: &Arc<Queue>,
         effects: Effects,
         work: &mut Vec<(Arc<Queue>, Held, Reason)>,
+        unfinished: &mut Vec<Arc<Queue>>,
     ) {
+        if effects.unfinished {
+            unfinished.push(queue.clone());
+        }
         if let Some(wake_ms) = effects.wake_ms {
             self.timers.arm(queue, wake_ms);
         }

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use ahash::AHashMap;
+use ahash::{AHashMap, AHashSet};
 use serde::de::DeserializeOwned;
 use smallvec::SmallVec;
 
 use super::Inner;
+use super::backlog::{Backlog, Restored};
 use super::connection::IN_PROCESS;
 use super::exchange::{Exchange, Target};
 use super::policy;
@@ -15,11 +16,11 @@ use super::stored::{
     BindingRecord, ClosedRecord, DeliveredRecord, DestinationRecord, ExchangeRecord,
     FORMAT_VERSION, KIND_BINDING, KIND_CLOSED, KIND_DELIVERED, KIND_EXCHANGE, KIND_MESSAGE,
     KIND_PERMISSIONS, KIND_POLICY, KIND_QUEUE, KIND_RETRY, KIND_SETTLED, KIND_USER, KIND_VHOST,
-    MessageRecord, Note, Noted, PermissionsRecord, PolicyRecord, QueueId, QueueRecord, RetryRecord,
-    SettledRecord, Stored, UserRecord, VhostRecord,
+    MessageRecord, MessageTag, Note, Noted, PermissionsRecord, PolicyRecord, QueueId, QueueRecord,
+    RetryRecord, SettledRecord, Stored, UserRecord, VhostRecord,
 };
 use super::vhost::Vhost;
-use crate::journal::{Entry, Group, Kind, Position, Urgency, decode_value};
+use crate::journal::{Content, Entry, Group, Kind, Position, Urgency, decode_value};
 use crate::model::names::VhostName;
 use crate::model::topology::{Binding, Destination};
 
@@ -34,6 +35,8 @@ pub struct Recovery {
     queues: Vec<(Entry, QueueRecord)>,
     bindings: Vec<(Entry, BindingRecord)>,
     messages: Vec<(Entry, MessageRecord)>,
+    /// Messages that stay on the disk.
+    backlog: Backlog,
     settled: AHashMap<Position, Vec<(Entry, QueueId)>>,
     retries: AHashMap<(Position, QueueId), (Entry, RetryRecord)>,
     delivered: AHashMap<(Position, QueueId), (Entry, u32)>,
@@ -42,6 +45,29 @@ pub struct Recovery {
 }
 
 impl Recovery {
+    /// Takes what the journal tells of one fact. `false`: a tag is not enough.
+    ///
+    /// # Errors
+    /// As [`Recovery::accept`].
+    pub fn accept_content(
+        &mut self,
+        entry: Entry,
+        kind: Kind,
+        content: Content<'_>,
+    ) -> Result<bool, String> {
+        match content {
+            Content::Payload(payload) => self.accept(entry, kind, payload).map(|()| true),
+            Content::Tag(tag) if kind == KIND_MESSAGE => {
+                let tag: MessageTag = decode(tag)?;
+                if !tag.has_times {
+                    self.backlog.add(entry, &tag);
+                }
+                Ok(!tag.has_times)
+            }
+            Content::Tag(_) => Ok(false),
+        }
+    }
+
     /// Takes one fact.
     ///
     /// # Errors
@@ -82,10 +108,11 @@ impl Recovery {
         let mut orphans = Group::new();
         let queues = self.restore_topology(inner, &mut orphans);
         self.restore_users(inner, &mut orphans);
-        self.messages.sort_unstable_by_key(|(entry, _)| entry.position);
         // An older record than the last life's says nothing: a crash took back that it was ended.
         let was_closed =
             self.closed.iter().any(|entry| inner.journal.is_of_last_life(entry.position));
+        self.restore_backlog(inner, &queues, was_closed);
+        self.messages.sort_unstable_by_key(|(entry, _)| entry.position);
         let mut dead: Vec<(Arc<Queue>, Held)> = Vec::new();
         for (entry, record) in std::mem::take(&mut self.messages) {
             self.restore_message(inner, &queues, entry, record, was_closed, &mut dead);
@@ -152,7 +179,8 @@ impl Recovery {
             let mut topology = vhost.topology.write();
             let settings = topology.policies.settings(&spec);
             let (id, name) = (entry.position, vhost.name.clone());
-            let queue = Queue::new(id, spec, name, IN_PROCESS, Some(entry), settings, now_ms);
+            let (id, pager) = ((id, Some(entry)), inner.pager.clone());
+            let queue = Queue::new(id, spec, name, IN_PROCESS, settings, pager, now_ms);
             let queue = Arc::new(queue);
             topology.add_queue(queue.clone());
             queues.insert(queue.id, queue);
@@ -164,6 +192,51 @@ impl Recovery {
             }
         }
         queues
+    }
+
+    /// Of a message of which something is noted the record is read; the others stay where they are.
+    fn restore_backlog(
+        &mut self,
+        inner: &Inner,
+        queues: &AHashMap<QueueId, Arc<Queue>>,
+        was_closed: bool,
+    ) {
+        let noted = self.delivered.keys().chain(self.retries.keys()).map(|(message, _)| message);
+        let mut noted: Vec<Position> = noted.chain(self.settled.keys()).copied().collect();
+        noted.sort_unstable();
+        noted.dedup();
+        let band_of = |id, priority: Option<u8>| {
+            let queue: Option<&Arc<Queue>> = queues.get(&id);
+            let max = queue.and_then(|queue| queue.spec.priority_max).unwrap_or(0);
+            priority.unwrap_or(0).min(max)
+        };
+        let backlog = std::mem::take(&mut self.backlog);
+        let (lines, taken) = backlog.into_runs(band_of, &noted, !was_closed);
+        for Restored { queue, band, runs } in lines {
+            match queues.get(&queue) {
+                Some(queue) => queue.restore_runs(band, runs),
+                // The queue was deleted; the crash came before its messages were.
+                None => inner.settle_runs(runs),
+            }
+        }
+        let mut were_read = AHashSet::with_capacity(taken.len());
+        let read = inner.journal.read(&taken, &mut |entry, _, payload| match decode(payload) {
+            Ok(record) => {
+                were_read.insert(entry.position);
+                self.messages.push((entry, record));
+            }
+            Err(reason) => tracing::error!(position = entry.position.0, reason, "no message"),
+        });
+        if let Err(error) = read {
+            inner.pager.failed(error);
+        }
+        // What is noted of them must not end while they are there.
+        let is_read = |message: &Position| {
+            were_read.contains(message) || taken.binary_search(message).is_err()
+        };
+        self.delivered.retain(|(message, _), _| is_read(message));
+        self.retries.retain(|(message, _), _| is_read(message));
+        self.settled.retain(|message, _| is_read(message));
     }
 
     /// After the vhosts, that permissions belong to.

@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use super::cause::is_followed;
-use super::memory::Counted;
+use super::memory::{Counted, Memory};
 use crate::journal::{
-    Appended, Commit, Entry, Group, Journal, Kind, Payload, Position, Urgency, encode_value,
+    Appended, Commit, Entry, Group, Journal, Kind, Payload, Position, Urgency, decode_value,
+    encode_value,
 };
 use crate::model::clock::UnixMs;
 use crate::model::message::{Headers, Message};
@@ -142,6 +143,16 @@ pub(super) struct MessageRecord {
     pub message: Message,
 }
 
+/// What a start is told of a message in one durable queue, so that it can stay on the disk.
+#[derive(Serialize, Deserialize)]
+pub(super) struct MessageTag {
+    pub queue: QueueId,
+    pub priority: Option<u8>,
+    pub body_bytes: u64,
+    /// It expires or is delayed: its record is needed to know when.
+    pub has_times: bool,
+}
+
 /// A small record, encoded when it is appended.
 pub(super) fn record(value: &impl Serialize) -> Arc<dyn Payload> {
     let mut bytes = Vec::new();
@@ -158,7 +169,7 @@ pub(super) struct Stored {
     /// The durable queues that it is written for; empty for a transient message.
     durable_queues: SmallVec<[QueueId; 2]>,
     journaled: Mutex<Journaled>,
-    _counted: Counted,
+    counted: Counted,
     /// What happens to it is noted in the trace.
     traced: AtomicBool,
 }
@@ -198,7 +209,7 @@ impl Stored {
         let journaled = Journaled { open_queues: durable_queues.len(), ..Journaled::default() };
         let journaled = Mutex::new(journaled);
         let traced = AtomicBool::new(!durable_queues.is_empty() && is_followed(&message));
-        Self { message, published_ms, due_ms, durable_queues, journaled, _counted: counted, traced }
+        Self { message, published_ms, due_ms, durable_queues, journaled, counted, traced }
     }
 
     /// As recovery found it.
@@ -217,7 +228,7 @@ impl Stored {
             due_ms: record.due_ms,
             durable_queues: record.queues.into(),
             journaled: Mutex::new(Journaled { entry: Some(entry), open_queues, notes }),
-            _counted: counted,
+            counted,
             traced,
         }
     }
@@ -229,6 +240,35 @@ impl Stored {
     /// From now on what happens to it is noted, if it is durable.
     pub(super) fn follow(&self) {
         self.traced.store(self.is_durable(), Ordering::Relaxed);
+    }
+
+    /// As its record says, of which nothing else is noted: what [`Stored::sole_entry`] was given up for.
+    ///
+    /// # Errors
+    /// A payload that is no message's.
+    pub(super) fn paged_in(
+        entry: Entry,
+        payload: &[u8],
+        memory: &Arc<Memory>,
+    ) -> Result<Self, String> {
+        let record: MessageRecord =
+            decode_value(FORMAT_VERSION, payload).map_err(|error| error.to_string())?;
+        let counted = memory.count(record.message.weight());
+        Ok(Self::restored(record, entry, SmallVec::new(), counted))
+    }
+
+    /// Its entry, if its record and `queue` are all that there is to say of it: then it can be read
+    /// back instead of being held.
+    pub(super) fn sole_entry(&mut self, queue: QueueId) -> Option<Entry> {
+        let is_sole = self.is_durable_only_in(queue);
+        // Reading it back would forget who asked to follow it.
+        let is_plain = *self.traced.get_mut() == is_followed(&self.message);
+        let journaled = self.journaled.get_mut();
+        journaled.entry.filter(|_| is_sole && is_plain && journaled.notes.is_empty())
+    }
+
+    pub(super) fn is_durable_only_in(&self, queue: QueueId) -> bool {
+        self.durable_queues.as_slice() == [queue]
     }
 
     pub(super) fn is_durable(&self) -> bool {
@@ -329,7 +369,7 @@ impl Stored {
 
 impl Payload for Stored {
     fn weight(&self) -> u32 {
-        u32::try_from(self.message.weight()).unwrap_or(u32::MAX)
+        u32::try_from(self.counted.bytes()).unwrap_or(u32::MAX)
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
@@ -340,6 +380,18 @@ impl Payload for Stored {
             message: &self.message,
         };
         encode_value(FORMAT_VERSION, &record, out);
+    }
+
+    fn tag(&self, out: &mut Vec<u8>) {
+        let &[queue] = self.durable_queues.as_slice() else { return };
+        let properties = &self.message.properties;
+        let tag = MessageTag {
+            queue,
+            priority: properties.priority,
+            body_bytes: self.message.body.len() as u64,
+            has_times: properties.expiration_ms.is_some() || self.due_ms.is_some(),
+        };
+        encode_value(FORMAT_VERSION, &tag, out);
     }
 }
 

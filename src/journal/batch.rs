@@ -140,6 +140,11 @@ impl Batch {
         Some(slot.group)
     }
 
+    /// The highest position of its facts.
+    pub(super) fn last_position(&self) -> Position {
+        self.slots.last().map_or_else(Position::default, |slot| slot.entry.position)
+    }
+
     /// Whether it is worth encoding before the disk is free.
     pub(super) fn is_large(&self) -> bool {
         self.bytes >= LARGE_BATCH_BYTES

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use super::OpenError;
-use super::recovery::recover;
+use super::recovery::{Depth, recover};
 use super::store::{FolderStore, holds_segments};
 
 /// What an undamaged folder holds.
@@ -19,8 +19,8 @@ pub struct CheckReport {
     pub bytes: u64,
 }
 
-/// Verifies every page, row and record of the segments in `folder`, as an open does, and changes
-/// none of them. What the payloads say is their owners' business and is not looked at.
+/// Verifies every page, row, record and index of the segments in `folder`, of which an open reads only
+/// what it needs, and changes none of them. What the payloads say is their owners' business and is not looked at.
 ///
 /// # Errors
 /// An [`OpenError`] that names the damaged file, the row where one is readable, and what is wrong;
@@ -31,7 +31,7 @@ pub fn check(folder: &Path) -> Result<CheckReport, OpenError> {
         let source = io::Error::from(io::ErrorKind::NotFound);
         return Err(OpenError::Io { what: format!("no segment in {}", folder.display()), source });
     }
-    let recovered = recover(&store, &mut |_, _, _| Ok(()))?;
+    let recovered = recover(&store, Depth::Everything, &mut |_, _, _| Ok(true))?;
     Ok(CheckReport {
         segments: recovered.liveness.segments(),
         rows: recovered.rows,

@@ -48,11 +48,15 @@ impl Compaction {
             let row = decode_row(bytes).map_err(damaged)?;
             for record in reader.read(&row).map_err(damaged)? {
                 copied += match record.map_err(damaged)? {
-                    Record::Fact { position, kind, weight, payload }
+                    Record::Fact { position, kind, weight, tag, payload }
                         if liveness.locate(position) == Some(*victim) =>
                     {
                         liveness.copy(active, Entry { position: Position(position), weight });
-                        let copy = |out: &mut Vec<u8>| out.extend_from_slice(payload);
+                        let copy = |out: &mut Vec<u8>| {
+                            out.extend_from_slice(tag);
+                            out.extend_from_slice(payload);
+                            u8::try_from(tag.len()).unwrap_or(u8::MAX)
+                        };
                         writer.fact((position, kind, weight), copy, &mut emit)? as u64
                     }
                     Record::End { position, segment: of }

@@ -4,6 +4,8 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::Position;
+
 /// Why the journal does not take or keep a record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JournalError {
@@ -13,6 +15,19 @@ pub enum JournalError {
         "the disk is nearly full: {free_bytes} bytes are free, {needed_bytes} are kept in reserve"
     )]
     DiskAlarm { free_bytes: u64, needed_bytes: u64 },
+    #[error("the journal is closed")]
+    Closed,
+}
+
+/// Why a fact can't be read back.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// No segment holds it: it is not committed, or was ended.
+    #[error("nothing is stored at position {}", position.0)]
+    Missing { position: Position },
+    /// The disk failed, or a file is damaged; the reason names it, and the row.
+    #[error("can't read the log: {reason}")]
+    Failed { reason: Arc<str> },
     #[error("the journal is closed")]
     Closed,
 }

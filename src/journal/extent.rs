@@ -117,9 +117,14 @@ impl Extent {
         self.0.synced().map(drop)
     }
 
-    /// What redb writes from now on is for its close.
-    pub(super) fn begin_closing(&self) {
-        self.0.state.lock().closing = true;
+    /// What redb writes from now on is for its close. The redo area begins again, so that it has room for
+    /// that: a file that was not closed is walked through at each opening.
+    pub(super) fn begin_closing(&self) -> io::Result<()> {
+        self.0.step(|file, state| {
+            file.checkpoint(state)?;
+            state.closing = true;
+            Ok(())
+        })
     }
 }
 
@@ -410,7 +415,7 @@ mod tests {
         extent.read(150, &mut read).unwrap();
         assert_eq!(read, [[1; 10], [0; 10], [0; 10], [0; 10], [0; 10]].concat()[..]);
         extent.begin_syncing().unwrap();
-        extent.begin_closing();
+        extent.begin_closing().unwrap();
         extent.close().unwrap();
         assert_eq!(base.len().unwrap(), extent.0.begins_at + 200);
         assert_eq!(reopened(&base).len().unwrap(), 200);
@@ -443,7 +448,7 @@ mod tests {
                 assert!(read == expected, "round {round}, left behind");
             }
         }
-        extent.begin_closing();
+        extent.begin_closing().unwrap();
         extent.close().unwrap();
         let mut read = vec![0; len];
         reopened(&base).read(0, &mut read).unwrap();

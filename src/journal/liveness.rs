@@ -223,6 +223,11 @@ impl Liveness {
         small().min_by_key(|(_, content)| content.written_bytes).map(|(segment, _)| segment)
     }
 
+    /// Whether any fact lives in a segment.
+    pub(super) fn is_alive(&self, segment: u64) -> bool {
+        self.segments.get(&segment).is_some_and(|content| !content.live.is_empty())
+    }
+
     pub(super) fn live_facts(&self) -> u64 {
         self.segments.values().map(|content| content.live.len() as u64).sum()
     }

@@ -8,10 +8,11 @@
 //! or an *end* of earlier facts. [`Journal::append`] puts a group of them into the open batch
 //! (`batch`); the writer's thread (`writer`) takes the batch, encodes it into rows (`row`), commits
 //! them as one transaction of the active segment (`segment`, a redb file behind a `redo` area) and
-//! settles every [`Commit`] (`commit`), itself or by the `syncer`. Which rows still count is kept in memory (`liveness`): a
-//! segment is deleted as a whole when nothing in it does, and copied to the active one (`compaction`)
-//! when less than a half of it does. At a start `recovery` reads it all back. `gate` says who may
-//! append.
+//! settles every [`Commit`] (`commit`), itself or by the `syncer`. Which rows still count is kept in
+//! memory (`liveness`): a segment is deleted as a whole when nothing in it does, and copied to the
+//! active one (`compaction`) when less than a half of it does. At a start `recovery` reads back what is
+//! asked for, by the `index` of each segment; while the log runs `reading` gives single facts back, by
+//! the `places` where they lie. `gate` says who may append.
 //!
 //! What always holds:
 //! - A group is atomic: it never spans two batches, and a batch is one transaction of one segment.
@@ -31,10 +32,13 @@ mod compaction;
 mod error;
 mod extent;
 mod gate;
+mod index;
 mod liveness;
 mod overlay;
 mod pages;
+mod places;
 mod position_set;
+mod reading;
 mod recovery;
 mod redo;
 pub mod row;
@@ -60,15 +64,17 @@ use tokio::sync::watch;
 pub use check::{CheckReport, check};
 pub use codec::{DecodeError, decode_value, encode_value};
 pub use commit::Commit;
-pub use error::{JournalError, OpenError};
-pub use recovery::Replay;
+pub use error::{JournalError, OpenError, ReadError};
+pub use reading::Visit;
+pub use recovery::{Content, Replay, ReplayPayloads};
 pub use redb::StorageBackend;
 pub use row::decode_row;
 pub use stats::Stats;
 pub use store::{FolderStore, SegmentStore};
 
 use gate::Gate;
-use recovery::recover;
+use reading::Reader;
+use recovery::{Depth, recover};
 use segment::{ActiveSegment, Head};
 use shared::Shared;
 use stats::Counters;
@@ -99,6 +105,21 @@ pub trait Payload: Send + Sync + 'static {
     /// About how many bytes `encode` will write.
     fn weight(&self) -> u32;
     fn encode(&self, out: &mut Vec<u8>);
+
+    /// Appends what its owner wants to be told of it at a start instead of the payload: at most
+    /// [`row::TAG_BYTES_MAX`] bytes. Only a fact with a tag can be read back with [`Journal::read`].
+    fn tag(&self, out: &mut Vec<u8>) {
+        let _none = out;
+    }
+}
+
+/// Appends tag and payload; how many bytes the tag has.
+fn encode_content(payload: &dyn Payload, out: &mut Vec<u8>) -> u8 {
+    payload.tag(out);
+    out.truncate(row::TAG_BYTES_MAX);
+    let tag_bytes = u8::try_from(out.len()).unwrap_or(u8::MAX);
+    payload.encode(out);
+    tag_bytes
 }
 
 impl Payload for Vec<u8> {
@@ -208,6 +229,7 @@ pub struct Journal {
 struct Log {
     shared: Arc<Shared>,
     counters: Arc<Counters>,
+    reader: Arc<Reader>,
     writer: Mutex<Option<JoinHandle<()>>>,
     /// The latest opens: (epoch, first position that was given in it), rising; this one is the last.
     epochs: Vec<(u64, u64)>,
@@ -222,19 +244,35 @@ impl Journal {
         Self { next: Arc::new(AtomicU64::new(1)), log: None }
     }
 
-    /// Reads a log back and opens it for appending. Blocks.
+    /// As [`Journal::open_by_tags`], with the payload of every fact.
+    ///
+    /// # Errors
+    /// As [`Journal::open_by_tags`].
+    pub fn open(
+        store: Box<dyn SegmentStore>,
+        options: JournalOptions,
+        replay: &mut ReplayPayloads<'_>,
+    ) -> Result<Self, OpenError> {
+        Self::open_by_tags(store, options, &mut |entry, kind, content| match content {
+            Content::Tag(_) => Ok(false),
+            Content::Payload(payload) => replay(entry, kind, payload).map(|()| true),
+        })
+    }
+
+    /// Reads a log back, as far as its facts are asked for, and opens it for appending. Blocks.
     ///
     /// `replay` gets each live fact once, in the order of their positions as far as compaction did
     /// not copy them: those that it copied come later.
     ///
     /// # Errors
     /// An [`OpenError`] that names the file and what is wrong with it. Nothing was changed then.
-    pub fn open(
+    pub fn open_by_tags(
         store: Box<dyn SegmentStore>,
         options: JournalOptions,
         replay: &mut Replay<'_>,
     ) -> Result<Self, OpenError> {
-        let recovered = recover(store.as_ref(), replay)?;
+        let store: Arc<dyn SegmentStore> = Arc::from(store);
+        let recovered = recover(store.as_ref(), Depth::Needed, replay)?;
         let disk_bytes = store.size_bytes().map_err(OpenError::io("can't measure the disk"))?;
         let free_bytes = store.free_bytes().map_err(OpenError::io("can't measure the disk"))?;
         let share = usize::try_from(disk_bytes / 16).unwrap_or(usize::MAX);
@@ -252,6 +290,8 @@ impl Journal {
         let active = ActiveSegment::create(store.as_ref(), &head, bytes)
             .map_err(|error| error.at_open(store.as_ref(), head.segment))?;
         liveness.add_segment(head.segment);
+        let reader = Arc::new(Reader::new(store.clone(), recovered.places));
+        reader.roll(Some((active.id, active.reading())), || ());
 
         let next = Arc::new(AtomicU64::new(first_position));
         let shared = Arc::new(Shared::new(next.clone(), options.durability, gate));
@@ -262,6 +302,7 @@ impl Journal {
         let writer = Writer {
             shared: shared.clone(),
             counters: counters.clone(),
+            reader: reader.clone(),
             syncer,
             store,
             head,
@@ -279,7 +320,7 @@ impl Journal {
             .name("journal".to_owned())
             .spawn(move || writer.run())
             .map_err(OpenError::io("can't start the journal's thread"))?;
-        let log = Log { shared, counters, writer: Mutex::new(Some(thread)), epochs };
+        let log = Log { shared, counters, reader, writer: Mutex::new(Some(thread)), epochs };
         Ok(Self { next, log: Some(Arc::new(log)) })
     }
 
@@ -302,6 +343,27 @@ impl Journal {
     /// Takes a position for something that is never written, such as a transient message.
     pub fn next_position(&self) -> Position {
         Position(self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Reads committed facts back that are alive: `visit` gets each once, in the order in which they
+    /// lie on the disk. `positions` rise. Blocks for the disk, without holding the writer up; goes on
+    /// when the journal has failed.
+    ///
+    /// # Errors
+    /// When one of them is not found, or the disk fails or is damaged; `visit` may have got others by
+    /// then.
+    pub fn read(&self, positions: &[Position], visit: &mut Visit<'_>) -> Result<(), ReadError> {
+        match (&self.log, positions.first()) {
+            (_, None) => Ok(()),
+            (Some(log), _) => log.reader.read(positions, visit),
+            (None, Some(&position)) => Err(ReadError::Missing { position }),
+        }
+    }
+
+    /// Everything that was appended up to here is on disk; what was not appended, such as a position
+    /// that was only taken, is of course not.
+    pub fn committed_position(&self) -> Position {
+        self.log.as_ref().map_or_else(Position::default, |log| log.shared.committed_position())
     }
 
     /// Waits until `bytes` more may be appended: while too much is uncommitted or the disk alarm is on.
@@ -392,6 +454,7 @@ impl Log {
             // It catches its panics itself, and says so in its failure.
             let _ = writer.join();
         }
+        self.reader.close();
     }
 }
 

@@ -5,7 +5,7 @@
 //!
 //! | bytes | what |
 //! | --- | --- |
-//! | 0 | format version, 1 |
+//! | 0 | format version, 2 |
 //! | 1 | fragment: 0 whole records, 1 first piece of a record, 2 middle, 3 last |
 //! | 2 | 1 when its records are copies that compaction made, else 0 |
 //! | 3 | zero |
@@ -21,9 +21,12 @@ use super::codec::{DecodeError, decode_plain, encode_plain};
 /// 256 KiB would take 512.
 pub const ROW_BYTES_MAX: usize = 252 * 1024;
 
-const FORMAT_VERSION: u8 = 1;
+const FORMAT_VERSION: u8 = 2;
 const HEADER_BYTES: usize = 20;
 const CHECKED_HEADER_BYTES: usize = 16;
+
+/// The most that a tag may have.
+pub const TAG_BYTES_MAX: usize = u8::MAX as usize;
 const BODY_BYTES_MAX: usize = ROW_BYTES_MAX - HEADER_BYTES;
 
 /// Why bytes are not a row.
@@ -41,6 +44,8 @@ pub enum RowError {
     Checksum { said: u32, found: u32 },
     #[error("a piece of a record does not fit its neighbours")]
     Fragment,
+    #[error("a record of the index is malformed")]
+    Index,
     #[error("a record is malformed: {0}")]
     Record(#[from] DecodeError),
     #[error("a record says that it has {said} bytes, and {found} are left")]
@@ -79,18 +84,17 @@ pub enum Record<'a> {
         position: u64,
         kind: u8,
         weight: u32,
+        /// What its owner wants to be told of it without its payload; at most [`TAG_BYTES_MAX`].
+        tag: &'a [u8],
         payload: &'a [u8],
     },
     /// `segment` holds the copy of the fact that was ended.
-    End {
-        position: u64,
-        segment: u64,
-    },
+    End { position: u64, segment: u64 },
 }
 
 #[derive(Serialize, Deserialize)]
 enum Head {
-    Fact { kind: u8, position: u64, weight: u32, payload_bytes: u32 },
+    Fact { kind: u8, position: u64, weight: u32, tag_bytes: u8, payload_bytes: u32 },
     End { position: u64, segment: u64 },
 }
 
@@ -128,6 +132,44 @@ pub fn decode_row(bytes: &[u8]) -> Result<Row<'_>, RowError> {
     })
 }
 
+/// A row that this process has just encoded: its checksum is not looked at.
+pub(super) fn encoded_row(bytes: &[u8]) -> Option<Row<'_>> {
+    let (header, body) = bytes.split_first_chunk::<HEADER_BYTES>()?;
+    let [_, fragment, rewritten, _, _, _, _, _, position @ .., _, _, _, _] = *header;
+    Some(Row {
+        fragment: Fragment::from_code(fragment)?,
+        rewritten: rewritten == 1,
+        last_position: u64::from_le_bytes(position),
+        body,
+    })
+}
+
+/// The records that begin in a row, each as far as the row holds it: of a piece of a large one its tag
+/// and a part of its payload. After an error it ends: the row was verified when it was read.
+pub(super) fn beginnings<'a>(row: &Row<'a>) -> impl Iterator<Item = Record<'a>> {
+    let mut rest = match row.fragment {
+        Fragment::Whole | Fragment::First => row.body,
+        Fragment::Middle | Fragment::Last => &[],
+    };
+    std::iter::from_fn(move || {
+        let mut records = Records::of(rest);
+        if let Some(Ok(record)) = records.next() {
+            rest = records.rest;
+            return Some(record);
+        }
+        let (head, used) = decode_plain::<Head>(rest).ok()?;
+        let piece = rest.get(used..)?;
+        rest = &[];
+        match head {
+            Head::Fact { kind, position, weight, tag_bytes, .. } => {
+                let (tag, payload) = piece.split_at_checked(usize::from(tag_bytes))?;
+                Some(Record::Fact { position, kind, weight, tag, payload })
+            }
+            Head::End { .. } => None,
+        }
+    })
+}
+
 fn checksum(header: &[u8; HEADER_BYTES], body: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&header[..CHECKED_HEADER_BYTES]);
@@ -150,12 +192,13 @@ impl<'a> Records<'a> {
         let rest = self.rest.get(used..).unwrap_or_default();
         let (record, rest) = match head {
             Head::End { position, segment } => (Record::End { position, segment }, rest),
-            Head::Fact { kind, position, weight, payload_bytes } => {
-                let said = payload_bytes as usize;
-                let (payload, rest) = rest
-                    .split_at_checked(said)
-                    .ok_or(RowError::RecordLength { said, found: rest.len() })?;
-                (Record::Fact { position, kind, weight, payload }, rest)
+            Head::Fact { kind, position, weight, tag_bytes, payload_bytes } => {
+                let (tag_bytes, payload_bytes) = (usize::from(tag_bytes), payload_bytes as usize);
+                let said = tag_bytes + payload_bytes;
+                let too_few = RowError::RecordLength { said, found: rest.len() };
+                let (content, rest) = rest.split_at_checked(said).ok_or(too_few)?;
+                let (tag, payload) = content.split_at_checked(tag_bytes).unwrap_or_default();
+                (Record::Fact { position, kind, weight, tag, payload }, rest)
             }
         };
         self.rest = rest;
@@ -247,23 +290,26 @@ impl RowWriter {
         self.row.truncate(HEADER_BYTES);
     }
 
-    /// Adds a fact whose payload `encode` appends. How many bytes it took.
+    /// Adds a fact whose tag and then payload `encode` appends, and says how many bytes the tag has. How
+    /// many bytes it took.
     ///
     /// # Errors
     /// Those of `emit`.
     pub fn fact<E>(
         &mut self,
         (position, kind, weight): (u64, u8, u32),
-        encode: impl FnOnce(&mut Vec<u8>),
+        encode: impl FnOnce(&mut Vec<u8>) -> u8,
         emit: &mut impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<usize, E> {
         self.payload.clear();
-        encode(&mut self.payload);
+        let tag_bytes = encode(&mut self.payload);
         // A payload of 4 GiB can't be: admission bounds what is uncommitted far below.
-        let payload_bytes = u32::try_from(self.payload.len()).unwrap_or(u32::MAX);
-        self.payload.truncate(payload_bytes as usize);
+        self.payload.truncate(u32::MAX as usize);
+        let payload_bytes = self.payload.len().saturating_sub(usize::from(tag_bytes));
+        let payload_bytes = u32::try_from(payload_bytes).unwrap_or(u32::MAX);
         self.record.clear();
-        encode_plain(&Head::Fact { kind, position, weight, payload_bytes }, &mut self.record);
+        let head = Head::Fact { kind, position, weight, tag_bytes, payload_bytes };
+        encode_plain(&head, &mut self.record);
         let room = BODY_BYTES_MAX.saturating_sub(self.row.len() - HEADER_BYTES);
         let bytes = self.record.len() + self.payload.len();
         if bytes <= room {
@@ -344,7 +390,13 @@ impl RowWriter {
 
 /// A row without records, which only carries the last position.
 pub fn empty_row(last_position: u64) -> Vec<u8> {
+    sealed_row(&[], last_position)
+}
+
+/// A body with a header in front of it.
+pub(super) fn sealed_row(body: &[u8], last_position: u64) -> Vec<u8> {
     let mut row = vec![0; HEADER_BYTES];
+    row.extend_from_slice(body);
     seal(&mut row, Fragment::Whole, false, last_position);
     row
 }
@@ -377,7 +429,11 @@ mod tests {
         let mut writer = RowWriter::default();
         writer.begin(false, 99);
         for &(position, bytes) in records {
-            let fill = |out: &mut Vec<u8>| out.resize(bytes, u8::try_from(position % 251).unwrap());
+            let fill = |out: &mut Vec<u8>| {
+                out.extend_from_slice(b"tag");
+                out.resize(3 + bytes, u8::try_from(position % 251).unwrap());
+                3
+            };
             writer.fact((position, 7, 11), fill, &mut emit).unwrap();
             writer.end(position, 1, &mut emit).unwrap();
         }
@@ -394,7 +450,7 @@ mod tests {
             assert_eq!(row.last_position, 99);
             for record in reader.read(&row).unwrap() {
                 match record.unwrap() {
-                    Record::Fact { position, kind: 7, weight: 11, payload } => {
+                    Record::Fact { position, kind: 7, weight: 11, tag: b"tag", payload } => {
                         assert!(payload.iter().all(|&byte| u64::from(byte) == position % 251));
                         read.push((position, Some(payload.len())));
                     }
@@ -416,6 +472,23 @@ mod tests {
         let expected: Vec<(u64, Option<usize>)> =
             records.iter().flat_map(|&(at, bytes)| [(at, Some(bytes)), (at, None)]).collect();
         assert_eq!(read(&rows_of(&records)), expected);
+    }
+
+    #[test]
+    fn a_record_is_seen_where_it_begins() {
+        let rows = rows_of(&[(5, 300_000), (6, 10)]);
+        let seen: Vec<Vec<(u64, bool)>> = rows
+            .iter()
+            .map(|bytes| {
+                let row = encoded_row(bytes).unwrap();
+                let records = beginnings(&row).map(|record| match record {
+                    Record::Fact { position, tag, .. } => (position, tag == b"tag"),
+                    Record::End { position, .. } => (position, false),
+                });
+                records.collect()
+            })
+            .collect();
+        assert_eq!(seen, [vec![(5, true)], vec![], vec![(5, false), (6, true), (6, false)]]);
     }
 
     #[test]
@@ -451,13 +524,13 @@ mod tests {
 
     #[test]
     fn malformed_records_end_the_row_with_an_error() {
-        let fact = [0u8, 7, 5, 11, 200, 1, 2, 3];
+        let fact = [0u8, 7, 5, 11, 1, 199, 1, 2, 3];
         let read: Vec<_> = Records::of(&fact).collect();
         assert_eq!(read, [Err(RowError::RecordLength { said: 200, found: 3 })]);
         assert!(matches!(Records::of(&[9]).next(), Some(Err(RowError::Record(_)))));
     }
 
-    /// Format version 1, byte by byte: what is on disks must stay readable.
+    /// Format version 2, byte by byte: what is on disks must stay readable.
     #[test]
     fn the_format_is_as_it_was() {
         let mut rows = Vec::new();
@@ -467,14 +540,17 @@ mod tests {
         };
         let mut writer = RowWriter::default();
         writer.begin(true, 0x0102_0304_0506);
-        let fill = |out: &mut Vec<u8>| out.extend_from_slice(b"abc");
+        let fill = |out: &mut Vec<u8>| {
+            out.extend_from_slice(b"tabc");
+            1
+        };
         writer.fact((300, 7, 11), fill, &mut emit).unwrap();
         writer.end(70_000, 2, &mut emit).unwrap();
         writer.finish(&mut emit).unwrap();
         #[rustfmt::skip]
         let expected = [
-            1, 0, 1, 0, 17, 0, 0, 0, 6, 5, 4, 3, 2, 1, 0, 0, 0, 0, 0, 0,
-            0, 7, 251, 44, 1, 11, 3, b'a', b'b', b'c',
+            2, 0, 1, 0, 19, 0, 0, 0, 6, 5, 4, 3, 2, 1, 0, 0, 0, 0, 0, 0,
+            0, 7, 251, 44, 1, 11, 1, 3, b't', b'a', b'b', b'c',
             1, 252, 112, 17, 1, 0, 2,
         ];
         let mut found = rows.remove(0);

@@ -4,18 +4,25 @@ use std::fmt;
 use std::io;
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use redb::{
     Database, ReadableDatabase, ReadableTableMetadata, StorageBackend, Table, TableDefinition,
+    TableError,
 };
 use serde::{Deserialize, Serialize};
 
 use super::codec::{decode_value, encode_value};
 use super::extent::Extent;
+use super::index::{IndexWriter, indexed};
 use super::overlay::Overlay;
+use super::places::Written;
+use super::row::encoded_row;
 use super::store::SegmentStore;
 
 const ROWS: TableDefinition<u64, &[u8]> = TableDefinition::new("rows");
+/// By the row after the last that a chunk covers.
+const INDEX: TableDefinition<u64, &[u8]> = TableDefinition::new("index");
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 const HEAD_KEY: &str = "head";
 const HEAD_VERSION: u8 = 1;
@@ -95,18 +102,25 @@ fn caught<T>(work: impl FnOnce() -> Result<T, SegmentError>) -> Result<T, Segmen
 /// The segment that is written to.
 pub(super) struct ActiveSegment {
     pub id: u64,
-    database: Database,
+    database: Arc<Database>,
     extent: Extent,
     next_row: u64,
     /// Bytes of all its rows.
     pub row_bytes: u64,
+    /// Where the last commit's facts lie.
+    written: Written,
+    index: IndexWriter,
 }
 
 /// The rows of an open transaction.
 pub(super) struct Rows<'txn> {
     table: Table<'txn, u64, &'static [u8]>,
+    index: &'txn mut IndexWriter,
+    /// By the row after the last that a chunk covers.
+    chunks: Vec<(u64, Vec<u8>)>,
     next_row: u64,
     bytes: u64,
+    written: Written,
 }
 
 impl Rows<'_> {
@@ -116,6 +130,14 @@ impl Rows<'_> {
 
     pub(super) fn append(&mut self, row: &[u8]) -> Result<(), SegmentError> {
         self.table.insert(self.next_row, row)?;
+        if let Some(encoded) = encoded_row(row) {
+            indexed(self.next_row, &encoded).for_each(|record| self.written.note(&record));
+            self.index.add_row(self.next_row, &encoded, row.len());
+            if self.index.is_full_after(&encoded) {
+                let next_row = self.next_row + 1;
+                self.chunks.push((next_row, self.index.cut(next_row, encoded.last_position)));
+            }
+        }
         self.next_row += 1;
         self.bytes += row.len() as u64;
         Ok(())
@@ -133,15 +155,23 @@ impl ActiveSegment {
         let database = Database::builder()
             .set_cache_size(WRITE_CACHE_BYTES)
             .create_with_backend(extent.clone())?;
-        let mut bytes = Vec::new();
-        encode_value(HEAD_VERSION, head, &mut bytes);
+        let mut encoded = Vec::new();
+        encode_value(HEAD_VERSION, head, &mut encoded);
         let transaction = database.begin_write()?;
-        transaction.open_table(META)?.insert(HEAD_KEY, bytes.as_slice())?;
+        transaction.open_table(META)?.insert(HEAD_KEY, encoded.as_slice())?;
         transaction.open_table(ROWS)?;
         transaction.commit()?;
         extent.begin_syncing()?;
         store.publish(head.segment)?;
-        Ok(Self { id: head.segment, database, extent, next_row: 0, row_bytes: 0 })
+        Ok(Self {
+            id: head.segment,
+            database: Arc::new(database),
+            extent,
+            next_row: 0,
+            row_bytes: 0,
+            written: Written::default(),
+            index: IndexWriter::for_segment(bytes),
+        })
     }
 
     /// Commits the rows that `fill` appends, in one transaction. How many bytes they have. They are on
@@ -152,12 +182,19 @@ impl ActiveSegment {
         fill: impl FnOnce(&mut Rows<'_>) -> Result<(), SegmentError>,
     ) -> Result<u64, SegmentError> {
         let transaction = self.database.begin_write()?;
-        let (next_row, bytes) = {
+        let (next_row, bytes, written, chunks) = {
             let table = transaction.open_table(ROWS)?;
-            let mut rows = Rows { table, next_row: self.next_row, bytes: 0 };
+            let (next_row, written, index) = (self.next_row, self.written.next(), &mut self.index);
+            let mut rows = Rows { table, index, chunks: Vec::new(), next_row, bytes: 0, written };
             fill(&mut rows)?;
-            (rows.next_row, rows.bytes)
+            (rows.next_row, rows.bytes, rows.written, rows.chunks)
         };
+        if !chunks.is_empty() {
+            let mut index = transaction.open_table(INDEX)?;
+            for (row, chunk) in chunks {
+                index.insert(row, chunk.as_slice())?;
+            }
+        }
         if bytes == 0 {
             transaction.abort()?;
             return Ok(0);
@@ -165,7 +202,19 @@ impl ActiveSegment {
         transaction.commit()?;
         self.next_row = next_row;
         self.row_bytes += bytes;
+        self.written = written;
         Ok(bytes)
+    }
+
+    /// Where the facts of the last commit lie, once.
+    pub(super) fn take_written(&mut self) -> Written {
+        let next = self.written.next();
+        std::mem::replace(&mut self.written, next)
+    }
+
+    /// A handle to read it by, which is to be dropped before it is sealed.
+    pub(super) fn reading(&self) -> OpenSegment {
+        OpenSegment(self.database.clone())
     }
 
     /// The sync of the last commit.
@@ -176,8 +225,25 @@ impl ActiveSegment {
     /// Closes it for good.
     pub(super) fn seal(self) -> Result<(), SegmentError> {
         self.extent.finish_sync()?;
-        self.extent.begin_closing();
-        Ok(self.database.close()?)
+        self.extent.begin_closing()?;
+        match Arc::into_inner(self.database) {
+            Some(database) => Ok(database.close()?),
+            None => Err(SegmentError::damaged(None, "it is still being read")),
+        }
+    }
+}
+
+/// The segment that is written to, as its readers see it: what is committed.
+pub(super) struct OpenSegment(Arc<Database>);
+
+impl OpenSegment {
+    /// As [`SealedSegment::rows`].
+    pub(super) fn rows(
+        &self,
+        from: u64,
+        visit: impl FnMut(u64, &[u8]) -> Result<bool, SegmentError>,
+    ) -> Result<Option<u64>, SegmentError> {
+        visit_rows(&self.0, from, visit)
     }
 }
 
@@ -227,31 +293,55 @@ impl SealedSegment {
         })
     }
 
+    /// The chunks of its index, in order; none if it is short.
+    pub(super) fn chunks(&self) -> Result<Vec<Vec<u8>>, SegmentError> {
+        caught(|| {
+            let table = match self.database.begin_read()?.open_table(INDEX) {
+                Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+                table => table?,
+            };
+            let mut chunks = Vec::new();
+            for chunk in table.range::<u64>(..)? {
+                chunks.push(chunk?.1.value().to_vec());
+            }
+            Ok(chunks)
+        })
+    }
+
     /// Visits the rows from `from` on, in order, until `visit` says false. The row after the last
     /// one that was visited; `None` when that was the last of the segment.
     pub(super) fn rows(
         &self,
         from: u64,
-        mut visit: impl FnMut(u64, &[u8]) -> Result<bool, SegmentError>,
+        visit: impl FnMut(u64, &[u8]) -> Result<bool, SegmentError>,
     ) -> Result<Option<u64>, SegmentError> {
-        caught(|| {
-            let table = self.database.begin_read()?.open_table(ROWS)?;
-            let count = table.len()?;
-            let mut next = from;
-            for row in table.range((Bound::Included(from), Bound::Unbounded))? {
-                let (key, bytes) = row?;
-                if key.value() != next {
-                    return Err(SegmentError::damaged(Some(next), "the row is missing"));
-                }
-                next += 1;
-                if !visit(key.value(), bytes.value())? {
-                    return Ok((next < count).then_some(next));
-                }
-            }
-            if next != count {
+        visit_rows(&self.database, from, visit)
+    }
+}
+
+/// Visits rows of a database, as [`SealedSegment::rows`] says.
+fn visit_rows(
+    database: &Database,
+    from: u64,
+    mut visit: impl FnMut(u64, &[u8]) -> Result<bool, SegmentError>,
+) -> Result<Option<u64>, SegmentError> {
+    caught(|| {
+        let table = database.begin_read()?.open_table(ROWS)?;
+        let count = table.len()?;
+        let mut next = from;
+        for row in table.range((Bound::Included(from), Bound::Unbounded))? {
+            let (key, bytes) = row?;
+            if key.value() != next {
                 return Err(SegmentError::damaged(Some(next), "the row is missing"));
             }
-            Ok(None)
-        })
-    }
+            next += 1;
+            if !visit(key.value(), bytes.value())? {
+                return Ok((next < count).then_some(next));
+            }
+        }
+        if next != count {
+            return Err(SegmentError::damaged(Some(next), "the row is missing"));
+        }
+        Ok(None)
+    })
 }

@@ -30,6 +30,8 @@ const BATCH_SLOTS_MAX: usize = 64 * 1024;
 
 pub(super) struct Shared {
     next: Arc<AtomicU64>,
+    /// Everything that was appended up to here is on disk.
+    committed: AtomicU64,
     durability: Durability,
     open: Mutex<Open>,
     wake: Condvar,
@@ -77,7 +79,12 @@ pub(super) enum Work {
 impl Shared {
     pub(super) fn new(next: Arc<AtomicU64>, durability: Durability, gate: Gate) -> Self {
         let (open, wake) = (Mutex::default(), Condvar::new());
-        Self { next, durability, open, wake, gate }
+        let committed = AtomicU64::new(next.load(Ordering::Relaxed).saturating_sub(1));
+        Self { next, committed, durability, open, wake, gate }
+    }
+
+    pub(super) fn committed_position(&self) -> Position {
+        Position(self.committed.load(Ordering::Acquire))
     }
 
     pub(super) fn next_position(&self) -> Position {
@@ -252,6 +259,7 @@ impl Shared {
 
     /// A batch is on disk: settles those who wait for it, and takes its memory back.
     pub(super) fn committed(&self, mut batch: Batch) {
+        self.committed.fetch_max(batch.last_position().0, Ordering::Release);
         batch.waiters.resolve(Ok(()));
         let bytes = batch.bytes;
         let waiters = batch.reset();

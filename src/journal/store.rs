@@ -10,7 +10,7 @@ use redb::backends::FileBackend;
 use super::OpenError;
 
 /// A place for segments, numbered from 1 on.
-pub trait SegmentStore: Send {
+pub trait SegmentStore: Send + Sync {
     /// The published segments, in any order.
     ///
     /// # Errors

@@ -13,13 +13,14 @@ use std::time::{Duration, Instant};
 use super::batch::Batch;
 use super::compaction::Compaction;
 use super::liveness::Liveness;
+use super::reading::Reader;
 use super::row::{RowWriter, empty_row};
 use super::segment::{ActiveSegment, Head, SegmentError};
 use super::shared::{Shared, Work};
 use super::stats::Counters;
 use super::store::SegmentStore;
 use super::syncer::{Syncer, Unsynced};
-use super::{Entry, JournalError};
+use super::{Entry, JournalError, encode_content};
 
 /// While little lives, segments stay small, so that what died leaves the disk soon.
 const SEGMENT_BYTES_MIN: u64 = 16 * 1024 * 1024;
@@ -69,8 +70,9 @@ impl SegmentSize {
 pub(super) struct Writer {
     pub shared: Arc<Shared>,
     pub counters: Arc<Counters>,
+    pub reader: Arc<Reader>,
+    pub store: Arc<dyn SegmentStore>,
     pub syncer: Syncer,
-    pub store: Box<dyn SegmentStore>,
     pub head: Head,
     pub active: ActiveSegment,
     pub liveness: Liveness,
@@ -96,7 +98,14 @@ impl Writer {
             Err(_) => Some("the writer panicked".to_owned()),
         };
         self.syncer.stop();
-        let closed = if failure.is_none() { self.active.seal().err() } else { None };
+        let active = self.active;
+        let closed = self.reader.roll(None, || match &failure {
+            None => active.seal().err(),
+            Some(_) => {
+                drop(active);
+                None
+            }
+        });
         let failure = failure.or_else(|| closed.map(|error| error.to_string()));
         if let Some(reason) = &failure {
             tracing::error!(%reason, "the journal failed and takes no more writes");
@@ -187,6 +196,7 @@ impl Writer {
             Ok(())
         })?;
         if bytes > 0 {
+            self.reader.wrote(id, self.active.take_written());
             self.committed_position = last_position;
             self.bytes_since_check += bytes;
             self.counters.committed(appended, bytes - appended);
@@ -212,7 +222,8 @@ impl Writer {
         let sealed = std::mem::replace(&mut self.active, next);
         self.sealed_bytes.insert(sealed.id, sealed.row_bytes);
         self.liveness.add_segment(self.active.id);
-        sealed.seal()
+        let next = (self.active.id, self.active.reading());
+        self.reader.roll(Some(next), || sealed.seal())
     }
 
     fn choose_victim(&mut self) -> Result<(), SegmentError> {
@@ -240,6 +251,7 @@ impl Writer {
             }
             // What ended the last of it has to be on disk.
             self.active.unfinished_sync().finish()?;
+            self.reader.deleted(dead);
             self.store.remove(dead)?;
             self.liveness.remove(dead);
             self.sealed_bytes.remove(&dead);
@@ -287,7 +299,8 @@ fn write_batch(
             let reason = format!("position {} was given twice", position.0);
             return Err(SegmentError::damaged(None, reason));
         }
-        writer.fact((position.0, slot.kind.0, weight), |out| payload.encode(out), emit)?;
+        let encode = |out: &mut Vec<u8>| encode_content(payload.as_ref(), out);
+        writer.fact((position.0, slot.kind.0, weight), encode, emit)?;
     }
     for &entry in &batch.ends {
         match liveness.end(segment, entry) {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leveret::backend::{BackendError, Broker, Consumer, Delivery};
-use leveret::broker::{self, Recovery};
-use leveret::journal::Journal;
+use leveret::broker::{self, BrokerOptions, Recovery};
+use leveret::journal::{FolderStore, Journal, JournalOptions};
 use leveret::model::clock::{ManualClock, SharedClock, SystemClock};
 use leveret::model::message::{Message, Value};
 use leveret::model::names::{ExchangeName, QueueName, RoutingKey};
@@ -20,6 +20,7 @@ pub struct Fixture {
     pub broker: Broker,
     /// For what the port does not say.
     pub engine: broker::Broker,
+    _folder: Option<tempfile::TempDir>,
 }
 
 impl Fixture {
@@ -36,8 +37,20 @@ impl Fixture {
     }
 
     fn with_clock(clock: SharedClock) -> Self {
-        let engine = broker::Broker::new(Journal::in_memory(), clock, Recovery::default());
-        Self { broker: Broker::Embedded(engine.clone()), engine }
+        let folder = crate::PAGED.then(|| tempfile::tempdir().unwrap());
+        let journal = match &folder {
+            None => Journal::in_memory(),
+            Some(folder) => {
+                let store = Box::new(FolderStore::open(folder.path()).unwrap());
+                Journal::open(store, JournalOptions::default(), &mut |_, _, _| Ok(())).unwrap()
+            }
+        };
+        let options = match crate::PAGED {
+            true => BrokerOptions { ready_bytes_max: 0 },
+            false => BrokerOptions::default(),
+        };
+        let engine = broker::Broker::with_options(journal, clock, Recovery::default(), options);
+        Self { broker: Broker::Embedded(engine.clone()), engine, _folder: folder }
     }
 
     /// Moves a frozen clock and does what is due then.

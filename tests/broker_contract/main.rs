@@ -30,3 +30,6 @@ mod table;
 mod ttl;
 mod users;
 mod vhosts;
+
+/// Whether messages leave memory as soon as they may: see `tests/broker_contract_paged.rs`.
+const PAGED: bool = false;

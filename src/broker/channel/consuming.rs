@@ -217,9 +217,7 @@ impl Channel {
         no_ack: bool,
     ) -> Result<Option<(ChannelDelivery, usize)>, BrokerError> {
         let queue = self.broker.readable_queue(queue)?;
-        let (parcel, effects) = queue.get(self.broker.inner.now_ms());
-        self.broker.inner.run(&queue, effects);
-        let Some(parcel) = parcel else { return Ok(None) };
+        let Some(parcel) = self.broker.inner.get(&queue) else { return Ok(None) };
         let ready = queue.status().ready;
         Ok(Some((self.hand_over(queue, parcel, no_ack), ready)))
     }

@@ -23,19 +23,30 @@ impl Queue {
     ) -> Effects {
         let mut effects = Effects { dead, ..Effects::default() };
         let drops_head = matches!(state.settings.overflow, None | Some(Overflow::DropHead));
-        while let Some(head) = state.ready.front() {
-            let expires_ms = state.expires_ms(head).unwrap_or(UnixMs::MAX);
+        while state.ready.len() > 0 && !effects.is_full() {
+            let expires_ms = state.front_expires_ms().unwrap_or(UnixMs::MAX);
             let nobody = !state.consumers.anyone_waits();
             if expires_ms < now_ms || (expires_ms == now_ms && nobody) {
-                effects.dead.extend(state.ready.pop_front().map(|held| (held, Reason::Expired)));
-            } else if let Some(id) = state.consumers.next_turn() {
+                let Some(held) = state.ready.pop_front() else { break };
+                effects.dead.push((held, Reason::Expired));
+            } else if !nobody {
+                // What can't be read takes nobody's turn.
+                if !state.ready.fill() {
+                    break;
+                }
+                let Some(id) = state.consumers.next_turn() else { break };
                 self.deliver_head(state, id, &mut effects, now_ms);
             } else if drops_head && state.is_over_length(0, 0) {
                 // What lay behind it may have expired, so the head is looked at again.
-                effects.dead.extend(state.ready.pop_front().map(|held| (held, Reason::MaxLength)));
+                let Some(held) = state.ready.pop_front() else { break };
+                effects.dead.push((held, Reason::MaxLength));
             } else {
                 break;
             }
+        }
+        effects.unfinished = effects.is_full();
+        if state.page_check_ms.is_none() && state.ready.is_crowded() {
+            page_out(state, now_ms);
         }
         arm(state, &mut effects);
         effects
@@ -101,6 +112,13 @@ impl Queue {
             state.timeout_check_ms = Some(now_ms.saturating_add(timeout_ms));
         }
     }
+}
+
+/// Takes out of memory what can be read back, and comes back to what is not committed yet.
+pub(super) fn page_out(state: &mut State, now_ms: UnixMs) {
+    const CHECK_AFTER_MS: u64 = 100;
+    let awaits_commit = state.ready.page_out();
+    state.page_check_ms = awaits_commit.then(|| now_ms.saturating_add(CHECK_AFTER_MS));
 }
 
 /// Asks for a look at the queue when something is due, if no earlier one is coming.

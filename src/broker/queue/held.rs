@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::super::stored::Stored;
-use crate::journal::{Entry, Position};
+use super::run::{Paged, Times};
+use crate::broker::stored::{QueueId, Stored};
+use crate::journal::{Entry, Payload, Position};
 
 /// A message in this queue. Small: there may be millions of them.
 #[derive(Clone)]
@@ -38,6 +39,30 @@ impl Held {
     /// The journal's record of the last failure, which ends with the message.
     pub(in crate::broker) fn retry_entry(&self) -> Option<Entry> {
         self.failed.as_ref()?.entry
+    }
+
+    /// Bytes of memory that it stands for, about.
+    pub(super) fn weight(&self) -> u64 {
+        const HELD_BYTES: u64 = 256;
+        HELD_BYTES + u64::from(self.stored.weight())
+    }
+
+    pub(super) fn times(&self) -> Times {
+        let expiration_ms = self.stored.message.properties.expiration_ms;
+        Times { arrived_ms: self.stored.arrived_ms(), expiration_ms }
+    }
+
+    /// What is left of it in memory when it is on the disk alone. `None`: memory knows more of it, or
+    /// somebody else uses it.
+    pub(super) fn paged(&mut self, queue: QueueId) -> Option<Paged> {
+        if self.returns > 0 || self.failed.is_some() {
+            return None;
+        }
+        let entry = Arc::get_mut(&mut self.stored)?.sole_entry(queue)?;
+        let (body_bytes, times) = (self.body_bytes(), self.times());
+        let expires = times.expiration_ms.is_some();
+        let redelivered = self.redelivered;
+        Some(Paged { entry, body_bytes, times: Some(times), expires, redelivered })
     }
 
     pub(super) fn body_bytes(&self) -> u64 {

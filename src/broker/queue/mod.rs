@@ -5,11 +5,13 @@
 //! the broker to run afterwards. What always holds: a message is in exactly one of ready, delayed and
 //! unacked; a consumer waits its turn only while it can take a message.
 
+mod band;
 mod consumers;
 mod credit;
 mod dispatch;
 mod held;
 mod ready;
+mod run;
 mod state;
 
 use std::sync::Arc;
@@ -21,17 +23,20 @@ pub use consumers::ConsumerEnd;
 pub(super) use consumers::{ConsumerId, Ends, InExclusiveUse, Slot};
 pub(super) use credit::Credit;
 pub(super) use held::{Failed, Held, Reason};
+pub(super) use run::{Paged, Run, push as push_paged};
 
 use super::QueueStatus;
 use super::connection::ConnectionId;
 use super::error::BrokerError;
 use super::metrics::QueueCounters;
+use super::paging::Pager;
 use super::stored::{QueueId, Stored};
 use crate::journal::{Entry, Position};
 use crate::model::clock::UnixMs;
 use crate::model::names::VhostName;
 use crate::model::topology::{QueueKind, QueueSettings, QueueSpec};
-use dispatch::{arm, put_back, time_out};
+use dispatch::{arm, page_out, put_back, time_out};
+use ready::Ready;
 use state::{State, Unacked};
 
 pub(super) type Tag = u64;
@@ -75,6 +80,17 @@ pub(super) struct Effects {
     pub delivered: SmallVec<[(Arc<Stored>, u32); 1]>,
     /// Nothing uses the queue any more: it asks to be deleted.
     pub unused: bool,
+    /// More than one step can hold is dead: [`Queue::proceed`] goes on.
+    pub unfinished: bool,
+}
+
+/// So many messages die in one step at most: they may come from the disk, and memory has to hold them.
+const DEAD_MAX: usize = 1_024;
+
+impl Effects {
+    fn is_full(&self) -> bool {
+        self.dead.len() >= DEAD_MAX
+    }
 }
 
 /// A message was not taken.
@@ -84,6 +100,14 @@ pub(super) enum Refusal {
     /// The queue is at its maximum length and refuses what is new; `dead_letter`: that goes to the
     /// dead-letter exchange.
     Full { held: Held, dead_letter: bool },
+}
+
+/// What a queue left.
+pub(super) struct Deleted {
+    /// How many messages were ready.
+    pub ready: usize,
+    pub held: Vec<Held>,
+    pub runs: Vec<Run>,
 }
 
 /// Whether a message fits into the queue's maximum length, whatever it does with one that does not.
@@ -103,16 +127,17 @@ pub struct DeleteIf {
 
 impl Queue {
     pub(super) fn new(
-        id: QueueId,
+        (id, entry): (QueueId, Option<Entry>),
         spec: QueueSpec,
         vhost: VhostName,
         owner: ConnectionId,
-        entry: Option<Entry>,
         settings: QueueSettings,
+        pager: Arc<Pager>,
         now_ms: UnixMs,
     ) -> Self {
         let counters = QueueCounters::new(spec.name.as_str());
-        let state = State::new(&spec, settings, now_ms);
+        let ready = Ready::new(spec.priority_max.unwrap_or(0), id, pager);
+        let state = State::new(&spec, settings, ready, now_ms);
         Self { id, spec, vhost, owner, entry, counters, state: Mutex::new(state) }
     }
 
@@ -218,7 +243,15 @@ impl Queue {
             }
             None => state.ready.insert(held),
         }
+        if state.ready.is_crowded() {
+            state.ready.page_out();
+        }
         None
+    }
+
+    /// Takes messages that a start left on the disk, in order.
+    pub(super) fn restore_runs(&self, band: u8, runs: Vec<Run>) {
+        self.state.lock().ready.restore(band, runs);
     }
 
     /// Holds a failed delivery until `due_ms`.
@@ -268,6 +301,9 @@ impl Queue {
     pub(super) fn tick(&self, now_ms: UnixMs) -> Effects {
         let mut state = self.state.lock();
         state.armed_ms = None;
+        if state.page_check_ms.is_some_and(|check_ms| check_ms <= now_ms) {
+            page_out(&mut state, now_ms);
+        }
         while let Some(entry) = state.delayed.first_entry() {
             if entry.key().0 > now_ms {
                 break;
@@ -284,11 +320,20 @@ impl Queue {
         effects
     }
 
-    /// Takes the head for a caller that is no consumer (basic.get).
+    /// Goes on where a step was full.
+    pub(super) fn proceed(&self, now_ms: UnixMs) -> Effects {
+        self.dispatch(&mut self.state.lock(), now_ms)
+    }
+
+    /// Takes the head for a caller that is no consumer (basic.get). Nothing, if the effects are
+    /// unfinished: then it is to be asked again after them.
     pub(super) fn get(&self, now_ms: UnixMs) -> (Option<Parcel>, Effects) {
         let mut state = self.state.lock();
         state.used_ms = now_ms;
         let mut effects = self.dispatch(&mut state, now_ms);
+        if effects.unfinished {
+            return (None, effects);
+        }
         let Some(held) = state.ready.pop_front() else { return (None, effects) };
         let tag = state.next_tag;
         state.next_tag += 1;
@@ -338,17 +383,16 @@ impl Queue {
         self.dispatch(&mut state, now_ms)
     }
 
-    /// Takes every ready message out.
-    pub(super) fn drain_ready(&self) -> Vec<Held> {
+    /// Takes every ready message out: what is in memory, and what is on the disk alone.
+    pub(super) fn drain_ready(&self) -> (Vec<Held>, Vec<Run>) {
         self.state.lock().ready.drain()
     }
 
-    /// Ends the queue, if what was asked for holds: how many messages were ready, and all that it
-    /// held, which is the caller's to settle. `None`: another caller has ended it.
+    /// Ends the queue, if what was asked for holds. What it held is the caller's to settle. `None`: another caller has ended it.
     ///
     /// # Errors
     /// It has consumers or messages.
-    pub(super) fn delete(&self, only: DeleteIf) -> Result<Option<(usize, Vec<Held>)>, BrokerError> {
+    pub(super) fn delete(&self, only: DeleteIf) -> Result<Option<Deleted>, BrokerError> {
         let mut state = self.state.lock();
         if state.deleted {
             return Ok(None);
@@ -363,7 +407,7 @@ impl Queue {
         state.deleted = true;
         state.consumers.end_all(ConsumerEnd::QueueDeleted);
         let ready = state.ready.len();
-        let mut held = state.ready.drain();
+        let (mut held, runs) = state.ready.drain();
         held.extend(std::mem::take(&mut state.delayed).into_values());
         for unacked in std::mem::take(&mut state.unacked).into_values() {
             if let Some(credit) = unacked.credit {
@@ -371,7 +415,7 @@ impl Queue {
             }
             held.push(unacked.held);
         }
-        Ok(Some((ready, held)))
+        Ok(Some(Deleted { ready, held, runs }))
     }
 
     /// Takes one ready message out; what lies behind it may have to be looked at sooner now.
@@ -406,7 +450,7 @@ impl Queue {
     }
 
     pub(super) fn peek(&self, count: usize) -> Vec<Held> {
-        self.state.lock().ready.iter().take(count).cloned().collect()
+        self.state.lock().ready.peek(count)
     }
 
     pub(super) fn status(&self) -> QueueStatus {
@@ -415,6 +459,7 @@ impl Queue {
             name: self.spec.name.clone(),
             ready: state.ready.len(),
             ready_bytes: state.ready.body_bytes(),
+            on_disk: state.ready.on_disk(),
             unacked: state.unacked.len(),
             delayed: state.delayed.len(),
             consumers: state.consumers.len(),

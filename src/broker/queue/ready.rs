@@ -1,30 +1,62 @@
 //! The messages of a queue that wait for a consumer.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 
 use super::Held;
+use super::band::{Band, Front, Part};
+use super::run::{Run, Times};
+use crate::broker::paging::Pager;
+use crate::broker::stored::QueueId;
 use crate::journal::Position;
 
 /// One band a priority, the highest delivered first; in a band the order is that of the log.
 ///
 /// A message nearly always enters at the back and leaves at the front; one that returns finds its old
-/// place by its position.
+/// place by its position. What lies behind the head leaves memory when there is too much, and comes
+/// back a run at a time, read under the queue's lock: at most [`Pager::run_bytes`], or one message.
 pub(super) struct Ready {
-    bands: SmallVec<[VecDeque<Held>; 1]>,
+    queue: QueueId,
+    pager: Arc<Pager>,
+    bands: SmallVec<[Band; 1]>,
     len: usize,
+    /// How many of them are on the disk alone.
+    on_disk: usize,
     body_bytes: u64,
+    /// What is in memory and could leave it.
+    resident_bytes: u64,
+    /// How much of it the pager counts.
+    counted_bytes: u64,
+    /// An attempt to page is not worth it below this.
+    attempt_bytes: u64,
 }
 
 impl Ready {
-    pub(super) fn new(priority_max: u8) -> Self {
-        let bands = (0..=priority_max).map(|_| VecDeque::new()).collect();
-        Self { bands, len: 0, body_bytes: 0 }
+    pub(super) fn new(priority_max: u8, queue: QueueId, pager: Arc<Pager>) -> Self {
+        let bands = (0..=priority_max).map(|_| Band::default()).collect();
+        let (resident_bytes, counted_bytes, attempt_bytes) = (0, 0, 0);
+        let (len, on_disk, body_bytes) = (0, 0, 0);
+        Self {
+            queue,
+            pager,
+            bands,
+            len,
+            on_disk,
+            body_bytes,
+            resident_bytes,
+            counted_bytes,
+            attempt_bytes,
+        }
     }
 
     pub(super) fn len(&self) -> usize {
         self.len
+    }
+
+    pub(super) fn on_disk(&self) -> usize {
+        self.on_disk
     }
 
     /// Bytes of the bodies.
@@ -33,68 +65,216 @@ impl Ready {
     }
 
     /// A priority above the queue's maximum counts as the maximum, a missing one as 0.
-    fn band_of(&self, held: &Held) -> usize {
-        let priority = held.stored.message.properties.priority.unwrap_or(0);
-        usize::from(priority).min(self.bands.len() - 1)
+    fn band_of(&self, priority: Option<u8>) -> usize {
+        usize::from(priority.unwrap_or(0)).min(self.bands.len() - 1)
     }
 
     pub(super) fn insert(&mut self, held: Held) {
         self.len += 1;
         self.body_bytes += held.body_bytes();
-        let at = self.band_of(&held);
-        let band = &mut self.bands[at];
-        if band.back().is_none_or(|last| last.position < held.position) {
-            band.push_back(held);
-            return;
-        }
-        let at = band.partition_point(|other| other.position < held.position);
-        band.insert(at, held);
+        self.entered(&held);
+        let at = self.band_of(held.stored.message.properties.priority);
+        self.bands[at].insert(held);
     }
 
-    pub(super) fn front(&self) -> Option<&Held> {
-        self.bands.iter().rev().find_map(VecDeque::front)
+    /// What decides when the next message expires. `None`: there is none, it does not expire, or it
+    /// can't be read now. `has_ttl`: the queue limits its time.
+    pub(super) fn front_times(&mut self, has_ttl: bool) -> Option<Times> {
+        let band = self.bands.iter().rev().find(|band| !band.is_empty())?;
+        match band.front() {
+            Front::Times(times) => Some(times),
+            Front::Unread { expires } if (expires || has_ttl) && self.fill() => {
+                self.front().map(Held::times)
+            }
+            Front::Unread { .. } | Front::Empty => None,
+        }
+    }
+
+    fn front(&self) -> Option<&Held> {
+        self.bands.iter().rev().find_map(|band| band.head.front())
+    }
+
+    /// Gets the next message into memory. `false`: there is none, or it can't be read now, and what
+    /// comes after it must wait too.
+    pub(super) fn fill(&mut self) -> bool {
+        let Self { bands, pager, .. } = self;
+        let Some(band) = bands.iter_mut().rev().find(|band| !band.is_empty()) else {
+            return false;
+        };
+        if !band.head.is_empty() {
+            return true;
+        }
+        let mut of_run = None;
+        let filled = band.fill_head(|run| {
+            let held = pager.read(run)?;
+            of_run = Some(run.body_bytes);
+            Some(held)
+        });
+        if let Some(bytes) = of_run {
+            let (mut body_bytes, mut resident_bytes) = (0, 0);
+            for held in &band.head {
+                body_bytes += held.body_bytes();
+                resident_bytes += held.weight();
+            }
+            self.on_disk -= band.head.len();
+            self.body_bytes = self.body_bytes - bytes + body_bytes;
+            self.resident_bytes += resident_bytes;
+            self.count();
+        }
+        filled
     }
 
     pub(super) fn pop_front(&mut self) -> Option<Held> {
-        let held = self.bands.iter_mut().rev().find_map(VecDeque::pop_front)?;
+        if !self.fill() {
+            return None;
+        }
+        let held = self.bands.iter_mut().rev().find_map(|band| band.head.pop_front())?;
         self.left(&held);
         Some(held)
     }
 
     pub(super) fn take(&mut self, position: Position) -> Option<Held> {
-        let held = self.bands.iter_mut().find_map(|band| {
-            let at = band.binary_search_by_key(&position, |held| held.position).ok()?;
-            band.remove(at)
-        })?;
-        self.left(&held);
-        Some(held)
+        if let Some(held) = self.bands.iter_mut().find_map(|band| band.take(position)) {
+            self.left(&held);
+            return Some(held);
+        }
+        for band in &mut self.bands {
+            let Some((own, run)) = band.run_of(position) else { continue };
+            let held = self.pager.read_held(&[position], run.redelivered)?.pop()?;
+            let (before, after) = band.leave_run(own, position);
+            self.len -= 1;
+            self.on_disk -= 1;
+            self.body_bytes = self.body_bytes - before + after;
+            return Some(held);
+        }
+        None
+    }
+
+    /// Takes runs that a start found, behind all others.
+    pub(super) fn restore(&mut self, band: u8, runs: Vec<Run>) {
+        let at = self.band_of(Some(band));
+        for run in runs {
+            self.len += run.len();
+            self.on_disk += run.len();
+            self.body_bytes += run.body_bytes;
+            self.bands[at].rest.push_back(Part::Paged(run));
+        }
+    }
+
+    fn entered(&mut self, held: &Held) {
+        if held.stored.is_durable_only_in(self.queue) {
+            self.resident_bytes += held.weight();
+            self.count();
+        }
     }
 
     fn left(&mut self, held: &Held) {
         self.len -= 1;
         self.body_bytes -= held.body_bytes();
+        if held.stored.is_durable_only_in(self.queue) {
+            self.resident_bytes -= held.weight();
+            self.count();
+        }
+    }
+
+    /// Tells the pager, when it is worth it.
+    fn count(&mut self) {
+        if self.resident_bytes.abs_diff(self.counted_bytes) >= self.pager.count_bytes() {
+            self.pager.resident_is(self.counted_bytes, self.resident_bytes);
+            self.counted_bytes = self.resident_bytes;
+        }
+    }
+
+    /// Whether memory is short, and this queue holds more of it than it needs.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.resident_bytes >= self.attempt_bytes
+            && self.pager.head_bytes().is_some_and(|bytes| self.resident_bytes > bytes)
+    }
+
+    /// Takes what it can out of memory. Whether more could leave once it is committed.
+    pub(super) fn page_out(&mut self) -> bool {
+        let Some(head_bytes_max) = self.pager.head_bytes() else { return false };
+        let run_bytes_max = self.pager.run_bytes();
+        let committed = self.pager.committed_position();
+        let queue = self.queue;
+        let mut awaits_commit = false;
+        for band in &mut self.bands {
+            let mut page = |held: &mut Held| held.paged(queue);
+            let out = band.page_out(head_bytes_max, run_bytes_max, committed, &mut page);
+            self.on_disk += out.messages;
+            self.resident_bytes -= out.bytes;
+            awaits_commit |= out.awaits_commit;
+        }
+        self.count();
+        let stays = self.resident_bytes > head_bytes_max;
+        self.attempt_bytes =
+            if stays { self.resident_bytes + run_bytes_max.min(head_bytes_max) } else { 0 };
+        stays && awaits_commit
+    }
+
+    /// The first messages, in the order of delivery. What is on the disk is read and stays there.
+    pub(super) fn peek(&self, count: usize) -> Vec<Held> {
+        let mut held = Vec::new();
+        for band in self.bands.iter().rev() {
+            self.look(band, None, count - held.len(), &mut held);
+        }
+        held
     }
 
     /// Behind `after` in the order of the log, at most `count`.
     pub(super) fn after(&self, after: Option<Position>, count: usize) -> Vec<Held> {
-        let mut found = Vec::new();
+        let mut held = Vec::new();
         for band in &self.bands {
-            let start =
-                after.map_or(0, |after| band.partition_point(|held| held.position <= after));
-            found.extend(band.range(start..).take(count).cloned());
+            self.look(band, after, count, &mut held);
         }
-        found.sort_unstable_by_key(|held| held.position);
-        found.truncate(count);
-        found
+        held.sort_unstable_by_key(|held| held.position);
+        held.truncate(count);
+        held
     }
 
-    /// In the order of delivery.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Held> {
-        self.bands.iter().rev().flatten()
+    /// The next messages of a band behind `after`, without what can't be read and all behind it.
+    fn look(&self, band: &Band, after: Option<Position>, mut count: usize, out: &mut Vec<Held>) {
+        let is_behind = |position: Position| after.is_none_or(|after| position > after);
+        let mut look = |line: &VecDeque<Held>, count: usize| {
+            let from = line.partition_point(|held| !is_behind(held.position));
+            let before = out.len();
+            out.extend(line.range(from..).take(count).cloned());
+            out.len() - before
+        };
+        count -= look(&band.head, count);
+        let reached = band.rest.partition_point(|part| part.last() <= after.unwrap_or_default());
+        for part in band.rest.range(reached..) {
+            match part {
+                _ if count == 0 => return,
+                Part::Memory(line) => count -= look(line, count),
+                Part::Paged(run) => {
+                    let wanted = run.positions().filter(|&at| is_behind(at)).take(count);
+                    let wanted: Vec<Position> = wanted.collect();
+                    let Some(read) = self.pager.read_held(&wanted, run.redelivered) else { return };
+                    count -= wanted.len();
+                    let line: VecDeque<Held> = read.into();
+                    look(&line, line.len());
+                }
+            }
+        }
     }
 
-    pub(super) fn drain(&mut self) -> Vec<Held> {
-        (self.len, self.body_bytes) = (0, 0);
-        self.bands.iter_mut().rev().flat_map(std::mem::take).collect()
+    /// Takes everything out: what is in memory, in the order of delivery, and what is not.
+    pub(super) fn drain(&mut self) -> (Vec<Held>, Vec<Run>) {
+        (self.len, self.on_disk, self.body_bytes, self.resident_bytes) = (0, 0, 0, 0);
+        self.count();
+        let (mut held, mut runs) = (Vec::new(), Vec::new());
+        for band in self.bands.iter_mut().rev() {
+            let (in_memory, on_disk) = band.drain();
+            held.extend(in_memory);
+            runs.extend(on_disk);
+        }
+        (held, runs)
+    }
+}
+
+impl Drop for Ready {
+    fn drop(&mut self) {
+        self.pager.resident_is(self.counted_bytes, 0);
     }
 }

@@ -27,6 +27,8 @@ pub(super) struct State {
     pub used_ms: UnixMs,
     /// When the oldest delivery may have to be looked at for the consumer timeout.
     pub timeout_check_ms: Option<UnixMs>,
+    /// When to look again for messages that can leave memory.
+    pub page_check_ms: Option<UnixMs>,
     /// The earliest time at which a timer was asked for and has not fired.
     pub armed_ms: Option<UnixMs>,
     pub deleted: bool,
@@ -40,16 +42,22 @@ pub(super) struct Unacked {
 }
 
 impl State {
-    pub(super) fn new(spec: &QueueSpec, settings: QueueSettings, now_ms: UnixMs) -> Self {
+    pub(super) fn new(
+        spec: &QueueSpec,
+        settings: QueueSettings,
+        ready: Ready,
+        now_ms: UnixMs,
+    ) -> Self {
         Self {
             settings: Arc::new(settings),
-            ready: Ready::new(spec.priority_max.unwrap_or(0)),
+            ready,
             delayed: BTreeMap::new(),
             unacked: AHashMap::new(),
             consumers: Consumers::new(spec.single_active_consumer),
             next_tag: 0,
             used_ms: now_ms,
             timeout_check_ms: None,
+            page_check_ms: None,
             armed_ms: None,
             deleted: false,
         }
@@ -67,14 +75,14 @@ impl State {
         Some(unacked.held)
     }
 
-    /// When a message expires here: the lower of its own time to live and the queue's.
-    pub(super) fn expires_ms(&self, held: &Held) -> Option<UnixMs> {
-        let own_ms = held.stored.message.properties.expiration_ms;
-        let ttl_ms = match (own_ms, self.settings.message_ttl_ms) {
+    /// When the next message expires here: the lower of its own time to live and the queue's.
+    pub(super) fn front_expires_ms(&mut self) -> Option<UnixMs> {
+        let times = self.ready.front_times(self.settings.message_ttl_ms.is_some())?;
+        let ttl_ms = match (times.expiration_ms, self.settings.message_ttl_ms) {
             (Some(a), Some(b)) => a.min(b),
             (a, b) => a.or(b)?,
         };
-        Some(held.stored.arrived_ms().saturating_add(ttl_ms))
+        Some(times.arrived_ms.saturating_add(ttl_ms))
     }
 
     pub(super) fn queue_expires_ms(&self) -> Option<UnixMs> {
@@ -82,11 +90,12 @@ impl State {
         self.consumers.is_empty().then(|| self.used_ms.saturating_add(expires_ms))
     }
 
-    pub(super) fn next_due_ms(&self) -> Option<UnixMs> {
-        let head = self.ready.front().and_then(|head| self.expires_ms(head));
+    pub(super) fn next_due_ms(&mut self) -> Option<UnixMs> {
+        let front = self.front_expires_ms();
         let delayed = self.delayed.first_key_value().map(|(&(due_ms, _), _)| due_ms);
-        let times = [head, delayed, self.queue_expires_ms(), self.timeout_check_ms];
-        times.into_iter().flatten().min()
+        let checks = [self.timeout_check_ms, self.page_check_ms];
+        let times = [front, delayed, self.queue_expires_ms()].into_iter().chain(checks);
+        times.flatten().min()
     }
 
     /// Whether another body of so many bytes is refused for the queue's length; if so, whether it is

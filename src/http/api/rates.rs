@@ -82,6 +82,7 @@ mod tests {
             name: QueueName::new("q").unwrap(),
             ready: 0,
             ready_bytes: 0,
+            on_disk: 0,
             unacked: 0,
             delayed: 0,
             consumers: 0,

@@ -2,6 +2,8 @@
 
 mod bounds;
 mod damage;
+mod indexing;
+mod reading;
 
 use std::path::Path;
 use std::sync::Arc;

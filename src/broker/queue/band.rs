@@ -1,0 +1,288 @@
+//! The ready messages of one priority, in the order of the log.
+
+use std::collections::VecDeque;
+
+use super::Held;
+use super::run::{self, Run, Times};
+use crate::journal::Position;
+
+/// Messages are delivered from `head`; what lies behind it may be on the disk alone. A queue that
+/// never was long has a head and nothing else.
+#[derive(Default)]
+pub(super) struct Band {
+    pub head: VecDeque<Held>,
+    /// All behind the head, in order.
+    pub rest: VecDeque<Part>,
+    /// To how many bytes the head was cut last.
+    cut_to: u64,
+}
+
+/// None is empty.
+pub(super) enum Part {
+    Memory(VecDeque<Held>),
+    Paged(Run),
+}
+
+/// What is known of the first message without reading it.
+pub(super) enum Front {
+    Empty,
+    Times(Times),
+    /// `expires`: it may have a time to live of its own.
+    Unread {
+        expires: bool,
+    },
+}
+
+impl Part {
+    fn first(&self) -> Position {
+        match self {
+            Self::Memory(held) => held.front().map_or(Position::default(), |held| held.position),
+            Self::Paged(run) => run.first(),
+        }
+    }
+
+    pub(super) fn last(&self) -> Position {
+        match self {
+            Self::Memory(held) => held.back().map_or(Position::default(), |held| held.position),
+            Self::Paged(run) => run.last(),
+        }
+    }
+}
+
+/// Keeps the order: nearly always at the back.
+fn insert(line: &mut VecDeque<Held>, held: Held) {
+    if line.back().is_none_or(|last| last.position < held.position) {
+        line.push_back(held);
+        return;
+    }
+    let at = line.partition_point(|other| other.position < held.position);
+    line.insert(at, held);
+}
+
+impl Band {
+    pub(super) fn is_empty(&self) -> bool {
+        self.head.is_empty() && self.rest.is_empty()
+    }
+
+    pub(super) fn insert(&mut self, held: Held) {
+        let is_ahead = self.rest.front().is_none_or(|part| held.position <= part.first());
+        if is_ahead {
+            return insert(&mut self.head, held);
+        }
+        let after = self.rest.partition_point(|part| part.first() < held.position);
+        let own = after - 1;
+        match self.rest.get_mut(own) {
+            Some(Part::Memory(line)) => return insert(line, held),
+            Some(Part::Paged(run)) if held.position < run.last() => {
+                if let Some(Part::Paged(run)) = self.rest.remove(own) {
+                    let (before, behind) = run.split(held.position);
+                    let middle = Part::Memory(VecDeque::from([held]));
+                    let parts = [before.map(Part::Paged), Some(middle), behind.map(Part::Paged)];
+                    self.put(own, parts.into_iter().flatten());
+                }
+                return;
+            }
+            _ => {}
+        }
+        match self.rest.get_mut(after) {
+            Some(Part::Memory(line)) => line.push_front(held),
+            _ => self.rest.insert(after, Part::Memory(VecDeque::from([held]))),
+        }
+    }
+
+    fn put(&mut self, at: usize, parts: impl DoubleEndedIterator<Item = Part>) {
+        for part in parts.rev() {
+            self.rest.insert(at, part);
+        }
+    }
+
+    pub(super) fn front(&self) -> Front {
+        let first = match (self.head.front(), self.rest.front()) {
+            (Some(held), _) => held,
+            (None, Some(Part::Memory(line))) => match line.front() {
+                Some(held) => held,
+                None => return Front::Empty,
+            },
+            (None, Some(Part::Paged(run))) => {
+                let unread = Front::Unread { expires: run.expires };
+                return run.times.map_or(unread, Front::Times);
+            }
+            (None, None) => return Front::Empty,
+        };
+        Front::Times(first.times())
+    }
+
+    /// Gets the first message into memory, if there is one. `false`: there is none, or it could not
+    /// be read and stays where it is.
+    pub(super) fn fill_head(&mut self, read: impl FnOnce(&Run) -> Option<Vec<Held>>) -> bool {
+        if !self.head.is_empty() {
+            return true;
+        }
+        match self.rest.pop_front() {
+            Some(Part::Memory(line)) => {
+                self.head = line;
+                true
+            }
+            Some(Part::Paged(run)) => match read(&run) {
+                Some(held) => {
+                    self.head = held.into();
+                    true
+                }
+                None => {
+                    self.rest.push_front(Part::Paged(run));
+                    false
+                }
+            },
+            None => false,
+        }
+    }
+
+    /// Takes a message out that is in memory.
+    pub(super) fn take(&mut self, position: Position) -> Option<Held> {
+        let lines = self.rest.iter_mut().filter_map(|part| match part {
+            Part::Memory(line) => Some(line),
+            Part::Paged(_) => None,
+        });
+        let (mut taken, mut emptied) = (None, false);
+        for line in std::iter::once(&mut self.head).chain(lines) {
+            if let Ok(at) = line.binary_search_by_key(&position, |held| held.position) {
+                taken = line.remove(at);
+                emptied = line.is_empty();
+                break;
+            }
+        }
+        if emptied {
+            self.rest.retain(|part| !matches!(part, Part::Memory(line) if line.is_empty()));
+        }
+        taken
+    }
+
+    /// The run that a message is in.
+    pub(super) fn run_of(&self, position: Position) -> Option<(usize, &Run)> {
+        let own = self.rest.partition_point(|part| part.first() <= position).checked_sub(1)?;
+        match self.rest.get(own) {
+            Some(Part::Paged(run)) if run.contains(position) => Some((own, run)),
+            _ => None,
+        }
+    }
+
+    /// Takes one message out of a run; what the sums of bodies of the run, and of what is left of
+    /// it, are.
+    pub(super) fn leave_run(&mut self, own: usize, position: Position) -> (u64, u64) {
+        let Some(Part::Paged(run)) = self.rest.remove(own) else { return (0, 0) };
+        let before = run.body_bytes;
+        let (ahead, behind) = run.split(position);
+        let left = [ahead, behind].into_iter().flatten();
+        let bytes = left.clone().map(|run| run.body_bytes).sum();
+        self.put(own, left.map(Part::Paged).collect::<Vec<_>>().into_iter());
+        (before, bytes)
+    }
+
+    /// Takes what may be read back out of memory: all that is committed behind the first
+    /// `head_bytes_max` of the head and at the end of the line.
+    pub(super) fn page_out(
+        &mut self,
+        head_bytes_max: u64,
+        run_bytes_max: u64,
+        committed: Position,
+        page: &mut impl FnMut(&mut Held) -> Option<run::Paged>,
+    ) -> PagedOut {
+        let mut out = PagedOut::default();
+        if self.rest.is_empty() || head_bytes_max < self.cut_to {
+            self.cut_to = head_bytes_max;
+            let mut bytes = 0;
+            let kept = self.head.iter().position(|held| {
+                bytes += held.weight();
+                bytes > head_bytes_max
+            });
+            if let Some(kept) = kept.map(|kept| kept.max(1)).filter(|&at| at < self.head.len()) {
+                let line = self.head.split_off(kept);
+                self.head.shrink_to_fit();
+                let parts = out.page_line(line, Vec::new(), run_bytes_max, committed, page);
+                self.put(0, parts.into_iter());
+            }
+        }
+        if let Some(Part::Memory(line)) =
+            self.rest.pop_back_if(|part| matches!(part, Part::Memory(_)))
+        {
+            // A short run that the last attempt left is filled up.
+            let last = self.rest.pop_back_if(|part| matches!(part, Part::Paged(_)));
+            let last = last.into_iter().filter_map(Part::into_run).collect();
+            self.rest.extend(out.page_line(line, last, run_bytes_max, committed, page));
+        }
+        out
+    }
+
+    pub(super) fn drain(&mut self) -> (Vec<Held>, Vec<Run>) {
+        let mut held: Vec<Held> = std::mem::take(&mut self.head).into();
+        let mut runs = Vec::new();
+        for part in std::mem::take(&mut self.rest) {
+            match part {
+                Part::Memory(line) => held.extend(line),
+                Part::Paged(run) => runs.push(run),
+            }
+        }
+        (held, runs)
+    }
+}
+
+impl Part {
+    fn into_run(self) -> Option<Run> {
+        match self {
+            Self::Paged(run) => Some(run),
+            Self::Memory(_) => None,
+        }
+    }
+}
+
+/// What left memory.
+#[derive(Default)]
+pub(super) struct PagedOut {
+    pub messages: usize,
+    pub bytes: u64,
+    /// Something only waits for its commit.
+    pub awaits_commit: bool,
+}
+
+impl PagedOut {
+    /// What a line of messages becomes behind `runs`.
+    fn page_line(
+        &mut self,
+        mut line: VecDeque<Held>,
+        mut runs: Vec<Run>,
+        run_bytes_max: u64,
+        committed: Position,
+        page: &mut impl FnMut(&mut Held) -> Option<run::Paged>,
+    ) -> Vec<Part> {
+        let mut parts = Vec::new();
+        let mut kept = VecDeque::new();
+        while let Some(mut held) = line.pop_front() {
+            if held.position > committed {
+                line.push_front(held);
+                self.awaits_commit = true;
+                break;
+            }
+            match page(&mut held) {
+                Some(paged) => {
+                    if !kept.is_empty() {
+                        parts.push(Part::Memory(std::mem::take(&mut kept)));
+                    }
+                    self.messages += 1;
+                    self.bytes += held.weight();
+                    run::push(&mut runs, &paged, run_bytes_max);
+                }
+                None => {
+                    parts.extend(runs.drain(..).map(Part::Paged));
+                    kept.push_back(held);
+                }
+            }
+        }
+        parts.extend(runs.into_iter().map(Part::Paged));
+        // `kept` is empty, or comes after every run.
+        kept.append(&mut line);
+        if !kept.is_empty() {
+            parts.push(Part::Memory(kept));
+        }
+        parts
+    }
+}

@@ -1,0 +1,287 @@
+//! Messages of a queue that are on the disk alone.
+
+use crate::journal::{Entry, Position};
+use crate::model::clock::UnixMs;
+
+/// What decides when a message expires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::broker) struct Times {
+    pub arrived_ms: UnixMs,
+    pub expiration_ms: Option<u64>,
+}
+
+/// What a run keeps of a message that enters it.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::broker) struct Paged {
+    pub entry: Entry,
+    pub body_bytes: u64,
+    /// As far as they are known without reading it.
+    pub times: Option<Times>,
+    /// It has a time to live of its own.
+    pub expires: bool,
+    pub redelivered: bool,
+}
+
+/// Neighbours in a queue of which memory holds the places only, about a byte each, and sums.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::broker) struct Run {
+    first: u64,
+    last: u64,
+    count: u32,
+    /// From each position to the next: 7 bits a byte, the lowest first, the high bit: more follow.
+    steps: Vec<u8>,
+    pub body_bytes: u64,
+    /// The sum of the entries' weights.
+    pub weight: u64,
+    pub redelivered: bool,
+    /// Of the first message; not known after that was taken out, and after a start.
+    pub times: Option<Times>,
+    /// Some message has a time to live of its own.
+    pub expires: bool,
+}
+
+/// More messages are not read back at once, however small they are.
+const COUNT_MAX: u32 = 4_096;
+
+impl Run {
+    fn of(paged: &Paged) -> Self {
+        let position = paged.entry.position.0;
+        Self {
+            first: position,
+            last: position,
+            count: 1,
+            steps: Vec::new(),
+            body_bytes: paged.body_bytes,
+            weight: u64::from(paged.entry.weight),
+            redelivered: paged.redelivered,
+            times: paged.times,
+            expires: paged.expires,
+        }
+    }
+
+    pub(in crate::broker) fn first(&self) -> Position {
+        Position(self.first)
+    }
+
+    pub(in crate::broker) fn last(&self) -> Position {
+        Position(self.last)
+    }
+
+    pub(in crate::broker) fn len(&self) -> usize {
+        self.count as usize
+    }
+
+    /// Takes a message that comes after all others, if it fits in.
+    fn push(&mut self, paged: &Paged, weight_max: u64) -> bool {
+        let (position, weight) = (paged.entry.position.0, u64::from(paged.entry.weight));
+        let fits = self.redelivered == paged.redelivered
+            && self.count < COUNT_MAX
+            && self.weight + weight <= weight_max;
+        if fits {
+            push_step(&mut self.steps, position - self.last);
+            self.last = position;
+            self.count += 1;
+            self.body_bytes += paged.body_bytes;
+            self.weight += weight;
+            self.expires |= paged.expires;
+        }
+        fits
+    }
+
+    pub(in crate::broker) fn positions(&self) -> impl Iterator<Item = Position> {
+        let (mut at, mut steps) = (Some(self.first), self.steps.iter());
+        std::iter::from_fn(move || {
+            let position = at?;
+            at = next_step(&mut steps).map(|step| position + step);
+            Some(Position(position))
+        })
+    }
+
+    /// What ends its messages. Their weights are right in sum: space is accounted by segment, and
+    /// neighbours lie in one.
+    pub(in crate::broker) fn entries(&self) -> impl Iterator<Item = Entry> {
+        let count = u64::from(self.count);
+        let (share, rest) = (self.weight / count, self.weight % count);
+        self.positions().zip(0..).map(move |(position, at)| {
+            let weight = share + u64::from(at < rest);
+            Entry { position, weight: u32::try_from(weight).unwrap_or(u32::MAX) }
+        })
+    }
+
+    pub(in crate::broker) fn contains(&self, position: Position) -> bool {
+        self.positions().any(|at| at == position)
+    }
+
+    /// Its messages, each with its share of the sums.
+    pub(in crate::broker) fn into_shares(self) -> impl Iterator<Item = Paged> {
+        let entries: Vec<Entry> = self.entries().collect();
+        let count = u64::from(self.count);
+        let (share, rest) = (self.body_bytes / count, self.body_bytes % count);
+        entries.into_iter().zip(0..).map(move |(entry, at)| Paged {
+            entry,
+            body_bytes: share + u64::from(at < rest),
+            times: None,
+            expires: self.expires,
+            redelivered: self.redelivered,
+        })
+    }
+
+    /// The messages before `position`, and those after it; it is in neither. The sums are divided by
+    /// the messages' number: what they lack is made up for when the run is read.
+    pub(in crate::broker) fn split(self, position: Position) -> (Option<Self>, Option<Self>) {
+        let before = self.part(|at| at < position, 0);
+        let taken = before.as_ref().map_or(0, |before| before.count);
+        let after = self.part(|at| at > position, taken);
+        (before, after)
+    }
+
+    fn part(&self, belongs: impl Fn(Position) -> bool, skipped: u32) -> Option<Self> {
+        let mut part: Option<Self> = None;
+        let paged = |position| Paged {
+            entry: Entry { position, weight: 0 },
+            body_bytes: 0,
+            times: None,
+            expires: self.expires,
+            redelivered: self.redelivered,
+        };
+        for position in self.positions().filter(|&at| belongs(at)) {
+            match &mut part {
+                Some(part) => {
+                    part.push(&paged(position), u64::MAX);
+                }
+                None => part = Some(Self::of(&paged(position))),
+            }
+        }
+        let mut part = part?;
+        // All that is left after the part before took its share.
+        let share = |sum: u64| {
+            let upto = |count: u32| {
+                u64::try_from(u128::from(sum) * u128::from(count) / u128::from(self.count))
+                    .unwrap_or(sum)
+            };
+            match skipped {
+                0 => upto(part.count),
+                _ => upto(skipped + part.count) - upto(skipped),
+            }
+        };
+        (part.body_bytes, part.weight) = (share(self.body_bytes), share(self.weight));
+        part.times = self.times.filter(|_| part.first == self.first);
+        Some(part)
+    }
+}
+
+/// Adds a message to the last of `runs`, or begins a new one: none weighs more than `weight_max`,
+/// unless it is a single message. Positions rise.
+pub(in crate::broker) fn push(runs: &mut Vec<Run>, paged: &Paged, weight_max: u64) {
+    if !runs.last_mut().is_some_and(|run| run.push(paged, weight_max)) {
+        runs.push(Run::of(paged));
+    }
+}
+
+fn push_step(steps: &mut Vec<u8>, mut step: u64) {
+    while step >= 0x80 {
+        steps.push(u8::try_from(step & 0x7F).unwrap_or_default() | 0x80);
+        step >>= 7;
+    }
+    steps.push(u8::try_from(step).unwrap_or_default());
+}
+
+fn next_step<'a>(steps: &mut impl Iterator<Item = &'a u8>) -> Option<u64> {
+    let (mut step, mut shift) = (0, 0);
+    loop {
+        let byte = *steps.next()?;
+        step |= u64::from(byte & 0x7F) << shift;
+        if byte < 0x80 {
+            return Some(step);
+        }
+        shift += 7;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn paged(position: u64, body_bytes: u64) -> Paged {
+        Paged {
+            entry: Entry {
+                position: Position(position),
+                weight: u32::try_from(body_bytes).unwrap() + 100,
+            },
+            body_bytes,
+            times: Some(Times { arrived_ms: position, expiration_ms: None }),
+            expires: false,
+            redelivered: false,
+        }
+    }
+
+    fn runs(positions: &[u64], weight_max: u64) -> Vec<Run> {
+        let mut runs = Vec::new();
+        for &position in positions {
+            push(&mut runs, &paged(position, position % 1_000), weight_max);
+        }
+        runs
+    }
+
+    fn positions(run: &Run) -> Vec<u64> {
+        run.positions().map(|position| position.0).collect()
+    }
+
+    #[test]
+    fn positions_come_back_however_far_apart_they_are() {
+        let places = [0, 1, 2, 129, 130, 16_514, 5_000_000, u64::MAX - 1, u64::MAX];
+        let run = runs(&places, u64::MAX).remove(0);
+        assert_eq!(positions(&run), places);
+        assert_eq!((run.first(), run.last(), run.len()), (Position(0), Position(u64::MAX), 9));
+    }
+
+    #[test]
+    fn a_run_has_a_bound_and_one_kind_of_message() {
+        let all = runs(&[900, 901, 902, 903], 2_100);
+        assert_eq!(all.iter().map(Run::len).collect::<Vec<_>>(), [2, 2]);
+        assert_eq!(runs(&[900, 901], 5).len(), 2);
+        let dense: Vec<u64> = (0..10_000).collect();
+        let all = runs(&dense, u64::MAX);
+        assert_eq!(all.len(), 3);
+        assert!(all[0].steps.len() < 4_096);
+        let mut two = runs(&[1], u64::MAX);
+        push(&mut two, &Paged { redelivered: true, ..paged(2, 0) }, u64::MAX);
+        assert_eq!(two.len(), 2);
+    }
+
+    #[test]
+    fn the_weights_of_its_ends_are_right_in_sum() {
+        let run = runs(&[5, 99, 700], u64::MAX).remove(0);
+        let entries: Vec<Entry> = run.entries().collect();
+        assert_eq!(entries.iter().map(|entry| entry.position.0).collect::<Vec<_>>(), [5, 99, 700]);
+        assert_eq!(entries.iter().map(|entry| u64::from(entry.weight)).sum::<u64>(), 1_104);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_split_keeps_every_other_message_and_the_sums(
+            places in proptest::collection::btree_set(0..100_000u64, 1..300),
+            at in 0..100_000u64,
+        ) {
+            let places: Vec<u64> = places.into_iter().collect();
+            let run = runs(&places, u64::MAX).remove(0);
+            let (before, after) = run.clone().split(Position(at));
+            let both: Vec<u64> = before.iter().chain(&after).flat_map(positions).collect();
+            let others: Vec<u64> = places.iter().copied().filter(|&place| place != at).collect();
+            proptest::prop_assert_eq!(&both, &others);
+            let sum: u64 = before.iter().chain(&after).map(|part| part.weight).sum();
+            if others.len() == places.len() {
+                proptest::prop_assert_eq!(sum, run.weight);
+                let sum: u64 = before.iter().chain(&after).map(|part| part.body_bytes).sum();
+                proptest::prop_assert_eq!(sum, run.body_bytes);
+            } else {
+                proptest::prop_assert!(sum <= run.weight);
+            }
+            if let Some(before) = before {
+                proptest::prop_assert_eq!(before.times, run.times);
+            }
+            proptest::prop_assert!(after.is_none_or(|after| after.len() == places.len()
+                || after.times.is_none()));
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! What a segment holds, without the payloads: so a start reads the rows of those facts only whose owners
+//! want them.
+//!
+//! An index is written along: a chunk of it is committed together with the rows that fill it, and says
+//! of how many rows it is. What no chunk covers yet is read from the rows themselves, as all is when an
+//! index can't be read. A chunk is a row in format (`row`); its body holds numbers of 7 bits a byte, the
+//! lowest first, the high bit: more follow. Positions are told as the difference to the one before
+//! (zigzag), rows as the step from the one before; both begin at 0 in each chunk.
+//!
+//! | what | bytes |
+//! | --- | --- |
+//! | chunk | the first row that it covers; the row after the last; bytes of the rows; records |
+//! | fact | code 0, or 1 for a copy; kind; position; row; weight; length of the tag; tag |
+//! | end | code 2; position; segment |
+
+use super::row::{Fragment, Record, Row, RowError, beginnings, decode_row, sealed_row};
+
+/// A chunk is full with this share of its segment, and with so many bytes; the last row that it covers
+/// may pass that.
+const CHUNK_SHARE: u64 = 512;
+const CHUNK_BYTES_MAX: u64 = 120 * 1024;
+
+/// A record as an index has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Indexed<'a> {
+    Fact { position: u64, kind: u8, weight: u32, tag: &'a [u8], is_copy: bool, row: u64 },
+    End { position: u64, segment: u64 },
+}
+
+/// The records that begin in a row.
+pub(super) fn indexed<'a>(key: u64, row: &Row<'a>) -> impl Iterator<Item = Indexed<'a>> {
+    let is_copy = row.rewritten;
+    beginnings(row).map(move |record| match record {
+        Record::Fact { position, kind, weight, tag, .. } => {
+            Indexed::Fact { position, kind, weight, tag, is_copy, row: key }
+        }
+        Record::End { position, segment } => Indexed::End { position, segment },
+    })
+}
+
+const FACT: u8 = 0;
+const COPY: u8 = 1;
+const END: u8 = 2;
+
+/// Gathers the index of a segment.
+#[derive(Debug, Default)]
+pub(super) struct IndexWriter {
+    chunk_bytes: usize,
+    records: Vec<u8>,
+    position: u64,
+    row: u64,
+    first_row: u64,
+    row_bytes: u64,
+}
+
+impl IndexWriter {
+    /// For a segment of about so many bytes of rows.
+    pub(super) fn for_segment(bytes: u64) -> Self {
+        let chunk_bytes = (bytes / CHUNK_SHARE).min(CHUNK_BYTES_MAX);
+        let chunk_bytes = usize::try_from(chunk_bytes).unwrap_or(usize::MAX);
+        Self { chunk_bytes, ..Self::default() }
+    }
+
+    pub(super) fn add_row(&mut self, key: u64, row: &Row<'_>, bytes: usize) {
+        indexed(key, row).for_each(|record| self.add(record));
+        self.row_bytes += bytes as u64;
+    }
+
+    /// Whether a chunk is full after this row. A record is not divided.
+    pub(super) fn is_full_after(&self, row: &Row<'_>) -> bool {
+        self.records.len() >= self.chunk_bytes
+            && matches!(row.fragment, Fragment::Whole | Fragment::Last)
+    }
+
+    /// The chunk that ends before `next_row`.
+    pub(super) fn cut(&mut self, next_row: u64, last_position: u64) -> Vec<u8> {
+        let mut body = Vec::with_capacity(self.records.len() + 30);
+        put(&mut body, self.first_row);
+        put(&mut body, next_row);
+        put(&mut body, self.row_bytes);
+        body.append(&mut self.records);
+        self.records.shrink_to(2 * self.chunk_bytes);
+        (self.position, self.row, self.row_bytes) = (0, 0, 0);
+        self.first_row = next_row;
+        sealed_row(&body, last_position)
+    }
+
+    fn add(&mut self, record: Indexed<'_>) {
+        let out = &mut self.records;
+        match record {
+            Indexed::Fact { position, kind, weight, tag, is_copy, row } => {
+                out.push(if is_copy { COPY } else { FACT });
+                out.push(kind);
+                put(out, zigzag(position.wrapping_sub(self.position)));
+                put(out, row - self.row);
+                put(out, u64::from(weight));
+                put(out, tag.len() as u64);
+                out.extend_from_slice(tag);
+                (self.position, self.row) = (position, row);
+            }
+            Indexed::End { position, segment } => {
+                out.push(END);
+                put(out, zigzag(position.wrapping_sub(self.position)));
+                put(out, segment);
+                self.position = position;
+            }
+        }
+    }
+}
+
+/// A chunk whose checksum was verified.
+pub(super) struct Chunk<'a> {
+    pub last_position: u64,
+    pub first_row: u64,
+    pub next_row: u64,
+    pub row_bytes: u64,
+    rest: &'a [u8],
+}
+
+impl<'a> Chunk<'a> {
+    /// # Errors
+    /// When the bytes are no chunk.
+    pub(super) fn decode(bytes: &'a [u8]) -> Result<Self, RowError> {
+        let row = decode_row(bytes)?;
+        let mut rest = row.body;
+        let mut number = || take(&mut rest).ok_or(RowError::Index);
+        let (first_row, next_row, row_bytes) = (number()?, number()?, number()?);
+        Ok(Self { last_position: row.last_position, first_row, next_row, row_bytes, rest })
+    }
+
+    /// In the order in which they were written.
+    pub(super) fn records(&self) -> impl Iterator<Item = Result<Indexed<'a>, RowError>> {
+        let (mut rest, mut position, mut row) = (self.rest, 0, 0);
+        std::iter::from_fn(move || {
+            if rest.is_empty() {
+                return None;
+            }
+            let record = take_record(&mut rest, &mut position, &mut row).ok_or(RowError::Index);
+            if record.is_err() {
+                rest = &[];
+            }
+            Some(record)
+        })
+    }
+}
+
+fn take_record<'a>(rest: &mut &'a [u8], position: &mut u64, row: &mut u64) -> Option<Indexed<'a>> {
+    let code = take_bytes(rest, 1)?.first().copied()?;
+    match code {
+        FACT | COPY => {
+            let kind = take_bytes(rest, 1)?.first().copied()?;
+            *position = position.wrapping_add(unzigzag(take(rest)?));
+            *row = row.checked_add(take(rest)?)?;
+            let weight = u32::try_from(take(rest)?).ok()?;
+            let tag_bytes = usize::try_from(take(rest)?).ok()?;
+            let tag = take_bytes(rest, tag_bytes)?;
+            let (position, row, is_copy) = (*position, *row, code == COPY);
+            Some(Indexed::Fact { position, kind, weight, tag, is_copy, row })
+        }
+        END => {
+            *position = position.wrapping_add(unzigzag(take(rest)?));
+            Some(Indexed::End { position: *position, segment: take(rest)? })
+        }
+        _ => None,
+    }
+}
+
+fn take_bytes<'a>(rest: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
+    let (taken, after) = rest.split_at_checked(count)?;
+    *rest = after;
+    Some(taken)
+}
+
+/// A difference with its sign in the lowest bit.
+fn zigzag(difference: u64) -> u64 {
+    (difference << 1) ^ (difference >> 63).wrapping_neg()
+}
+
+fn unzigzag(number: u64) -> u64 {
+    (number >> 1) ^ (number & 1).wrapping_neg()
+}
+
+fn put(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push(u8::try_from(number & 0x7F).unwrap_or_default() | 0x80);
+        number >>= 7;
+    }
+    out.push(u8::try_from(number).unwrap_or_default());
+}
+
+fn take(rest: &mut &[u8]) -> Option<u64> {
+    let (mut number, mut shift) = (0u64, 0u32);
+    loop {
+        let (&byte, after) = rest.split_first()?;
+        *rest = after;
+        let bits = u64::from(byte & 0x7F);
+        if shift > 63 || (shift == 63 && bits > 1) {
+            return None;
+        }
+        number |= bits << shift;
+        if byte < 0x80 {
+            return Some(number);
+        }
+        shift += 7;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn records<'a>() -> Vec<Indexed<'a>> {
+        let fact = |position, is_copy, row| {
+            let (kind, weight, tag) = (4, u32::MAX, &b"tag"[..]);
+            Indexed::Fact { position, kind, weight, tag, is_copy, row }
+        };
+        vec![
+            fact(7, false, 0),
+            fact(u64::MAX, false, 0),
+            Indexed::End { position: 0, segment: 900 },
+            fact(1, true, 3),
+            fact(u64::MAX / 2 + 3, true, u64::MAX),
+        ]
+    }
+
+    #[test]
+    fn a_chunk_gives_back_what_was_added() {
+        let mut writer = IndexWriter::for_segment(1 << 20);
+        for next_row in [1, 2] {
+            records().into_iter().for_each(|record| writer.add(record));
+            writer.row_bytes += 10;
+            let bytes = writer.cut(next_row, 99);
+            let chunk = Chunk::decode(&bytes).unwrap();
+            assert_eq!((chunk.first_row, chunk.next_row), (next_row - 1, next_row));
+            assert_eq!((chunk.row_bytes, chunk.last_position), (10, 99));
+            let found: Result<Vec<Indexed<'_>>, RowError> = chunk.records().collect();
+            assert!(found.unwrap() == records());
+        }
+    }
+
+    #[test]
+    fn numbers_of_every_size_come_back() {
+        for number in [0, 1, 127, 128, 300, u64::from(u32::MAX), u64::MAX - 1, u64::MAX] {
+            let mut out = Vec::new();
+            put(&mut out, number);
+            assert_eq!(take(&mut &out[..]), Some(number));
+            assert_eq!(unzigzag(zigzag(number)), number);
+            assert_eq!(take(&mut &out[..out.len() - 1]), None);
+        }
+        assert_eq!(take(&mut &[0xFF; 11][..]), None);
+    }
+
+    proptest::proptest! {
+        /// Bytes that pass the checksum all the same are an error, never a panic.
+        #[test]
+        fn any_bytes_are_refused_or_read(body in proptest::collection::vec(0..=255u8, 0..60)) {
+            let bytes = sealed_row(&body, 1);
+            if let Ok(chunk) = Chunk::decode(&bytes) {
+                let _ = chunk.records().count();
+            }
+        }
+    }
+}

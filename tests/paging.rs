@@ -1,0 +1,409 @@
+//! A backlog that leaves memory behaves as one that stays: the same steps on two brokers, of which one
+//! keeps everything and the other nothing that it can read back. `LEVERET_SEEDS` sets how many seeds
+//! are played, `LEVERET_SEED` from which on.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use leveret::broker::{Broker, BrokerOptions, DeleteIf, Delivery, Edit, Recovery};
+use leveret::journal::{Content, FolderStore, Journal, JournalOptions};
+use leveret::model::clock::ManualClock;
+use leveret::model::message::Message;
+use leveret::model::names::{ExchangeName, QueueName, RoutingKey};
+use leveret::model::topology::{Backoff, Binding, Overflow, QueueSpec, RetryPolicy};
+
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        usize::try_from(self.next() % bound as u64).unwrap()
+    }
+}
+
+fn queue(name: &str) -> QueueName {
+    QueueName::new(name).unwrap()
+}
+
+fn fanned(name: &str) -> Binding {
+    let (source, key) = (ExchangeName::new("amq.fanout").unwrap(), RoutingKey::new("").unwrap());
+    Binding::queue(source, queue(name), key)
+}
+
+fn message(exchange: &str, key: &str, body: Vec<u8>) -> Message {
+    Message::new(ExchangeName::new(exchange).unwrap(), RoutingKey::new(key).unwrap(), body)
+        .persistent()
+}
+
+const EVERYTHING: u64 = u64::MAX / 4;
+
+/// A broker on a journal of its own.
+struct Side {
+    folder: tempfile::TempDir,
+    clock: Arc<ManualClock>,
+    options: BrokerOptions,
+    journal: Journal,
+    broker: Broker,
+}
+
+fn open(folder: &Path, clock: &Arc<ManualClock>, options: &BrokerOptions) -> (Journal, Broker) {
+    let mut recovery = Recovery::default();
+    let store = Box::new(FolderStore::open(folder).unwrap());
+    // Small segments, so that they are sealed and compacted.
+    let journal_options = JournalOptions { segment_bytes_max: 64 * 1024, ..Default::default() };
+    let journal = Journal::open_by_tags(store, journal_options, &mut |entry, kind, content| {
+        match content {
+            // The one that keeps everything reads everything.
+            Content::Tag(_) if options.ready_bytes_max == EVERYTHING => Ok(false),
+            content => recovery.accept_content(entry, kind, content),
+        }
+    });
+    let journal = journal.unwrap();
+    let (clock, options) = (clock.clone(), options.clone());
+    let broker = Broker::with_options(journal.clone(), clock, recovery, options);
+    (journal, broker)
+}
+
+/// Each that dead-letters has a queue of its own for it: queues that are due at the same moment may come
+/// in any order.
+const QUEUES: [&str; 9] =
+    ["plain", "levels", "dying", "short", "left", "right", "dead 0", "dead 1", "dead 2"];
+
+impl Side {
+    fn new(ready_bytes_max: u64) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (clock, options) = (ManualClock::at(1_000_000), BrokerOptions { ready_bytes_max });
+        let (journal, broker) = open(folder.path(), &clock, &options);
+        let dead = |spec: QueueSpec, number| {
+            let key = RoutingKey::new(format!("dead {number}")).unwrap();
+            spec.dead_letter(ExchangeName::new("").unwrap(), Some(key))
+        };
+        let retry =
+            RetryPolicy { attempts_max: 3, backoff: Backoff::Fixed { delay_ms: 40 }, jitter: 0.0 };
+        for spec in [
+            QueueSpec::durable(queue("plain")),
+            dead(QueueSpec::durable(queue("levels")).priorities(3), 0),
+            dead(QueueSpec::durable(queue("dying")).message_ttl_ms(300).retry(retry), 1),
+            dead(QueueSpec::durable(queue("short")).length_max(20, Overflow::DropHead), 2),
+            QueueSpec::durable(queue("left")),
+            QueueSpec::durable(queue("right")),
+            QueueSpec::durable(queue("dead 0")),
+            QueueSpec::durable(queue("dead 1")),
+            QueueSpec::durable(queue("dead 2")),
+        ] {
+            broker.declare_queue(spec).unwrap();
+        }
+        for name in ["left", "right"] {
+            broker.bind(fanned(name)).unwrap();
+        }
+        Self { folder, clock, options, journal, broker }
+    }
+
+    fn restart(&mut self, in_order: bool, runtime: &tokio::runtime::Runtime) {
+        if in_order {
+            self.broker.cancel_consumers();
+            runtime.block_on(self.broker.close()).unwrap();
+        }
+        runtime.block_on(self.journal.flush()).unwrap();
+        self.journal.close();
+        (self.journal, self.broker) = open(self.folder.path(), &self.clock, &self.options);
+    }
+
+    fn counts(&self) -> Vec<(String, usize, usize, usize)> {
+        let queues = self.broker.queues().into_iter();
+        queues.map(|q| (q.name.to_string(), q.ready, q.unacked, q.delayed)).collect()
+    }
+
+    fn on_disk(&self) -> usize {
+        self.broker.queues().iter().map(|status| status.on_disk).sum()
+    }
+}
+
+/// What a step shows of a delivery.
+type Shown = (Message, bool, u32, u32);
+
+fn shown(delivery: &Delivery) -> Shown {
+    let message = delivery.message().clone();
+    (message, delivery.redelivered(), delivery.retry_count(), delivery.delivery_count())
+}
+
+#[derive(Debug, PartialEq)]
+enum Seen {
+    Nothing,
+    Got(Option<Box<Shown>>),
+    Peeked(Vec<(Message, bool)>),
+    Redriven(Result<bool, String>),
+    Removed(usize),
+}
+
+/// One step, drawn once and taken on both sides.
+#[derive(Debug, Clone)]
+enum Step {
+    Publish(Vec<Message>),
+    Flush,
+    Get(&'static str),
+    Settle {
+        choice: usize,
+        how: usize,
+    },
+    Peek(&'static str, usize),
+    /// Of the n-th message that a peek shows.
+    Redrive(&'static str, usize),
+    Purge(&'static str),
+    Delete(&'static str),
+    Pass(u64),
+    Restart {
+        in_order: bool,
+    },
+}
+
+fn step(random: &mut Random, next: &mut u32) -> Step {
+    let any = QUEUES[random.below(QUEUES.len())];
+    match random.below(100) {
+        0..35 => {
+            let messages = (0..=random.below(8)).map(|_| {
+                *next += 1;
+                let bytes = [4, 40, 400, 9_000][random.below(4)];
+                let mut body = next.to_le_bytes().to_vec();
+                body.resize(bytes, 7);
+                let target = QUEUES[random.below(6)];
+                let mut one = match target {
+                    "left" | "right" => message("amq.fanout", "", body),
+                    target => message("", target, body),
+                };
+                one.properties.priority = [None, Some(1), Some(3)][random.below(3)];
+                if random.below(12) == 0 {
+                    one.properties.expiration_ms = Some(random.next() % 400);
+                }
+                if random.below(25) == 0 {
+                    one.properties
+                        .headers
+                        .set("x-delay", i64::try_from(random.below(300)).unwrap());
+                }
+                one.properties.persistent = random.below(20) > 0;
+                one
+            });
+            Step::Publish(messages.collect())
+        }
+        35..45 => Step::Flush,
+        45..65 => Step::Get(any),
+        65..80 => Step::Settle { choice: random.below(1_000), how: random.below(5) },
+        80..84 => Step::Peek(any, 1 + random.below(40)),
+        84..88 => Step::Redrive(QUEUES[6 + random.below(3)], random.below(30)),
+        88..89 => Step::Purge(any),
+        89..90 => Step::Delete(["plain", "left"][random.below(2)]),
+        90..98 => Step::Pass(random.next() % 60),
+        _ => Step::Restart { in_order: random.below(2) == 0 },
+    }
+}
+
+fn take(
+    side: &mut Side,
+    in_hand: &mut Vec<Delivery>,
+    step: &Step,
+    runtime: &tokio::runtime::Runtime,
+) -> Seen {
+    match step {
+        Step::Publish(messages) => {
+            for message in messages {
+                drop(side.broker.try_publish(message.clone()).unwrap());
+            }
+            Seen::Nothing
+        }
+        Step::Flush => {
+            runtime.block_on(side.journal.flush()).unwrap();
+            Seen::Nothing
+        }
+        Step::Get(name) => {
+            let delivery = side.broker.get(&queue(name)).unwrap();
+            let seen = Seen::Got(delivery.as_ref().map(|delivery| Box::new(shown(delivery))));
+            in_hand.extend(delivery);
+            seen
+        }
+        Step::Settle { choice, how } if !in_hand.is_empty() => {
+            let delivery = in_hand.remove(choice % in_hand.len());
+            match how {
+                0 => delivery.requeue(),
+                1 => delivery.fail("no"),
+                _ => drop(delivery.ack()),
+            }
+            Seen::Nothing
+        }
+        Step::Settle { .. } => Seen::Nothing,
+        Step::Peek(name, count) => {
+            let peeked = side.broker.peek(&queue(name), *count).unwrap();
+            Seen::Peeked(peeked.into_iter().map(|one| (one.message, one.redelivered)).collect())
+        }
+        Step::Redrive(name, at) => {
+            let peeked = side.broker.peek(&queue(name), at + 1).unwrap();
+            let Some(one) = peeked.get(*at) else { return Seen::Redriven(Ok(false)) };
+            let edit = Edit::default();
+            let redriven = side.broker.redrive(&queue(name), one.position, edit);
+            Seen::Redriven(redriven.map(|moved| moved.is_some()).map_err(|error| error.to_string()))
+        }
+        Step::Purge(name) => Seen::Removed(side.broker.purge(&queue(name)).unwrap()),
+        Step::Delete(name) => {
+            let removed = side.broker.delete_queue(&queue(name), DeleteIf::default()).unwrap();
+            side.broker.declare_queue(QueueSpec::durable(queue(name))).unwrap();
+            if *name == "left" {
+                side.broker.bind(fanned("left")).unwrap();
+            }
+            Seen::Removed(removed)
+        }
+        Step::Pass(by_ms) => {
+            side.clock.advance_ms(*by_ms);
+            side.broker.tick();
+            Seen::Nothing
+        }
+        Step::Restart { in_order } => {
+            let lost = std::mem::take(in_hand);
+            side.restart(*in_order, runtime);
+            // Too late for the journal that they came from.
+            lost.into_iter().for_each(drop);
+            Seen::Nothing
+        }
+    }
+}
+
+/// How many messages were on the disk alone at the most.
+fn play(seed: u64, steps: usize, ready_bytes_max: u64) -> usize {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let mut random = Random(seed);
+    let (mut kept, mut paged) = (Side::new(EVERYTHING), Side::new(ready_bytes_max));
+    let (mut kept_in_hand, mut paged_in_hand) = (Vec::new(), Vec::new());
+    let (mut next, mut most) = (0, 0);
+    for at in 0..steps {
+        let step = step(&mut random, &mut next);
+        let expected = take(&mut kept, &mut kept_in_hand, &step, &runtime);
+        let seen = take(&mut paged, &mut paged_in_hand, &step, &runtime);
+        assert!(seen == expected, "seed {seed}, step {at}, {step:?}: {seen:?} for {expected:?}");
+        assert_eq!(paged.counts(), kept.counts(), "seed {seed}, step {at}, {step:?}");
+        assert_eq!(kept.on_disk(), 0);
+        most = most.max(paged.on_disk());
+    }
+    // What is left comes in the same order, and then nothing is left in either log.
+    kept_in_hand.into_iter().for_each(Delivery::requeue);
+    paged_in_hand.into_iter().for_each(Delivery::requeue);
+    for name in QUEUES {
+        loop {
+            let (expected, seen) =
+                (kept.broker.get(&queue(name)).unwrap(), paged.broker.get(&queue(name)).unwrap());
+            assert_eq!(seen.as_ref().map(shown), expected.as_ref().map(shown), "seed {seed}");
+            let (Some(expected), Some(seen)) = (expected, seen) else { break };
+            drop((expected.ack(), seen.ack()));
+        }
+    }
+    for side in [&mut kept, &mut paged] {
+        let status = side.broker.queues();
+        assert!(status.iter().all(|q| (q.ready, q.ready_bytes, q.on_disk) == (0, 0, 0)));
+        for name in QUEUES {
+            side.broker.delete_queue(&queue(name), DeleteIf::default()).unwrap();
+        }
+        runtime.block_on(side.journal.flush()).unwrap();
+        let stats = side.journal.stats();
+        assert_eq!(stats.live_facts, 0, "seed {seed}: {stats:?}");
+    }
+    most
+}
+
+fn seeds(default: u64) -> std::ops::Range<u64> {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let first = number("LEVERET_SEED").unwrap_or(0);
+    first..first + number("LEVERET_SEEDS").unwrap_or(default)
+}
+
+#[test]
+fn a_backlog_behaves_the_same_on_the_disk_as_in_memory() {
+    let mut most = 0;
+    for seed in seeds(6) {
+        // Single messages, short runs, and runs that are filled up.
+        let ready_bytes_max = [0, 256 * 1_024, 1_024 * 1_024][usize::try_from(seed % 3).unwrap()];
+        most = most.max(play(seed, 400, ready_bytes_max));
+    }
+    assert!(most > 50, "hardly anything left memory: {most}");
+}
+
+/// A broker with `count` messages in `plain`, all of them written, and all but the first on the disk.
+fn paged(runtime: &tokio::runtime::Runtime, name: &str, count: u32) -> Side {
+    let side = Side::new(0);
+    for number in 0..count {
+        let mut body = number.to_le_bytes().to_vec();
+        body.resize(100, 7);
+        drop(side.broker.try_publish(message("", name, body)).unwrap());
+    }
+    runtime.block_on(side.journal.flush()).unwrap();
+    side.clock.advance_ms(200);
+    side.broker.tick();
+    let on_disk = side.on_disk();
+    assert!(on_disk >= count as usize - 1, "{on_disk} of {count}");
+    side
+}
+
+#[test]
+fn a_backlog_that_expires_goes_step_by_step_and_hides_nothing_behind_it() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let side = paged(&runtime, "dying", 3_000);
+    side.clock.advance_ms(90);
+    drop(side.broker.try_publish(message("", "dying", b"young".to_vec())).unwrap());
+    side.clock.advance_ms(20);
+    let delivery = side.broker.get(&queue("dying")).unwrap().expect("the one that lives");
+    assert_eq!(&delivery.message().body[..], b"young");
+    let dead = side.broker.queue_status(&queue("dead 1")).unwrap();
+    assert_eq!(dead.ready, 3_000);
+    let peeked = side.broker.peek(&queue("dead 1"), 4_000).unwrap();
+    let number = |body: &[u8]| u32::from_le_bytes(*body.first_chunk().unwrap());
+    assert!(peeked.iter().map(|one| number(&one.message.body)).eq(0..3_000));
+    drop(delivery.ack());
+}
+
+#[test]
+fn a_purged_backlog_is_ended_without_being_read() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let mut side = paged(&runtime, "plain", 5_000);
+    let before = side.journal.stats();
+    assert_eq!(side.broker.purge(&queue("plain")).unwrap(), 5_000);
+    runtime.block_on(side.journal.flush()).unwrap();
+    let after = side.journal.stats();
+    assert_eq!(before.live_facts - after.live_facts, 5_000);
+    side.restart(true, &runtime);
+    assert_eq!(side.broker.queue_status(&queue("plain")).unwrap().ready, 0);
+}
+
+#[test]
+fn what_cannot_be_read_waits_and_is_said() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let side = paged(&runtime, "plain", 3_000);
+    side.broker.ready().unwrap();
+    for segment in side.folder.path().read_dir().unwrap() {
+        let path = segment.unwrap().path();
+        let mut bytes = std::fs::read(&path).unwrap();
+        let wanted = [&7u32.to_le_bytes()[..], &[7; 96]].concat();
+        if let Some(at) = bytes.windows(100).position(|window| window == wanted) {
+            bytes[at + 50] = 8;
+            std::fs::write(&path, bytes).unwrap();
+        }
+    }
+    let mut taken = 0;
+    while let Some(delivery) = side.broker.get(&queue("plain")).unwrap() {
+        drop(delivery.ack());
+        taken += 1;
+    }
+    // Messages share rows, so the damaged one takes its neighbours along.
+    assert!(taken <= 7, "{taken}");
+    let status = side.broker.queue_status(&queue("plain")).unwrap();
+    assert_eq!((status.ready, status.unacked), (3_000 - taken, 0));
+    let error = side.broker.ready().unwrap_err().to_string();
+    assert!(error.contains(".redb"), "{error}");
+    // Nothing passes what waits; the other queues go on.
+    drop(side.broker.try_publish(message("", "plain", b"late".to_vec())).unwrap());
+    drop(side.broker.try_publish(message("", "left", b"other".to_vec())).unwrap());
+    assert!(side.broker.get(&queue("plain")).unwrap().is_none());
+    assert!(side.broker.get(&queue("left")).unwrap().is_some());
+    assert_eq!(side.broker.purge(&queue("plain")).unwrap(), 3_001 - taken);
+}
