@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use leveret::broker::{Broker, BrokerError, Consumer, Delivery, Edit, Peeked, Recovery};
+use leveret::broker::{
+    Broker, BrokerError, BrokerOptions, Consumer, Delivery, Edit, Peeked, Recovery,
+};
 use leveret::journal::{
-    Commit, Durability, Entry, Journal, JournalOptions, Kind, OpenError, Position,
+    Commit, Content, Durability, Entry, Journal, JournalOptions, Kind, OpenError, Position,
 };
 use leveret::model::clock::ManualClock;
 use leveret::model::message::{Message, Value};
@@ -42,7 +44,14 @@ fn done(answer: impl Into<String>) -> Outcome {
 }
 
 impl Engine {
-    pub fn open(disk: Disk, clock: Arc<ManualClock>, fault: Fault) -> Result<Self, OpenError> {
+    /// `paged`: whatever waits behind another message and can be read back is on the disk alone, also
+    /// at the start.
+    pub fn open(
+        disk: Disk,
+        clock: Arc<ManualClock>,
+        fault: Fault,
+        paged: bool,
+    ) -> Result<Self, OpenError> {
         let options = JournalOptions {
             durability: Durability::Strict,
             segment_bytes_max: 64 * 1024,
@@ -50,16 +59,25 @@ impl Engine {
             ..JournalOptions::default()
         };
         let mut facts: Vec<(Entry, Kind, Vec<u8>)> = Vec::new();
-        let journal = Journal::open(disk.store(), options, &mut |entry, kind, payload| {
-            facts.push((entry, kind, payload.to_vec()));
-            Ok(())
-        })?;
-        fault.spoil(&mut facts);
         let mut recovery = Recovery::default();
+        let mut replay = |entry, kind, content: Content<'_>| match content {
+            Content::Tag(_) if paged => recovery.accept_content(entry, kind, content),
+            Content::Tag(_) => Ok(false),
+            Content::Payload(payload) => {
+                facts.push((entry, kind, payload.to_vec()));
+                Ok(true)
+            }
+        };
+        let journal = Journal::open_by_tags(disk.store(), options, &mut replay)?;
+        fault.spoil(&mut facts);
         for (entry, kind, payload) in facts {
             recovery.accept(entry, kind, &payload).expect("a record that can be read");
         }
-        let broker = Broker::new(journal.clone(), clock.clone(), recovery);
+        let options = match paged {
+            true => BrokerOptions { ready_bytes_max: 0 },
+            false => BrokerOptions::default(),
+        };
+        let broker = Broker::with_options(journal.clone(), clock.clone(), recovery, options);
         let (consumers, hands) = (BTreeMap::new(), BTreeMap::new());
         Ok(Self { disk, clock, journal, broker, consumers, hands, fault })
     }

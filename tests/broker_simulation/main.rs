@@ -47,6 +47,8 @@ struct Run {
     /// The steps since the last start.
     trace: Vec<String>,
     fault: Fault,
+    /// The backlog is on the disk alone.
+    paged: bool,
     /// Every step is on disk before the next.
     lockstep: bool,
     done: Done,
@@ -58,7 +60,8 @@ fn play(seed: u64, steps: u64, fault: Fault) -> Result<Done, String> {
     let disk = Disk::new(Random(random.next()));
     disk.state().lies = fault == Fault::LyingDisk;
     let clock = ManualClock::at(START_MS);
-    let mut engine = Engine::open(disk, clock, fault).map_err(|error| error.to_string())?;
+    let paged = seed % 2 == 1;
+    let mut engine = Engine::open(disk, clock, fault, paged).map_err(|error| error.to_string())?;
     let mut run = Run {
         lockstep: random.one_in(4),
         random,
@@ -66,6 +69,7 @@ fn play(seed: u64, steps: u64, fault: Fault) -> Result<Done, String> {
         worlds: vec![World::new(START_MS)],
         trace: Vec::new(),
         fault,
+        paged,
         done: Done::default(),
     };
     let prelude = prelude(&mut run.random);
@@ -228,7 +232,7 @@ impl Run {
         let engine = loop {
             disk.state().until_crash = (!self.random.one_in(3))
                 .then(|| 1 + self.random.below(if self.lockstep { 2_000 } else { 600 }));
-            match Engine::open(disk.clone(), clock.clone(), self.fault) {
+            match Engine::open(disk.clone(), clock.clone(), self.fault, self.paged) {
                 Ok(engine) => break engine,
                 Err(OpenError::Io { .. }) if disk.state().crashed => {
                     // It may have come as far as a life of its own.
