@@ -379,6 +379,9 @@ fn a_purged_backlog_is_ended_without_being_read() {
 fn what_cannot_be_read_waits_and_is_said() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let side = paged(&runtime, "plain", 3_000);
+    // The segment that is written to lies in memory too: what comes after it seals it.
+    drop(side.broker.try_publish(message("", "right", vec![0; 100_000])).unwrap());
+    runtime.block_on(side.journal.flush()).unwrap();
     side.broker.ready().unwrap();
     for segment in side.folder.path().read_dir().unwrap() {
         let path = segment.unwrap().path();

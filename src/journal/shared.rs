@@ -257,12 +257,13 @@ impl Shared {
         self.wake.notify_one();
     }
 
-    /// A batch is on disk: settles those who wait for it, and takes its memory back.
+    /// A batch is on disk: takes its memory back, and settles those who wait for it.
     pub(super) fn committed(&self, mut batch: Batch) {
-        self.committed.fetch_max(batch.last_position().0, Ordering::Release);
-        batch.waiters.resolve(Ok(()));
-        let bytes = batch.bytes;
+        let (bytes, last_position) = (batch.bytes, batch.last_position());
+        // First of all: who is told that it is on disk may count on being the only one who holds it.
         let waiters = batch.reset();
+        self.committed.fetch_max(last_position.0, Ordering::Release);
+        waiters.resolve(Ok(()));
         {
             let mut open = self.open.lock();
             open.committing.retain(|other| !Arc::ptr_eq(other, &waiters));
