@@ -1,6 +1,7 @@
 //! What a message is called, and what it came from.
 
 use super::Inner;
+use super::dead_letter::X_DEATH;
 use crate::journal::Position;
 use crate::model::message::Message;
 
@@ -32,11 +33,13 @@ impl Inner {
     }
 }
 
-/// Whether somebody may ask for the message from the start: it has a name, or a cause that has it.
+/// Whether somebody may ask for the message from the start: it has a name, or a cause that has it, or
+/// it died.
 pub(super) fn is_followed(message: &Message) -> bool {
     let properties = &message.properties;
+    let has = |header| properties.headers.get(header).is_some();
     properties.message_id.is_some()
-        || (!properties.headers.is_empty() && properties.headers.get(X_CAUSE).is_some())
+        || (!properties.headers.is_empty() && (has(X_CAUSE) || has(X_DEATH)))
 }
 
 /// Says what a message came from.

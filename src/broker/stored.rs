@@ -261,10 +261,8 @@ impl Stored {
     /// back instead of being held.
     pub(super) fn sole_entry(&mut self, queue: QueueId) -> Option<Entry> {
         let is_sole = self.is_durable_only_in(queue);
-        // Reading it back would forget who asked to follow it.
-        let is_plain = *self.traced.get_mut() == is_followed(&self.message);
         let journaled = self.journaled.get_mut();
-        journaled.entry.filter(|_| is_sole && is_plain && journaled.notes.is_empty())
+        journaled.entry.filter(|_| is_sole && journaled.notes.is_empty())
     }
 
     pub(super) fn is_durable_only_in(&self, queue: QueueId) -> bool {

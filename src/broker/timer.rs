@@ -114,3 +114,34 @@ impl Inner {
         now_ms
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Recovery;
+    use super::*;
+    use crate::journal::Journal;
+    use crate::model::clock::ManualClock;
+    use crate::model::message::Message;
+    use crate::model::names::{ExchangeName, QueueName, RoutingKey};
+    use crate::model::topology::QueueSpec;
+
+    #[test]
+    fn plans_that_were_overtaken_are_not_made_anew() {
+        let clock = ManualClock::at(1_000_000);
+        let broker = Broker::new(Journal::in_memory(), clock.clone(), Recovery::default());
+        broker.declare_queue(QueueSpec::durable(QueueName::new("q").unwrap())).unwrap();
+        let delayed = |delay_ms: i64| {
+            let (exchange, key) = (ExchangeName::default_exchange(), RoutingKey::new("q").unwrap());
+            let mut message = Message::new(exchange, key, "later");
+            message.properties.headers.set("x-delay", delay_ms);
+            drop(broker.try_publish(message).unwrap());
+        };
+        // Each is due before those that came earlier, and has a plan of its own.
+        (0..100).for_each(|number| delayed(10_000 - number));
+        delayed(20_000);
+        assert_eq!(broker.inner.timers.due.lock().len(), 100);
+        clock.advance_ms(10_000);
+        broker.tick();
+        assert_eq!(broker.inner.timers.due.lock().len(), 1);
+    }
+}

@@ -279,7 +279,11 @@ impl PagedOut {
         }
         parts.extend(runs.into_iter().map(Part::Paged));
         // `kept` is empty, or comes after every run.
-        kept.append(&mut line);
+        if kept.is_empty() {
+            kept = line;
+        } else {
+            kept.append(&mut line);
+        }
         if !kept.is_empty() {
             parts.push(Part::Memory(kept));
         }

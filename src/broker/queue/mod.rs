@@ -300,7 +300,10 @@ impl Queue {
     /// consumers that hold a delivery too long end, and an unused queue asks to be deleted.
     pub(super) fn tick(&self, now_ms: UnixMs) -> Effects {
         let mut state = self.state.lock();
-        state.armed_ms = None;
+        // A timer that stands for an earlier plan ends here, and is not replaced.
+        if state.armed_ms.is_some_and(|armed_ms| armed_ms <= now_ms) {
+            state.armed_ms = None;
+        }
         if state.page_check_ms.is_some_and(|check_ms| check_ms <= now_ms) {
             page_out(&mut state, now_ms);
         }

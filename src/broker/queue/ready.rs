@@ -173,8 +173,18 @@ impl Ready {
         self.body_bytes -= held.body_bytes();
         if held.stored.is_durable_only_in(self.queue) {
             self.resident_bytes -= held.weight();
+            self.attempt_bytes = self.attempt_bytes.min(self.next_attempt_bytes());
             self.count();
         }
+    }
+
+    /// With how much it is worth looking again for what can leave memory: an eighth more, so that what
+    /// can't leave is looked at a bounded number of times for each message that came.
+    fn next_attempt_bytes(&self) -> u64 {
+        self.pager.head_bytes().map_or(0, |head_bytes| {
+            let step = self.pager.run_bytes().min(head_bytes);
+            self.resident_bytes + step.max(self.resident_bytes / 8)
+        })
     }
 
     /// Tells the pager, when it is worth it.
@@ -196,6 +206,10 @@ impl Ready {
         let Some(head_bytes_max) = self.pager.head_bytes() else { return false };
         let run_bytes_max = self.pager.run_bytes();
         let committed = self.pager.committed_position();
+        if committed == Position::default() {
+            // A journal that forgets can't give back, and one without a commit has nothing to.
+            return false;
+        }
         let queue = self.queue;
         let mut awaits_commit = false;
         for band in &mut self.bands {
@@ -207,8 +221,7 @@ impl Ready {
         }
         self.count();
         let stays = self.resident_bytes > head_bytes_max;
-        self.attempt_bytes =
-            if stays { self.resident_bytes + run_bytes_max.min(head_bytes_max) } else { 0 };
+        self.attempt_bytes = if stays { self.next_attempt_bytes() } else { 0 };
         stays && awaits_commit
     }
 
@@ -262,6 +275,7 @@ impl Ready {
     /// Takes everything out: what is in memory, in the order of delivery, and what is not.
     pub(super) fn drain(&mut self) -> (Vec<Held>, Vec<Run>) {
         (self.len, self.on_disk, self.body_bytes, self.resident_bytes) = (0, 0, 0, 0);
+        self.attempt_bytes = 0;
         self.count();
         let (mut held, mut runs) = (Vec::new(), Vec::new());
         for band in self.bands.iter_mut().rev() {
