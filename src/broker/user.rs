@@ -302,7 +302,7 @@ impl Broker {
             }
             Some((name, _)) => Ok(Identity(name.clone())),
             None => {
-                tracing::warn!(user = name.get(..64).unwrap_or(name), "a login was refused");
+                tracing::warn!(user = &name[..name.floor_char_boundary(64)], "a login was refused");
                 Err(refused())
             }
         }

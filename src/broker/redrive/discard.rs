@@ -14,7 +14,7 @@ impl Broker {
     /// comes into the queue after the start is left alone.
     ///
     /// # Errors
-    /// An unknown queue; when the commit failed: whether they come back is unknown then.
+    /// An unknown queue; messages that can't be read from the disk, when the others are removed; when the commit failed: whether they come back is unknown then.
     pub async fn discard(
         &self,
         queue: &QueueName,
@@ -46,6 +46,8 @@ impl Broker {
                 }
             }
         }
+        // What can't be read was passed over.
+        self.inner.pager.readable()?;
         // Commits are in order: when the last is on disk, all are.
         if let Some(commit) = discarded.last_commit {
             commit.await?;

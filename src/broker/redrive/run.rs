@@ -235,6 +235,8 @@ impl Worker {
                 }
             }
         }
+        // What can't be read was passed over.
+        self.broker.inner.pager.readable()?;
         // Commits are in order: when the last is on disk, all are.
         if let Some(commit) = self.last_commit.take() {
             commit.await?;
@@ -276,7 +278,7 @@ impl Worker {
         }
     }
 
-    /// Not for memory: a message that moves takes no more of it.
+    /// Not for memory: what fills it may be what is to move, and would wait for itself.
     async fn admit(&self, bytes: usize) -> Result<(), BrokerError> {
         let journal = &self.broker.inner.journal;
         let Err(error) = journal.writable() else { return Ok(journal.admit(bytes).await?) };
