@@ -17,6 +17,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -154,7 +155,11 @@ impl File {
                 Sync::Owed => {
                     state.sync = Sync::Running;
                     // Who reads does not wait for the disk.
-                    let outcome = MutexGuard::unlocked(&mut state, || self.base.sync_data());
+                    let sync = || {
+                        catch_unwind(AssertUnwindSafe(|| self.base.sync_data()))
+                            .unwrap_or_else(|_| Err(io::Error::other("the sync panicked")))
+                    };
+                    let outcome = MutexGuard::unlocked(&mut state, sync);
                     state.sync = Sync::Done;
                     state.dirty = false;
                     self.synced.notify_all();

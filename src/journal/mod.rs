@@ -449,8 +449,9 @@ impl Journal {
 impl Log {
     fn close(&self) {
         self.shared.close();
-        let writer = self.writer.lock().take();
-        if let Some(writer) = writer {
+        // Held until the end: whoever else closes it returns when it is closed.
+        let mut writer = self.writer.lock();
+        if let Some(writer) = writer.take() {
             // It catches its panics itself, and says so in its failure.
             let _ = writer.join();
         }

@@ -45,8 +45,9 @@ struct Open {
     spare: Batch,
     /// Who waits for the batches that the writer has taken.
     committing: Vec<Arc<Waiters>>,
-    /// A commit is on its way to the disk, and the writer is not: see `syncer`.
-    syncing: bool,
+    /// Commits that are on their way to the disk, or are being settled, while the writer goes on: see
+    /// `syncer`.
+    syncing: usize,
     /// Commit as soon as the writer can.
     due_now: bool,
     due: Option<Instant>,
@@ -112,7 +113,7 @@ impl Shared {
         if added.group.is_some() {
             self.set_due(&mut open, urgency);
             let before = open.batch.bytes.saturating_sub(added.bytes_added);
-            if open.syncing && before < LARGE_BATCH_BYTES && open.batch.is_large() {
+            if open.syncing > 0 && before < LARGE_BATCH_BYTES && open.batch.is_large() {
                 self.wake.notify_one();
             }
         }
@@ -201,7 +202,7 @@ impl Shared {
         loop {
             let due =
                 open.due_now || open.closing || open.due.is_some_and(|due| due <= Instant::now());
-            if open.syncing && !open.closing && !(due && open.batch.is_large()) {
+            if open.syncing > 0 && !open.closing && !(due && open.batch.is_large()) {
                 self.wake.wait(&mut open);
                 continue;
             }
@@ -232,7 +233,7 @@ impl Shared {
     /// large batch, and what is open when the disk is free again. `None` when nothing is to be added.
     pub(super) fn more(&self) -> Option<Batch> {
         let mut open = self.open.lock();
-        while open.syncing && !open.closing && !(open.due_now && open.batch.is_large()) {
+        while open.syncing > 0 && !open.closing && !(open.due_now && open.batch.is_large()) {
             self.wake.wait(&mut open);
         }
         if open.due_now { open.take() } else { None }
@@ -240,12 +241,12 @@ impl Shared {
 
     /// Whether a commit is on its way to the disk.
     pub(super) fn is_syncing(&self) -> bool {
-        self.open.lock().syncing
+        self.open.lock().syncing > 0
     }
 
     /// The commit that the writer wrote goes to the disk without it.
     pub(super) fn begin_syncing(&self) {
-        self.open.lock().syncing = true;
+        self.open.lock().syncing += 1;
     }
 
     /// The commit is on disk.
@@ -253,7 +254,7 @@ impl Shared {
         for batch in batches {
             self.committed(batch);
         }
-        self.open.lock().syncing = false;
+        self.open.lock().syncing -= 1;
         self.wake.notify_one();
     }
 

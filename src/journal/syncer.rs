@@ -1,5 +1,6 @@
 //! Waits for the disk while the writer prepares the next commit.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -22,7 +23,7 @@ pub(super) struct Syncer {
 
 impl Syncer {
     pub(super) fn start(shared: Arc<Shared>) -> std::io::Result<Self> {
-        // The writer writes no other before this one is on disk, so the channel is never full.
+        // The writer writes no other before this one is on disk; one more may wait to be settled.
         let (unsynced, work) = flume::bounded(1);
         let thread = std::thread::Builder::new()
             .name("journal-sync".to_owned())
@@ -30,10 +31,10 @@ impl Syncer {
         Ok(Self { unsynced: Some(unsynced), thread: Some(thread) })
     }
 
-    /// Returns at once.
+    /// Returns at once, or when the commit before the last is settled.
     pub(super) fn settle(&self, unsynced: Unsynced) {
         let Some(channel) = &self.unsynced else { return };
-        // Its thread only ends before its handle by a panic; who waits is told by the failed journal.
+        // Its thread ends with its handle, not before: it catches panics.
         let _ = channel.send(unsynced);
     }
 
@@ -54,13 +55,13 @@ impl Drop for Syncer {
 
 fn settle_all(work: &flume::Receiver<Unsynced>, shared: &Shared) {
     for Unsynced { batches, sync } in work {
-        match sync.finish() {
-            Ok(()) => shared.synced(batches),
-            Err(error) => {
-                let reason = format!("a commit did not reach the disk: {error}");
-                tracing::error!(%reason, "the journal failed and takes no more writes");
-                shared.fail(JournalError::Poisoned { reason: reason.into() });
-            }
-        }
+        let settle = || sync.finish().map(|()| shared.synced(batches));
+        let reason = match catch_unwind(AssertUnwindSafe(settle)) {
+            Ok(Ok(())) => continue,
+            Ok(Err(error)) => format!("a commit did not reach the disk: {error}"),
+            Err(_) => "settling a commit panicked".to_owned(),
+        };
+        tracing::error!(%reason, "the journal failed and takes no more writes");
+        shared.fail(JournalError::Poisoned { reason: reason.into() });
     }
 }

@@ -98,14 +98,22 @@ impl Writer {
             Err(_) => Some("the writer panicked".to_owned()),
         };
         self.syncer.stop();
+        if let Some(reason) = &failure {
+            // Who waits is told first: closing what failed may fail in its own way.
+            shared.fail(JournalError::Poisoned { reason: reason.as_str().into() });
+        }
         let active = self.active;
-        let closed = self.reader.roll(None, || match &failure {
+        let close = || match &failure {
             None => active.seal().err(),
             Some(_) => {
                 drop(active);
                 None
             }
-        });
+        };
+        let closed = catch_unwind(AssertUnwindSafe(|| self.reader.roll(None, close)))
+            .unwrap_or_else(|_| {
+                Some(SegmentError::damaged(None, "the writer panicked as it closed"))
+            });
         let failure = failure.or_else(|| closed.map(|error| error.to_string()));
         if let Some(reason) = &failure {
             tracing::error!(%reason, "the journal failed and takes no more writes");
