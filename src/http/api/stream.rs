@@ -46,11 +46,12 @@ pub(super) async fn consume(
     parameters.end()?;
     let prefetch = u16::try_from(prefetch).unwrap_or(u16::MAX);
     let options = ConsumeOptions { prefetch, no_ack, ..ConsumeOptions::default() };
-    let consumer = shared.broker.consume_with(&queue, options).await.map_err(refusal)?;
+    // First, since a consumer that leaves may take its queue along.
     let registered = shared.consumers.register().ok_or_else(|| {
         let error = "Too many consume over HTTP, or the server stops";
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, error)
     })?;
+    let consumer = shared.broker.consume_with(&queue, options).await.map_err(refusal)?;
     let (lines, receiver) = mpsc::channel(LINES_MAX);
     let consumer = Some(consumer);
     tokio::spawn(Stream { consumer, limit, registered, lines, no_ack }.run());
