@@ -1,12 +1,13 @@
 //! HTTP: connections, the routes that every installation has, and the form of every error.
 //!
-//! Owns: the accept loop and its limits, `/health`, `/ready`, `/metrics`, problem documents, and the
+//! Owns: the accept loop and its limits, `/health`, `/ready`, `/metrics`, the browser client at `/leveret.js`, problem documents, and the
 //! reading of JSON bodies. May import: the gateway and what is below it. What always holds: whatever
 //! a stranger sends is bounded in bytes and in time, and an error is a problem document with the
 //! member `error`.
 
 mod admitted;
 mod api;
+mod asset;
 mod json;
 mod listener;
 mod metrics;
@@ -16,6 +17,7 @@ mod router;
 pub mod same_site;
 
 pub use api::{Access, Api, ApiKey, ApiKeyError};
+pub use asset::{Asset, SCRIPT};
 pub use json::Json;
 pub use listener::{Limits, Listener, Open, serve_connection};
 pub use metrics::Metrics;

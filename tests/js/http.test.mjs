@@ -349,3 +349,15 @@ test("with a secret of one's own there are no guests, and its tokens count", asy
     await strict.stop();
   }
 });
+
+test("the browser client comes from every server, the page from a demo alone", async () => {
+  const plain = await startServer();
+  try {
+    const client = await request(`${plain.url}/leveret.js`);
+    assert.equal(client.status, 200, client.text);
+    assert.match(client.headers["content-type"], /^text\/javascript/);
+    assert.equal((await request(`${plain.url}/demo`)).status, 404);
+  } finally {
+    await plain.stop();
+  }
+});
