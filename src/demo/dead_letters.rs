@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::App;
-use super::fulfilment::save;
+use super::fulfilment::{ORDER_TTL, save};
 use super::order::{Invalid, Order};
 use super::topology::failed_orders;
 use crate::backend::{BackendError, Death, Edit, Peeked};
@@ -104,13 +104,20 @@ pub(super) async fn redrive(
     };
     claim(&app, &id).await?;
     // Before it goes: its worker may be done before this function is.
+    let mut before = None;
     if let Some(order) = &order {
+        let key = Order::cache_key(&order.order_id);
+        before = app.cache.get(&key).await?.map(|json| (key, json));
         save(&app.cache, order).await?;
     }
     match app.broker.redrive(&failed_orders(), &id, Edit { body, ..Edit::default() }).await {
         Ok(Some(_)) => Ok(axum::Json(serde_json::json!({ "success": true })).into_response()),
         Ok(None) => Err(no_such_message()),
         Err(BackendError::Broker(error @ BrokerError::NotRedrivable { .. })) => {
+            // It stays dead, and its order what it was.
+            if let Some((key, json)) = before {
+                app.cache.set(&key, json, Some(ORDER_TTL)).await?;
+            }
             Err(Problem::new(StatusCode::CONFLICT, error.to_string()))
         }
         Err(error) => Err(error.into()),

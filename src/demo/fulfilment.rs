@@ -12,7 +12,7 @@ use crate::model::message::Message;
 use crate::model::names::UserId;
 
 /// How long an order can be asked for after it last changed.
-const ORDER_TTL: Duration = Duration::from_secs(60 * 60);
+pub(super) const ORDER_TTL: Duration = Duration::from_secs(60 * 60);
 const ORDER_UPDATES: &str = "order-updates";
 
 /// Processes orders: completes each and tells its user.
