@@ -111,8 +111,8 @@ pub struct SelectionArgs {
     /// Only messages whose error contains this text
     #[arg(long, value_name = "TEXT")]
     pub error: Option<String>,
-    /// Only messages that died for this reason: rejected, expired, maxlen or delivery_limit
-    #[arg(long, value_name = "REASON")]
+    /// Only messages that died for this reason
+    #[arg(long, value_parser = ["rejected", "expired", "maxlen", "delivery_limit"])]
     pub reason: Option<String>,
     /// Only messages that died in this queue
     #[arg(long, value_name = "QUEUE")]
