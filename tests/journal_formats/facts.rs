@@ -4,16 +4,17 @@ use bytes::Bytes;
 use leveret::broker::Broker;
 use leveret::cache::{Command, Reply};
 use leveret::model::message::{Headers, Message, Properties, Value};
-use leveret::model::names::{ExchangeName, QueueName, RoutingKey, VhostName};
+use leveret::model::names::{ExchangeName, QueueName, RoutingKey, UserName, VhostName};
 use leveret::model::topology::{
     AppliesTo, Backoff, Binding, DeadLetter, ExchangeKind, ExchangeSpec, Overflow, Policy,
     QueueSettings, QueueSpec, RetryPolicy,
 };
+use leveret::model::user::Permissions;
 
 use crate::Open;
 
 /// Every kind of record: the broker's, then the cache's.
-pub const KINDS: [u8; 14] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 32, 33, 34, 35];
+pub const KINDS: [u8; 16] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 32, 33, 34, 35];
 
 /// The time at which a fixture was written, and is looked at.
 pub const WRITTEN_MS: u64 = 1_750_000_000_000;
@@ -37,6 +38,15 @@ fn key(name: &str) -> RoutingKey {
 
 fn tenant() -> VhostName {
     VhostName::new("tenant").unwrap()
+}
+
+fn ada() -> UserName {
+    UserName::new("ada").unwrap()
+}
+
+fn permissions() -> Permissions {
+    let [configure, write, read] = ["^$", "^jobs", ".*"].map(str::to_owned);
+    Permissions { configure, write, read }
 }
 
 fn exchanges() -> [ExchangeSpec; 3] {
@@ -163,6 +173,8 @@ pub async fn fill(open: &Open) {
     for binding in bindings() {
         broker.bind(binding).unwrap();
     }
+    broker.set_user(&ada(), "secret").unwrap().await.unwrap();
+    broker.set_permissions(&ada(), permissions()).unwrap().await.unwrap();
     broker.set_policy(policy()).unwrap().await.unwrap();
 
     let broker = &open.broker;
@@ -223,6 +235,9 @@ fn check_tenant(broker: &Broker) {
     assert_eq!(found.len(), 2);
     assert!(bindings().iter().all(|binding| found.contains(binding)), "{found:?}");
     assert_eq!(broker.policies(), [policy()]);
+    assert!(broker.authenticate("ada", "secret", false).is_ok());
+    assert!(broker.authenticate("ada", "Secret", false).is_err());
+    assert_eq!(broker.permissions(), [(ada(), permissions())]);
 }
 
 fn check_messages(open: &Open) {
