@@ -26,7 +26,7 @@ struct Stand {
 }
 
 impl Stand {
-    /// Queues `work`, whose dead letters go to `dead`, and `dead`.
+    /// Queues `jobs`, whose dead letters go to `dead`, and `dead`.
     async fn new() -> Self {
         Self::with(Access::Loopback).await
     }
@@ -38,7 +38,7 @@ impl Stand {
         let default = ExchangeName::new("").unwrap();
         for spec in [
             QueueSpec::durable(queue("dead")),
-            QueueSpec::durable(queue("work")).dead_letter(default, Some(dead)),
+            QueueSpec::durable(queue("jobs")).dead_letter(default, Some(dead)),
         ] {
             broker.declare_queue(spec).await.unwrap();
         }
@@ -56,8 +56,8 @@ impl Stand {
     }
 
     async fn kill(&self, body: &str, error: &str) {
-        self.publish("work", body).await;
-        let delivery = self.broker.get(&queue("work")).await.unwrap().unwrap();
+        self.publish("jobs", body).await;
+        let delivery = self.broker.get(&queue("jobs")).await.unwrap().unwrap();
         delivery.fail(error).await.unwrap();
     }
 
@@ -138,32 +138,32 @@ fn queue(name: &str) -> QueueName {
 #[tokio::test]
 async fn queues_are_listed_page_by_page_with_depths() {
     let stand = Stand::new().await;
-    stand.publish("work", "1").await;
+    stand.publish("jobs", "1").await;
     let found = stand.get("/queues").await;
     let names: Vec<_> = found["queues"].as_array().unwrap().iter().map(|q| &q["name"]).collect();
-    assert_eq!(names, ["dead", "work"]);
+    assert_eq!(names, ["dead", "jobs"]);
     assert_eq!(found["more"], false);
-    let work = stand.get("/queues/work").await;
-    assert_eq!((&work["ready"], &work["readyBytes"]), (&json!(1), &json!(1)));
-    assert!(work["rates"]["publish"].is_number());
+    let jobs = stand.get("/queues/jobs").await;
+    assert_eq!((&jobs["ready"], &jobs["readyBytes"]), (&json!(1), &json!(1)));
+    assert!(jobs["rates"]["publish"].is_number());
 
     let first = stand.get("/queues?limit=1").await;
     assert_eq!((&first["queues"][0]["name"], &first["more"]), (&json!("dead"), &json!(true)));
     let rest = stand.get("/queues?limit=1&after=dead").await;
-    assert_eq!((&rest["queues"][0]["name"], &rest["more"]), (&json!("work"), &json!(false)));
+    assert_eq!((&rest["queues"][0]["name"], &rest["more"]), (&json!("jobs"), &json!(false)));
 }
 
 #[tokio::test]
 async fn a_message_is_published_with_everything_and_shown_the_same() {
     let stand = Stand::new().await;
     let message = json!({
-        "exchange": "", "routingKey": "work", "body": "AP8=", "bodyEncoding": "base64",
+        "exchange": "", "routingKey": "jobs", "body": "AP8=", "bodyEncoding": "base64",
         "headers": { "n": 1, "list": [true, null, "x"], "bytes": { "$base64": "AQ==" } },
         "properties": { "persistent": true, "contentType": "a/b", "priority": 3, "type": "t" },
     });
     let (status, answer) = stand.post("/publish", message.clone()).await;
     assert_eq!((status, answer), (200, json!({ "routed": true })));
-    let shown = stand.get("/queues/work/messages").await["messages"][0].clone();
+    let shown = stand.get("/queues/jobs/messages").await["messages"][0].clone();
     for member in ["exchange", "routingKey", "body", "bodyEncoding", "headers", "properties"] {
         assert_eq!(shown[member], message[member], "{member}");
     }
@@ -181,14 +181,14 @@ async fn what_is_wrong_is_named() {
         ("/queues?limit=0".to_owned(), 400, "limit"),
         ("/queues?limit=many".to_owned(), 400, "limit"),
         ("/queues?page=2".to_owned(), 400, "page"),
-        ("/queues/work/messages?count=1&count=2".to_owned(), 400, "count"),
-        ("/queues/work/messages?count=1001".to_owned(), 400, "count"),
-        ("/queues/work/messages?after=x".to_owned(), 400, "after"),
-        ("/queues/work/messages?bodyBytes=-1".to_owned(), 400, "bodyBytes"),
+        ("/queues/jobs/messages?count=1&count=2".to_owned(), 400, "count"),
+        ("/queues/jobs/messages?count=1001".to_owned(), 400, "count"),
+        ("/queues/jobs/messages?after=x".to_owned(), 400, "after"),
+        ("/queues/jobs/messages?bodyBytes=-1".to_owned(), 400, "bodyBytes"),
         (format!("/queues/{long}"), 400, "queue"),
         ("/queues/nope".to_owned(), 404, "no queue 'nope'"),
         ("/queues/nope/groups".to_owned(), 404, "no queue 'nope'"),
-        ("/queues/work/redrive".to_owned(), 404, "is not being redriven"),
+        ("/queues/jobs/redrive".to_owned(), 404, "is not being redriven"),
     ];
     for (path, expected, named) in gets {
         let (status, problem) = stand.call(Method::GET, &path, None).await;
@@ -231,7 +231,7 @@ async fn what_is_wrong_is_named() {
         assert_eq!(status, expected, "{path} {body}");
         assert!(problem["error"].as_str().unwrap().contains(named), "{path}: {problem}");
     }
-    let (status, problem) = stand.call(Method::POST, "/queues/work/consume?noAck=1", None).await;
+    let (status, problem) = stand.call(Method::POST, "/queues/jobs/consume?noAck=1", None).await;
     assert_eq!((status, &problem["field"]), (400, &json!("noAck")));
 }
 
@@ -239,9 +239,9 @@ async fn what_is_wrong_is_named() {
 async fn long_bodies_are_cut_and_a_list_of_them_ends() {
     let stand = Stand::new().await;
     for _ in 0..10 {
-        stand.publish("work", vec![b'x'; 1_000_000]).await;
+        stand.publish("jobs", vec![b'x'; 1_000_000]).await;
     }
-    let cut = stand.get("/queues/work/messages").await;
+    let cut = stand.get("/queues/jobs/messages").await;
     let messages = cut["messages"].as_array().unwrap();
     assert_eq!(messages.len(), 10);
     assert_eq!(messages[0]["body"].as_str().unwrap().len(), 4096);
@@ -249,22 +249,22 @@ async fn long_bodies_are_cut_and_a_list_of_them_ends() {
         (&messages[0]["bodyBytes"], &messages[0]["truncated"]),
         (&json!(1_000_000), &json!(true))
     );
-    let whole = stand.get("/queues/work/messages?bodyBytes=1048576").await;
+    let whole = stand.get("/queues/jobs/messages?bodyBytes=1048576").await;
     let shown = whole["messages"].as_array().unwrap();
     assert_eq!(shown.len(), 5, "bounded in bytes");
     let last = shown[4]["id"].as_str().unwrap();
-    let rest = stand.get(&format!("/queues/work/messages?bodyBytes=0&after={last}")).await;
+    let rest = stand.get(&format!("/queues/jobs/messages?bodyBytes=0&after={last}")).await;
     assert_eq!(rest["messages"].as_array().unwrap().len(), 5);
 }
 
 #[tokio::test]
 async fn a_queue_is_purged() {
     let stand = Stand::new().await;
-    stand.publish("work", "1").await;
-    stand.publish("work", "2").await;
-    let purged = stand.call(Method::DELETE, "/queues/work/messages", None).await;
+    stand.publish("jobs", "1").await;
+    stand.publish("jobs", "2").await;
+    let purged = stand.call(Method::DELETE, "/queues/jobs/messages", None).await;
     assert_eq!(purged, (200, json!({ "purged": 2 })));
-    assert_eq!(stand.get("/queues/work").await["ready"], 0);
+    assert_eq!(stand.get("/queues/jobs").await["ready"], 0);
 }
 
 #[tokio::test]
@@ -276,7 +276,7 @@ async fn only_what_is_named_is_removed() {
     let remove = async |query: &str| {
         stand.call(Method::DELETE, &format!("/queues/dead/messages?{query}"), None).await
     };
-    assert_eq!(remove("error=spam&queue=work").await, (200, json!({ "purged": 2 })));
+    assert_eq!(remove("error=spam&queue=jobs").await, (200, json!({ "purged": 2 })));
     assert_eq!(remove("reason=expired").await, (200, json!({ "purged": 0 })));
     assert_eq!(remove("eror=spam").await.0, 400);
     assert_eq!(remove("ids=1,x").await.0, 400);
@@ -298,7 +298,7 @@ async fn dead_letters_are_grouped_planned_and_redriven() {
     assert_eq!((&groups["alive"], &groups["complete"]), (&json!(1), &json!(true)));
     let first = &groups["groups"][0];
     assert_eq!((&first["error"], &first["count"]), (&json!("no stock"), &json!(2)));
-    assert_eq!((&first["queue"], &first["reason"]), (&json!("work"), &json!("rejected")));
+    assert_eq!((&first["queue"], &first["reason"]), (&json!("jobs"), &json!("rejected")));
 
     let shown = stand.get("/queues/dead/messages?count=1").await["messages"][0].clone();
     assert_eq!(shown["death"]["error"], "no stock");
@@ -306,7 +306,7 @@ async fn dead_letters_are_grouped_planned_and_redriven() {
 
     let (status, plan) = stand.post("/queues/dead/redrive", json!({ "dryRun": true })).await;
     assert_eq!((status, &plan["moved"], &plan["kept"]), (200, &json!(3), &json!(1)));
-    assert_eq!(plan["queues"], json!({ "work": 3 }));
+    assert_eq!(plan["queues"], json!({ "jobs": 3 }));
     assert_eq!(plan["stuck"][0]["reason"], "it has no x-death");
     assert_eq!(stand.get("/queues/dead").await["ready"], 4);
 
@@ -315,7 +315,7 @@ async fn dead_letters_are_grouped_planned_and_redriven() {
     let run = stand.get("/queues/dead/redrive?waitSeconds=20").await;
     assert_eq!((&run["state"], &run["moved"]), (&json!("done"), &json!(2)));
     assert!(run["endedAt"].as_u64() >= run["startedAt"].as_u64());
-    assert_eq!(stand.get("/queues/work").await["ready"], 2);
+    assert_eq!(stand.get("/queues/jobs").await["ready"], 2);
 }
 
 #[tokio::test]
@@ -325,7 +325,7 @@ async fn under_the_memory_alarm_publishers_are_told_and_dead_letters_still_go_ba
     stand.broker.set_memory_limit(1);
     for persistent in [false, true] {
         let properties = json!({ "persistent": persistent });
-        let message = json!({ "exchange": "", "routingKey": "work", "properties": properties });
+        let message = json!({ "exchange": "", "routingKey": "jobs", "properties": properties });
         let (status, problem) = stand.post("/publish", message).await;
         assert_eq!(status, 503);
         assert!(problem["error"].as_str().unwrap().contains("memory"), "{problem}");
@@ -359,8 +359,8 @@ async fn one_dead_letter_is_mended() {
     let id = stand.get("/queues/dead/messages").await["messages"][0]["id"].clone();
     let path = format!("/queues/dead/messages/{}/redrive", id.as_str().unwrap());
     let edit = json!({ "body": "mended", "headers": { "by": "hand" } });
-    assert_eq!(stand.post(&path, edit).await, (200, json!({ "queues": ["work"] })));
-    let shown = stand.get("/queues/work/messages").await["messages"][0].clone();
+    assert_eq!(stand.post(&path, edit).await, (200, json!({ "queues": ["jobs"] })));
+    let shown = stand.get("/queues/jobs/messages").await["messages"][0].clone();
     assert_eq!((&shown["body"], &shown["headers"]), (&json!("mended"), &json!({ "by": "hand" })));
 
     stand.publish("dead", "alive").await;
@@ -373,9 +373,9 @@ async fn one_dead_letter_is_mended() {
 async fn a_consumer_over_http_settles_each_way() {
     let stand = Stand::new().await;
     for body in ["1", "2", "3", "4"] {
-        stand.publish("work", body).await;
+        stand.publish("jobs", body).await;
     }
-    let mut lines = stand.consume("work/consume?prefetch=3").await;
+    let mut lines = stand.consume("jobs/consume?prefetch=3").await;
     let opened = lines.next().await.unwrap();
     let consumer = opened["consumer"].as_str().unwrap().to_owned();
     for tag in 1..=3 {
@@ -391,12 +391,12 @@ async fn a_consumer_over_http_settles_each_way() {
     let again = lines.next().await.unwrap();
     assert_eq!((&again["body"], &again["redelivered"]), (&json!("3"), &json!(true)));
     let death = stand.get("/queues/dead/messages").await["messages"][0]["death"].clone();
-    assert_eq!((&death["error"], &death["queue"]), (&json!("no"), &json!("work")));
+    assert_eq!((&death["error"], &death["queue"]), (&json!("no"), &json!("jobs")));
 
     let gone = stand.call(Method::DELETE, &format!("/consumers/{consumer}"), None).await;
     assert_eq!(gone.0, 200);
     // At the answer, everything is back already.
-    let status = stand.broker.queue(&queue("work")).await.unwrap();
+    let status = stand.broker.queue(&queue("jobs")).await.unwrap();
     assert_eq!((status.ready, status.unacked, status.consumers), (2, 0, 0));
     assert_eq!(lines.next().await.unwrap()["ended"], "cancelled");
     assert!(lines.next().await.is_none());
@@ -407,35 +407,35 @@ async fn a_consumer_over_http_settles_each_way() {
 async fn a_limited_consumer_touches_nothing_beyond_its_limit() {
     let stand = Stand::new().await;
     for body in ["1", "2", "3", "4"] {
-        stand.publish("work", body).await;
+        stand.publish("jobs", body).await;
     }
-    let mut lines = stand.consume("work/consume?prefetch=4&limit=2").await;
+    let mut lines = stand.consume("jobs/consume?prefetch=4&limit=2").await;
     let consumer = lines.next().await.unwrap()["consumer"].as_str().unwrap().to_owned();
     for tag in [1, 2] {
         assert_eq!(lines.next().await.unwrap()["tag"], tag);
     }
     let path = format!("/consumers/{consumer}/settle");
     assert_eq!(stand.post(&path, json!({ "ack": [1, 2] })).await.1["settled"], 2);
-    stand.at_rest("work", 2).await;
-    let rest = stand.get("/queues/work/messages").await;
+    stand.at_rest("jobs", 2).await;
+    let rest = stand.get("/queues/jobs/messages").await;
     for message in rest["messages"].as_array().unwrap() {
         assert_eq!(message["redelivered"], false, "{message}");
     }
-    assert_eq!(stand.get("/queues/work").await["consumers"], 0);
+    assert_eq!(stand.get("/queues/jobs").await["consumers"], 0);
 }
 
 #[tokio::test]
 async fn what_a_lost_consumer_held_returns_to_its_place() {
     let stand = Stand::new().await;
     for body in ["1", "2", "3"] {
-        stand.publish("work", body).await;
+        stand.publish("jobs", body).await;
     }
-    let mut lines = stand.consume("work/consume?prefetch=2").await;
+    let mut lines = stand.consume("jobs/consume?prefetch=2").await;
     lines.next().await.unwrap();
     assert_eq!(lines.next().await.unwrap()["body"], "1");
     drop(lines);
-    stand.at_rest("work", 3).await;
-    let messages = stand.get("/queues/work/messages").await;
+    stand.at_rest("jobs", 3).await;
+    let messages = stand.get("/queues/jobs/messages").await;
     let bodies: Vec<_> =
         messages["messages"].as_array().unwrap().iter().map(|m| m["body"].clone()).collect();
     assert_eq!(bodies, ["1", "2", "3"]);
@@ -444,26 +444,26 @@ async fn what_a_lost_consumer_held_returns_to_its_place() {
 #[tokio::test]
 async fn a_stop_ends_consumers_and_lets_no_more_in() {
     let stand = Stand::new().await;
-    stand.publish("work", "1").await;
-    let mut lines = stand.consume("work/consume").await;
+    stand.publish("jobs", "1").await;
+    let mut lines = stand.consume("jobs/consume").await;
     lines.next().await.unwrap();
     lines.next().await.unwrap();
     stand.api.stop();
     assert_eq!(lines.next().await.unwrap()["ended"], "the server stops");
     assert!(lines.next().await.is_none());
-    stand.at_rest("work", 1).await;
-    let refused = stand.call(Method::POST, "/queues/work/consume", None).await;
+    stand.at_rest("jobs", 1).await;
+    let refused = stand.call(Method::POST, "/queues/jobs/consume", None).await;
     assert_eq!(refused.0, 503);
 }
 
 #[tokio::test]
 async fn a_consumer_learns_that_its_queue_is_gone() {
     let stand = Stand::new().await;
-    let mut lines = stand.consume("work/consume?noAck=true").await;
+    let mut lines = stand.consume("jobs/consume?noAck=true").await;
     lines.next().await.unwrap();
-    stand.publish("work", "1").await;
+    stand.publish("jobs", "1").await;
     assert_eq!(lines.next().await.unwrap()["body"], "1");
-    stand.broker.delete_queue(&queue("work"), Default::default()).await.unwrap();
+    stand.broker.delete_queue(&queue("jobs"), Default::default()).await.unwrap();
     assert_eq!(lines.next().await.unwrap()["ended"], "the queue was deleted");
 }
 
@@ -489,15 +489,15 @@ async fn nobody_gets_in_without_the_key() {
 async fn without_a_key_pages_of_other_sites_are_kept_out() {
     let stand = Stand::new().await;
     let request = |origin: &str| {
-        Request::delete("/api/v1/queues/work/messages")
+        Request::delete("/api/v1/queues/jobs/messages")
             .header("host", "127.0.0.1:3001")
             .header("origin", origin)
             .body(Body::empty())
             .unwrap()
     };
-    stand.publish("work", "1").await;
+    stand.publish("jobs", "1").await;
     assert_eq!(stand.send(request("http://localhost:3000")).await.0, 403);
-    assert_eq!(stand.get("/queues/work").await["ready"], 1);
+    assert_eq!(stand.get("/queues/jobs").await["ready"], 1);
     assert_eq!(stand.send(request("http://127.0.0.1:3001")).await.0, 200);
 }
 
@@ -505,19 +505,19 @@ async fn without_a_key_pages_of_other_sites_are_kept_out() {
 async fn the_path_of_a_message_is_told() {
     let stand = Stand::new().await;
     let message = json!({
-        "exchange": "", "routingKey": "work", "body": "x",
+        "exchange": "", "routingKey": "jobs", "body": "x",
         "properties": { "persistent": true, "messageId": "m/1" },
     });
     assert_eq!(stand.post("/publish", message).await, (200, json!({ "routed": true })));
-    let delivery = stand.broker.get(&queue("work")).await.unwrap().unwrap();
+    let delivery = stand.broker.get(&queue("jobs")).await.unwrap().unwrap();
     delivery.fail("no stock").await.unwrap();
     let path = stand.get("/explain/m%2F1").await;
     let events: Vec<_> = path["steps"].as_array().unwrap().iter().collect();
     let told: Vec<_> = events.iter().map(|step| step["event"].as_str().unwrap()).collect();
     let expected = ["published", "routed", "delivered", "deadLettered", "published", "routed"];
     assert_eq!(told, expected);
-    assert_eq!(events[0]["routingKey"], "work");
-    assert_eq!((&events[3]["error"], &events[3]["queue"]), (&json!("no stock"), &json!("work")));
+    assert_eq!(events[0]["routingKey"], "jobs");
+    assert_eq!((&events[3]["error"], &events[3]["queue"]), (&json!("no stock"), &json!("jobs")));
     assert_eq!(events[3]["to"], events[4]["message"]);
     assert_eq!((&path["caused"], &path["more"]), (&json!([]), &json!(false)));
     let (status, problem) = stand.call(Method::GET, "/explain/nothing", None).await;

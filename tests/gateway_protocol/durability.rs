@@ -29,15 +29,21 @@ fn numbers(range: std::ops::Range<u32>) -> Vec<String> {
     range.map(|n| n.to_string()).collect()
 }
 
+/// Two sockets in the room `general`.
+async fn ada_and_bob(stand: &Stand) -> (Socket, Socket) {
+    let (mut ada, mut bob) =
+        (Socket::connect(stand, "ada").await, Socket::connect(stand, "bob").await);
+    ada.join("general").await;
+    bob.join("general").await;
+    (ada, bob)
+}
+
 #[tokio::test]
 async fn nothing_is_told_before_it_is_on_disk() {
     let folder = tempfile::tempdir().unwrap();
     let (journal, disk) = stores::journal(folder.path());
     let stand = Stand::on(journal, |_| {}).await;
-    let (mut ada, mut bob) =
-        (Socket::connect(&stand, "ada").await, Socket::connect(&stand, "bob").await);
-    ada.join("general").await;
-    bob.join("general").await;
+    let (mut ada, mut bob) = ada_and_bob(&stand).await;
 
     disk.hold();
     // Many wait for one commit: none waits for the one before it.
@@ -157,10 +163,7 @@ async fn a_commit_that_fails_is_told_to_its_sender_alone() {
     let folder = tempfile::tempdir().unwrap();
     let (journal, disk) = stores::journal(folder.path());
     let stand = Stand::on(journal, |_| {}).await;
-    let (mut ada, mut bob) =
-        (Socket::connect(&stand, "ada").await, Socket::connect(&stand, "bob").await);
-    ada.join("general").await;
-    bob.join("general").await;
+    let (mut ada, mut bob) = ada_and_bob(&stand).await;
     ada.call("message:send", message("general", "before")).await;
     bob.event("message:new").await;
 
@@ -186,10 +189,7 @@ async fn a_message_that_failed_is_never_shown() {
     let folder = tempfile::tempdir().unwrap();
     let (journal, disk) = stores::journal(folder.path());
     let stand = Stand::on(journal, |_| {}).await;
-    let (mut ada, mut bob) =
-        (Socket::connect(&stand, "ada").await, Socket::connect(&stand, "bob").await);
-    ada.join("general").await;
-    bob.join("general").await;
+    let (mut ada, mut bob) = ada_and_bob(&stand).await;
     ada.call("message:send", message("general", "before")).await;
 
     // All of them are in the list before the first one's commit fails.
@@ -219,10 +219,7 @@ async fn a_full_disk_is_told_and_passes() {
     let folder = tempfile::tempdir().unwrap();
     let (journal, disk) = stores::journal(folder.path());
     let stand = Stand::on(journal, |_| {}).await;
-    let (mut ada, mut bob) =
-        (Socket::connect(&stand, "ada").await, Socket::connect(&stand, "bob").await);
-    ada.join("general").await;
-    bob.join("general").await;
+    let (mut ada, mut bob) = ada_and_bob(&stand).await;
 
     disk.fill(true);
     let refused = async {
