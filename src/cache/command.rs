@@ -6,10 +6,12 @@ use ahash::AHashMap;
 use bytes::Bytes;
 
 use super::error::CacheError;
+use super::hash::{self, HashCommand};
 use super::key::{self, KeyCommand};
 use super::list::{self, ListCommand};
 use super::pubsub::{self, PubSubCommand};
 use super::server::{self, ServerCommand};
+use super::set::{self, SetCommand};
 use super::string::{self, StringCommand};
 
 /// One command, checked: what its arguments alone can get wrong is behind it.
@@ -18,6 +20,8 @@ pub enum Command {
     Key(KeyCommand),
     String(StringCommand),
     List(ListCommand),
+    Hash(HashCommand),
+    Set(SetCommand),
     PubSub(PubSubCommand),
     Server(ServerCommand),
 }
@@ -47,6 +51,20 @@ impl Command {
         if !spec.arity.admits(rest.len()) {
             return Err(CacheError::WrongArity { command: spec.name });
         }
+        if spec.subcommands.is_empty() {
+            return (spec.parse)(Args { command: spec.name, rest });
+        }
+        let (sub, rest) = match rest {
+            [] => return Err(CacheError::WrongArity { command: spec.name }),
+            [sub, rest @ ..] => (sub, rest),
+        };
+        let spec = spec.subcommand(sub).ok_or_else(|| CacheError::UnknownSubcommand {
+            command: spec.name,
+            name: shown(sub, SHOWN_BYTES_MAX),
+        })?;
+        if !spec.arity.admits(rest.len()) {
+            return Err(CacheError::WrongArity { command: spec.name });
+        }
         (spec.parse)(Args { command: spec.name, rest })
     }
 
@@ -55,6 +73,8 @@ impl Command {
             Self::Key(command) => command.access(),
             Self::String(command) => command.access(),
             Self::List(command) => command.access(),
+            Self::Hash(command) => command.access(),
+            Self::Set(command) => command.access(),
             Self::PubSub(_) => Access::Read,
             Self::Server(command) => command.access(),
         }
@@ -79,12 +99,77 @@ impl Arity {
     }
 }
 
+/// Where a command's keys are among its arguments, its name being number 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keys {
+    None,
+    /// From the first to the last one, which may be counted from the end (-1), in steps.
+    Range {
+        first: usize,
+        last: isize,
+        step: usize,
+    },
+    /// The argument `count` says how many there are; they begin behind it. Before them, at `also`,
+    /// may be one more (0: none), such as the destination of ZUNIONSTORE.
+    Counted {
+        count: usize,
+        also: usize,
+    },
+}
+
+/// What a command is, in the words of Redis's COMMAND.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flags(u16);
+
+impl Flags {
+    pub const NONE: Self = Self(0);
+    pub const WRITE: Self = Self(1);
+    pub const READONLY: Self = Self(1 << 1);
+    /// May add data.
+    pub const DENYOOM: Self = Self(1 << 2);
+    pub const ADMIN: Self = Self(1 << 3);
+    pub const PUBSUB: Self = Self(1 << 4);
+    pub const NOSCRIPT: Self = Self(1 << 5);
+    pub const BLOCKING: Self = Self(1 << 6);
+    pub const FAST: Self = Self(1 << 7);
+    pub const NO_MULTI: Self = Self(1 << 8);
+
+    const NAMES: [(Self, &'static str); 9] = [
+        (Self::WRITE, "write"),
+        (Self::READONLY, "readonly"),
+        (Self::DENYOOM, "denyoom"),
+        (Self::ADMIN, "admin"),
+        (Self::PUBSUB, "pubsub"),
+        (Self::NOSCRIPT, "noscript"),
+        (Self::BLOCKING, "blocking"),
+        (Self::FAST, "fast"),
+        (Self::NO_MULTI, "no_multi"),
+    ];
+
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        Self::NAMES.into_iter().filter(move |(flag, _)| self.has(*flag)).map(|(_, name)| name)
+    }
+}
+
 /// A command's row in the table: each data type has its own rows.
-pub(super) struct Spec {
-    /// In lower case.
+pub struct Spec {
+    /// In lower case; a subcommand's is `object|encoding`.
     pub name: &'static str,
-    pub arity: Arity,
-    pub parse: fn(Args<'_>) -> Result<Command, CacheError>,
+    pub(super) arity: Arity,
+    pub flags: Flags,
+    pub keys: Keys,
+    pub(super) parse: fn(Args<'_>) -> Result<Command, CacheError>,
+    /// Rows of their own, by the first argument.
+    pub subcommands: &'static [Spec],
 }
 
 impl Spec {
@@ -93,17 +178,63 @@ impl Spec {
         arity: Arity,
         parse: fn(Args<'_>) -> Result<Command, CacheError>,
     ) -> Self {
-        Self { name, arity, parse }
+        Self { name, arity, flags: Flags::NONE, keys: Keys::None, parse, subcommands: &[] }
     }
 
-    fn find(name: &[u8]) -> Option<&'static Self> {
-        static TABLE: LazyLock<AHashMap<&'static [u8], &'static Spec>> = LazyLock::new(|| {
-            [key::SPECS, string::SPECS, list::SPECS, pubsub::SPECS, server::SPECS]
-                .into_iter()
-                .flatten()
-                .map(|spec| (spec.name.as_bytes(), spec))
-                .collect()
-        });
+    /// A row whose first argument names a row of `subcommands`.
+    #[expect(dead_code, reason = "for the commands with subcommands")]
+    pub(super) const fn container(name: &'static str, subcommands: &'static [Spec]) -> Self {
+        const fn parse(args: Args<'_>) -> Result<Command, CacheError> {
+            Err(CacheError::WrongArity { command: args.command })
+        }
+        let arity = Arity::AtLeast(1);
+        Self { name, arity, flags: Flags::NONE, keys: Keys::None, parse, subcommands }
+    }
+
+    #[must_use]
+    pub(super) const fn flags(mut self, flags: Flags) -> Self {
+        self.flags = self.flags.and(flags);
+        self
+    }
+
+    /// Its first argument is its only key.
+    #[must_use]
+    pub(super) const fn key(self) -> Self {
+        self.keys(Keys::Range { first: 1, last: 1, step: 1 })
+    }
+
+    #[must_use]
+    pub(super) const fn keys(mut self, keys: Keys) -> Self {
+        self.keys = keys;
+        self
+    }
+
+    fn subcommand(&self, name: &[u8]) -> Option<&'static Self> {
+        let sub = |spec: &'static Self| spec.name.split_once('|').map_or("", |(_, sub)| sub);
+        self.subcommands.iter().find(|spec| is(name, sub(spec)))
+    }
+
+    /// The arity as Redis gives it: the name counts, and a negative number is the least.
+    pub fn redis_arity(&self) -> i64 {
+        let counted = |arguments: usize| {
+            let names = 1 + self.name.matches('|').count();
+            i64::try_from(arguments + names).unwrap_or(i64::MAX)
+        };
+        match self.arity {
+            Arity::Exactly(exactly) => counted(exactly),
+            Arity::AtLeast(least) | Arity::Between(least, _) => -counted(least),
+        }
+    }
+
+    /// Every command.
+    pub fn all() -> impl Iterator<Item = &'static Self> {
+        TABLES.into_iter().flatten()
+    }
+
+    /// The command of this name, in any case.
+    pub fn find(name: &[u8]) -> Option<&'static Self> {
+        static TABLE: LazyLock<AHashMap<&'static [u8], &'static Spec>> =
+            LazyLock::new(|| Spec::all().map(|spec| (spec.name.as_bytes(), spec)).collect());
         const NAME_BYTES_MAX: usize = 32;
         let mut lower = [0; NAME_BYTES_MAX];
         let lower = lower.get_mut(..name.len())?;
@@ -113,12 +244,19 @@ impl Spec {
     }
 }
 
+/// The rows of all data types.
+static TABLES: [&[Spec]; 7] =
+    [key::SPECS, string::SPECS, list::SPECS, hash::SPECS, set::SPECS, pubsub::SPECS, server::SPECS];
+
+const SHOWN_BYTES_MAX: usize = 128;
+
+/// A stranger's text in an error: on one line, and not too much of it.
+fn shown(text: &[u8], bytes_max: usize) -> String {
+    String::from_utf8_lossy(text.get(..bytes_max).unwrap_or(text)).replace(['\r', '\n'], " ")
+}
+
 /// Redis shows about 128 bytes of the name and 128 of the arguments, on one line.
 fn unknown(name: &[u8], rest: &[Bytes]) -> CacheError {
-    const SHOWN_BYTES_MAX: usize = 128;
-    let shown = |text: &[u8], bytes_max: usize| -> String {
-        String::from_utf8_lossy(text.get(..bytes_max).unwrap_or(text)).replace(['\r', '\n'], " ")
-    };
     let mut args = String::new();
     for arg in rest {
         if args.len() >= SHOWN_BYTES_MAX {
@@ -158,6 +296,10 @@ impl<'a> Args<'a> {
     /// All that are left.
     pub(super) fn remaining(&mut self) -> Vec<Bytes> {
         std::mem::take(&mut self.rest).to_vec()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.rest.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -231,8 +373,7 @@ mod tests {
 
     #[test]
     fn no_two_rows_of_the_table_share_a_name() {
-        let tables = [key::SPECS, string::SPECS, list::SPECS, pubsub::SPECS, server::SPECS];
-        let mut names: Vec<&str> = tables.into_iter().flatten().map(|spec| spec.name).collect();
+        let mut names: Vec<&str> = Spec::all().map(|spec| spec.name).collect();
         let count = names.len();
         names.sort_unstable();
         names.dedup();

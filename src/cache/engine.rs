@@ -74,7 +74,7 @@ impl Cache {
             hit: metrics::counter!("redis_cache_hits_total", "status" => "hit"),
             miss: metrics::counter!("redis_cache_hits_total", "status" => "miss"),
         };
-        let mut keyspace = Keyspace::new(lookups);
+        let mut keyspace = Keyspace::new(lookups, journal.keeps());
         keyspace.begin(clock.now_ms());
         keyspace.restore(recovery);
         // Nobody waits for what was expired or left over: the same is found at the next start.
@@ -97,7 +97,13 @@ impl Cache {
     /// While the journal takes no writes, commands that write answer `MISCONF` and change nothing;
     /// under the disk alarm, those that can't add data still run.
     pub fn execute(&self, commands: &[Command], urgency: Option<Urgency>) -> Executed {
+        self.execute_in(0, commands, urgency)
+    }
+
+    /// As [`Cache::execute`], in the database `db`; one that is not there is the first.
+    pub fn execute_in(&self, db: u8, commands: &[Command], urgency: Option<Urgency>) -> Executed {
         let (replies, commit) = self.pipeline(urgency, |keyspace| {
+            keyspace.select(db);
             commands.iter().map(|command| self.apply(command, keyspace)).collect()
         });
         Executed { replies, commit }
@@ -111,6 +117,8 @@ impl Cache {
             Command::Key(command) => command.apply(keyspace),
             Command::String(command) => command.apply(keyspace),
             Command::List(command) => command.apply(keyspace),
+            Command::Hash(command) => command.apply(keyspace),
+            Command::Set(command) => command.apply(keyspace),
             Command::Server(command) => Ok(command.apply(keyspace)),
             Command::PubSub(PubSubCommand::Publish { channel, payload }) => {
                 Ok(Reply::count(self.shared.registry.publish(channel, payload)))
@@ -196,9 +204,9 @@ impl Cache {
         self.shared.keyspace.lock().bytes()
     }
 
-    /// DBSIZE.
+    /// Keys of all databases.
     pub fn key_count(&self) -> usize {
-        self.shared.keyspace.lock().len()
+        self.shared.keyspace.lock().len_of_all()
     }
 }
 

@@ -31,8 +31,15 @@ pub enum CacheError {
     GtWithLt,
     #[error("ERR wrong number of arguments for '{command}' command")]
     WrongArity { command: &'static str },
+    #[error("ERR unknown subcommand '{name}'. Try {} HELP.", command.to_ascii_uppercase())]
+    UnknownSubcommand { command: &'static str, name: String },
     #[error("ERR unknown command '{name}', with args beginning with: {args}")]
     UnknownCommand { name: String, args: String },
+    /// The value as the error's text has it.
+    #[error("OOM command not allowed when used memory > 'maxmemory'.")]
+    OutOfMemory,
+    #[error("ERR DB index is out of range")]
+    NoSuchDatabase,
     /// The journal takes no writes; reads go on.
     #[error("MISCONF Errors writing to the AOF file: {0}")]
     Journal(#[from] JournalError),

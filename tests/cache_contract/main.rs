@@ -31,7 +31,18 @@ fn answer(reply: Reply) -> Answer {
         Reply::Bulk(bytes) => Answer::Bulk(bytes.to_vec()),
         Reply::Nil => Answer::Nil,
         Reply::NilArray => Answer::NilArray,
-        Reply::Array(replies) => Answer::Array(replies.into_iter().map(answer).collect()),
+        Reply::Array(replies) | Reply::Set(replies) => {
+            Answer::Array(replies.into_iter().map(answer).collect())
+        }
+        Reply::Map(pairs) => {
+            let flat = pairs.into_iter().flat_map(|(key, value)| [key, value]);
+            Answer::Array(flat.map(answer).collect())
+        }
+        Reply::Boolean(yes) => Answer::Int(i64::from(yes)),
+        Reply::Verbatim(text) => Answer::Bulk(text.to_vec()),
+        Reply::StatusText(text) => Answer::Status(String::from_utf8_lossy(&text).into_owned()),
+        Reply::ErrorText(text) => Answer::Error(String::from_utf8_lossy(&text).into_owned()),
+        Reply::Double(double) => Answer::Bulk(double.to_string().into_bytes()),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::slot::SlotId;
+use super::slot::{Key, SlotId};
 use crate::journal::Entry;
 
 /// How a piece of state stands in the journal.
@@ -31,29 +31,64 @@ pub(super) enum Fresh {
     Deadline(SlotId),
     /// Indexes of a list's elements.
     Elements(SlotId, Range<i64>),
+    /// The part of a collection with this name.
+    Part(SlotId, Key),
 }
 
 /// The running pipeline's changes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::cache) struct Effects {
+    /// Whether there is a journal that keeps them; without one they are only counted.
+    pub(super) are_kept: bool,
+    /// How many there were.
+    count: usize,
     pub(super) ends: Vec<Entry>,
     pub(super) fresh: Vec<Fresh>,
 }
 
 impl Effects {
-    pub(super) fn is_empty(&self) -> bool {
-        self.ends.is_empty() && self.fresh.is_empty()
+    pub(super) fn new(are_kept: bool) -> Self {
+        Self { are_kept, count: 0, ends: Vec::new(), fresh: Vec::new() }
+    }
+
+    /// How many there were since this was last asked.
+    pub(super) fn take_count(&mut self) -> usize {
+        std::mem::take(&mut self.count)
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    pub(super) fn add(&mut self, fresh: Fresh) {
+        self.count += 1;
+        if self.are_kept {
+            self.fresh.push(fresh);
+        }
+    }
+
+    /// A part got a value.
+    pub(super) fn add_part(&mut self, slot: SlotId, name: &Key) {
+        self.count += 1;
+        if self.are_kept {
+            self.fresh.push(Fresh::Part(slot, Key::clone(name)));
+        }
     }
 
     /// A piece of state is gone or replaced.
     pub(in crate::cache) fn end(&mut self, recorded: Recorded) {
+        self.count += 1;
         if let Recorded::At(entry) = recorded {
             self.ends.push(entry);
         }
     }
 
     /// An element was pushed. Neighbours share one range.
-    pub(in crate::cache) fn add_element(&mut self, slot: SlotId, index: i64) {
+    pub(super) fn add_element(&mut self, slot: SlotId, index: i64) {
+        self.count += 1;
+        if !self.are_kept {
+            return;
+        }
         if let Some(Fresh::Elements(last_slot, range)) = self.fresh.last_mut()
             && *last_slot == slot
         {
