@@ -37,8 +37,9 @@ mod set;
 mod string;
 mod transaction;
 mod typed;
+mod visit;
 
-pub use command::{Command, Flags, Keys, Spec};
+pub use command::{Command, Flags, Keys, Spec, parse_integer, unknown as unknown_command};
 pub use deadline::Deadline;
 pub use engine::{AppendFsync, Cache, Executed};
 pub use error::CacheError;
@@ -54,3 +55,4 @@ pub use set::SetCommand;
 pub use string::{SetCondition, SetTtl, StringCommand};
 pub use transaction::Change;
 pub use typed::{Pushed, TimeToLive, Written};
+pub use visit::Visit;
