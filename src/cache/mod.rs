@@ -38,8 +38,9 @@ mod sorted_set;
 mod string;
 mod transaction;
 mod typed;
+mod visit;
 
-pub use command::{Command, Flags, Keys, Spec};
+pub use command::{Command, Flags, Keys, Spec, parse_integer, unknown as unknown_command};
 pub use deadline::Deadline;
 pub use engine::{AppendFsync, Cache, Executed};
 pub use error::CacheError;
@@ -59,3 +60,4 @@ pub use sorted_set::{
 pub use string::{SetCondition, SetTtl, StringCommand};
 pub use transaction::Change;
 pub use typed::{Pushed, TimeToLive, Written};
+pub use visit::Visit;

@@ -18,17 +18,14 @@ pub struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// A simple string, such as `OK`. It must have no line break.
-    pub fn status(&mut self, text: &str) {
-        self.line(b'+', text.as_bytes());
+    /// A simple string, such as `OK`.
+    pub fn status(&mut self, text: impl AsRef<[u8]>) {
+        self.line(b'+', text.as_ref());
     }
 
-    /// An error, its code word first. Line breaks become blanks, since they would end it.
-    pub fn error(&mut self, text: &str) {
-        self.out.push(b'-');
-        let break_to_blank = |byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { byte };
-        self.out.extend(text.bytes().map(break_to_blank));
-        self.out.extend_from_slice(b"\r\n");
+    /// An error, its code word first.
+    pub fn error(&mut self, text: impl AsRef<[u8]>) {
+        self.line(b'-', text.as_ref());
     }
 
     pub fn integer(&mut self, value: i64) {
@@ -142,9 +139,16 @@ impl Writer<'_> {
         self.out.extend_from_slice(b"\r\n");
     }
 
+    /// Line breaks become blanks, since they would end it.
     fn line(&mut self, kind: u8, text: &[u8]) {
         self.out.push(kind);
+        let from = self.out.len();
         self.out.extend_from_slice(text);
+        for byte in self.out.iter_mut().skip(from) {
+            if matches!(byte, b'\r' | b'\n') {
+                *byte = b' ';
+            }
+        }
         self.out.extend_from_slice(b"\r\n");
     }
 }
