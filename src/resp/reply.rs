@@ -28,6 +28,14 @@ pub(super) fn write(writer: &mut Writer<'_>, reply: &Reply) {
                 write(writer, value);
             }
         }
+        Reply::Pairs(pairs) => {
+            writer.pairs(pairs.len());
+            for (first, second) in pairs {
+                writer.pair();
+                write(writer, first);
+                write(writer, second);
+            }
+        }
         Reply::Double(value) => writer.double(*value),
         Reply::Boolean(value) => writer.boolean(*value),
         Reply::Verbatim(text) => writer.verbatim(*b"txt", text),
