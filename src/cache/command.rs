@@ -12,6 +12,7 @@ use super::list::{self, ListCommand};
 use super::pubsub::{self, PubSubCommand};
 use super::server::{self, ServerCommand};
 use super::set::{self, SetCommand};
+use super::sorted_set::{self, SortedSetCommand};
 use super::string::{self, StringCommand};
 
 /// One command, checked: what its arguments alone can get wrong is behind it.
@@ -22,6 +23,7 @@ pub enum Command {
     List(ListCommand),
     Hash(HashCommand),
     Set(SetCommand),
+    SortedSet(SortedSetCommand),
     PubSub(PubSubCommand),
     Server(ServerCommand),
 }
@@ -67,6 +69,7 @@ impl Command {
             Self::List(command) => command.access(),
             Self::Hash(command) => command.access(),
             Self::Set(command) => command.access(),
+            Self::SortedSet(command) => command.access(),
             Self::PubSub(_) => Access::Read,
             Self::Server(command) => command.access(),
         }
@@ -261,8 +264,16 @@ impl Spec {
 }
 
 /// The rows of all data types.
-static TABLES: [&[Spec]; 7] =
-    [key::SPECS, string::SPECS, list::SPECS, hash::SPECS, set::SPECS, pubsub::SPECS, server::SPECS];
+static TABLES: [&[Spec]; 8] = [
+    key::SPECS,
+    string::SPECS,
+    list::SPECS,
+    hash::SPECS,
+    set::SPECS,
+    sorted_set::SPECS,
+    pubsub::SPECS,
+    server::SPECS,
+];
 
 const SHOWN_BYTES_MAX: usize = 128;
 

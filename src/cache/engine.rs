@@ -134,6 +134,7 @@ impl Cache {
             Command::List(command) => command.apply(keyspace),
             Command::Hash(command) => command.apply(keyspace),
             Command::Set(command) => command.apply(keyspace),
+            Command::SortedSet(command) => command.apply(keyspace),
             Command::Server(command) => Ok(command.apply(keyspace)),
             Command::PubSub(PubSubCommand::Publish { channel, payload }) => {
                 Ok(Reply::count(self.shared.registry.publish(channel, payload)))

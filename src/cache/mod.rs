@@ -34,6 +34,7 @@ mod rate_limit;
 mod reply;
 mod server;
 mod set;
+mod sorted_set;
 mod string;
 mod transaction;
 mod typed;
@@ -53,6 +54,10 @@ pub use rate_limit::RateLimit;
 pub use reply::Reply;
 pub use server::ServerCommand;
 pub use set::SetCommand;
+pub use sorted_set::{
+    AddIf, Added, Aggregate, Combination, Extreme, LexBound, LexRange, Limit, Operation, Options,
+    Picks, RangeBy, RangeQuery, ScanOptions, Score, ScoreBound, ScoreRange, SortedSetCommand,
+};
 pub use string::{SetCondition, SetTtl, StringCommand};
 pub use transaction::Change;
 pub use typed::{Pushed, TimeToLive, Written};

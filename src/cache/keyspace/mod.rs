@@ -12,6 +12,7 @@ mod database;
 mod effects;
 mod expiry;
 mod parts;
+mod random;
 mod record;
 mod recording;
 mod recovery;
@@ -26,7 +27,7 @@ use metrics::Counter;
 
 pub(super) use collection::{Collection, Edit};
 pub(super) use effects::{Effects, Recorded};
-pub(super) use parts::Parts;
+pub(super) use parts::{PartRecord, Parts};
 pub(super) use record::CollectionId;
 pub use recovery::Recovery;
 pub(super) use slot::{Key, Slot, SlotId, TEXT_BYTES, Value, check_value, owned};
@@ -36,6 +37,7 @@ use super::error::CacheError;
 use crate::model::clock::UnixMs;
 use database::Database;
 use effects::Fresh;
+use random::Random;
 
 /// Databases that SELECT reaches: Redis's default.
 pub(super) const DATABASES: usize = 16;
@@ -67,6 +69,7 @@ pub(super) struct Keyspace {
     bytes: usize,
     lookups: Lookups,
     watched: watching::Watched,
+    random: Random,
 }
 
 impl Keyspace {
@@ -84,6 +87,7 @@ impl Keyspace {
             bytes: 0,
             lookups,
             watched: watching::Watched::new(),
+            random: Random::default(),
         }
     }
 
