@@ -12,8 +12,9 @@ use super::error::CacheError;
 use super::keyspace::{Keyspace, Lookups, Recovery};
 use super::pubsub::{PubSubCommand, Registry, Subscriber, SubscriberLimits, Topic};
 use super::reply::Reply;
+use super::script::Scripts;
 use crate::journal::{Commit, Journal, JournalError, Urgency};
-use crate::model::clock::SharedClock;
+use crate::model::clock::{SharedClock, UnixMs};
 
 /// When a change has to be on disk: Redis's `appendfsync`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -74,6 +75,7 @@ pub(super) struct Shared {
     fsync: Mutex<AppendFsync>,
     /// A deadline came up that is earlier than the one that the expiry driver sleeps until.
     earlier_deadline: Notify,
+    scripts: Scripts,
 }
 
 impl Cache {
@@ -101,6 +103,7 @@ impl Cache {
             clock,
             fsync: Mutex::new(fsync),
             earlier_deadline: Notify::new(),
+            scripts: Scripts::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -184,9 +187,14 @@ impl Cache {
 
     /// Takes the lock and looks at the clock. Whatever `work` changes it records itself.
     pub(super) fn visit<T>(&self, work: impl FnOnce(&mut Keyspace) -> T) -> T {
+        self.visit_at(self.now_ms(), work)
+    }
+
+    /// As [`Cache::visit`], at a time of its own.
+    pub(super) fn visit_at<T>(&self, now_ms: UnixMs, work: impl FnOnce(&mut Keyspace) -> T) -> T {
         let shared = &*self.shared;
         let mut keyspace = shared.keyspace.lock();
-        keyspace.begin(shared.clock.now_ms());
+        keyspace.begin(now_ms);
         let result = work(&mut keyspace);
         let driver_must_wake = keyspace.take_driver_must_wake();
         drop(keyspace);
@@ -223,6 +231,14 @@ impl Cache {
     /// Changes that from the next pipeline on.
     pub fn set_fsync(&self, fsync: AppendFsync) {
         *self.shared.fsync.lock() = fsync;
+    }
+
+    pub(super) fn now_ms(&self) -> UnixMs {
+        self.shared.clock.now_ms()
+    }
+
+    pub(super) fn scripts(&self) -> &Scripts {
+        &self.shared.scripts
     }
 
     pub(super) async fn deadline_came_up(&self) {

@@ -80,6 +80,33 @@ pub enum CacheError {
     TooManyWatched,
     #[error("ERR DB index is out of range")]
     NoSuchDatabase,
+    #[error(
+        "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
+    )]
+    Busy,
+    #[error("NOTBUSY No scripts in execution right now.")]
+    NotBusy,
+    #[error(
+        "UNKILLABLE Sorry the script already executed write commands against the dataset. You can \
+         either wait the script termination or kill the server in a hard way using the SHUTDOWN \
+         NOSAVE command."
+    )]
+    Unkillable,
+    #[error("NOSCRIPT No matching script. Please use EVAL.")]
+    NoScript,
+    #[error("ERR Number of keys can't be greater than number of args")]
+    TooManyKeys,
+    #[error("ERR Number of keys can't be negative")]
+    NegativeKeys,
+    #[error("ERR SCRIPT FLUSH only support SYNC|ASYNC option")]
+    ScriptFlushOption,
+    #[error("ERR reached lua stack limit")]
+    LuaStack,
+    #[error("ERR the scripts that are loaded take too much memory")]
+    TooManyScripts,
+    /// The thread that runs scripts could not be started, or came to an end.
+    #[error("ERR scripts can't be run: {0}")]
+    ScriptThread(String),
     /// The journal takes no writes; reads go on.
     #[error("MISCONF Errors writing to the AOF file: {0}")]
     Journal(#[from] JournalError),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::engine::Cache;
+use super::keyspace::Keyspace;
 
 /// Facts that one visit to the keyspace ends at the most, but for a key that has more by itself.
 const SLICE_ENDS_MAX: usize = 256;
@@ -17,9 +18,14 @@ impl Cache {
         let cache = self.clone();
         async move {
             loop {
-                let ((earliest_ms, now_ms), _) = cache.pipeline(None, |keyspace| {
-                    (keyspace.expire_due(SLICE_ENDS_MAX), keyspace.now_ms())
-                });
+                let (earliest_ms, now_ms) = {
+                    // No key goes while a script runs, for which time stands still.
+                    let _turn = cache.turn_however_late().await;
+                    let expire = |keyspace: &mut Keyspace| {
+                        (keyspace.expire_due(SLICE_ENDS_MAX), keyspace.now_ms())
+                    };
+                    cache.pipeline(None, expire).0
+                };
                 let sleep_ms = earliest_ms.map(|at_ms| at_ms.saturating_sub(now_ms));
                 match sleep_ms {
                     Some(0) => tokio::task::yield_now().await,

@@ -32,6 +32,7 @@ mod list;
 mod pubsub;
 mod rate_limit;
 mod reply;
+pub mod script;
 mod server;
 mod set;
 mod sorted_set;

@@ -51,6 +51,13 @@ impl Effects {
         Self { are_kept, count: 0, ends: Vec::new(), fresh: Vec::new() }
     }
 
+    /// Adds those that came later.
+    pub(super) fn append(&mut self, later: Self) {
+        self.count += later.count;
+        self.ends.extend(later.ends);
+        self.fresh.extend(later.fresh);
+    }
+
     /// How many there were since this was last asked.
     pub(super) fn take_count(&mut self) -> usize {
         std::mem::take(&mut self.count)

@@ -65,6 +65,8 @@ pub(super) struct Keyspace {
     deadlines: BTreeSet<(UnixMs, SlotId)>,
     driver: expiry::Driver,
     effects: Effects,
+    /// Those of the script that runs, between two of its calls.
+    parked: Effects,
     next_collection: CollectionId,
     bytes: usize,
     lookups: Lookups,
@@ -83,6 +85,7 @@ impl Keyspace {
             deadlines: BTreeSet::new(),
             driver: expiry::Driver::default(),
             effects: Effects::new(is_recorded),
+            parked: Effects::new(is_recorded),
             next_collection: CollectionId(1),
             bytes: 0,
             lookups,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::Keyspace;
-use super::effects::{Fresh, Recorded};
+use super::effects::{Effects, Fresh, Recorded};
 use super::record::{
     CollectionFact, DEADLINE, DeadlineFact, ELEMENT, ElementFact, PART, PartFact, STRING,
     StringFact,
@@ -32,6 +32,7 @@ impl Keyspace {
         if self.effects.take_count() == 0 {
             return None;
         }
+        self.unpark();
         let (group, places) = self.gather();
         // What was made and removed again by one pipeline leaves nothing for a journal that keeps.
         if group.is_empty() && self.effects.are_kept {
@@ -48,11 +49,28 @@ impl Keyspace {
         &mut self,
         append: impl FnOnce(Group) -> (SmallVec<[Entry; 2]>, T),
     ) -> T {
-        self.effects.take_count();
+        if self.effects.take_count() > 0 {
+            self.unpark();
+        }
         let (group, places) = self.gather();
         let (entries, result) = append(group);
         self.recorded_as(places, entries);
         result
+    }
+
+    /// A script's call begins or ends: its changes are kept apart until the script has ended.
+    pub(in crate::cache) fn switch_parked(&mut self) {
+        std::mem::swap(&mut self.effects, &mut self.parked);
+    }
+
+    /// Whoever changes something between two calls of a script takes along what the script has changed
+    /// by then. Else the journal could hear of a key's new state and not, or only later, that the one
+    /// before it is gone.
+    fn unpark(&mut self) {
+        self.switch_parked();
+        let later = std::mem::replace(&mut self.parked, Effects::new(self.effects.are_kept));
+        self.effects.append(later);
+        self.effects.take_count();
     }
 
     /// The changes as one group, and where each of its facts belongs.

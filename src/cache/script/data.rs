@@ -1,0 +1,33 @@
+//! What scripts hand to their codecs: a Lua value, taken out of Lua.
+
+/// A Lua value of its own. The codecs read and write these, so they need no Lua.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Data {
+    Nil,
+    /// `cjson.null`.
+    Null,
+    Boolean(bool),
+    Number(f64),
+    String(Vec<u8>),
+    /// A table with the keys from 1 on, as decoders make it.
+    Array(Vec<Data>),
+    /// A table's keys and values, in the order in which Lua gives them.
+    Table(Vec<(Data, Data)>),
+    /// Of a type that no codec knows, by its name.
+    Other(&'static str),
+}
+
+impl Data {
+    /// The type's name in Lua.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::Nil => "nil",
+            Self::Null => "userdata",
+            Self::Boolean(_) => "boolean",
+            Self::Number(_) => "number",
+            Self::String(_) => "string",
+            Self::Array(_) | Self::Table(_) => "table",
+            Self::Other(name) => name,
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The scripts that are known, and the Lua state that they run in.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use ahash::AHashMap;
+use bytes::Bytes;
+
+use super::call::Run;
+use super::command::{ScriptCommand, ScriptName};
+use super::random::Random;
+use super::source::{Digest, Script};
+use super::vm::{Vm, no_state};
+use crate::cache::error::CacheError;
+use crate::cache::reply::Reply;
+
+/// Bytes of the sources that are kept.
+const SOURCES_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// What one takes beside its text: about its share of the tables, and what is compiled of it.
+const SOURCE_BYTES: usize = 512;
+
+#[derive(Default)]
+pub(super) struct Library {
+    /// Made when it is first needed, and anew when it has grown too much.
+    vm: Option<Vm>,
+    random: Rc<RefCell<Random>>,
+    known: AHashMap<Digest, Known>,
+    /// Those that were only ever run, the oldest first: they go when the sources take too much.
+    evaluated: VecDeque<Digest>,
+    bytes: usize,
+}
+
+struct Known {
+    script: Script,
+    is_loaded: bool,
+}
+
+/// The bytes that count for a script.
+fn weight(script: &Script) -> usize {
+    SOURCE_BYTES + 2 * script.text.len()
+}
+
+impl Library {
+    /// Runs a command; `run` makes the surroundings of a script that may only read, or any.
+    pub(super) fn execute(
+        &mut self,
+        command: &ScriptCommand,
+        run: impl FnOnce(bool) -> Run,
+    ) -> Reply {
+        match command {
+            ScriptCommand::Eval { script, keys, args, read_only } => {
+                let script = match self.find(script, *read_only) {
+                    Ok(script) => script,
+                    Err(reply) => return reply,
+                };
+                let no_writes = script.flags.is_some_and(|flags| flags.no_writes);
+                let run = run(*read_only || no_writes);
+                match self.vm() {
+                    Ok(vm) => vm.run(&script, keys, args, run),
+                    Err(reply) => reply,
+                }
+            }
+            ScriptCommand::Load { script } => self.load(script).unwrap_or_else(|reply| reply),
+            ScriptCommand::Exists { digests } => {
+                let is_known = |digest: &Bytes| {
+                    Digest::parse(digest).is_some_and(|digest| self.known.contains_key(&digest))
+                };
+                Reply::Array(digests.iter().map(|digest| is_known(digest).into()).collect())
+            }
+            ScriptCommand::Flush => {
+                *self = Self { random: Rc::clone(&self.random), ..Self::default() };
+                Reply::OK
+            }
+            ScriptCommand::Kill => Reply::Error(CacheError::NotBusy),
+            ScriptCommand::Help => {
+                Reply::Array(super::command::HELP.into_iter().map(Reply::Status).collect())
+            }
+        }
+    }
+
+    fn vm(&mut self) -> Result<&mut Vm, Reply> {
+        if self.vm.as_mut().is_some_and(|vm| vm.is_full()) {
+            tracing::warn!("scripts have left too much behind: they get a new Lua state");
+            self.vm = None;
+        }
+        match &mut self.vm {
+            Some(vm) => Ok(vm),
+            none => Ok(none.insert(Vm::new(&self.random).map_err(|error| no_state(&error))?)),
+        }
+    }
+
+    fn find(&mut self, name: &ScriptName, read_only: bool) -> Result<Script, Reply> {
+        let digest = match name {
+            ScriptName::Text(text) => Some(Digest::of(text)),
+            ScriptName::Digest(digest) => Digest::parse(digest),
+        };
+        let known = digest.and_then(|digest| self.known.get(&digest));
+        let script = match (known, name) {
+            (Some(known), _) => known.script.clone(),
+            (None, ScriptName::Digest(_)) => return Err(Reply::Error(CacheError::NoScript)),
+            (None, ScriptName::Text(text)) => {
+                let script = Script::new(text)?;
+                self.vm()?.compile(&script)?;
+                self.keep(script.clone(), false);
+                script
+            }
+        };
+        if read_only && script.flags.is_some_and(|flags| !flags.no_writes) {
+            let text = b"ERR Can not execute a script with write flag using *_ro command.";
+            return Err(Reply::ErrorText(Bytes::from_static(text)));
+        }
+        Ok(script)
+    }
+
+    fn load(&mut self, text: &Bytes) -> Result<Reply, Reply> {
+        let script = Script::new(text)?;
+        self.vm()?.compile(&script)?;
+        let digest = script.digest;
+        if !self.keep(script, true) {
+            return Err(Reply::Error(CacheError::TooManyScripts));
+        }
+        Ok(Reply::Bulk(digest.to_string().into()))
+    }
+
+    /// Keeps a script for later; whether there is room for it. What was only run makes room.
+    fn keep(&mut self, script: Script, load: bool) -> bool {
+        let digest = script.digest;
+        if let Some(known) = self.known.get_mut(&digest) {
+            if load && !std::mem::replace(&mut known.is_loaded, true) {
+                self.evaluated.retain(|other| *other != digest);
+            }
+            return true;
+        }
+        let weight = weight(&script);
+        while self.bytes + weight > SOURCES_BYTES_MAX {
+            let Some(oldest) = self.evaluated.pop_front() else {
+                self.forget(&digest);
+                return false;
+            };
+            self.forget(&oldest);
+        }
+        self.bytes += weight;
+        self.known.insert(digest, Known { script: script.owned(), is_loaded: load });
+        if !load {
+            self.evaluated.push_back(digest);
+        }
+        true
+    }
+
+    fn forget(&mut self, digest: &Digest) {
+        if let Some(known) = self.known.remove(digest) {
+            self.bytes -= weight(&known.script);
+        }
+        if let Some(vm) = &mut self.vm {
+            vm.forget(digest);
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Scripts: Lua 5.1 as Redis 7.0 gives it to its clients.
+//!
+//! Owns the Lua state and its thread, the libraries in it, the scripts that are known, and the gate
+//! that makes clients wait while one runs. May import: the commands and the keyspace of the cache.
+//!
+//! What always holds:
+//! - A script has the only turn: neither another script nor a client that takes [`Turn`]s sees what
+//!   lies between two of its calls. Methods of [`Cache`] don't wait for it: they take the keyspace's
+//!   lock between two calls, so a script that runs for long stops nobody in this process.
+//! - Its changes are one group of the journal, written at its end. Only when someone in this process
+//!   changes something meanwhile, what the script has done by then goes along with that.
+//! - Time stands still for it, and no key expires meanwhile.
+//! - It can be stopped until it has changed something.
+//! - What it can allocate is bounded, in Lua and outside.
+
+mod bits;
+mod call;
+pub mod cjson;
+pub mod cmsgpack;
+mod codecs;
+mod command;
+mod convert;
+mod data;
+mod failure;
+mod gate;
+mod library;
+mod lua_struct;
+mod number;
+mod random;
+mod sandbox;
+mod source;
+mod vm;
+mod worker;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+pub use command::{ScriptCommand, ScriptName};
+pub use data::Data;
+pub use gate::Turn;
+
+use super::command::Command;
+use super::engine::{AppendFsync, Cache};
+use super::error::CacheError;
+use super::reply::Reply;
+use crate::journal::Commit;
+use crate::model::clock::UnixMs;
+use gate::{Gate, ScriptTurn};
+use worker::{Done, Job, Worker};
+
+/// What a cache has for scripts.
+#[derive(Default)]
+pub(super) struct Scripts {
+    gate: Arc<Gate>,
+    worker: Worker,
+}
+
+/// A command on scripts, and the database that it runs in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScriptRequest {
+    pub db: u8,
+    pub command: ScriptCommand,
+}
+
+/// One step of a transaction with scripts in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    Command(Command),
+    Script(ScriptCommand),
+}
+
+/// The only turn: while it lives, no client and no script works on the keyspace.
+pub struct Exclusive {
+    cache: Cache,
+    turn: ScriptTurn,
+}
+
+impl Exclusive {
+    /// Runs the steps, each in its database, as one script: what they change is one group of the
+    /// journal. There is an answer for each step. Under `appendfsync always` it waits for the commit.
+    pub async fn run(self, steps: Vec<(u8, Step)>) -> Vec<Reply> {
+        let Self { cache, turn } = self;
+        let count = steps.len();
+        let failed = |error: CacheError| vec![Reply::Error(error); count];
+        let (done, outcome) = oneshot::channel();
+        let job = Job { cache: cache.clone(), turn, steps, done };
+        if let Err(error) = cache.scripts().worker.send(job) {
+            return failed(error);
+        }
+        let Ok(Done { replies, commit }) = outcome.await else {
+            return failed(CacheError::ScriptThread("its thread came to an end".to_owned()));
+        };
+        if cache.fsync() == AppendFsync::Always
+            && let Some(commit) = commit
+            && let Err(error) = commit.await
+        {
+            return failed(error.into());
+        }
+        replies
+    }
+}
+
+impl Cache {
+    /// EVAL: runs a script in the first database. It is kept, so its next run need not compile it.
+    pub async fn eval(
+        &self,
+        script: impl Into<Bytes>,
+        keys: impl IntoIterator<Item = Bytes>,
+        args: impl IntoIterator<Item = Bytes>,
+    ) -> Reply {
+        let command = ScriptCommand::Eval {
+            script: ScriptName::Text(script.into()),
+            keys: keys.into_iter().collect(),
+            args: args.into_iter().collect(),
+            read_only: false,
+        };
+        self.script(ScriptRequest { db: 0, command }).await
+    }
+
+    /// Runs a command on scripts. It waits for its turn; while a script runs that is over its time, the
+    /// answer is [`CacheError::Busy`], except to SCRIPT KILL. A script runs to its end also when nobody
+    /// waits for its answer any more. Under `appendfsync always` the answer waits for the commit.
+    pub async fn script(&self, request: ScriptRequest) -> Reply {
+        if request.command == ScriptCommand::Kill {
+            return self.scripts().gate.kill().map_or_else(Reply::Error, |()| Reply::OK);
+        }
+        let exclusive = match self.exclusive().await {
+            Ok(exclusive) => exclusive,
+            Err(error) => return Reply::Error(error),
+        };
+        let replies = exclusive.run(vec![(request.db, Step::Script(request.command))]).await;
+        replies.into_iter().next().unwrap_or(Reply::Nil)
+    }
+
+    /// Waits for a turn that nobody shares: for a script, or a transaction that has one in it.
+    ///
+    /// # Errors
+    /// [`CacheError::Busy`] while a script runs that is over its time.
+    pub async fn exclusive(&self) -> Result<Exclusive, CacheError> {
+        let turn = self.scripts().gate.script_turn().await?;
+        Ok(Exclusive { cache: self.clone(), turn })
+    }
+
+    /// A client's turn, for one pipeline; `None` while a script runs or waits, and [`Cache::turn`] is
+    /// to be awaited. Clients share their turns; no script begins while one is held.
+    pub fn try_turn(&self) -> Option<Turn<'_>> {
+        self.scripts().gate.try_turn()
+    }
+
+    /// Waits for a client's turn; clients and scripts get them in the order in which they come.
+    ///
+    /// # Errors
+    /// [`CacheError::Busy`] while a script runs that is over its time, at once.
+    pub async fn turn(&self) -> Result<Turn<'_>, CacheError> {
+        self.scripts().gate.turn().await
+    }
+
+    /// As [`Cache::turn`], however long that takes.
+    pub(super) async fn turn_however_late(&self) -> Turn<'_> {
+        self.scripts().gate.turn_however_late().await
+    }
+
+    /// How long a script may run before clients are told [`CacheError::Busy`]: `lua-time-limit`, 5
+    /// seconds at first. Zero: for ever.
+    pub fn script_time_limit(&self) -> Duration {
+        self.scripts().gate.limit()
+    }
+
+    /// Sets [`Cache::script_time_limit`].
+    pub fn set_script_time_limit(&self, limit: Duration) {
+        self.scripts().gate.set_limit(limit);
+    }
+
+    /// Runs a command of a script, whose changes are kept apart until [`Cache::record_script`].
+    fn run_for_script(&self, now_ms: UnixMs, db: u8, command: &Command) -> Reply {
+        self.visit_at(now_ms, |keyspace| {
+            keyspace.select(db);
+            keyspace.switch_parked();
+            let reply = self.apply(command, keyspace);
+            keyspace.switch_parked();
+            reply
+        })
+    }
+
+    /// The script has ended: its changes become one group.
+    fn record_script(&self) -> Option<Commit> {
+        self.pipeline(None, |keyspace| keyspace.switch_parked()).1
+    }
+}
+
+#[cfg(test)]
+mod tests;
