@@ -9,6 +9,8 @@ mod model;
 mod property;
 mod redis;
 mod refusal;
+mod script;
+mod script_table;
 mod sorted_sets;
 mod stand;
 mod table;
