@@ -34,7 +34,7 @@ fn answer(reply: Reply) -> Answer {
         Reply::Array(replies) | Reply::Set(replies) => {
             Answer::Array(replies.into_iter().map(answer).collect())
         }
-        Reply::Map(pairs) => {
+        Reply::Map(pairs) | Reply::Pairs(pairs) => {
             let flat = pairs.into_iter().flat_map(|(key, value)| [key, value]);
             Answer::Array(flat.map(answer).collect())
         }

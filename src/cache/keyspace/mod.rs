@@ -12,6 +12,7 @@ mod database;
 mod effects;
 mod expiry;
 mod parts;
+mod random;
 mod record;
 mod recording;
 mod recovery;
@@ -28,12 +29,13 @@ pub(super) use effects::{Effects, Recorded};
 pub(super) use parts::Parts;
 pub(super) use record::CollectionId;
 pub use recovery::Recovery;
-pub(super) use slot::{Key, Slot, SlotId, TEXT_BYTES, Value, check_value, owned};
+pub(super) use slot::{Key, Slot, SlotId, TEXT_BYTES, Value, check_name, check_value, owned};
 
 use super::error::CacheError;
 use crate::model::clock::UnixMs;
 use database::Database;
 use effects::Fresh;
+use random::Random;
 
 /// Databases that SELECT reaches: Redis's default.
 pub(super) const DATABASES: usize = 16;
@@ -64,6 +66,7 @@ pub(super) struct Keyspace {
     next_collection: CollectionId,
     bytes: usize,
     lookups: Lookups,
+    random: Random,
 }
 
 impl Keyspace {
@@ -80,6 +83,7 @@ impl Keyspace {
             next_collection: CollectionId(1),
             bytes: 0,
             lookups,
+            random: Random::default(),
         }
     }
 
