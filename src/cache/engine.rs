@@ -28,6 +28,20 @@ pub enum AppendFsync {
 }
 
 impl AppendFsync {
+    /// As CONFIG names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Always => "always",
+            Self::EverySec => "everysec",
+            Self::No => "no",
+        }
+    }
+
+    /// The one of this name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        [Self::Always, Self::EverySec, Self::No].into_iter().find(|fsync| fsync.name() == name)
+    }
+
     fn urgency(self) -> Urgency {
         match self {
             Self::Always => Urgency::Now,
@@ -56,7 +70,7 @@ pub(super) struct Shared {
     registry: Arc<Registry>,
     journal: Journal,
     clock: SharedClock,
-    fsync: AppendFsync,
+    fsync: Mutex<AppendFsync>,
     /// A deadline came up that is earlier than the one that the expiry driver sleeps until.
     earlier_deadline: Notify,
 }
@@ -84,7 +98,7 @@ impl Cache {
             registry: Arc::default(),
             journal,
             clock,
-            fsync,
+            fsync: Mutex::new(fsync),
             earlier_deadline: Notify::new(),
         };
         Self { shared: Arc::new(shared) }
@@ -109,7 +123,7 @@ impl Cache {
         Executed { replies, commit }
     }
 
-    fn apply(&self, command: &Command, keyspace: &mut Keyspace) -> Reply {
+    pub(super) fn apply(&self, command: &Command, keyspace: &mut Keyspace) -> Reply {
         if let Err(error) = self.admitted(command.access()) {
             return Reply::Error(error);
         }
@@ -119,6 +133,7 @@ impl Cache {
             Command::List(command) => command.apply(keyspace),
             Command::Hash(command) => command.apply(keyspace),
             Command::Set(command) => command.apply(keyspace),
+            Command::SortedSet(command) => command.apply(keyspace),
             Command::Server(command) => Ok(command.apply(keyspace)),
             Command::PubSub(PubSubCommand::Publish { channel, payload }) => {
                 Ok(Reply::count(self.shared.registry.publish(channel, payload)))
@@ -158,7 +173,7 @@ impl Cache {
     ) -> (T, Option<Commit>) {
         self.visit(|keyspace| {
             let result = work(keyspace);
-            let urgency = urgency.unwrap_or(self.shared.fsync.urgency());
+            let urgency = urgency.unwrap_or_else(|| self.fsync().urgency());
             (result, keyspace.record(&self.shared.journal, urgency))
         })
     }
@@ -186,8 +201,14 @@ impl Cache {
         &self.shared.registry
     }
 
-    pub(super) fn fsync(&self) -> AppendFsync {
-        self.shared.fsync
+    /// When changes have to be on disk.
+    pub fn fsync(&self) -> AppendFsync {
+        *self.shared.fsync.lock()
+    }
+
+    /// Changes that from the next pipeline on.
+    pub fn set_fsync(&self, fsync: AppendFsync) {
+        *self.shared.fsync.lock() = fsync;
     }
 
     pub(super) async fn deadline_came_up(&self) {

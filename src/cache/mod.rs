@@ -36,11 +36,13 @@ mod reply;
 mod scan;
 mod server;
 mod set;
+mod sorted_set;
 mod string;
 mod transaction;
 mod typed;
+mod visit;
 
-pub use command::{Command, Flags, Keys, Spec};
+pub use command::{Command, Flags, Keys, Spec, parse_integer, unknown as unknown_command};
 pub use deadline::Deadline;
 pub use engine::{AppendFsync, Cache, Executed};
 pub use error::CacheError;
@@ -54,7 +56,12 @@ pub use rate_limit::RateLimit;
 pub use reply::Reply;
 pub use scan::{Scan, ScanFilter};
 pub use server::ServerCommand;
-pub use set::{SetCommand, SetOperation};
+pub use set::{Operation, SetCommand};
+pub use sorted_set::{
+    AddIf, Added, Aggregate, Combination, Extreme, LexBound, LexRange, Limit, Options, RangeBy,
+    RangeQuery, Score, ScoreBound, ScoreRange, SortedSetCommand,
+};
 pub use string::{SetCondition, SetTtl, StringCommand};
 pub use transaction::Change;
 pub use typed::{Pushed, TimeToLive, Written};
+pub use visit::Visit;

@@ -26,7 +26,7 @@ use metrics::Counter;
 
 pub(super) use collection::{Collection, Edit};
 pub(super) use effects::{Effects, Recorded};
-pub(super) use parts::Parts;
+pub(super) use parts::{PartRecord, Parts};
 pub(super) use record::CollectionId;
 pub use recovery::Recovery;
 pub(super) use slot::{Key, Slot, SlotId, TEXT_BYTES, Value, check_name, check_value, owned};
@@ -102,7 +102,6 @@ impl Keyspace {
         is_there
     }
 
-    #[allow(dead_code)]
     pub(super) fn selected(&self) -> u8 {
         self.selected
     }
@@ -120,6 +119,11 @@ impl Keyspace {
     /// Keys of all databases.
     pub(super) fn len_of_all(&self) -> usize {
         self.databases.iter().map(Database::len).sum()
+    }
+
+    /// Each database, its keys, and how many of them have a deadline.
+    pub(super) fn key_counts(&self) -> impl Iterator<Item = (u8, usize, usize)> {
+        (0..).zip(&self.databases).map(|(db, database)| (db, database.len(), database.expiring))
     }
 
     /// Bytes of memory that the keys take, estimated.

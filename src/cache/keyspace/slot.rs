@@ -12,6 +12,7 @@ use crate::cache::error::CacheError;
 use crate::cache::hash::Hash;
 use crate::cache::list::List;
 use crate::cache::set::Set;
+use crate::cache::sorted_set::SortedSet;
 use crate::journal::{Entry, Kind};
 use crate::model::clock::UnixMs;
 
@@ -32,6 +33,7 @@ pub(in crate::cache) enum Value {
     List(Box<List>),
     Hash(Box<Hash>),
     Set(Box<Set>),
+    SortedSet(Box<SortedSet>),
 }
 
 /// Redis's `proto-max-bulk-len`: no value is longer.
@@ -73,6 +75,7 @@ impl Value {
             Self::List(list) => list.bytes(),
             Self::Hash(hash) => hash.0.bytes(),
             Self::Set(set) => set.0.bytes(),
+            Self::SortedSet(set) => set.bytes(),
         }
     }
 
@@ -82,6 +85,7 @@ impl Value {
             Self::List(_) => "list",
             Self::Hash(_) => "hash",
             Self::Set(_) => "set",
+            Self::SortedSet(_) => "zset",
         }
     }
 
@@ -92,6 +96,7 @@ impl Value {
             Self::List(list) => list.end_all(effects),
             Self::Hash(hash) => hash.0.end_all(effects),
             Self::Set(set) => set.0.end_all(effects),
+            Self::SortedSet(set) => set.end_all(effects),
         }
     }
 
@@ -102,6 +107,7 @@ impl Value {
             Self::List(list) => (record::LIST, list.id()),
             Self::Hash(hash) => (record::HASH, hash.0.id()),
             Self::Set(set) => (record::SET, set.0.id()),
+            Self::SortedSet(set) => (record::SORTED_SET, set.id()),
         })
     }
 
@@ -111,6 +117,7 @@ impl Value {
             Self::String(_) | Self::List(_) => None,
             Self::Hash(hash) => hash.0.record(name),
             Self::Set(set) => set.0.record(name),
+            Self::SortedSet(set) => set.record(name),
         }
     }
 
@@ -119,6 +126,7 @@ impl Value {
             Self::String(_) | Self::List(_) => None,
             Self::Hash(hash) => hash.0.recorded_mut(name),
             Self::Set(set) => set.0.recorded_mut(name),
+            Self::SortedSet(set) => set.recorded_mut(name),
         }
     }
 
@@ -128,6 +136,7 @@ impl Value {
             Self::String(_) | Self::List(_) => false,
             Self::Hash(hash) => hash.0.restore(name, record, entry),
             Self::Set(set) => set.0.restore(name, record, entry),
+            Self::SortedSet(set) => set.restore(name, record, entry),
         }
     }
 }

@@ -7,33 +7,33 @@ use super::Set;
 use crate::cache::error::CacheError;
 use crate::cache::keyspace::{Key, Keyspace};
 
-/// What is made of several sets.
+/// What is made of several sets, or sorted sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SetOperation {
-    Inter,
+pub enum Operation {
+    Intersection,
     Union,
     /// The first without the others.
-    Diff,
+    Difference,
 }
 
 impl Keyspace {
     /// The members of the result. Every key's type is looked at first.
     pub(super) fn set_combine(
         &self,
-        operation: SetOperation,
+        operation: Operation,
         keys: &[Bytes],
         members_max: usize,
     ) -> Result<Vec<Key>, CacheError> {
         let sets: Vec<Option<&Set>> =
             keys.iter().map(|key| self.collection::<Set>(key)).collect::<Result<_, _>>()?;
         Ok(match operation {
-            SetOperation::Inter => inter(&sets, members_max),
-            SetOperation::Union => {
+            Operation::Intersection => inter(&sets, members_max),
+            Operation::Union => {
                 let mut seen: AHashSet<&Key> = AHashSet::new();
                 let members = sets.into_iter().flatten().flat_map(Set::members);
                 members.filter(|member| seen.insert(member)).cloned().collect()
             }
-            SetOperation::Diff => {
+            Operation::Difference => {
                 let Some((Some(first), others)) = sets.split_first() else { return Ok(Vec::new()) };
                 let others: Vec<&Set> = others.iter().copied().flatten().collect();
                 let is_left = |member: &&Key| !others.iter().any(|set| set.0.contains(member));

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Set, SetOperation};
+use super::{Operation, Set};
 use crate::cache::command::{Access, Args, Arity, Command, Flags, Keys, Spec, is, parse_integer};
 use crate::cache::error::CacheError;
 use crate::cache::keyspace::Keyspace;
@@ -49,11 +49,11 @@ pub enum SetCommand {
         pick: Option<Pick>,
     },
     Combine {
-        operation: SetOperation,
+        operation: Operation,
         keys: Vec<Bytes>,
     },
     Store {
-        operation: SetOperation,
+        operation: Operation,
         to: Bytes,
         keys: Vec<Bytes>,
     },
@@ -123,22 +123,22 @@ pub(in crate::cache) const SPECS: &[Spec] = &[
     })
     .flags(READ)
     .key(),
-    Spec::new("sinter", Arity::AtLeast(1), |args| combine(SetOperation::Inter, args))
+    Spec::new("sinter", Arity::AtLeast(1), |args| combine(Operation::Intersection, args))
         .flags(READ)
         .keys(ALL_KEYS),
-    Spec::new("sunion", Arity::AtLeast(1), |args| combine(SetOperation::Union, args))
+    Spec::new("sunion", Arity::AtLeast(1), |args| combine(Operation::Union, args))
         .flags(READ)
         .keys(ALL_KEYS),
-    Spec::new("sdiff", Arity::AtLeast(1), |args| combine(SetOperation::Diff, args))
+    Spec::new("sdiff", Arity::AtLeast(1), |args| combine(Operation::Difference, args))
         .flags(READ)
         .keys(ALL_KEYS),
-    Spec::new("sinterstore", Arity::AtLeast(2), |args| store(SetOperation::Inter, args))
+    Spec::new("sinterstore", Arity::AtLeast(2), |args| store(Operation::Intersection, args))
         .flags(GROW)
         .keys(ALL_KEYS),
-    Spec::new("sunionstore", Arity::AtLeast(2), |args| store(SetOperation::Union, args))
+    Spec::new("sunionstore", Arity::AtLeast(2), |args| store(Operation::Union, args))
         .flags(GROW)
         .keys(ALL_KEYS),
-    Spec::new("sdiffstore", Arity::AtLeast(2), |args| store(SetOperation::Diff, args))
+    Spec::new("sdiffstore", Arity::AtLeast(2), |args| store(Operation::Difference, args))
         .flags(GROW)
         .keys(ALL_KEYS),
     Spec::new("sintercard", Arity::AtLeast(2), parse_inter_card)
@@ -152,11 +152,11 @@ pub(in crate::cache) const SPECS: &[Spec] = &[
     .key(),
 ];
 
-fn combine(operation: SetOperation, mut args: Args<'_>) -> Result<Command, CacheError> {
+fn combine(operation: Operation, mut args: Args<'_>) -> Result<Command, CacheError> {
     Ok(Command::Set(SetCommand::Combine { operation, keys: args.remaining() }))
 }
 
-fn store(operation: SetOperation, mut args: Args<'_>) -> Result<Command, CacheError> {
+fn store(operation: Operation, mut args: Args<'_>) -> Result<Command, CacheError> {
     let (to, keys) = (args.next()?, args.remaining());
     Ok(Command::Set(SetCommand::Store { operation, to, keys }))
 }
@@ -245,7 +245,7 @@ impl SetCommand {
                 Reply::count(keyspace.set_store(to, &members)?)
             }
             Self::InterCard { keys, limit } => {
-                Reply::count(keyspace.set_combine(SetOperation::Inter, keys, *limit)?.len())
+                Reply::count(keyspace.set_combine(Operation::Intersection, keys, *limit)?.len())
             }
             Self::Scan { key, scan } => keyspace.scan_members(key, scan)?,
         })

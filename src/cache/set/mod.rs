@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::error::CacheError;
 use super::keyspace::{Collection, CollectionId, Edit, Key, Keyspace, Parts, Value, check_name};
-pub use algebra::SetOperation;
+pub use algebra::Operation;
 pub(super) use commands::SPECS;
 pub use commands::SetCommand;
 

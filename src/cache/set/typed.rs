@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Set, SetOperation};
+use super::{Operation, Set};
 use crate::cache::command::Access;
 use crate::cache::engine::Cache;
 use crate::cache::error::CacheError;
@@ -74,7 +74,7 @@ impl Cache {
     /// See [`Cache::get`].
     pub fn combine_sets(
         &self,
-        operation: SetOperation,
+        operation: Operation,
         keys: &[Bytes],
     ) -> Result<Vec<Bytes>, CacheError> {
         self.read(|keyspace| {
