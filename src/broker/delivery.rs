@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::dead_letter::{X_DELIVERY_COUNT, X_RETRY_COUNT};
 use super::error::BrokerError;
-use super::queue::{Failed, Held, Parcel, Queue, Reason, Tag};
+use super::queue::{DEAD_BYTES_MAX, Failed, Got, Held, Parcel, Queue, Reason, Tag};
 use super::stored::{KIND_RETRY, QueueId, RetryRecord, record};
 use super::trace::{What, shared};
 use super::{Broker, Inner};
@@ -130,13 +130,16 @@ pub(super) fn shown(queue: &Queue, parcel: &Parcel) -> Option<Box<Message>> {
 }
 
 impl Inner {
+    /// Nothing also while so much is dead in front that the journal has no room for it yet.
     pub(super) fn get(&self, queue: &Arc<Queue>) -> Option<Parcel> {
         loop {
-            let (parcel, effects) = queue.get(self.now_ms());
-            let is_answer = parcel.is_some() || !effects.unfinished;
+            let (got, effects) = queue.get(self.now_ms());
             self.run(queue, effects);
-            if is_answer {
-                return parcel;
+            match got {
+                Got::Parcel(parcel) => return Some(parcel),
+                Got::Empty => return None,
+                Got::Unfinished if !self.journal.has_room(DEAD_BYTES_MAX) => return None,
+                Got::Unfinished => self.run(queue, queue.proceed(self.now_ms())),
             }
         }
     }
