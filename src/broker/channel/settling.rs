@@ -85,7 +85,7 @@ impl Channel {
 
     pub(super) fn requeue(&self, returned: Returned) {
         let inner = &self.broker.inner;
-        for (queue, tags) in returned.0.into_values() {
+        for (queue, tags) in returned.into_queues() {
             let effects = queue.requeue(tags, inner.now_ms());
             inner.run(&queue, effects);
         }
@@ -98,7 +98,7 @@ impl Channel {
 pub(super) struct Returned(AHashMap<QueueId, (Arc<Queue>, Vec<Seen>)>);
 
 /// A delivery, and whether the client has seen it.
-type Seen = (Tag, bool);
+pub(super) type Seen = (Tag, bool);
 
 impl Returned {
     /// Deliveries that the client has seen.
@@ -108,6 +108,10 @@ impl Returned {
             returned.add(&queue, Some((tag, true)));
         }
         returned
+    }
+
+    pub(super) fn into_queues(self) -> impl Iterator<Item = (Arc<Queue>, Vec<Seen>)> {
+        self.0.into_values()
     }
 
     /// `None`: the queue gets nothing back, and may have somebody else to serve.

@@ -265,8 +265,9 @@ impl Queue {
         Some((held, self.dispatch(&mut state, now_ms)))
     }
 
-    /// Returns deliveries to their old places, all before the next one is handed out. Of those that
-    /// somebody has looked at (`true`), the return counts.
+    /// Returns deliveries to their old places, all before the next one is handed out: also before those
+    /// are asked for that `tags` gives late. Of those that somebody has looked at (`true`), the return
+    /// counts.
     pub(super) fn requeue(
         &self,
         tags: impl IntoIterator<Item = (Tag, bool)>,
