@@ -130,6 +130,19 @@ async fn what_a_new_length_drops_at_once_waits_for_the_journal() {
 }
 
 #[tokio::test]
+async fn what_is_rejected_at_once_waits_for_the_journal() {
+    let side = Side::new(QueueSpec::durable(queue("dying"))).await;
+    let mut channel = side.broker.channel(None);
+    channel.consume(&queue("dying"), "all", ConsumeOptions::default()).unwrap();
+    for _ in 0..COUNT {
+        channel.next().await;
+    }
+    channel.cancel("all");
+    let died = side.die(|_| channel.nack(0, true, false).unwrap());
+    timeout(PATIENCE, died).await.unwrap();
+}
+
+#[tokio::test]
 async fn what_came_back_too_often_at_once_waits_for_the_journal() {
     let side = Side::new(QueueSpec::quorum(queue("dying")).delivery_limit(0)).await;
     let mut channel = side.broker.channel(None);

@@ -245,6 +245,33 @@ async fn cancelling_lets_no_later_message_pass_an_earlier_one() {
     assert!(seen.is_sorted(), "out of order");
 }
 
+/// A message in two queues, and ones in a single queue, transient and not, between them.
+#[tokio::test]
+async fn settling_many_settles_each_in_its_own_queue() {
+    let f = Fixture::new();
+    declare(&f.engine, &["q", "r"]);
+    f.bind("q", "amq.fanout", "").await;
+    f.bind("r", "amq.fanout", "").await;
+    let mut channel = f.engine.channel(None);
+    for (exchange, to, body) in
+        [("", "q", "1"), ("amq.fanout", "", "2"), ("", "r", "3"), ("amq.fanout", "", "4")]
+    {
+        f.publish(exchange, to, body).await;
+        let transient = Message::new(name(exchange), key(to), format!("{body}t"));
+        channel.publish(transient, false).unwrap();
+    }
+    consume(&mut channel, "q", "q");
+    consume(&mut channel, "r", "r");
+    assert_eq!(deliveries(&mut channel).len(), 12);
+    channel.ack(5, true).unwrap();
+    assert_eq!((f.depth("q").await, f.depth("r").await), ((0, 1, 0), (0, 6, 0)));
+    channel.nack(9, true, true).unwrap();
+    assert_eq!(deliveries(&mut channel).len(), 4);
+    channel.nack(0, true, false).unwrap();
+    assert_eq!((f.depth("q").await, f.depth("r").await), ((0, 0, 0), (0, 0, 0)));
+    f.engine.flush().await.unwrap();
+}
+
 #[tokio::test]
 async fn a_consumer_whose_queue_goes_is_told_so() {
     let f = Fixture::new();

@@ -13,6 +13,7 @@ mod effects;
 mod held;
 mod ready;
 mod run;
+mod settling;
 mod state;
 
 use std::sync::Arc;
@@ -36,7 +37,7 @@ use crate::journal::{Entry, Position};
 use crate::model::clock::UnixMs;
 use crate::model::names::VhostName;
 use crate::model::topology::{QueueKind, QueueSettings, QueueSpec};
-use dispatch::{arm, page_out, put_back, time_out};
+use dispatch::{arm, page_out, time_out};
 use ready::Ready;
 use state::{State, Unacked};
 
@@ -238,48 +239,6 @@ impl Queue {
     /// Takes messages that a start left on the disk, in order.
     pub(super) fn restore_runs(&self, band: u8, runs: Vec<Run>) {
         self.state.lock().ready.restore(band, runs);
-    }
-
-    /// Holds a failed delivery until `due_ms`.
-    ///
-    /// # Errors
-    /// The message, when the queue was deleted in the meantime.
-    pub(super) fn delay(
-        &self,
-        held: Held,
-        due_ms: UnixMs,
-        now_ms: UnixMs,
-    ) -> Result<Effects, Refusal> {
-        let mut state = self.state.lock();
-        if state.deleted {
-            return Err(Refusal::Deleted(held));
-        }
-        state.delayed.insert((due_ms, held.position), held);
-        Ok(self.dispatch(&mut state, now_ms))
-    }
-
-    /// Takes a delivery out, to settle it. `None`: it is settled already, as by the queue's deletion.
-    pub(super) fn take_unacked(&self, tag: Tag, now_ms: UnixMs) -> Option<(Held, Effects)> {
-        let mut state = self.state.lock();
-        let held = state.take_unacked(tag)?;
-        Some((held, self.dispatch(&mut state, now_ms)))
-    }
-
-    /// Returns deliveries to their old places, all before the next one is handed out: also before those
-    /// are asked for that `tags` gives late. Of those that somebody has looked at (`true`), the return
-    /// counts.
-    pub(super) fn requeue(
-        &self,
-        tags: impl IntoIterator<Item = (Tag, bool)>,
-        now_ms: UnixMs,
-    ) -> Effects {
-        let mut state = self.state.lock();
-        for (tag, seen) in tags {
-            if let Some(held) = state.take_unacked(tag) {
-                put_back(&mut state, held, seen);
-            }
-        }
-        self.dispatch(&mut state, now_ms)
     }
 
     /// Does what is due: retries and delayed messages become ready, what is at the head expires,
