@@ -172,9 +172,14 @@ impl Inner {
         self.run(queue, effects);
     }
 
-    /// Settles messages of one queue: those that are in no other one together.
+    /// Settles messages of one queue: neighbours that are in no other one together, and all in order, so
+    /// that a crash never undoes one and not those behind it.
     pub(super) fn settle_all(&self, queue: &Queue, held: &[Held]) -> Option<Commit> {
         let mut last = None;
+        let append = |group: &mut Group| {
+            let group = std::mem::take(group);
+            (!group.is_empty()).then(|| self.journal.append(group, Urgency::Now).commit)
+        };
         for held in held.chunks(SETTLED_TOGETHER_MAX) {
             let mut group = Group::new();
             for held in held {
@@ -182,13 +187,12 @@ impl Inner {
                 if held.stored.end_in(queue.id, &mut group) {
                     retry.map(|retry| group.end(retry));
                 } else {
+                    last = append(&mut group).or(last);
                     let settled = held.stored.settle(&self.journal, queue.id, retry, Group::new());
                     last = settled.map(|settled| settled.commit).or(last);
                 }
             }
-            if !group.is_empty() {
-                last = Some(self.journal.append(group, Urgency::Now).commit);
-            }
+            last = append(&mut group).or(last);
         }
         last
     }

@@ -39,7 +39,7 @@ impl Queue {
     ) -> (Vec<Held>, Effects) {
         let mut state = self.state.lock();
         let settings = state.settings.clone();
-        let mut retried = Vec::new();
+        let (mut retried, mut dead) = (Vec::new(), Vec::new());
         for &tag in tags {
             let Some(mut held) = state.take_unacked(tag) else { continue };
             held.redelivered = true;
@@ -59,9 +59,20 @@ impl Queue {
                     }
                 }
             }
-            state.dying.push_back((held, Reason::Rejected));
+            dead.push(held);
         }
-        (retried, self.dispatch(&mut state, now_ms))
+        // What lay in the queue dies before what came out of it.
+        let mut effects = self.dispatch(&mut state, now_ms);
+        for held in dead {
+            if state.burying || effects.is_full() {
+                effects.unfinished |= !state.burying;
+                state.burying = true;
+                state.dying.push_back((held, Reason::Rejected));
+            } else {
+                effects.bury(held, Reason::Rejected);
+            }
+        }
+        (retried, effects)
     }
 
     /// Holds failed deliveries until their times.
