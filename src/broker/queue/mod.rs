@@ -204,19 +204,6 @@ impl Queue {
         Ok(self.dispatch(&mut state, now_ms))
     }
 
-    /// Puts back a message that was taken out to be redriven; no length holds it off.
-    ///
-    /// # Errors
-    /// The message, when the queue was deleted in the meantime.
-    pub(super) fn put_back(&self, held: Held, now_ms: UnixMs) -> Result<Effects, Refusal> {
-        let mut state = self.state.lock();
-        if state.deleted {
-            return Err(Refusal::Deleted(held));
-        }
-        state.ready.insert(held);
-        Ok(self.dispatch(&mut state, now_ms))
-    }
-
     /// Puts a recovered message back; [`Queue::tick`] looks at all of them afterwards. The message, if
     /// it came back too often: an unclean stop counts as a return.
     pub(super) fn restore(&self, held: Held, due_ms: Option<UnixMs>) -> Option<Held> {
@@ -368,10 +355,11 @@ impl Queue {
         Ok(Some(Deleted { ready, held, runs }))
     }
 
-    /// Takes one ready message out; what lies behind it may have to be looked at sooner now.
-    pub(super) fn take_ready(&self, position: Position) -> Option<(Held, Effects)> {
+    /// Takes a ready message out that was `seen` here, and which need not be read again; what lies behind
+    /// it may have to be looked at sooner now. `None`: it is not ready any more.
+    pub(super) fn take_ready(&self, seen: &Held) -> Option<(Held, Effects)> {
         let mut state = self.state.lock();
-        let held = state.ready.take(position)?;
+        let held = state.ready.take(seen)?;
         let mut effects = Effects::default();
         arm(&mut state, &mut effects);
         Some((held, effects))
@@ -401,6 +389,10 @@ impl Queue {
 
     pub(super) fn peek(&self, count: usize) -> Vec<Held> {
         self.state.lock().ready.peek(count)
+    }
+
+    pub(super) fn ready_count(&self) -> usize {
+        self.state.lock().ready.len()
     }
 
     pub(super) fn status(&self) -> QueueStatus {
