@@ -122,6 +122,7 @@ impl Broker {
 
     /// As [`Broker::try_publish`], by one who knows that the user may.
     pub(super) fn try_publish_permitted(&self, message: Message) -> Result<Published, BrokerError> {
+        check_bounds(&message)?;
         self.check_memory()?;
         if message.properties.persistent {
             self.inner.journal.writable()?;
@@ -131,9 +132,9 @@ impl Broker {
 }
 
 impl Inner {
-    /// Route, take a log position and append, enqueue and hand to consumers: all in the caller.
+    /// Route, take a log position and append, enqueue and hand to consumers: all in the caller. The
+    /// message keeps its bounds.
     fn publish(&self, vhost: &Vhost, mut message: Message) -> Result<Published, BrokerError> {
-        check_bounds(&message)?;
         let targets = vhost.topology.read().route_published(&message)?;
         message.properties.headers.remove(BCC);
         // Read once: to a publisher its message arrives everywhere at one time.

@@ -235,7 +235,7 @@ impl Channel {
     ) -> Result<Option<(ChannelDelivery, usize)>, BrokerError> {
         let queue = self.broker.readable_queue(queue)?;
         let Some(parcel) = self.broker.inner.get(&queue) else { return Ok(None) };
-        let ready = queue.status().ready;
+        let ready = queue.ready_count();
         Ok(Some((self.hand_over(queue, parcel, no_ack), ready)))
     }
 
