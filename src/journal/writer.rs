@@ -186,7 +186,7 @@ impl Writer {
         let (mut appended, mut completed) = (0, false);
         let bytes = active.commit(|rows| {
             let mut next = 0;
-            while let Some(batch) = batches.get(next) {
+            while let Some(batch) = batches.get_mut(next) {
                 // Each batch was taken before this is read.
                 last_position = shared.last_position();
                 writer.begin(false, last_position);
@@ -292,16 +292,17 @@ impl Writer {
     }
 }
 
-/// The facts and ends of a batch. What is not alive any more, or never was, is left out.
+/// The facts and ends of a batch. What is not alive any more, or never was, is left out. Each payload is
+/// let go of here, while it is at hand: later it would have to be fetched from memory once more.
 fn write_batch(
-    batch: &Batch,
+    batch: &mut Batch,
     segment: u64,
     liveness: &mut Liveness,
     writer: &mut RowWriter,
     emit: &mut impl FnMut(&[u8]) -> Result<(), SegmentError>,
 ) -> Result<(), SegmentError> {
-    for slot in &batch.slots {
-        let Some(payload) = &slot.payload else { continue };
+    for slot in &mut batch.slots {
+        let Some(payload) = slot.payload.take() else { continue };
         let Entry { position, weight } = slot.entry;
         if !liveness.fact(segment, slot.entry) {
             let reason = format!("position {} was given twice", position.0);
