@@ -23,7 +23,8 @@ use super::syncer::{Syncer, Unsynced};
 use super::{Entry, JournalError, encode_content};
 
 /// While little lives, segments stay small, so that what died leaves the disk soon.
-const SEGMENT_BYTES_MIN: u64 = 16 * 1024 * 1024;
+/// But a new file costs a few syncs, so each takes several large commits.
+const SEGMENT_BYTES_MIN: u64 = 24 * 1024 * 1024;
 
 /// A segment holds at most this share of what lives, so that compaction moves little at a time.
 const LIVE_SHARE: u64 = 4;
@@ -31,10 +32,10 @@ const LIVE_SHARE: u64 = 4;
 /// A small disk is never filled by one segment.
 const DISK_SHARE: u64 = 16;
 
-/// Parts of a small segment: what a slice of compaction copies while nothing else is due (1 MiB), and
+/// Parts of the least segment: what a slice of compaction copies while nothing else is due (1 MiB), and
 /// at least beside a batch (64 KiB).
-const SLICES: u64 = 16;
-const SLICES_BESIDE_BATCH: u64 = 256;
+const SLICES: u64 = 24;
+const SLICES_BESIDE_BATCH: u64 = 384;
 
 /// Nothing is added to a commit of so many bytes of rows: redb keeps its pages in memory.
 const COMMIT_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -63,7 +64,7 @@ impl SegmentSize {
     }
 
     fn small(self) -> u64 {
-        self.min / 4
+        self.min / 6
     }
 }
 
