@@ -4,6 +4,7 @@
 mod case;
 mod durability;
 mod expiry;
+mod hashes;
 mod lookups;
 mod model;
 mod property;
@@ -11,6 +12,7 @@ mod redis;
 mod refusal;
 mod script;
 mod script_table;
+mod sets;
 mod sorted_sets;
 mod stand;
 mod table;
@@ -66,7 +68,7 @@ fn embedded(cache: &Cache, line: &str) -> Answer {
 }
 
 fn cases() -> Vec<&'static Case> {
-    [table::CASES, sorted_sets::CASES].into_iter().flatten().collect()
+    [table::CASES, hashes::CASES, sets::CASES, sorted_sets::CASES].into_iter().flatten().collect()
 }
 
 /// Runs the cases; `ask` gets a line at a time, `FLUSHALL` before each case, and `WAIT` lines.

@@ -15,9 +15,12 @@ fn number(bits: u32) -> f64 {
     f64::from(bits.cast_signed())
 }
 
+type Unary = fn(u32) -> u32;
+type Binary = fn(u32, u32) -> u32;
+
 pub(super) fn library(lua: &Lua) -> mlua::Result<Table> {
     let bit = lua.create_table()?;
-    let unary: [(&str, fn(u32) -> u32); 3] =
+    let unary: [(&str, Unary); 3] =
         [("tobit", |bits| bits), ("bnot", |bits| !bits), ("bswap", u32::swap_bytes)];
     for (name, apply) in unary {
         let function = move |lua: &Lua, args: MultiValue| {
@@ -25,7 +28,7 @@ pub(super) fn library(lua: &Lua) -> mlua::Result<Table> {
         };
         bit.raw_set(name, lua.create_function(function)?)?;
     }
-    let folds: [(&str, fn(u32, u32) -> u32); 3] =
+    let folds: [(&str, Binary); 3] =
         [("band", |a, b| a & b), ("bor", |a, b| a | b), ("bxor", |a, b| a ^ b)];
     for (name, fold) in folds {
         let function = move |lua: &Lua, args: MultiValue| -> mlua::Result<f64> {
@@ -39,7 +42,7 @@ pub(super) fn library(lua: &Lua) -> mlua::Result<Table> {
         bit.raw_set(name, lua.create_function(function)?)?;
     }
     // By the lowest 5 bits.
-    let shifts: [(&str, fn(u32, u32) -> u32); 5] = [
+    let shifts: [(&str, Binary); 5] = [
         ("lshift", |bits, by| bits << (by & 31)),
         ("rshift", |bits, by| bits >> (by & 31)),
         ("arshift", |bits, by| (bits.cast_signed() >> (by & 31)).cast_unsigned()),

@@ -65,9 +65,9 @@ fn parse_eval(
     let count = match usize::try_from(count) {
         Ok(count) => count,
         Err(_) if count < 0 => return Err(CacheError::NegativeKeys),
-        Err(_) => return Err(CacheError::TooManyKeys),
+        Err(_) => return Err(CacheError::TooManyNumKeys),
     };
-    let (keys, args) = rest.split_at_checked(count).ok_or(CacheError::TooManyKeys)?;
+    let (keys, args) = rest.split_at_checked(count).ok_or(CacheError::TooManyNumKeys)?;
     let script = if by_digest {
         ScriptName::Digest(script.clone())
     } else {

@@ -44,7 +44,7 @@ pub(super) struct Sandbox {
 #[derive(Clone)]
 struct Readonly {
     real: Table,
-    metatable_of: Rc<dyn Fn(&Table) -> mlua::Result<Table>>,
+    refuse: Function,
 }
 
 impl Readonly {
@@ -52,20 +52,16 @@ impl Readonly {
         let refuse = lua.create_function(|lua, _: MultiValue| -> mlua::Result<()> {
             Err(error_at_caller(lua, READONLY))
         })?;
-        let weak = lua.weak();
-        let metatable_of = move |real: &Table| -> mlua::Result<Table> {
-            let metatable = weak.upgrade().create_table()?;
-            metatable.raw_set("__index", real)?;
-            metatable.raw_set("__newindex", &refuse)?;
-            metatable.raw_set("__metatable", false)?;
-            Ok(metatable)
-        };
-        Ok(Self { real: lua.create_table()?, metatable_of: Rc::new(metatable_of) })
+        Ok(Self { real: lua.create_table()?, refuse })
     }
 
     fn stand_in(&self, lua: &Lua, real: &Table) -> mlua::Result<Table> {
+        let metatable = lua.create_table()?;
+        metatable.raw_set("__index", real)?;
+        metatable.raw_set("__newindex", &self.refuse)?;
+        metatable.raw_set("__metatable", false)?;
         let stand_in = lua.create_table()?;
-        stand_in.set_metatable(Some((self.metatable_of)(real)?))?;
+        stand_in.set_metatable(Some(metatable))?;
         self.real.raw_set(&stand_in, real)?;
         Ok(stand_in)
     }
