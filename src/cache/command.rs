@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use ahash::AHashMap;
 use bytes::Bytes;
 
+use super::blocking::{self, BlockingCommand};
 use super::error::CacheError;
 use super::hash::{self, HashCommand};
 use super::key::{self, KeyCommand};
@@ -26,6 +27,7 @@ pub enum Command {
     SortedSet(SortedSetCommand),
     PubSub(PubSubCommand),
     Server(ServerCommand),
+    Blocking(BlockingCommand),
 }
 
 /// What a command may do to the keyspace, and so when the journal stands in its way.
@@ -72,6 +74,7 @@ impl Command {
             Self::SortedSet(command) => command.access(),
             Self::PubSub(_) => Access::Read,
             Self::Server(command) => command.access(),
+            Self::Blocking(_) => Access::Shrink,
         }
     }
 }
@@ -264,7 +267,7 @@ impl Spec {
 }
 
 /// The rows of all data types.
-static TABLES: [&[Spec]; 8] = [
+static TABLES: [&[Spec]; 9] = [
     key::SPECS,
     string::SPECS,
     list::SPECS,
@@ -273,6 +276,7 @@ static TABLES: [&[Spec]; 8] = [
     sorted_set::SPECS,
     pubsub::SPECS,
     server::SPECS,
+    blocking::SPECS,
 ];
 
 const SHOWN_BYTES_MAX: usize = 128;

@@ -119,7 +119,12 @@ impl Cache {
     pub fn execute_in(&self, db: u8, commands: &[Command], urgency: Option<Urgency>) -> Executed {
         let (replies, commit) = self.pipeline(urgency, |keyspace| {
             keyspace.select(db);
-            commands.iter().map(|command| self.apply(command, keyspace)).collect()
+            let run = |command| {
+                let reply = self.apply(command, keyspace);
+                keyspace.serve_waiters();
+                reply
+            };
+            commands.iter().map(run).collect()
         });
         Executed { replies, commit }
     }
@@ -136,6 +141,7 @@ impl Cache {
             Command::Set(command) => command.apply(keyspace),
             Command::SortedSet(command) => command.apply(keyspace),
             Command::Server(command) => Ok(command.apply(keyspace)),
+            Command::Blocking(command) => command.apply(keyspace),
             Command::PubSub(PubSubCommand::Publish { channel, payload }) => {
                 Ok(Reply::count(self.shared.registry.publish(channel, payload)))
             }
@@ -177,6 +183,7 @@ impl Cache {
     ) -> (T, Option<Commit>) {
         self.visit(|keyspace| {
             let result = work(keyspace);
+            keyspace.serve_waiters();
             let urgency = urgency.unwrap_or_else(|| self.fsync().urgency());
             (result, keyspace.record(&self.shared.journal, urgency))
         })
@@ -188,6 +195,11 @@ impl Cache {
         let mut keyspace = shared.keyspace.lock();
         keyspace.begin(shared.clock.now_ms());
         let result = work(&mut keyspace);
+        if keyspace.waiters.are_ready() {
+            // What a transaction across engines made ready.
+            keyspace.serve_waiters();
+            let _ = keyspace.record(&shared.journal, self.fsync().urgency());
+        }
         let driver_must_wake = keyspace.take_driver_must_wake();
         drop(keyspace);
         if driver_must_wake {

@@ -76,6 +76,12 @@ pub enum CacheError {
     /// The value as the error's text has it.
     #[error("OOM command not allowed when used memory > 'maxmemory'.")]
     OutOfMemory,
+    #[error("ERR timeout is not a float or out of range")]
+    TimeoutNotAFloat,
+    #[error("ERR timeout is out of range")]
+    TimeoutOutOfRange,
+    #[error("ERR timeout is negative")]
+    NegativeTimeout,
     #[error("ERR too many keys are watched")]
     TooManyWatched,
     #[error("ERR DB index is out of range")]

@@ -20,6 +20,7 @@
 //!   Under the keyspace's, [`Cache::transact`] lets its caller take others: nobody who holds one of those
 //!   may call the cache.
 
+mod blocking;
 mod command;
 mod deadline;
 mod engine;
@@ -41,6 +42,7 @@ mod typed;
 mod visit;
 mod watch;
 
+pub use blocking::{BlockingCommand, Waiting};
 pub use command::{Command, Flags, Keys, Spec, parse_integer, unknown as unknown_command};
 pub use deadline::Deadline;
 pub use engine::{AppendFsync, Cache, Executed};

@@ -33,6 +33,7 @@ pub use recovery::Recovery;
 pub(super) use slot::{Key, Slot, SlotId, TEXT_BYTES, Value, check_value, owned};
 pub(super) use watching::Mark;
 
+use super::blocking::Waiters;
 use super::error::CacheError;
 use crate::model::clock::UnixMs;
 use database::Database;
@@ -69,6 +70,7 @@ pub(super) struct Keyspace {
     bytes: usize,
     lookups: Lookups,
     watched: watching::Watched,
+    pub(super) waiters: Waiters,
     random: Random,
 }
 
@@ -87,6 +89,7 @@ impl Keyspace {
             bytes: 0,
             lookups,
             watched: watching::Watched::new(),
+            waiters: Waiters::default(),
             random: Random::default(),
         }
     }
@@ -268,7 +271,7 @@ impl Keyspace {
         slot.value = value;
         slot.value_recorded = Recorded::New;
         self.effects.add(Fresh::Value(id));
-        self.touch(id);
+        self.touch_value(id);
     }
 
     fn insert(&mut self, key: &[u8], value: Value) -> Result<SlotId, CacheError> {
@@ -276,7 +279,7 @@ impl Keyspace {
         let id =
             self.place(self.selected, key, value, Recorded::New).ok_or(CacheError::OutOfMemory)?;
         self.effects.add(Fresh::Value(id));
-        self.touch(id);
+        self.touch_value(id);
         Ok(id)
     }
 
