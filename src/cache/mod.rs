@@ -30,9 +30,11 @@ mod hash;
 mod key;
 mod keyspace;
 mod list;
+mod pick;
 mod pubsub;
 mod rate_limit;
 mod reply;
+mod scan;
 mod server;
 mod set;
 mod sorted_set;
@@ -51,14 +53,16 @@ pub use hash::HashCommand;
 pub use key::{ExpireIf, KeyCommand};
 pub use keyspace::Recovery;
 pub use list::{End, ListCommand};
+pub use pick::Pick;
 pub use pubsub::{PubSubCommand, Published, Subscriber, SubscriberLimits, Topic};
 pub use rate_limit::RateLimit;
 pub use reply::Reply;
+pub use scan::{Scan, ScanFilter};
 pub use server::ServerCommand;
-pub use set::SetCommand;
+pub use set::{Operation, SetCommand};
 pub use sorted_set::{
-    AddIf, Added, Aggregate, Combination, Extreme, LexBound, LexRange, Limit, Operation, Options,
-    Picks, RangeBy, RangeQuery, ScanOptions, Score, ScoreBound, ScoreRange, SortedSetCommand,
+    AddIf, Added, Aggregate, Combination, Extreme, LexBound, LexRange, Limit, Options, RangeBy,
+    RangeQuery, Score, ScoreBound, ScoreRange, SortedSetCommand,
 };
 pub use string::{SetCondition, SetTtl, StringCommand};
 pub use transaction::Change;

@@ -30,7 +30,7 @@ pub(super) use effects::{Effects, Recorded};
 pub(super) use parts::{PartRecord, Parts};
 pub(super) use record::CollectionId;
 pub use recovery::Recovery;
-pub(super) use slot::{Key, Slot, SlotId, TEXT_BYTES, Value, check_value, owned};
+pub(super) use slot::{Key, Slot, SlotId, TEXT_BYTES, Value, check_name, check_value, owned};
 pub(super) use watching::Mark;
 
 use super::blocking::Waiters;
