@@ -80,8 +80,6 @@ pub enum CacheError {
     TimeoutNotAFloat,
     #[error("ERR timeout is out of range")]
     TimeoutOutOfRange,
-    #[error("ERR timeout is negative")]
-    NegativeTimeout,
     #[error("ERR too many keys are watched")]
     TooManyWatched,
     #[error("ERR DB index is out of range")]
