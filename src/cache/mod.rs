@@ -47,7 +47,7 @@ pub use error::CacheError;
 pub use hash::HashCommand;
 pub use key::{ExpireIf, KeyCommand};
 pub use keyspace::Recovery;
-pub use list::{End, ListCommand};
+pub use list::{End, ListCommand, Search};
 pub use pubsub::{PubSubCommand, Published, Subscriber, SubscriberLimits};
 pub use rate_limit::RateLimit;
 pub use reply::Reply;
