@@ -74,7 +74,7 @@ impl Command {
             Self::SortedSet(command) => command.access(),
             Self::PubSub(_) => Access::Read,
             Self::Server(command) => command.access(),
-            Self::Blocking(_) => Access::Shrink,
+            Self::Blocking(command) => command.access(),
         }
     }
 }

@@ -55,6 +55,18 @@ pub enum CacheError {
     NegativeLimit,
     #[error("ERR at least 1 input key is needed for '{command}' command")]
     NoInputKey { command: &'static str },
+    #[error("ERR no such key")]
+    NoSuchKey,
+    #[error("ERR index out of range")]
+    IndexOutOfRange,
+    #[error(
+        "ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... or use negative to start from the end of the list"
+    )]
+    RankOfZero,
+    #[error("ERR COUNT can't be negative")]
+    NegativeCount,
+    #[error("ERR MAXLEN can't be negative")]
+    NegativeMaxLen,
     #[error("ERR string exceeds maximum allowed size (proto-max-bulk-len)")]
     StringTooLong,
     #[error("ERR syntax error")]
@@ -88,8 +100,6 @@ pub enum CacheError {
     InvalidDatabase { which: &'static str },
     #[error("ERR value is out of range, value must between -2147483648 and 2147483647")]
     NotAnInt32,
-    #[error("ERR no such key")]
-    NoSuchKey,
     #[error("ERR source and destination objects are the same")]
     SameObject,
     #[error("ERR hash value is not an integer")]

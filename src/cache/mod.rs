@@ -52,7 +52,7 @@ pub use error::CacheError;
 pub use hash::HashCommand;
 pub use key::{ExpireIf, KeyCommand};
 pub use keyspace::Recovery;
-pub use list::{End, ListCommand};
+pub use list::{End, ListCommand, Search};
 pub use pick::Pick;
 pub use pubsub::{PubSubCommand, Published, Subscriber, SubscriberLimits, Topic};
 pub use rate_limit::RateLimit;

@@ -1,10 +1,12 @@
 //! The cache answers as Redis 7 does, keeps what it promised through a restart, and loses no
 //! subscriber's message in silence.
 
+mod beside_redis;
 mod case;
 mod durability;
 mod expiry;
 mod hashes;
+mod lists;
 mod lookups;
 mod model;
 mod property;
@@ -66,7 +68,10 @@ fn embedded(cache: &Cache, line: &str) -> Answer {
 }
 
 fn cases() -> Vec<&'static Case> {
-    [table::CASES, hashes::CASES, sets::CASES, sorted_sets::CASES].into_iter().flatten().collect()
+    [table::CASES, hashes::CASES, lists::CASES, sets::CASES, sorted_sets::CASES]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// Runs the cases; `ask` gets a line at a time, `FLUSHALL` before each case, and `WAIT` lines.

@@ -86,3 +86,22 @@ async fn a_wait_ends_with_its_time_another_ones_word_or_its_client() {
     }
     other.ask("RPUSH l a\r\nLLEN l", ":1\r\n:1\r\n").await;
 }
+
+#[tokio::test]
+async fn what_is_moved_wakes_the_next_one() {
+    let fixture = Fixture::new();
+    let (mut mover, mut waiter, mut client) =
+        (fixture.connect(), fixture.connect(), fixture.connect());
+    wait(&fixture, &mut mover, "BLMOVE a b RIGHT LEFT 0").await;
+    wait(&fixture, &mut waiter, "BLMPOP 0 1 b LEFT COUNT 9").await;
+    client.ask("RPUSH a x y", ":2\r\n").await;
+    mover.expect("$1\r\ny\r\n").await;
+    waiter.expect("*2\r\n$1\r\nb\r\n*1\r\n$1\r\ny\r\n").await;
+    client.ask("LRANGE a 0 -1", "*1\r\n$1\r\nx\r\n").await;
+    client.ask("BRPOPLPUSH a c 0\r\nSET s v", "$1\r\nx\r\n+OK\r\n").await;
+    client.ask("BRPOPLPUSH none c 0.001", "$-1\r\n").await;
+    // Nothing is lost when it can't be moved.
+    wait(&fixture, &mut mover, "BLMOVE a s LEFT LEFT 0").await;
+    client.ask("RPUSH a z\r\nLLEN a", ":1\r\n:1\r\n").await;
+    mover.expect("-WRONGTYPE Operation against a key holding the wrong kind of value\r\n").await;
+}

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::cache::command::{Args, Arity, Command, Flags, Keys, Spec};
+use crate::cache::command::{Access, Args, Arity, Command, Flags, Keys, Spec};
 use crate::cache::error::CacheError;
-use crate::cache::keyspace::Keyspace;
-use crate::cache::list::End;
+use crate::cache::keyspace::{Keyspace, Slot, Value};
+use crate::cache::list::{self, End};
 use crate::cache::reply::Reply;
 use crate::cache::sorted_set::{Extreme, PopOfMany, pop_of_many_reply};
 
@@ -23,9 +23,31 @@ pub struct BlockingCommand {
 /// What is done to the first key that has something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::cache) enum Pop {
-    List { end: End, keys: Vec<Bytes> },
-    Scored { extreme: Extreme, keys: Vec<Bytes> },
-    ScoredMany { extreme: Extreme, keys: Vec<Bytes>, count: usize },
+    List {
+        end: End,
+        keys: Vec<Bytes>,
+    },
+    ListMany {
+        end: End,
+        keys: Vec<Bytes>,
+        count: usize,
+    },
+    /// One key: the source.
+    Move {
+        source: [Bytes; 1],
+        destination: Bytes,
+        from: End,
+        to: End,
+    },
+    Scored {
+        extreme: Extreme,
+        keys: Vec<Bytes>,
+    },
+    ScoredMany {
+        extreme: Extreme,
+        keys: Vec<Bytes>,
+        count: usize,
+    },
 }
 
 pub(in crate::cache) const SPECS: &[Spec] = &[
@@ -35,6 +57,29 @@ pub(in crate::cache) const SPECS: &[Spec] = &[
     Spec::new("brpop", Arity::AtLeast(2), |args| parse_list(args, End::Right))
         .flags(Flags::WRITE.and(Flags::BLOCKING))
         .keys(Keys::Range { first: 1, last: -2, step: 1 }),
+    Spec::new("blmpop", Arity::AtLeast(4), |mut args| {
+        let timeout = parse_timeout(&args.next()?)?;
+        let list::PopOfMany { keys, end, count } = list::PopOfMany::parse(args)?;
+        Ok(blocking(Pop::ListMany { end, keys, count }, timeout))
+    })
+    .flags(Flags::WRITE.and(Flags::BLOCKING))
+    .keys(Keys::Counted { count: 2, also: 0 }),
+    Spec::new("blmove", Arity::Exactly(5), |mut args| {
+        let (source, destination) = ([args.next()?], args.next()?);
+        let (from, to) = (End::parse(&args.next()?)?, End::parse(&args.next()?)?);
+        let timeout = parse_timeout(&args.next()?)?;
+        Ok(blocking(Pop::Move { source, destination, from, to }, timeout))
+    })
+    .flags(Flags::WRITE.and(Flags::DENYOOM).and(Flags::BLOCKING))
+    .keys(Keys::Range { first: 1, last: 2, step: 1 }),
+    Spec::new("brpoplpush", Arity::Exactly(3), |mut args| {
+        let (source, destination) = ([args.next()?], args.next()?);
+        let timeout = parse_timeout(&args.next()?)?;
+        let (from, to) = (End::Right, End::Left);
+        Ok(blocking(Pop::Move { source, destination, from, to }, timeout))
+    })
+    .flags(Flags::WRITE.and(Flags::DENYOOM).and(Flags::BLOCKING))
+    .keys(Keys::Range { first: 1, last: 2, step: 1 }),
     Spec::new("bzpopmin", Arity::AtLeast(2), |args| parse_scored(args, Extreme::Min))
         .flags(Flags::WRITE.and(Flags::BLOCKING).and(Flags::FAST))
         .keys(Keys::Range { first: 1, last: -2, step: 1 }),
@@ -88,6 +133,10 @@ fn parse_timeout(text: &[u8]) -> Result<Option<Duration>, CacheError> {
 }
 
 impl BlockingCommand {
+    pub(in crate::cache) fn access(&self) -> Access {
+        if self.pop.grows() { Access::Grow } else { Access::Shrink }
+    }
+
     /// What it answers when nobody waits.
     pub(in crate::cache) fn apply(&self, keyspace: &mut Keyspace) -> Result<Reply, CacheError> {
         Ok(self.pop.attempt(keyspace)?.unwrap_or(self.pop.nothing()))
@@ -97,15 +146,25 @@ impl BlockingCommand {
 impl Pop {
     pub(super) fn keys(&self) -> &[Bytes] {
         match self {
-            Self::List { keys, .. } | Self::Scored { keys, .. } | Self::ScoredMany { keys, .. } => {
-                keys
-            }
+            Self::List { keys, .. }
+            | Self::ListMany { keys, .. }
+            | Self::Scored { keys, .. }
+            | Self::ScoredMany { keys, .. } => keys,
+            Self::Move { source, .. } => source,
         }
     }
 
     /// The answer when there was nothing.
     pub(super) fn nothing(&self) -> Reply {
-        Reply::NilArray
+        match self {
+            Self::Move { .. } => Reply::Nil,
+            _ => Reply::NilArray,
+        }
+    }
+
+    /// Whether it may add data.
+    fn grows(&self) -> bool {
+        matches!(self, Self::Move { .. })
     }
 
     /// Takes from the first of its keys that has something.
@@ -118,6 +177,18 @@ impl Pop {
         Ok(None)
     }
 
+    /// Whether this key is of the type that it waits for.
+    pub(super) fn waits_for_type_of(&self, keyspace: &Keyspace, key: &Bytes) -> bool {
+        match (self, keyspace.slot(key).map(Slot::value)) {
+            (
+                Self::List { .. } | Self::ListMany { .. } | Self::Move { .. },
+                Some(Value::List(_)),
+            ) => true,
+            (Self::Scored { .. } | Self::ScoredMany { .. }, Some(Value::SortedSet(_))) => true,
+            _ => false,
+        }
+    }
+
     /// Takes from this key, which is one of its own.
     pub(super) fn attempt_on(
         &self,
@@ -128,6 +199,16 @@ impl Pop {
             Self::List { end, .. } => {
                 let popped = keyspace.pop(*end, key, 1)?.into_iter().flatten().next();
                 Ok(popped.map(|value| Reply::bulks([key.clone(), value])))
+            }
+            Self::ListMany { end, count, .. } => {
+                let popped = keyspace.pop(*end, key, *count)?;
+                Ok(popped.map(|values| {
+                    Reply::Array(vec![Reply::Bulk(key.clone()), Reply::bulks(values)])
+                }))
+            }
+            Self::Move { destination, from, to, .. } => {
+                let moved = keyspace.list_move(key, destination, *from, *to)?;
+                Ok(moved.map(Reply::Bulk))
             }
             Self::Scored { extreme, .. } => {
                 let popped = keyspace.zpop(*extreme, key, 1)?.into_iter().next();

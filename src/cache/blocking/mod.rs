@@ -1,4 +1,4 @@
-//! Commands that wait for a key: BLPOP, BRPOP, BZPOPMIN, BZPOPMAX, BZMPOP.
+//! Commands that wait for a key: BLPOP, BRPOP, BLMPOP, BLMOVE, BRPOPLPUSH, BZPOPMIN, BZPOPMAX, BZMPOP.
 //!
 //! Owns who waits for what ([`Waiters`]) and what each gets. May import: the types' operations.
 //! What always holds: of those that wait for a key the one that came first is served first, at the end of

@@ -105,6 +105,8 @@ impl Keyspace {
         let pop = waiter.pop.clone();
         let answer = match pop.attempt_on(self, key) {
             Ok(Some(reply)) => reply,
+            // It moves to a key of another type: that does not get better.
+            Err(error) if pop.waits_for_type_of(self, key) => Reply::Error(error),
             // The key is of a type that it does not wait for.
             Ok(None) | Err(_) => return,
         };

@@ -25,6 +25,9 @@ impl Visit<'_> {
     /// # Errors
     /// The wait, when none of its keys has anything yet. It begins now.
     pub fn run_or_wait(&mut self, db: u8, command: &BlockingCommand) -> Result<Reply, Waiting> {
+        if let Err(error) = self.cache.admitted(command.access()) {
+            return Ok(Reply::Error(error));
+        }
         self.keyspace.select(db);
         match command.pop.attempt(self.keyspace) {
             Ok(Some(reply)) => {

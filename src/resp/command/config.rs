@@ -44,7 +44,7 @@ fn set(client: &mut Client, _: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
     let mut pairs: Vec<(&[u8], &[u8])> = Vec::new();
     for pair in args.get(2..).unwrap_or_default().chunks(2) {
         let [name, value] = pair else {
-            client.error("ERR wrong number of arguments for 'config|set' command");
+            client.error("ERR syntax error");
             return Outcome::Answered;
         };
         pairs.push((name, value));
