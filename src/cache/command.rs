@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use ahash::AHashMap;
 use bytes::Bytes;
 
+use super::bits::{self, BitsCommand};
 use super::error::CacheError;
 use super::hash::{self, HashCommand};
 use super::key::{self, KeyCommand};
@@ -19,6 +20,7 @@ use super::string::{self, StringCommand};
 pub enum Command {
     Key(KeyCommand),
     String(StringCommand),
+    Bits(BitsCommand),
     List(ListCommand),
     Hash(HashCommand),
     Set(SetCommand),
@@ -72,6 +74,7 @@ impl Command {
         match self {
             Self::Key(command) => command.access(),
             Self::String(command) => command.access(),
+            Self::Bits(command) => command.access(),
             Self::List(command) => command.access(),
             Self::Hash(command) => command.access(),
             Self::Set(command) => command.access(),
@@ -245,8 +248,16 @@ impl Spec {
 }
 
 /// The rows of all data types.
-static TABLES: [&[Spec]; 7] =
-    [key::SPECS, string::SPECS, list::SPECS, hash::SPECS, set::SPECS, pubsub::SPECS, server::SPECS];
+static TABLES: [&[Spec]; 8] = [
+    key::SPECS,
+    string::SPECS,
+    bits::SPECS,
+    list::SPECS,
+    hash::SPECS,
+    set::SPECS,
+    pubsub::SPECS,
+    server::SPECS,
+];
 
 const SHOWN_BYTES_MAX: usize = 128;
 

@@ -11,6 +11,7 @@ use super::error::CacheError;
 use super::keyspace::{Keyspace, Lookups, Recovery};
 use super::pubsub::{PubSubCommand, Registry, Subscriber, SubscriberLimits};
 use super::reply::Reply;
+use super::settings::Settings;
 use crate::journal::{Commit, Journal, JournalError, Urgency};
 use crate::model::clock::SharedClock;
 
@@ -56,9 +57,9 @@ pub(super) struct Shared {
     registry: Arc<Registry>,
     journal: Journal,
     clock: SharedClock,
-    fsync: AppendFsync,
+    pub(super) settings: Mutex<Settings>,
     /// A deadline came up that is earlier than the one that the expiry driver sleeps until.
-    earlier_deadline: Notify,
+    pub(super) earlier_deadline: Notify,
 }
 
 impl Cache {
@@ -74,7 +75,9 @@ impl Cache {
             hit: metrics::counter!("redis_cache_hits_total", "status" => "hit"),
             miss: metrics::counter!("redis_cache_hits_total", "status" => "miss"),
         };
+        let settings = Settings { appendfsync: fsync, ..Settings::default() };
         let mut keyspace = Keyspace::new(lookups, journal.keeps());
+        keyspace.configure(&settings);
         keyspace.begin(clock.now_ms());
         keyspace.restore(recovery);
         // Nobody waits for what was expired or left over: the same is found at the next start.
@@ -84,7 +87,7 @@ impl Cache {
             registry: Arc::default(),
             journal,
             clock,
-            fsync,
+            settings: Mutex::new(settings),
             earlier_deadline: Notify::new(),
         };
         Self { shared: Arc::new(shared) }
@@ -110,12 +113,14 @@ impl Cache {
     }
 
     fn apply(&self, command: &Command, keyspace: &mut Keyspace) -> Reply {
-        if let Err(error) = self.admitted(command.access()) {
+        let access = command.access();
+        if let Err(error) = self.admitted(access).and_then(|()| keyspace.make_room(access)) {
             return Reply::Error(error);
         }
         let reply = match command {
             Command::Key(command) => command.apply(keyspace),
             Command::String(command) => command.apply(keyspace),
+            Command::Bits(command) => command.apply(keyspace),
             Command::List(command) => command.apply(keyspace),
             Command::Hash(command) => command.apply(keyspace),
             Command::Set(command) => command.apply(keyspace),
@@ -124,6 +129,7 @@ impl Cache {
                 Ok(Reply::count(self.shared.registry.publish(channel, payload)))
             }
         };
+        self.tell(keyspace);
         reply.unwrap_or_else(Reply::Error)
     }
 
@@ -158,7 +164,7 @@ impl Cache {
     ) -> (T, Option<Commit>) {
         self.visit(|keyspace| {
             let result = work(keyspace);
-            let urgency = urgency.unwrap_or(self.shared.fsync.urgency());
+            let urgency = urgency.unwrap_or_else(|| self.fsync().urgency());
             (result, keyspace.record(&self.shared.journal, urgency))
         })
     }
@@ -169,6 +175,7 @@ impl Cache {
         let mut keyspace = shared.keyspace.lock();
         keyspace.begin(shared.clock.now_ms());
         let result = work(&mut keyspace);
+        self.tell(&keyspace);
         let driver_must_wake = keyspace.take_driver_must_wake();
         drop(keyspace);
         if driver_must_wake {
@@ -187,7 +194,7 @@ impl Cache {
     }
 
     pub(super) fn fsync(&self) -> AppendFsync {
-        self.shared.fsync
+        self.settings().appendfsync
     }
 
     pub(super) async fn deadline_came_up(&self) {
@@ -202,6 +209,11 @@ impl Cache {
     /// Bytes of memory that the keys take, estimated.
     pub fn memory_bytes(&self) -> usize {
         self.shared.keyspace.lock().bytes()
+    }
+
+    /// Keys that were removed because their time was over, and because memory ran out.
+    pub fn removals(&self) -> (u64, u64) {
+        self.shared.keyspace.lock().removals()
     }
 
     /// Keys of all databases.

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::command::{Access, Arity, Command, Flags, Spec};
 use super::error::CacheError;
 use super::keyspace::{Collection, CollectionId, Edit, Keyspace, Parts, Value, check_value, owned};
+use super::notifications::Events;
 use super::reply::Reply;
 
 /// A command on a hash.
@@ -49,6 +50,7 @@ impl HashCommand {
             Self::Set { key, fields } => {
                 fields.iter().try_for_each(|(_, value)| check_value(value.len()))?;
                 Reply::count(keyspace.edit_or_make(key, |hash: &mut Edit<'_, Hash>| {
+                    hash.notes.event(Events::HASH, "hset");
                     fields.iter().filter(|(field, value)| hash.set(field, value.clone())).count()
                 })?)
             }

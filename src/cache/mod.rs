@@ -20,6 +20,7 @@
 //!   Under the keyspace's, [`Cache::transact`] lets its caller take others: nobody who holds one of those
 //!   may call the cache.
 
+mod bits;
 mod command;
 mod deadline;
 mod engine;
@@ -29,15 +30,21 @@ mod hash;
 mod key;
 mod keyspace;
 mod list;
+mod long_double;
+mod notifications;
 mod pubsub;
 mod rate_limit;
 mod reply;
 mod server;
 mod set;
+mod settings;
 mod string;
 mod transaction;
 mod typed;
 
+pub use bits::{
+    BitRange, BitUnit, BitfieldKind, BitfieldOp, BitfieldStep, BitsCommand, BitwiseOp, Overflow,
+};
 pub use command::{Command, Flags, Keys, Spec};
 pub use deadline::Deadline;
 pub use engine::{AppendFsync, Cache, Executed};
@@ -46,11 +53,13 @@ pub use hash::HashCommand;
 pub use key::{ExpireIf, KeyCommand};
 pub use keyspace::Recovery;
 pub use list::{End, ListCommand};
+pub use notifications::Events;
 pub use pubsub::{PubSubCommand, Published, Subscriber, SubscriberLimits};
 pub use rate_limit::RateLimit;
 pub use reply::Reply;
 pub use server::ServerCommand;
 pub use set::SetCommand;
-pub use string::{SetCondition, SetTtl, StringCommand};
+pub use settings::{EvictionPolicy, Settings};
+pub use string::{GetExTtl, LcsForm, LcsMatches, SetCondition, SetTtl, StringCommand};
 pub use transaction::Change;
 pub use typed::{Pushed, TimeToLive, Written};

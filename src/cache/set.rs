@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::command::{Access, Arity, Command, Flags, Spec};
 use super::error::CacheError;
 use super::keyspace::{Collection, CollectionId, Edit, Keyspace, Parts, Value};
+use super::notifications::Events;
 use super::reply::Reply;
 
 /// A command on a set.
@@ -39,12 +40,20 @@ impl SetCommand {
         Ok(match self {
             Self::Add { key, members } => {
                 Reply::count(keyspace.edit_or_make(key, |set: &mut Edit<'_, Set>| {
-                    members.iter().filter(|member| set.add(member)).count()
+                    let added = members.iter().filter(|member| set.add(member)).count();
+                    if added > 0 {
+                        set.notes.event(Events::SET, "sadd");
+                    }
+                    added
                 })?)
             }
             Self::Remove { key, members } => {
                 let removed = keyspace.edit(key, |set: &mut Edit<'_, Set>| {
-                    members.iter().filter(|member| set.delete(member)).count()
+                    let removed = members.iter().filter(|member| set.delete(member)).count();
+                    if removed > 0 {
+                        set.notes.event(Events::SET, "srem");
+                    }
+                    removed
                 })?;
                 Reply::count(removed.unwrap_or(0))
             }
