@@ -13,6 +13,7 @@ use super::list::{self, ListCommand};
 use super::pubsub::{self, PubSubCommand};
 use super::server::{self, ServerCommand};
 use super::set::{self, SetCommand};
+use super::sorted_set::{self, SortedSetCommand};
 use super::string::{self, StringCommand};
 
 /// One command, checked: what its arguments alone can get wrong is behind it.
@@ -24,6 +25,7 @@ pub enum Command {
     List(ListCommand),
     Hash(HashCommand),
     Set(SetCommand),
+    SortedSet(SortedSetCommand),
     PubSub(PubSubCommand),
     Server(ServerCommand),
 }
@@ -50,23 +52,15 @@ impl Command {
             [name, rest @ ..] => (&name[..], rest),
         };
         let spec = Spec::find(name).ok_or_else(|| unknown(name, rest))?;
-        if !spec.arity.admits(rest.len()) {
-            return Err(CacheError::WrongArity { command: spec.name });
-        }
-        if spec.subcommands.is_empty() {
-            return (spec.parse)(Args { command: spec.name, rest });
-        }
-        let (sub, rest) = match rest {
-            [] => return Err(CacheError::WrongArity { command: spec.name }),
-            [sub, rest @ ..] => (sub, rest),
-        };
-        let spec = spec.subcommand(sub).ok_or_else(|| CacheError::UnknownSubcommand {
-            command: spec.name,
-            name: shown(sub, SHOWN_BYTES_MAX),
-        })?;
-        if !spec.arity.admits(rest.len()) {
-            return Err(CacheError::WrongArity { command: spec.name });
-        }
+        Self::parse_as(spec, rest)
+    }
+
+    /// As [`Command::parse`] for one whose row is known already; `rest` is what follows its name.
+    ///
+    /// # Errors
+    /// As [`Command::parse`].
+    pub fn parse_as(spec: &'static Spec, rest: &[Bytes]) -> Result<Self, CacheError> {
+        let (spec, rest) = spec.resolve(rest)?;
         (spec.parse)(Args { command: spec.name, rest })
     }
 
@@ -78,6 +72,7 @@ impl Command {
             Self::List(command) => command.access(),
             Self::Hash(command) => command.access(),
             Self::Set(command) => command.access(),
+            Self::SortedSet(command) => command.access(),
             Self::PubSub(_) => Access::Read,
             Self::Server(command) => command.access(),
         }
@@ -212,9 +207,33 @@ impl Spec {
         self
     }
 
-    fn subcommand(&self, name: &[u8]) -> Option<&'static Self> {
+    /// The row that these arguments are for, the command's own or its subcommand's, and what follows
+    /// the names.
+    ///
+    /// # Errors
+    /// A wrong number of arguments; a subcommand that there is not.
+    pub fn resolve<'a>(
+        &'static self,
+        rest: &'a [Bytes],
+    ) -> Result<(&'static Self, &'a [Bytes]), CacheError> {
+        let (spec, rest) = match rest {
+            _ if self.subcommands.is_empty() => (self, rest),
+            [] => return Err(CacheError::WrongArity { command: self.name }),
+            [name, rest @ ..] => (self.subcommand(name)?, rest),
+        };
+        if !spec.arity.admits(rest.len()) {
+            return Err(CacheError::WrongArity { command: spec.name });
+        }
+        Ok((spec, rest))
+    }
+
+    fn subcommand(&self, name: &[u8]) -> Result<&'static Self, CacheError> {
         let sub = |spec: &'static Self| spec.name.split_once('|').map_or("", |(_, sub)| sub);
-        self.subcommands.iter().find(|spec| is(name, sub(spec)))
+        let found = self.subcommands.iter().find(|spec| is(name, sub(spec)));
+        found.ok_or_else(|| CacheError::UnknownSubcommand {
+            command: self.name,
+            name: shown(name, SHOWN_BYTES_MAX),
+        })
     }
 
     /// The arity as Redis gives it: the name counts, and a negative number is the least.
@@ -248,13 +267,14 @@ impl Spec {
 }
 
 /// The rows of all data types.
-static TABLES: [&[Spec]; 8] = [
+static TABLES: [&[Spec]; 9] = [
     key::SPECS,
     string::SPECS,
     bits::SPECS,
     list::SPECS,
     hash::SPECS,
     set::SPECS,
+    sorted_set::SPECS,
     pubsub::SPECS,
     server::SPECS,
 ];
@@ -266,8 +286,10 @@ fn shown(text: &[u8], bytes_max: usize) -> String {
     String::from_utf8_lossy(text.get(..bytes_max).unwrap_or(text)).replace(['\r', '\n'], " ")
 }
 
+/// The error of a command that there is not.
+///
 /// Redis shows about 128 bytes of the name and 128 of the arguments, on one line.
-fn unknown(name: &[u8], rest: &[Bytes]) -> CacheError {
+pub fn unknown(name: &[u8], rest: &[Bytes]) -> CacheError {
     let mut args = String::new();
     for arg in rest {
         if args.len() >= SHOWN_BYTES_MAX {
@@ -324,7 +346,7 @@ pub(super) fn is(arg: &[u8], option: &str) -> bool {
 }
 
 /// A decimal integer as Redis's `string2ll` takes it: no plus, no blank, no leading zero, no `-0`.
-pub(super) fn parse_integer(text: &[u8]) -> Option<i64> {
+pub fn parse_integer(text: &[u8]) -> Option<i64> {
     let digits = text.strip_prefix(b"-").unwrap_or(text);
     let canonical = match digits {
         [b'0'] => digits.len() == text.len(),

@@ -1,6 +1,7 @@
 //! The cache as others hold it: one keyspace behind one lock, its journal, its subscribers.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -29,6 +30,20 @@ pub enum AppendFsync {
 }
 
 impl AppendFsync {
+    /// As CONFIG names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Always => "always",
+            Self::EverySec => "everysec",
+            Self::No => "no",
+        }
+    }
+
+    /// The one of this name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        [Self::Always, Self::EverySec, Self::No].into_iter().find(|fsync| fsync.name() == name)
+    }
+
     fn urgency(self) -> Urgency {
         match self {
             Self::Always => Urgency::Now,
@@ -58,6 +73,8 @@ pub(super) struct Shared {
     journal: Journal,
     clock: SharedClock,
     pub(super) settings: Mutex<Settings>,
+    /// The keyspace has not yet heard of it.
+    pub(super) settings_changed: AtomicBool,
     /// A deadline came up that is earlier than the one that the expiry driver sleeps until.
     pub(super) earlier_deadline: Notify,
 }
@@ -88,6 +105,7 @@ impl Cache {
             journal,
             clock,
             settings: Mutex::new(settings),
+            settings_changed: AtomicBool::new(false),
             earlier_deadline: Notify::new(),
         };
         Self { shared: Arc::new(shared) }
@@ -112,7 +130,8 @@ impl Cache {
         Executed { replies, commit }
     }
 
-    fn apply(&self, command: &Command, keyspace: &mut Keyspace) -> Reply {
+    pub(super) fn apply(&self, command: &Command, keyspace: &mut Keyspace) -> Reply {
+        self.follow_settings(keyspace);
         let access = command.access();
         if let Err(error) = self.admitted(access).and_then(|()| keyspace.make_room(access)) {
             return Reply::Error(error);
@@ -124,6 +143,7 @@ impl Cache {
             Command::List(command) => command.apply(keyspace),
             Command::Hash(command) => command.apply(keyspace),
             Command::Set(command) => command.apply(keyspace),
+            Command::SortedSet(command) => command.apply(keyspace),
             Command::Server(command) => Ok(command.apply(keyspace)),
             Command::PubSub(PubSubCommand::Publish { channel, payload }) => {
                 Ok(Reply::count(self.shared.registry.publish(channel, payload)))
@@ -174,6 +194,7 @@ impl Cache {
         let shared = &*self.shared;
         let mut keyspace = shared.keyspace.lock();
         keyspace.begin(shared.clock.now_ms());
+        self.follow_settings(&mut keyspace);
         let result = work(&mut keyspace);
         self.tell(&keyspace);
         let driver_must_wake = keyspace.take_driver_must_wake();
@@ -193,7 +214,8 @@ impl Cache {
         &self.shared.registry
     }
 
-    pub(super) fn fsync(&self) -> AppendFsync {
+    /// When changes have to be on disk.
+    pub fn fsync(&self) -> AppendFsync {
         self.settings().appendfsync
     }
 

@@ -45,6 +45,42 @@ pub enum CacheError {
     NotAnOverflow,
     #[error("ERR BITFIELD_RO only supports the GET subcommand")]
     ReadOnlyBitfield,
+    #[error("ERR resulting score is not a number (NaN)")]
+    NanScore,
+    #[error("ERR min or max is not a float")]
+    NotAScoreRange,
+    #[error("ERR min or max not valid string range item")]
+    NotALexRange,
+    #[error("ERR weight value is not a float")]
+    NotAWeight,
+    #[error("ERR value is out of range")]
+    OutOfRange,
+    #[error(
+        "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807"
+    )]
+    CountOutOfRange,
+    #[error("ERR invalid cursor")]
+    InvalidCursor,
+    #[error("ERR XX and NX options at the same time are not compatible")]
+    NxWithXx,
+    #[error("ERR GT, LT, and/or NX options at the same time are not compatible")]
+    GtLtNx,
+    #[error("ERR INCR option supports a single increment-element pair")]
+    IncrementOfMany,
+    #[error(
+        "ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX"
+    )]
+    LimitOfRanks,
+    #[error("ERR syntax error, WITHSCORES not supported in combination with BYLEX")]
+    ScoresOfLexRange,
+    #[error("ERR numkeys should be greater than 0")]
+    NumKeysNotPositive,
+    #[error("ERR count should be greater than 0")]
+    CountNotPositive,
+    #[error("ERR LIMIT can't be negative")]
+    NegativeLimit,
+    #[error("ERR at least 1 input key is needed for '{command}' command")]
+    NoInputKey { command: &'static str },
     #[error("ERR string exceeds maximum allowed size (proto-max-bulk-len)")]
     StringTooLong,
     #[error("ERR syntax error")]

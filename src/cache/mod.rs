@@ -38,14 +38,16 @@ mod reply;
 mod server;
 mod set;
 mod settings;
+mod sorted_set;
 mod string;
 mod transaction;
 mod typed;
+mod visit;
 
 pub use bits::{
     BitRange, BitUnit, BitfieldKind, BitfieldOp, BitfieldStep, BitsCommand, BitwiseOp, Overflow,
 };
-pub use command::{Command, Flags, Keys, Spec};
+pub use command::{Command, Flags, Keys, Spec, parse_integer, unknown as unknown_command};
 pub use deadline::Deadline;
 pub use engine::{AppendFsync, Cache, Executed};
 pub use error::CacheError;
@@ -60,6 +62,11 @@ pub use reply::Reply;
 pub use server::ServerCommand;
 pub use set::SetCommand;
 pub use settings::{EvictionPolicy, Settings};
+pub use sorted_set::{
+    AddIf, Added, Aggregate, Combination, Extreme, LexBound, LexRange, Limit, Operation, Options,
+    Picks, RangeBy, RangeQuery, ScanOptions, Score, ScoreBound, ScoreRange, SortedSetCommand,
+};
 pub use string::{GetExTtl, LcsForm, LcsMatches, SetCondition, SetTtl, StringCommand};
 pub use transaction::Change;
 pub use typed::{Pushed, TimeToLive, Written};
+pub use visit::Visit;

@@ -21,6 +21,8 @@ pub enum Reply {
     Double(f64),
     /// Keys and values by turns; in RESP2 an array of both.
     Map(Vec<(Reply, Reply)>),
+    /// Pairs in an order; in RESP2 an array of both by turns.
+    Pairs(Vec<(Reply, Reply)>),
     /// Values without an order; in RESP2 an array.
     Set(Vec<Reply>),
     /// True or false; in RESP2 1 or 0.

@@ -1,6 +1,9 @@
 //! What can be changed while the cache runs, in the words of Redis's CONFIG.
 
+use std::sync::atomic::Ordering;
+
 use super::engine::{AppendFsync, Cache};
+use super::keyspace::Keyspace;
 use super::notifications::Events;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,15 +78,22 @@ impl Cache {
         *self.shared.settings.lock()
     }
 
-    /// Changes settings, from the next command on.
+    /// Changes settings, from the next command on. Whoever holds the keyspace may call it.
     pub fn change_settings(&self, change: impl FnOnce(&mut Settings)) {
-        // The keyspace's lock comes first, as everywhere, and makes this one change after the other.
-        self.visit(|keyspace| {
-            let mut settings = self.shared.settings.lock();
-            change(&mut settings);
-            keyspace.configure(&settings);
-        });
+        let mut settings = self.shared.settings.lock();
+        change(&mut settings);
+        self.shared.settings_changed.store(true, Ordering::Release);
+        drop(settings);
         // It may have to make room.
         self.shared.earlier_deadline.notify_one();
+    }
+
+    /// Lets the keyspace know of changes.
+    pub(super) fn follow_settings(&self, keyspace: &mut Keyspace) {
+        if self.shared.settings_changed.load(Ordering::Acquire) {
+            let settings = self.shared.settings.lock();
+            self.shared.settings_changed.store(false, Ordering::Release);
+            keyspace.configure(&settings);
+        }
     }
 }

@@ -151,7 +151,7 @@ fn rehearse(keyspace: &Keyspace, changes: &[Change]) -> Result<(), CacheError> {
                 stage.push(End::Left, key, std::iter::once(Bytes::new()))?;
             }
             // Whatever it is, it is of another type than any change works on.
-            Some(Value::Hash(_) | Value::Set(_)) => {
+            Some(Value::Hash(_) | Value::Set(_) | Value::SortedSet(_)) => {
                 stage.edit_or_make(key, |set: &mut Edit<'_, Set>| set.add(b""))?;
             }
         }

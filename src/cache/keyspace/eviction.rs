@@ -21,7 +21,6 @@ pub(super) struct Eviction {
     samples: usize,
     /// Keys that went.
     pub evicted: u64,
-    picks: std::cell::Cell<u64>,
 }
 
 /// A unit of the time of an access: 2^32 of them are 13 years.
@@ -29,7 +28,7 @@ const TICK_MS: u64 = 100;
 /// After so long without an access a key's uses count one less: Redis's `lfu-decay-time`.
 const DECAY_TICKS: u32 = 600;
 /// How much rarer every further use is counted: Redis's `lfu-log-factor`.
-const LOG_FACTOR: u64 = 10;
+const LOG_FACTOR: usize = 10;
 /// Uses that a new key is taken to have, so that it is not the first to go.
 const USES_AT_FIRST: u32 = 5;
 /// The lowest bits of a slot's access are its uses, the others the time, when uses are counted.
@@ -93,7 +92,7 @@ impl Keyspace {
         let access = if self.eviction.policy.counts_uses() {
             let uses = self.uses(slot);
             // The more uses are counted, the rarer one more is.
-            let odds = u64::from(uses.saturating_sub(USES_AT_FIRST)) * LOG_FACTOR + 1;
+            let odds = uses.saturating_sub(USES_AT_FIRST) as usize * LOG_FACTOR + 1;
             let counts = uses < u32::from(u8::MAX) && self.random_below(odds) == 0;
             ticks(self.now_ms) << USES_BITS | (uses + u32::from(counts))
         } else {
@@ -142,14 +141,14 @@ impl Keyspace {
         /// sparsely only where most of them were removed.
         const NEIGHBOURS: u32 = 16;
         const TRIES: u32 = 64;
-        let mut nth = self.random_below(self.len_of_all() as u64) as usize;
+        let mut nth = self.random_below(self.len_of_all());
         let (db, database) = (0..DATABASES as u8).zip(&self.databases).find(|(_, database)| {
             let is_there = nth < database.len();
             nth = nth.saturating_sub(database.len());
             is_there
         })?;
         let at = (0..TRIES).find_map(|_| {
-            let start = u32::try_from(self.random_below(database.places_end() as u64)).ok()?;
+            let start = u32::try_from(self.random_below(database.places_end())).ok()?;
             (start..start.saturating_add(NEIGHBOURS)).find(|at| database.get(*at).is_some())
         });
         let at = at.or_else(|| database.slots().next().map(|(at, _)| at))?;
@@ -160,17 +159,11 @@ impl Keyspace {
     fn random_expiring(&self, count: usize) -> impl Iterator<Item = SlotId> {
         let [first, last] = [self.deadlines.first(), self.deadlines.last()];
         let at_ms = first.zip(last).map_or(0, |((first, _), (last, _))| {
-            first + self.random_below((last - first).saturating_add(1))
+            let span_ms = usize::try_from(last - first).unwrap_or(usize::MAX);
+            first + self.random_below(span_ms.saturating_add(1)) as UnixMs
         });
         let from: (UnixMs, SlotId) = (at_ms, SlotId { at: 0, db: 0 });
         self.deadlines.range(from..).take(count).map(|(_, id)| *id)
-    }
-
-    fn random_below(&self, end: u64) -> u64 {
-        let pick = self.eviction.picks.get().wrapping_add(1);
-        self.eviction.picks.set(pick);
-        // The hasher's keys are random, so its hash of a counter is.
-        ((u128::from(self.hasher.hash_one(pick)) * u128::from(end)) >> 64) as u64
     }
 }
 

@@ -13,6 +13,7 @@ mod effects;
 mod eviction;
 mod expiry;
 mod parts;
+mod random;
 mod record;
 mod recording;
 mod recovery;
@@ -26,7 +27,7 @@ use metrics::Counter;
 
 pub(super) use collection::{Collection, Edit};
 pub(super) use effects::{Effects, Recorded};
-pub(super) use parts::Parts;
+pub(super) use parts::{PartRecord, Parts};
 pub(super) use record::CollectionId;
 pub use recovery::Recovery;
 pub(super) use slot::{Key, Slot, SlotId, TEXT_BYTES, Value, check_value, owned};
@@ -37,6 +38,7 @@ use crate::model::clock::UnixMs;
 use database::Database;
 use effects::Fresh;
 use eviction::Eviction;
+use random::Random;
 
 /// Databases that SELECT reaches: Redis's default.
 pub(super) const DATABASES: usize = 16;
@@ -71,6 +73,7 @@ pub(super) struct Keyspace {
     eviction: Eviction,
     /// Keys that were removed because their time was over.
     expired: u64,
+    random: Random,
 }
 
 impl Keyspace {
@@ -90,6 +93,7 @@ impl Keyspace {
             notifications: Notifications::default(),
             eviction: Eviction::default(),
             expired: 0,
+            random: Random::default(),
         }
     }
 
@@ -108,7 +112,6 @@ impl Keyspace {
         is_there
     }
 
-    #[allow(dead_code)]
     pub(super) fn selected(&self) -> u8 {
         self.selected
     }
@@ -126,6 +129,11 @@ impl Keyspace {
     /// Keys of all databases.
     pub(super) fn len_of_all(&self) -> usize {
         self.databases.iter().map(Database::len).sum()
+    }
+
+    /// Each database, its keys, and how many of them have a deadline.
+    pub(super) fn key_counts(&self) -> impl Iterator<Item = (u8, usize, usize)> {
+        (0..).zip(&self.databases).map(|(db, database)| (db, database.len(), database.expiring))
     }
 
     /// Bytes of memory that the keys take, estimated.

@@ -9,6 +9,7 @@ use super::collection::Notes;
 use super::effects::{Effects, Recorded};
 use super::record::CollectionId;
 use super::slot::{Key, TEXT_BYTES};
+use crate::cache::sorted_set::Score;
 use crate::journal::Entry;
 
 /// What a part has beside its name.
@@ -71,6 +72,23 @@ impl PartValue for Bytes {
     }
 }
 
+impl PartValue for Score {
+    fn heap_bytes(&self) -> usize {
+        0
+    }
+
+    fn to_record(&self) -> PartRecord {
+        PartRecord::Score(self.get().to_bits())
+    }
+
+    fn from_record(record: PartRecord) -> Option<Self> {
+        match record {
+            PartRecord::Score(bits) => Self::new(f64::from_bits(bits)),
+            PartRecord::Member | PartRecord::Text(_) => None,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Part<V> {
     value: V,
@@ -118,6 +136,11 @@ impl<V: PartValue> Parts<V> {
 
     pub(in crate::cache) fn get(&self, name: &[u8]) -> Option<&V> {
         self.map.get(name).map(|part| &part.value)
+    }
+
+    /// The name as it is kept.
+    pub(in crate::cache) fn name(&self, name: &[u8]) -> Option<&Key> {
+        self.map.get_key_value(name).map(|(name, _)| name)
     }
 
     /// The part at an index; which one that is changes with every removal.

@@ -20,6 +20,7 @@ pub(super) const ELEMENT: Kind = Kind(34);
 pub(super) const DEADLINE: Kind = Kind(35);
 pub(super) const HASH: Kind = Kind(36);
 pub(super) const SET: Kind = Kind(37);
+pub(super) const SORTED_SET: Kind = Kind(38);
 pub(super) const PART: Kind = Kind(39);
 
 /// The format; raised when one changes.

@@ -11,13 +11,14 @@ use super::effects::Recorded;
 use super::parts::PartRecord;
 use super::record::{
     CollectionId, CollectionRecord, DEADLINE, DeadlineRecord, ELEMENT, ElementRecord, HASH, LIST,
-    PART, PartFactRecord, SET, STRING, StringRecord, decode, decode_keyed,
+    PART, PartFactRecord, SET, SORTED_SET, STRING, StringRecord, decode, decode_keyed,
 };
 use super::slot::{Key, Value};
 use super::{DATABASES, Keyspace};
 use crate::cache::hash::Hash;
 use crate::cache::list::{Element, List};
 use crate::cache::set::Set;
+use crate::cache::sorted_set::SortedSet;
 use crate::journal::{Entry, Kind};
 use crate::model::clock::UnixMs;
 
@@ -54,7 +55,7 @@ impl Recovery {
                 let value = (RecoveredValue::String(value), entry);
                 self.values.insert((in_range(db)?, own(&key)), value).is_none()
             }
-            LIST | HASH | SET => {
+            LIST | HASH | SET | SORTED_SET => {
                 let (db, CollectionRecord { key, collection }) = decode_keyed(payload)?;
                 let value = (RecoveredValue::Collection(kind, collection), entry);
                 self.values.insert((in_range(db)?, own(&key)), value).is_none()
@@ -134,6 +135,7 @@ impl Keyspace {
         let mut value = match kind {
             HASH => Hash::new(id).into_value(),
             SET => Set::new(id).into_value(),
+            SORTED_SET => SortedSet::new(id).into_value(),
             _ => Value::List(Box::new(list(id, elements))),
         };
         for (name, record, entry) in parts {

@@ -13,6 +13,7 @@ use crate::cache::error::CacheError;
 use crate::cache::hash::Hash;
 use crate::cache::list::List;
 use crate::cache::set::Set;
+use crate::cache::sorted_set::SortedSet;
 use crate::journal::{Entry, Kind};
 use crate::model::clock::UnixMs;
 
@@ -33,6 +34,7 @@ pub(in crate::cache) enum Value {
     List(Box<List>),
     Hash(Box<Hash>),
     Set(Box<Set>),
+    SortedSet(Box<SortedSet>),
 }
 
 /// Redis's `proto-max-bulk-len`: no value is longer.
@@ -69,6 +71,7 @@ impl Value {
             Self::List(list) => list.bytes(),
             Self::Hash(hash) => hash.0.bytes(),
             Self::Set(set) => set.0.bytes(),
+            Self::SortedSet(set) => set.bytes(),
         }
     }
 
@@ -78,6 +81,7 @@ impl Value {
             Self::List(_) => "list",
             Self::Hash(_) => "hash",
             Self::Set(_) => "set",
+            Self::SortedSet(_) => "zset",
         }
     }
 
@@ -88,6 +92,7 @@ impl Value {
             Self::List(list) => list.end_all(effects),
             Self::Hash(hash) => hash.0.end_all(effects),
             Self::Set(set) => set.0.end_all(effects),
+            Self::SortedSet(set) => set.end_all(effects),
         }
     }
 
@@ -98,6 +103,7 @@ impl Value {
             Self::List(list) => (record::LIST, list.id()),
             Self::Hash(hash) => (record::HASH, hash.0.id()),
             Self::Set(set) => (record::SET, set.0.id()),
+            Self::SortedSet(set) => (record::SORTED_SET, set.id()),
         })
     }
 
@@ -107,6 +113,7 @@ impl Value {
             Self::String(_) | Self::List(_) => None,
             Self::Hash(hash) => hash.0.record(name),
             Self::Set(set) => set.0.record(name),
+            Self::SortedSet(set) => set.record(name),
         }
     }
 
@@ -115,6 +122,7 @@ impl Value {
             Self::String(_) | Self::List(_) => None,
             Self::Hash(hash) => hash.0.recorded_mut(name),
             Self::Set(set) => set.0.recorded_mut(name),
+            Self::SortedSet(set) => set.recorded_mut(name),
         }
     }
 
@@ -124,6 +132,7 @@ impl Value {
             Self::String(_) | Self::List(_) => false,
             Self::Hash(hash) => hash.0.restore(name, record, entry),
             Self::Set(set) => set.0.restore(name, record, entry),
+            Self::SortedSet(set) => set.restore(name, record, entry),
         }
     }
 }

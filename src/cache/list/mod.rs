@@ -238,7 +238,7 @@ fn from_either_end(index: i64, len: usize) -> Option<usize> {
 }
 
 /// The offsets from `start` to `stop`, both included, cut to what is there.
-fn span(start: i64, stop: i64, len: usize) -> Range<usize> {
+pub(super) fn span(start: i64, stop: i64, len: usize) -> Range<usize> {
     let start = from_either_end(start, len).unwrap_or(0).min(len);
     let end = from_either_end(stop, len).map_or(0, |stop| stop.saturating_add(1).min(len));
     start..end.max(start)

@@ -1,0 +1,4 @@
+//! The RESP listener as a client sees it: bytes in, bytes out, over a stream in memory.
+
+mod connections;
+mod fixture;
