@@ -102,8 +102,28 @@ pub enum CacheError {
     /// The value as the error's text has it.
     #[error("OOM command not allowed when used memory > 'maxmemory'.")]
     OutOfMemory,
+    #[error("ERR too many keys are watched")]
+    TooManyWatched,
     #[error("ERR DB index is out of range")]
     NoSuchDatabase,
+    #[error("ERR invalid {which} DB index")]
+    InvalidDatabase { which: &'static str },
+    #[error("ERR value is out of range, value must between -2147483648 and 2147483647")]
+    NotAnInt32,
+    #[error("ERR no such key")]
+    NoSuchKey,
+    #[error("ERR source and destination objects are the same")]
+    SameObject,
+    #[error("ERR hash value is not an integer")]
+    HashValueNotAnInteger,
+    #[error("ERR Number of keys can't be greater than number of args")]
+    TooManyNumKeys,
+    #[error("ERR One or more scores can't be converted into double")]
+    NotSortable,
+    #[error("ERR timeout is not an integer or out of range")]
+    TimeoutNotAnInteger,
+    #[error("ERR timeout is negative")]
+    NegativeTimeout,
     /// The journal takes no writes; reads go on.
     #[error("MISCONF Errors writing to the AOF file: {0}")]
     Journal(#[from] JournalError),

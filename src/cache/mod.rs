@@ -32,9 +32,11 @@ mod keyspace;
 mod list;
 mod long_double;
 mod notifications;
+mod pick;
 mod pubsub;
 mod rate_limit;
 mod reply;
+mod scan;
 mod server;
 mod set;
 mod settings;
@@ -43,6 +45,7 @@ mod string;
 mod transaction;
 mod typed;
 mod visit;
+mod watch;
 
 pub use bits::{
     BitRange, BitUnit, BitfieldKind, BitfieldOp, BitfieldStep, BitsCommand, BitwiseOp, Overflow,
@@ -56,17 +59,20 @@ pub use key::{ExpireIf, KeyCommand};
 pub use keyspace::Recovery;
 pub use list::{End, ListCommand};
 pub use notifications::Events;
-pub use pubsub::{PubSubCommand, Published, Subscriber, SubscriberLimits};
+pub use pick::Pick;
+pub use pubsub::{PubSubCommand, Published, Subscriber, SubscriberLimits, Topic};
 pub use rate_limit::RateLimit;
 pub use reply::Reply;
+pub use scan::{Scan, ScanFilter};
 pub use server::ServerCommand;
-pub use set::SetCommand;
+pub use set::{Operation, SetCommand};
 pub use settings::{EvictionPolicy, Settings};
 pub use sorted_set::{
-    AddIf, Added, Aggregate, Combination, Extreme, LexBound, LexRange, Limit, Operation, Options,
-    Picks, RangeBy, RangeQuery, ScanOptions, Score, ScoreBound, ScoreRange, SortedSetCommand,
+    AddIf, Added, Aggregate, Combination, Extreme, LexBound, LexRange, Limit, Options, RangeBy,
+    RangeQuery, Score, ScoreBound, ScoreRange, SortedSetCommand,
 };
 pub use string::{GetExTtl, LcsForm, LcsMatches, SetCondition, SetTtl, StringCommand};
 pub use transaction::Change;
 pub use typed::{Pushed, TimeToLive, Written};
 pub use visit::Visit;
+pub use watch::Watch;

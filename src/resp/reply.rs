@@ -1,7 +1,7 @@
 //! The cache's answers as bytes.
 
 use crate::cache::Reply;
-use crate::wire::resp::{Version, Writer};
+use crate::wire::resp::Writer;
 
 pub(super) fn write(writer: &mut Writer<'_>, reply: &Reply) {
     match reply {
@@ -29,15 +29,9 @@ pub(super) fn write(writer: &mut Writer<'_>, reply: &Reply) {
             }
         }
         Reply::Pairs(pairs) => {
-            if writer.version == Version::Resp2 {
-                writer.array(pairs.len() * 2);
-            } else {
-                writer.array(pairs.len());
-            }
+            writer.pairs(pairs.len());
             for (first, second) in pairs {
-                if writer.version == Version::Resp3 {
-                    writer.array(2);
-                }
+                writer.pair();
                 write(writer, first);
                 write(writer, second);
             }

@@ -170,9 +170,10 @@ pub const CASES: &[Case] = &[
             ),
             ("BITFIELD y OVERFLOW SAT INCRBY u8 0 -1 INCRBY i8 #1 -129", Shown("[0 -128]")),
             ("BITFIELD z OVERFLOW SAT SET u8 3 -1 GET u8 3", Shown("[0 255]")),
-            ("BITFIELD z SET i64 0 9223372036854775807 INCRBY i64 0 1", Shown(
-                "[2296835809958952960 -9223372036854775808]",
-            )),
+            (
+                "BITFIELD z SET i64 0 9223372036854775807 INCRBY i64 0 1",
+                Shown("[2296835809958952960 -9223372036854775808]"),
+            ),
             ("BITFIELD k OVERFLOW WRAP", Shown("[]")),
             ("BITFIELD k GET u64 0", NOT_A_TYPE),
             ("BITFIELD k GET i65 0", NOT_A_TYPE),

@@ -5,11 +5,13 @@ mod bits;
 mod case;
 mod durability;
 mod expiry;
+mod hashes;
 mod lookups;
 mod model;
 mod property;
 mod redis;
 mod refusal;
+mod sets;
 mod sorted_sets;
 mod stand;
 mod strings;
@@ -66,7 +68,10 @@ fn embedded(cache: &Cache, line: &str) -> Answer {
 }
 
 fn cases() -> Vec<&'static Case> {
-    [table::CASES, sorted_sets::CASES, strings::CASES, bits::CASES].into_iter().flatten().collect()
+    [table::CASES, strings::CASES, bits::CASES, hashes::CASES, sets::CASES, sorted_sets::CASES]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// Runs the cases; `ask` gets a line at a time, `FLUSHALL` before each case, and `WAIT` lines.

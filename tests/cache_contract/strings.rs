@@ -86,10 +86,7 @@ pub const CASES: &[Case] = &[
             ("GETEX a EX 10 PERSIST", SYNTAX),
             ("GETEX a KEEPTTL", SYNTAX),
             ("GETEX a EX 0", Error("ERR invalid expire time in 'getex' command")),
-            (
-                "GETEX a PX 9223372036854775807",
-                Error("ERR invalid expire time in 'getex' command"),
-            ),
+            ("GETEX a PX 9223372036854775807", Error("ERR invalid expire time in 'getex' command")),
             ("GETEX a EX x", NOT_AN_INTEGER),
             ("RPUSH l x", Int(1)),
             ("GETEX l EX x", WRONG_TYPE),

@@ -110,6 +110,7 @@ impl Keyspace {
             .and_then(|slot| C::of_mut(&mut slot.value))
             .ok_or(CacheError::WrongType)?;
         let bytes_before = collection.bytes();
+        let changes_before = self.effects.count();
         let notes = Notes { slot: id, effects: &mut self.effects, event: None };
         let mut editing = Edit { collection: &mut *collection, notes };
         let result = edit(&mut editing);
@@ -126,6 +127,8 @@ impl Keyspace {
         }
         if is_empty {
             self.remove_slot(id);
+        } else if self.effects.count() != changes_before {
+            self.touch(id);
         }
         Ok(result)
     }

@@ -3,7 +3,27 @@
 use std::ops::Range;
 
 use super::slot::{Key, SlotId};
-use crate::journal::Entry;
+use crate::journal::{Entry, Position};
+
+/// An [`Entry`] in 12 bytes: every key, field, member and element has one.
+#[repr(Rust, packed(4))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::cache) struct PackedEntry {
+    position: Position,
+    weight: u32,
+}
+
+impl From<Entry> for PackedEntry {
+    fn from(Entry { position, weight }: Entry) -> Self {
+        Self { position, weight }
+    }
+}
+
+impl From<PackedEntry> for Entry {
+    fn from(PackedEntry { position, weight }: PackedEntry) -> Self {
+        Self { position, weight }
+    }
+}
 
 /// How a piece of state stands in the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,15 +32,21 @@ pub(in crate::cache) enum Recorded {
     New,
     /// In the group that is being put together; seen only while that happens.
     Queued,
-    At(Entry),
+    At(PackedEntry),
 }
 
 impl Recorded {
+    pub(super) fn at(entry: Entry) -> Self {
+        Self::At(entry.into())
+    }
+
     /// Takes new state into the group; `None` when it is there already.
     pub(super) fn queue(&mut self) -> Option<()> {
         (*self == Self::New).then(|| *self = Self::Queued)
     }
 }
+
+const _: () = assert!(size_of::<Recorded>() == 16);
 
 /// State that may have to be recorded when the pipeline ends. It names a place, not a value: what is
 /// there by then and still [`Recorded::New`] is recorded, so what a pipeline made and overwrote or
@@ -79,7 +105,7 @@ impl Effects {
     pub(in crate::cache) fn end(&mut self, recorded: Recorded) {
         self.count += 1;
         if let Recorded::At(entry) = recorded {
-            self.ends.push(entry);
+            self.ends.push(entry.into());
         }
     }
 

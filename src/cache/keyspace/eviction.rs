@@ -88,7 +88,7 @@ impl Keyspace {
     }
 
     /// A slot is used.
-    pub(super) fn touch(&self, slot: &Slot) {
+    pub(super) fn use_slot(&self, slot: &Slot) {
         let access = if self.eviction.policy.counts_uses() {
             let uses = self.uses(slot);
             // The more uses are counted, the rarer one more is.

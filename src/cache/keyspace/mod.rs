@@ -18,6 +18,7 @@ mod record;
 mod recording;
 mod recovery;
 mod slot;
+mod watching;
 
 use std::collections::BTreeSet;
 
@@ -30,7 +31,8 @@ pub(super) use effects::{Effects, Recorded};
 pub(super) use parts::{PartRecord, Parts};
 pub(super) use record::CollectionId;
 pub use recovery::Recovery;
-pub(super) use slot::{Key, Slot, SlotId, TEXT_BYTES, Value, check_value, owned};
+pub(super) use slot::{Key, Slot, SlotId, TEXT_BYTES, Value, check_name, check_value, owned};
+pub(super) use watching::Mark;
 
 use super::error::CacheError;
 use super::notifications::{Events, Notifications};
@@ -73,6 +75,7 @@ pub(super) struct Keyspace {
     eviction: Eviction,
     /// Keys that were removed because their time was over.
     expired: u64,
+    watched: watching::Watched,
     random: Random,
 }
 
@@ -93,6 +96,7 @@ impl Keyspace {
             notifications: Notifications::default(),
             eviction: Eviction::default(),
             expired: 0,
+            watched: watching::Watched::new(),
             random: Random::default(),
         }
     }
@@ -163,7 +167,7 @@ impl Keyspace {
         let counter = if slot.is_some() { &self.lookups.hit } else { &self.lookups.miss };
         counter.increment(1);
         match slot {
-            Some(slot) => self.touch(slot),
+            Some(slot) => self.use_slot(slot),
             None => self.notify(Events::MISS, "keymiss", key),
         }
         slot.map(Slot::value)
@@ -203,6 +207,7 @@ impl Keyspace {
     /// Redis's own does.
     pub(super) fn clear(&mut self) {
         let db = self.selected;
+        self.touch_all(db);
         for (at, slot) in std::mem::take(self.database_mut(db)).slots() {
             self.bytes -= slot.bytes();
             self.effects.end(slot.value_recorded);
@@ -246,6 +251,7 @@ impl Keyspace {
         self.bytes = self.bytes - bytes_before + value.len();
         self.effects.end(std::mem::replace(value_recorded, Recorded::New));
         self.effects.add(Fresh::Value(id));
+        self.touch(id);
         Ok(result)
     }
 
@@ -276,7 +282,7 @@ impl Keyspace {
             self.remove_expired(id);
             return None;
         }
-        self.touch(slot);
+        self.use_slot(slot);
         Some(id)
     }
 
@@ -289,6 +295,7 @@ impl Keyspace {
         slot.value = value;
         slot.value_recorded = Recorded::New;
         self.effects.add(Fresh::Value(id));
+        self.touch(id);
     }
 
     fn insert(&mut self, key_text: &[u8], value: Value) -> Result<SlotId, CacheError> {
@@ -297,6 +304,7 @@ impl Keyspace {
             self.place(self.selected, key, value, Recorded::New).ok_or(CacheError::OutOfMemory)?;
         self.effects.add(Fresh::Value(id));
         self.notify(Events::NEW, "new", key_text);
+        self.touch(id);
         Ok(id)
     }
 
@@ -325,6 +333,7 @@ impl Keyspace {
     }
 
     fn remove_slot(&mut self, id: SlotId) {
+        self.touch(id);
         self.set_deadline(id, None);
         let Some(slot) = self.databases[usize::from(id.db) % DATABASES].remove(&self.hasher, id.at)
         else {

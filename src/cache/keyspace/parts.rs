@@ -213,7 +213,7 @@ impl<V: PartValue> Parts<V> {
     ) -> bool {
         let Some(value) = V::from_record(record) else { return false };
         self.bytes += Self::part_bytes(&name) + value.heap_bytes();
-        self.map.insert(name, Part { value, recorded: Recorded::At(entry) }).is_none()
+        self.map.insert(name, Part { value, recorded: Recorded::at(entry) }).is_none()
     }
 
     pub(in crate::cache) fn record(&self, name: &[u8]) -> Option<PartRecord> {

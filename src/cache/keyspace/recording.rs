@@ -86,7 +86,7 @@ impl Keyspace {
     fn recorded_as(&mut self, places: Vec<Place>, entries: impl IntoIterator<Item = Entry>) {
         for (place, entry) in places.into_iter().zip(entries) {
             if let Some(recorded) = self.recorded(&place) {
-                *recorded = Recorded::At(entry);
+                *recorded = Recorded::at(entry);
             }
         }
     }

@@ -111,16 +111,16 @@ impl Keyspace {
                 }
             };
             let deadline = deadlines.remove(&(db, Key::clone(&key)));
-            let Some(id) = self.place(db, key, value, Recorded::At(entry)) else { continue };
+            let Some(id) = self.place(db, key, value, Recorded::at(entry)) else { continue };
             if let Some((at_ms, entry)) = deadline {
-                self.place_deadline(id, at_ms, Recorded::At(entry));
+                self.place_deadline(id, at_ms, Recorded::at(entry));
             }
         }
         let elements = elements.into_values().flatten().map(|element| element.entry);
         let parts = parts.into_values().flatten().map(|(.., entry)| entry);
         let deadlines = deadlines.into_values().map(|(_, entry)| entry);
         for ownerless in elements.chain(parts).chain(deadlines) {
-            self.effects.end(Recorded::At(ownerless));
+            self.effects.end(Recorded::at(ownerless));
         }
         self.expire_due(usize::MAX);
     }
@@ -140,7 +140,7 @@ impl Keyspace {
         };
         for (name, record, entry) in parts {
             if !value.restore_part(name, record, entry) {
-                self.effects.end(Recorded::At(entry));
+                self.effects.end(Recorded::at(entry));
             }
         }
         value
@@ -152,7 +152,7 @@ fn list(id: CollectionId, mut elements: Vec<RecoveredElement>) -> List {
     let first = elements.first().map_or(0, |element| element.index);
     let elements: VecDeque<Element> = elements
         .into_iter()
-        .map(|element| Element { value: element.value, recorded: Recorded::At(element.entry) })
+        .map(|element| Element { value: element.value, recorded: Recorded::at(element.entry) })
         .collect();
     List::recovered(id, first, elements)
 }

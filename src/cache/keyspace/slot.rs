@@ -47,9 +47,14 @@ pub(in crate::cache) fn check_value(bytes: usize) -> Result<(), CacheError> {
     if bytes > VALUE_BYTES_MAX { Err(CacheError::StringTooLong) } else { Ok(()) }
 }
 
+/// Refuses a field or a member that is too long to be kept with its value.
+pub(in crate::cache) fn check_name(bytes: usize) -> Result<(), CacheError> {
+    if bytes > KEY_BYTES_MAX { Err(CacheError::StringTooLong) } else { Ok(()) }
+}
+
 /// A new key, if it is not too long.
 pub(super) fn new_key(key: &[u8]) -> Result<Key, CacheError> {
-    if key.len() > KEY_BYTES_MAX { Err(CacheError::StringTooLong) } else { Ok(Key::from(key)) }
+    check_name(key.len()).map(|()| Key::from(key))
 }
 
 /// A value as the keyspace keeps it. A small one that others hold too is copied: it may be a slice of

@@ -9,16 +9,7 @@ use super::score::Score;
 use crate::cache::command::{Args, Command, is, parse_integer};
 use crate::cache::error::CacheError;
 use crate::cache::keyspace::{Collection, Edit, Key, Keyspace};
-use crate::cache::set::Set;
-
-/// How sets are made one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Operation {
-    Union,
-    Intersection,
-    /// What is in the first one only.
-    Difference,
-}
+use crate::cache::set::{Operation, Set};
 
 /// Sets and sorted sets that are to be made one.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,6 +10,7 @@
 mod add;
 mod combine;
 mod elements;
+mod lex;
 mod pop;
 mod range;
 mod sample;
@@ -22,13 +23,16 @@ use bytes::Bytes;
 use super::command::{Access, Args, Arity, Command, Flags, Keys, Spec};
 use super::error::CacheError;
 use super::keyspace::{Edit, Key, Keyspace};
+use super::pick::Pick;
 use super::reply::Reply;
+use super::scan::Scan;
+use super::set::Operation;
 pub use add::{AddIf, Added};
-pub use combine::{Aggregate, Combination, Operation, Options};
+pub use combine::{Aggregate, Combination, Options};
 pub(super) use elements::SortedSet;
+pub use lex::{LexBound, LexRange};
 pub use pop::Extreme;
-pub use range::{LexBound, LexRange, Limit, RangeBy, RangeQuery, ScoreBound, ScoreRange};
-pub use sample::{Picks, ScanOptions};
+pub use range::{Limit, RangeBy, RangeQuery, ScoreBound, ScoreRange};
 pub use score::Score;
 
 use range::{By, Form};
@@ -107,13 +111,12 @@ pub enum SortedSetCommand {
     CombineCount(Combination),
     Random {
         key: Bytes,
-        picks: Option<Picks>,
+        /// And whether the scores come with the members.
+        pick: Option<(Pick, bool)>,
     },
     Scan {
         key: Bytes,
-        cursor: u64,
-        /// Redis looks at the key before it reads them.
-        options: Result<ScanOptions, CacheError>,
+        scan: Scan,
     },
 }
 
@@ -229,8 +232,18 @@ pub(super) const SPECS: &[Spec] = &[
     .flags(GROW)
     .keys(COUNTED_STORE),
     Spec::new("zintercard", Arity::AtLeast(2), combine::parse_count).flags(READ).keys(COUNTED),
-    Spec::new("zrandmember", Arity::AtLeast(1), sample::parse_random).flags(READ).key(),
-    Spec::new("zscan", Arity::AtLeast(2), sample::parse_scan).flags(READ).key(),
+    Spec::new("zrandmember", Arity::AtLeast(1), |mut args| {
+        let (key, pick) = (args.next()?, Pick::parse(&mut args, Some("withscores"))?);
+        Ok(Command::SortedSet(SortedSetCommand::Random { key, pick }))
+    })
+    .flags(READ)
+    .key(),
+    Spec::new("zscan", Arity::AtLeast(2), |mut args| {
+        let (key, scan) = (args.next()?, Scan::parse(args, false)?);
+        Ok(Command::SortedSet(SortedSetCommand::Scan { key, scan }))
+    })
+    .flags(READ)
+    .key(),
 ];
 
 fn rank(mut args: Args<'_>, is_reverse: bool) -> Result<Command, CacheError> {
@@ -324,9 +337,8 @@ impl SortedSetCommand {
                 Reply::count(keyspace.put_sorted(destination, found)?)
             }
             Self::CombineCount(combination) => Reply::count(keyspace.combine_count(combination)?),
-            Self::Random { key, picks: None } => keyspace.random_member(key)?,
-            Self::Random { key, picks: Some(picks) } => keyspace.random_members(key, *picks)?,
-            Self::Scan { key, cursor, options } => keyspace.scan_sorted(key, *cursor, options)?,
+            Self::Random { key, pick } => keyspace.random_scored(key, *pick)?,
+            Self::Scan { key, scan } => keyspace.scan_sorted(key, scan)?,
         })
     }
 }

@@ -70,6 +70,24 @@ impl Writer<'_> {
         }
     }
 
+    /// The head of an array of pairs; `len` of them follow, each behind a [`Writer::pair`].
+    pub fn pairs(&mut self, len: usize) {
+        self.head(
+            b'*',
+            match self.version {
+                Version::Resp2 => len.saturating_mul(2),
+                Version::Resp3 => len,
+            },
+        );
+    }
+
+    /// The head of a pair, which RESP2 has not: its pairs lie side by side.
+    pub fn pair(&mut self) {
+        if self.version == Version::Resp3 {
+            self.head(b'*', 2);
+        }
+    }
+
     /// The head of a set; its `len` members follow.
     pub fn set(&mut self, len: usize) {
         match self.version {
