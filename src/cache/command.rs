@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use ahash::AHashMap;
 use bytes::Bytes;
 
+use super::bits::{self, BitsCommand};
 use super::blocking::{self, BlockingCommand};
 use super::error::CacheError;
 use super::hash::{self, HashCommand};
@@ -21,6 +22,7 @@ use super::string::{self, StringCommand};
 pub enum Command {
     Key(KeyCommand),
     String(StringCommand),
+    Bits(BitsCommand),
     List(ListCommand),
     Hash(HashCommand),
     Set(SetCommand),
@@ -68,6 +70,7 @@ impl Command {
         match self {
             Self::Key(command) => command.access(),
             Self::String(command) => command.access(),
+            Self::Bits(command) => command.access(),
             Self::List(command) => command.access(),
             Self::Hash(command) => command.access(),
             Self::Set(command) => command.access(),
@@ -267,9 +270,10 @@ impl Spec {
 }
 
 /// The rows of all data types.
-static TABLES: [&[Spec]; 9] = [
+static TABLES: [&[Spec]; 10] = [
     key::SPECS,
     string::SPECS,
+    bits::SPECS,
     list::SPECS,
     hash::SPECS,
     set::SPECS,

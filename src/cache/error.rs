@@ -19,6 +19,32 @@ pub enum CacheError {
     DecrementOverflow,
     #[error("ERR value is not a valid float")]
     NotAFloat,
+    #[error("ERR increment would produce NaN or Infinity")]
+    NotFinite,
+    #[error("ERR offset is out of range")]
+    OffsetOutOfRange,
+    #[error("ERR If you want both the length and indexes, please just use IDX.")]
+    LenAndIdx,
+    #[error("ERR The specified keys must contain string values")]
+    LcsOfOthers,
+    #[error("ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len")]
+    LcsTooLong,
+    #[error("ERR bit offset is not an integer or out of range")]
+    NotABitOffset,
+    #[error("ERR bit is not an integer or out of range")]
+    NotABit,
+    #[error("ERR The bit argument must be 1 or 0.")]
+    NeitherBit,
+    #[error("ERR BITOP NOT must be called with a single source key.")]
+    NotOfMany,
+    #[error(
+        "ERR Invalid bitfield type. Use something like i16 u8. Note that u64 is not supported but i64 is."
+    )]
+    NotABitfieldType,
+    #[error("ERR Invalid OVERFLOW type specified")]
+    NotAnOverflow,
+    #[error("ERR BITFIELD_RO only supports the GET subcommand")]
+    ReadOnlyBitfield,
     #[error("ERR resulting score is not a number (NaN)")]
     NanScore,
     #[error("ERR min or max is not a float")]

@@ -2,6 +2,7 @@
 //! subscriber's message in silence.
 
 mod beside_redis;
+mod bits;
 mod case;
 mod durability;
 mod expiry;
@@ -15,6 +16,7 @@ mod refusal;
 mod sets;
 mod sorted_sets;
 mod stand;
+mod strings;
 mod table;
 
 use std::sync::Arc;
@@ -68,10 +70,18 @@ fn embedded(cache: &Cache, line: &str) -> Answer {
 }
 
 fn cases() -> Vec<&'static Case> {
-    [table::CASES, hashes::CASES, lists::CASES, sets::CASES, sorted_sets::CASES]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        table::CASES,
+        strings::CASES,
+        bits::CASES,
+        hashes::CASES,
+        lists::CASES,
+        sets::CASES,
+        sorted_sets::CASES,
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// Runs the cases; `ask` gets a line at a time, `FLUSHALL` before each case, and `WAIT` lines.

@@ -68,7 +68,6 @@ impl Database {
     }
 
     /// Places are below this: also those that are free again.
-    #[allow(dead_code)]
     pub(super) fn places_end(&self) -> usize {
         self.slots.capacity()
     }

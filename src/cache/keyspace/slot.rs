@@ -1,5 +1,6 @@
 //! A key and all that belongs to it.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -147,6 +148,8 @@ pub(in crate::cache) struct Slot {
     pub(super) value: Value,
     pub(super) value_recorded: Recorded,
     pub(super) expiry: Option<Expiry>,
+    /// When it was used last, or how often; see `eviction`.
+    pub(super) access: Cell<u32>,
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use super::command::{Access, Args, Arity, Command, Flags, Keys, Spec, parse_integer};
 use super::error::CacheError;
 use super::keyspace::{Edit, Keyspace, check_value};
+use super::notifications::Events;
 use super::reply::Reply;
 pub(super) use elements::{Element, List};
 pub use middle::Search;
@@ -27,6 +28,15 @@ use middle::Inserted;
 pub enum End {
     Left,
     Right,
+}
+
+impl End {
+    fn name(self, left: &'static str, right: &'static str) -> &'static str {
+        match self {
+            Self::Left => left,
+            Self::Right => right,
+        }
+    }
 }
 
 /// A command on a list.
@@ -283,6 +293,7 @@ impl Keyspace {
             for value in values {
                 list.push(end, value);
             }
+            list.notes.event(Events::LIST, end.name("lpush", "rpush"));
             list.len()
         })
     }
@@ -314,6 +325,7 @@ impl Keyspace {
         check_value(value.len())?;
         self.edit_or_make(key, |list: &mut Edit<'_, List>| {
             list.push(End::Left, value);
+            list.notes.event(Events::LIST, "lpush");
             list.keep(0..keep.get().min(list.len()));
             list.len()
         })
@@ -327,6 +339,9 @@ impl Keyspace {
         count: usize,
     ) -> Result<Option<Vec<Bytes>>, CacheError> {
         self.edit(key, |list: &mut Edit<'_, List>| {
+            if count > 0 {
+                list.notes.event(Events::LIST, end.name("lpop", "rpop"));
+            }
             (0..count).map_while(|_| list.pop(end)).collect()
         })
     }
@@ -344,7 +359,10 @@ impl Keyspace {
 
     /// LTRIM.
     pub(super) fn trim(&mut self, key: &[u8], start: i64, stop: i64) -> Result<(), CacheError> {
-        self.edit(key, |list: &mut Edit<'_, List>| list.keep(span(start, stop, list.len())))?;
+        self.edit(key, |list: &mut Edit<'_, List>| {
+            list.notes.event(Events::LIST, "ltrim");
+            list.keep(span(start, stop, list.len()));
+        })?;
         Ok(())
     }
 

@@ -52,7 +52,7 @@ fn set(client: &mut Client, _: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
     let set = {
         let mut config = client.shared.config.lock();
         let set = config.set(&pairs);
-        client.shared.cache.set_fsync(config.fsync);
+        client.shared.cache.change_settings(|settings| config.apply(settings));
         set
     };
     match set {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use parameter::{PARAMETERS, Parameter};
 
 use super::shared::Options;
-use crate::cache::{AppendFsync, Cache};
+use crate::cache::{AppendFsync, Cache, Events, EvictionPolicy, Settings};
 use crate::model::glob;
 
 pub(super) struct Config {
@@ -38,8 +38,13 @@ pub(super) struct OutputLimit {
 
 impl Config {
     pub(super) fn new(cache: &Cache, options: &Options) -> Self {
+        let settings = cache.settings();
         let values = PARAMETERS.iter().map(|parameter| match parameter.name {
-            "appendfsync" => cache.fsync().name().to_owned(),
+            "appendfsync" => settings.appendfsync.name().to_owned(),
+            "maxmemory" => settings.maxmemory_bytes.to_string(),
+            "maxmemory-policy" => settings.maxmemory_policy.name().to_owned(),
+            "maxmemory-samples" => settings.maxmemory_samples.to_string(),
+            "notify-keyspace-events" => settings.notify_keyspace_events.to_string(),
             "appendonly" => if cache.journal().keeps() { "yes" } else { "no" }.to_owned(),
             "port" => options.port.to_string(),
             "bind" => options.address.clone(),
@@ -67,6 +72,21 @@ impl Config {
             slow_log_us: number("slowlog-log-slower-than"),
             slow_log_len: count("slowlog-max-len").unwrap_or(0),
             values,
+        }
+    }
+
+    /// What of it is the cache's.
+    pub(super) fn apply(&self, settings: &mut Settings) {
+        settings.appendfsync = self.fsync;
+        settings.maxmemory_bytes = usize::try_from(self.maxmemory).unwrap_or(usize::MAX);
+        if let Some(policy) = EvictionPolicy::of_name(self.maxmemory_policy()) {
+            settings.maxmemory_policy = policy;
+        }
+        if let Ok(samples) = self.value("maxmemory-samples").parse() {
+            settings.maxmemory_samples = samples;
+        }
+        if let Some(events) = Events::parse(self.value("notify-keyspace-events")) {
+            settings.notify_keyspace_events = events;
         }
     }
 
