@@ -246,9 +246,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Ok(0) | Err(_) => Err(Gone),
             Ok(bytes) => {
                 Counters::add(&client.shared.counters.input_bytes, bytes);
-                Ok(())
+                self.wait_for_room(bytes).await
             }
         }
+    }
+
+    /// Waits while too much is not yet on disk. Under the disk alarm the commands themselves say so.
+    async fn wait_for_room(&mut self, bytes: usize) -> Result<(), Gone> {
+        let journal = self.client.shared.cache.journal().clone();
+        if journal.has_room(bytes) {
+            return Ok(());
+        }
+        // What may wait for a second is in the way now.
+        drop(journal.flush());
+        self.unless_killed(journal.room(bytes)).await
     }
 
     /// Ends the stream so that what was written arrives.

@@ -179,13 +179,14 @@ impl Pop {
 
     /// Whether this key is of the type that it waits for.
     pub(super) fn waits_for_type_of(&self, keyspace: &Keyspace, key: &Bytes) -> bool {
-        match (self, keyspace.slot(key).map(Slot::value)) {
-            (
-                Self::List { .. } | Self::ListMany { .. } | Self::Move { .. },
-                Some(Value::List(_)),
-            ) => true,
-            (Self::Scored { .. } | Self::ScoredMany { .. }, Some(Value::SortedSet(_))) => true,
-            _ => false,
+        let value = keyspace.slot(key).map(Slot::value);
+        match self {
+            Self::List { .. } | Self::ListMany { .. } | Self::Move { .. } => {
+                matches!(value, Some(Value::List(_)))
+            }
+            Self::Scored { .. } | Self::ScoredMany { .. } => {
+                matches!(value, Some(Value::SortedSet(_)))
+            }
         }
     }
 

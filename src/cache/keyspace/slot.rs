@@ -166,7 +166,7 @@ const SLOT_BYTES: usize = size_of::<Slot>() + 48;
 pub(super) const EXPIRY_BYTES: usize = 32;
 
 impl Slot {
-    pub(super) fn bytes(&self) -> usize {
+    pub(in crate::cache) fn bytes(&self) -> usize {
         let expiry_bytes = if self.expiry.is_some() { EXPIRY_BYTES } else { 0 };
         SLOT_BYTES + self.key.len() + self.value.bytes() + expiry_bytes
     }
