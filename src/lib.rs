@@ -20,8 +20,9 @@ pub mod cache;
 // 3: what the floors above call, whichever engine or server answers
 pub mod backend;
 
-// 4: Socket.IO
+// 4: Socket.IO, and the port of the cache's own clients
 pub mod gateway;
+pub mod resp;
 
 // 5: HTTP: health, metrics, listening
 pub mod http;

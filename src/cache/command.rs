@@ -6,10 +6,13 @@ use ahash::AHashMap;
 use bytes::Bytes;
 
 use super::error::CacheError;
+use super::hash::{self, HashCommand};
 use super::key::{self, KeyCommand};
 use super::list::{self, ListCommand};
 use super::pubsub::{self, PubSubCommand};
 use super::server::{self, ServerCommand};
+use super::set::{self, SetCommand};
+use super::sorted_set::{self, SortedSetCommand};
 use super::string::{self, StringCommand};
 
 /// One command, checked: what its arguments alone can get wrong is behind it.
@@ -18,6 +21,9 @@ pub enum Command {
     Key(KeyCommand),
     String(StringCommand),
     List(ListCommand),
+    Hash(HashCommand),
+    Set(SetCommand),
+    SortedSet(SortedSetCommand),
     PubSub(PubSubCommand),
     Server(ServerCommand),
 }
@@ -44,9 +50,15 @@ impl Command {
             [name, rest @ ..] => (&name[..], rest),
         };
         let spec = Spec::find(name).ok_or_else(|| unknown(name, rest))?;
-        if !spec.arity.admits(rest.len()) {
-            return Err(CacheError::WrongArity { command: spec.name });
-        }
+        let (spec, rest) = spec.resolve(rest)?;
+        Self::parse_resolved(spec, rest)
+    }
+
+    /// As [`Command::parse`], for what [`Spec::resolve`] gave.
+    ///
+    /// # Errors
+    /// A syntax error, or a number that is none.
+    pub fn parse_resolved(spec: &'static Spec, rest: &[Bytes]) -> Result<Self, CacheError> {
         (spec.parse)(Args { command: spec.name, rest })
     }
 
@@ -55,6 +67,9 @@ impl Command {
             Self::Key(command) => command.access(),
             Self::String(command) => command.access(),
             Self::List(command) => command.access(),
+            Self::Hash(command) => command.access(),
+            Self::Set(command) => command.access(),
+            Self::SortedSet(command) => command.access(),
             Self::PubSub(_) => Access::Read,
             Self::Server(command) => command.access(),
         }
@@ -79,12 +94,77 @@ impl Arity {
     }
 }
 
+/// Where a command's keys are among its arguments, its name being number 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keys {
+    None,
+    /// From the first to the last one, which may be counted from the end (-1), in steps.
+    Range {
+        first: usize,
+        last: isize,
+        step: usize,
+    },
+    /// The argument `count` says how many there are; they begin behind it. Before them, at `also`,
+    /// may be one more (0: none), such as the destination of ZUNIONSTORE.
+    Counted {
+        count: usize,
+        also: usize,
+    },
+}
+
+/// What a command is, in the words of Redis's COMMAND.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flags(u16);
+
+impl Flags {
+    pub const NONE: Self = Self(0);
+    pub const WRITE: Self = Self(1);
+    pub const READONLY: Self = Self(1 << 1);
+    /// May add data.
+    pub const DENYOOM: Self = Self(1 << 2);
+    pub const ADMIN: Self = Self(1 << 3);
+    pub const PUBSUB: Self = Self(1 << 4);
+    pub const NOSCRIPT: Self = Self(1 << 5);
+    pub const BLOCKING: Self = Self(1 << 6);
+    pub const FAST: Self = Self(1 << 7);
+    pub const NO_MULTI: Self = Self(1 << 8);
+
+    const NAMES: [(Self, &'static str); 9] = [
+        (Self::WRITE, "write"),
+        (Self::READONLY, "readonly"),
+        (Self::DENYOOM, "denyoom"),
+        (Self::ADMIN, "admin"),
+        (Self::PUBSUB, "pubsub"),
+        (Self::NOSCRIPT, "noscript"),
+        (Self::BLOCKING, "blocking"),
+        (Self::FAST, "fast"),
+        (Self::NO_MULTI, "no_multi"),
+    ];
+
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        Self::NAMES.into_iter().filter(move |(flag, _)| self.has(*flag)).map(|(_, name)| name)
+    }
+}
+
 /// A command's row in the table: each data type has its own rows.
-pub(super) struct Spec {
-    /// In lower case.
+pub struct Spec {
+    /// In lower case; a subcommand's is `object|encoding`.
     pub name: &'static str,
-    pub arity: Arity,
-    pub parse: fn(Args<'_>) -> Result<Command, CacheError>,
+    pub(super) arity: Arity,
+    pub flags: Flags,
+    pub keys: Keys,
+    pub(super) parse: fn(Args<'_>) -> Result<Command, CacheError>,
+    /// Rows of their own, by the first argument.
+    pub subcommands: &'static [Spec],
 }
 
 impl Spec {
@@ -93,17 +173,87 @@ impl Spec {
         arity: Arity,
         parse: fn(Args<'_>) -> Result<Command, CacheError>,
     ) -> Self {
-        Self { name, arity, parse }
+        Self { name, arity, flags: Flags::NONE, keys: Keys::None, parse, subcommands: &[] }
     }
 
-    fn find(name: &[u8]) -> Option<&'static Self> {
-        static TABLE: LazyLock<AHashMap<&'static [u8], &'static Spec>> = LazyLock::new(|| {
-            [key::SPECS, string::SPECS, list::SPECS, pubsub::SPECS, server::SPECS]
-                .into_iter()
-                .flatten()
-                .map(|spec| (spec.name.as_bytes(), spec))
-                .collect()
-        });
+    /// A row whose first argument names a row of `subcommands`.
+    #[expect(dead_code, reason = "for the commands with subcommands")]
+    pub(super) const fn container(name: &'static str, subcommands: &'static [Spec]) -> Self {
+        const fn parse(args: Args<'_>) -> Result<Command, CacheError> {
+            Err(CacheError::WrongArity { command: args.command })
+        }
+        let arity = Arity::AtLeast(1);
+        Self { name, arity, flags: Flags::NONE, keys: Keys::None, parse, subcommands }
+    }
+
+    #[must_use]
+    pub(super) const fn flags(mut self, flags: Flags) -> Self {
+        self.flags = self.flags.and(flags);
+        self
+    }
+
+    /// Its first argument is its only key.
+    #[must_use]
+    pub(super) const fn key(self) -> Self {
+        self.keys(Keys::Range { first: 1, last: 1, step: 1 })
+    }
+
+    #[must_use]
+    pub(super) const fn keys(mut self, keys: Keys) -> Self {
+        self.keys = keys;
+        self
+    }
+
+    /// The row that these arguments are for, the command's own or its subcommand's, and what follows
+    /// the names.
+    ///
+    /// # Errors
+    /// A wrong number of arguments; a subcommand that there is not.
+    pub fn resolve<'a>(
+        &'static self,
+        rest: &'a [Bytes],
+    ) -> Result<(&'static Self, &'a [Bytes]), CacheError> {
+        let (spec, rest) = match rest {
+            _ if self.subcommands.is_empty() => (self, rest),
+            [] => return Err(CacheError::WrongArity { command: self.name }),
+            [name, rest @ ..] => (self.subcommand(name)?, rest),
+        };
+        if !spec.arity.admits(rest.len()) {
+            return Err(CacheError::WrongArity { command: spec.name });
+        }
+        Ok((spec, rest))
+    }
+
+    fn subcommand(&self, name: &[u8]) -> Result<&'static Self, CacheError> {
+        let sub = |spec: &'static Self| spec.name.split_once('|').map_or("", |(_, sub)| sub);
+        let found = self.subcommands.iter().find(|spec| is(name, sub(spec)));
+        found.ok_or_else(|| CacheError::UnknownSubcommand {
+            command: self.name,
+            name: shown(name, SHOWN_BYTES_MAX),
+        })
+    }
+
+    /// The arity as Redis gives it: the name counts, and a negative number is the least.
+    pub fn redis_arity(&self) -> i64 {
+        let counted = |arguments: usize| {
+            let names = 1 + self.name.matches('|').count();
+            i64::try_from(arguments + names).unwrap_or(i64::MAX)
+        };
+        match self.arity {
+            Arity::Exactly(exactly) => counted(exactly),
+            Arity::AtLeast(least) | Arity::Between(least, _) => -counted(least),
+        }
+    }
+
+    /// Every command.
+    pub fn all() -> impl Iterator<Item = &'static Self> {
+        TABLES.into_iter().flatten()
+    }
+
+    /// The command of this name, in any case.
+    pub fn find(name: &[u8]) -> Option<&'static Self> {
+        static TABLE: LazyLock<AHashMap<&'static [u8], &'static Spec>> =
+            LazyLock::new(|| Spec::all().map(|spec| (spec.name.as_bytes(), spec)).collect());
         const NAME_BYTES_MAX: usize = 32;
         let mut lower = [0; NAME_BYTES_MAX];
         let lower = lower.get_mut(..name.len())?;
@@ -113,12 +263,29 @@ impl Spec {
     }
 }
 
+/// The rows of all data types.
+static TABLES: [&[Spec]; 8] = [
+    key::SPECS,
+    string::SPECS,
+    list::SPECS,
+    hash::SPECS,
+    set::SPECS,
+    sorted_set::SPECS,
+    pubsub::SPECS,
+    server::SPECS,
+];
+
+const SHOWN_BYTES_MAX: usize = 128;
+
+/// A stranger's text in an error: on one line, and not too much of it.
+fn shown(text: &[u8], bytes_max: usize) -> String {
+    String::from_utf8_lossy(text.get(..bytes_max).unwrap_or(text)).replace(['\r', '\n'], " ")
+}
+
+/// The error of a command that there is not.
+///
 /// Redis shows about 128 bytes of the name and 128 of the arguments, on one line.
-fn unknown(name: &[u8], rest: &[Bytes]) -> CacheError {
-    const SHOWN_BYTES_MAX: usize = 128;
-    let shown = |text: &[u8], bytes_max: usize| -> String {
-        String::from_utf8_lossy(text.get(..bytes_max).unwrap_or(text)).replace(['\r', '\n'], " ")
-    };
+pub fn unknown(name: &[u8], rest: &[Bytes]) -> CacheError {
     let mut args = String::new();
     for arg in rest {
         if args.len() >= SHOWN_BYTES_MAX {
@@ -160,6 +327,10 @@ impl<'a> Args<'a> {
         std::mem::take(&mut self.rest).to_vec()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.rest.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
@@ -171,7 +342,7 @@ pub(super) fn is(arg: &[u8], option: &str) -> bool {
 }
 
 /// A decimal integer as Redis's `string2ll` takes it: no plus, no blank, no leading zero, no `-0`.
-pub(super) fn parse_integer(text: &[u8]) -> Option<i64> {
+pub fn parse_integer(text: &[u8]) -> Option<i64> {
     let digits = text.strip_prefix(b"-").unwrap_or(text);
     let canonical = match digits {
         [b'0'] => digits.len() == text.len(),
@@ -231,8 +402,7 @@ mod tests {
 
     #[test]
     fn no_two_rows_of_the_table_share_a_name() {
-        let tables = [key::SPECS, string::SPECS, list::SPECS, pubsub::SPECS, server::SPECS];
-        let mut names: Vec<&str> = tables.into_iter().flatten().map(|spec| spec.name).collect();
+        let mut names: Vec<&str> = Spec::all().map(|spec| spec.name).collect();
         let count = names.len();
         names.sort_unstable();
         names.dedup();

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::command::{Access, Command};
 use super::error::CacheError;
 use super::keyspace::{Keyspace, Lookups, Recovery};
-use super::pubsub::{PubSubCommand, Registry, Subscriber, SubscriberLimits};
+use super::pubsub::{PubSubCommand, Registry, Subscriber, SubscriberLimits, Topic};
 use super::reply::Reply;
 use crate::journal::{Commit, Journal, JournalError, Urgency};
 use crate::model::clock::SharedClock;
@@ -28,6 +29,20 @@ pub enum AppendFsync {
 }
 
 impl AppendFsync {
+    /// As CONFIG names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Always => "always",
+            Self::EverySec => "everysec",
+            Self::No => "no",
+        }
+    }
+
+    /// The one of this name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        [Self::Always, Self::EverySec, Self::No].into_iter().find(|fsync| fsync.name() == name)
+    }
+
     fn urgency(self) -> Urgency {
         match self {
             Self::Always => Urgency::Now,
@@ -56,7 +71,7 @@ pub(super) struct Shared {
     registry: Arc<Registry>,
     journal: Journal,
     clock: SharedClock,
-    fsync: AppendFsync,
+    fsync: Mutex<AppendFsync>,
     /// A deadline came up that is earlier than the one that the expiry driver sleeps until.
     earlier_deadline: Notify,
 }
@@ -74,7 +89,7 @@ impl Cache {
             hit: metrics::counter!("redis_cache_hits_total", "status" => "hit"),
             miss: metrics::counter!("redis_cache_hits_total", "status" => "miss"),
         };
-        let mut keyspace = Keyspace::new(lookups);
+        let mut keyspace = Keyspace::new(lookups, journal.keeps());
         keyspace.begin(clock.now_ms());
         keyspace.restore(recovery);
         // Nobody waits for what was expired or left over: the same is found at the next start.
@@ -84,7 +99,7 @@ impl Cache {
             registry: Arc::default(),
             journal,
             clock,
-            fsync,
+            fsync: Mutex::new(fsync),
             earlier_deadline: Notify::new(),
         };
         Self { shared: Arc::new(shared) }
@@ -97,13 +112,19 @@ impl Cache {
     /// While the journal takes no writes, commands that write answer `MISCONF` and change nothing;
     /// under the disk alarm, those that can't add data still run.
     pub fn execute(&self, commands: &[Command], urgency: Option<Urgency>) -> Executed {
+        self.execute_in(0, commands, urgency)
+    }
+
+    /// As [`Cache::execute`], in the database `db`; one that is not there is the first.
+    pub fn execute_in(&self, db: u8, commands: &[Command], urgency: Option<Urgency>) -> Executed {
         let (replies, commit) = self.pipeline(urgency, |keyspace| {
+            keyspace.select(db);
             commands.iter().map(|command| self.apply(command, keyspace)).collect()
         });
         Executed { replies, commit }
     }
 
-    fn apply(&self, command: &Command, keyspace: &mut Keyspace) -> Reply {
+    pub(super) fn apply(&self, command: &Command, keyspace: &mut Keyspace) -> Reply {
         if let Err(error) = self.admitted(command.access()) {
             return Reply::Error(error);
         }
@@ -111,9 +132,15 @@ impl Cache {
             Command::Key(command) => command.apply(keyspace),
             Command::String(command) => command.apply(keyspace),
             Command::List(command) => command.apply(keyspace),
+            Command::Hash(command) => command.apply(keyspace),
+            Command::Set(command) => command.apply(keyspace),
+            Command::SortedSet(command) => command.apply(keyspace),
             Command::Server(command) => Ok(command.apply(keyspace)),
             Command::PubSub(PubSubCommand::Publish { channel, payload }) => {
                 Ok(Reply::count(self.shared.registry.publish(channel, payload)))
+            }
+            Command::PubSub(PubSubCommand::ShardPublish { channel, payload }) => {
+                Ok(Reply::count(self.shared.registry.publish_to_shard(channel, payload)))
             }
         };
         reply.unwrap_or_else(Reply::Error)
@@ -150,7 +177,7 @@ impl Cache {
     ) -> (T, Option<Commit>) {
         self.visit(|keyspace| {
             let result = work(keyspace);
-            let urgency = urgency.unwrap_or(self.shared.fsync.urgency());
+            let urgency = urgency.unwrap_or_else(|| self.fsync().urgency());
             (result, keyspace.record(&self.shared.journal, urgency))
         })
     }
@@ -174,12 +201,28 @@ impl Cache {
         self.shared.registry.subscriber(limits)
     }
 
+    /// What is listened to, and how many listen to each.
+    pub fn topics(&self, topic: Topic) -> Vec<(Bytes, usize)> {
+        self.shared.registry.topics(topic)
+    }
+
+    /// How many listen to a channel, or to a pattern.
+    pub fn listener_count(&self, topic: Topic, name: &[u8]) -> usize {
+        self.shared.registry.listener_count(topic, name)
+    }
+
     pub(super) fn registry(&self) -> &Registry {
         &self.shared.registry
     }
 
-    pub(super) fn fsync(&self) -> AppendFsync {
-        self.shared.fsync
+    /// When changes have to be on disk.
+    pub fn fsync(&self) -> AppendFsync {
+        *self.shared.fsync.lock()
+    }
+
+    /// Changes that from the next pipeline on.
+    pub fn set_fsync(&self, fsync: AppendFsync) {
+        *self.shared.fsync.lock() = fsync;
     }
 
     pub(super) async fn deadline_came_up(&self) {
@@ -196,9 +239,9 @@ impl Cache {
         self.shared.keyspace.lock().bytes()
     }
 
-    /// DBSIZE.
+    /// Keys of all databases.
     pub fn key_count(&self) -> usize {
-        self.shared.keyspace.lock().len()
+        self.shared.keyspace.lock().len_of_all()
     }
 }
 

@@ -17,6 +17,44 @@ pub enum CacheError {
     IncrementOverflow,
     #[error("ERR decrement would overflow")]
     DecrementOverflow,
+    #[error("ERR value is not a valid float")]
+    NotAFloat,
+    #[error("ERR resulting score is not a number (NaN)")]
+    NanScore,
+    #[error("ERR min or max is not a float")]
+    NotAScoreRange,
+    #[error("ERR min or max not valid string range item")]
+    NotALexRange,
+    #[error("ERR weight value is not a float")]
+    NotAWeight,
+    #[error("ERR value is out of range")]
+    OutOfRange,
+    #[error(
+        "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807"
+    )]
+    CountOutOfRange,
+    #[error("ERR invalid cursor")]
+    InvalidCursor,
+    #[error("ERR XX and NX options at the same time are not compatible")]
+    NxWithXx,
+    #[error("ERR GT, LT, and/or NX options at the same time are not compatible")]
+    GtLtNx,
+    #[error("ERR INCR option supports a single increment-element pair")]
+    IncrementOfMany,
+    #[error(
+        "ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX"
+    )]
+    LimitOfRanks,
+    #[error("ERR syntax error, WITHSCORES not supported in combination with BYLEX")]
+    ScoresOfLexRange,
+    #[error("ERR numkeys should be greater than 0")]
+    NumKeysNotPositive,
+    #[error("ERR count should be greater than 0")]
+    CountNotPositive,
+    #[error("ERR LIMIT can't be negative")]
+    NegativeLimit,
+    #[error("ERR at least 1 input key is needed for '{command}' command")]
+    NoInputKey { command: &'static str },
     #[error("ERR string exceeds maximum allowed size (proto-max-bulk-len)")]
     StringTooLong,
     #[error("ERR syntax error")]
@@ -31,8 +69,35 @@ pub enum CacheError {
     GtWithLt,
     #[error("ERR wrong number of arguments for '{command}' command")]
     WrongArity { command: &'static str },
+    #[error("ERR unknown subcommand '{name}'. Try {} HELP.", command.to_ascii_uppercase())]
+    UnknownSubcommand { command: &'static str, name: String },
     #[error("ERR unknown command '{name}', with args beginning with: {args}")]
     UnknownCommand { name: String, args: String },
+    /// The value as the error's text has it.
+    #[error("OOM command not allowed when used memory > 'maxmemory'.")]
+    OutOfMemory,
+    #[error("ERR too many keys are watched")]
+    TooManyWatched,
+    #[error("ERR DB index is out of range")]
+    NoSuchDatabase,
+    #[error("ERR invalid {which} DB index")]
+    InvalidDatabase { which: &'static str },
+    #[error("ERR value is out of range, value must between -2147483648 and 2147483647")]
+    NotAnInt32,
+    #[error("ERR no such key")]
+    NoSuchKey,
+    #[error("ERR source and destination objects are the same")]
+    SameObject,
+    #[error("ERR hash value is not an integer")]
+    HashValueNotAnInteger,
+    #[error("ERR Number of keys can't be greater than number of args")]
+    TooManyNumKeys,
+    #[error("ERR One or more scores can't be converted into double")]
+    NotSortable,
+    #[error("ERR timeout is not an integer or out of range")]
+    TimeoutNotAnInteger,
+    #[error("ERR timeout is negative")]
+    NegativeTimeout,
     /// The journal takes no writes; reads go on.
     #[error("MISCONF Errors writing to the AOF file: {0}")]
     Journal(#[from] JournalError),

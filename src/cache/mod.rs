@@ -25,28 +25,45 @@ mod deadline;
 mod engine;
 mod error;
 mod expiry;
+mod hash;
 mod key;
 mod keyspace;
 mod list;
+mod pick;
 mod pubsub;
 mod rate_limit;
 mod reply;
+mod scan;
 mod server;
+mod set;
+mod sorted_set;
 mod string;
 mod transaction;
 mod typed;
+mod visit;
+mod watch;
 
-pub use command::Command;
+pub use command::{Command, Flags, Keys, Spec, parse_integer, unknown as unknown_command};
 pub use deadline::Deadline;
 pub use engine::{AppendFsync, Cache, Executed};
 pub use error::CacheError;
+pub use hash::HashCommand;
 pub use key::{ExpireIf, KeyCommand};
 pub use keyspace::Recovery;
 pub use list::{End, ListCommand};
-pub use pubsub::{PubSubCommand, Published, Subscriber, SubscriberLimits};
+pub use pick::Pick;
+pub use pubsub::{PubSubCommand, Published, Subscriber, SubscriberLimits, Topic};
 pub use rate_limit::RateLimit;
 pub use reply::Reply;
+pub use scan::{Scan, ScanFilter};
 pub use server::ServerCommand;
+pub use set::{Operation, SetCommand};
+pub use sorted_set::{
+    AddIf, Added, Aggregate, Combination, Extreme, LexBound, LexRange, Limit, Options, RangeBy,
+    RangeQuery, Score, ScoreBound, ScoreRange, SortedSetCommand,
+};
 pub use string::{SetCondition, SetTtl, StringCommand};
 pub use transaction::Change;
 pub use typed::{Pushed, TimeToLive, Written};
+pub use visit::Visit;
+pub use watch::Watch;

@@ -36,7 +36,7 @@ impl Keyspace {
                     let calls = parse_integer(value).ok_or(CacheError::NotAnInteger)?;
                     (u64::try_from(calls).unwrap_or(0), slot.expires_at_ms())
                 }
-                Value::List(_) => return Err(CacheError::WrongType),
+                _ => return Err(CacheError::WrongType),
             },
         };
         let ends_ms = match open_until_ms {

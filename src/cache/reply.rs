@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::CacheError;
 
 /// The answer of one command, as RESP has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Reply {
     /// A simple string, such as `OK`.
     Status(&'static str),
@@ -17,6 +17,22 @@ pub enum Reply {
     /// No list of values: RESP2 tells it from [`Reply::Nil`], RESP3 does not.
     NilArray,
     Array(Vec<Reply>),
+    /// A double; in RESP2 a string of its digits.
+    Double(f64),
+    /// Keys and values by turns; in RESP2 an array of both.
+    Map(Vec<(Reply, Reply)>),
+    /// Pairs in an order; in RESP2 an array of both by turns.
+    Pairs(Vec<(Reply, Reply)>),
+    /// Values without an order; in RESP2 an array.
+    Set(Vec<Reply>),
+    /// True or false; in RESP2 1 or 0.
+    Boolean(bool),
+    /// Text for people; in RESP2 a string.
+    Verbatim(Bytes),
+    /// What a script or a listener says in a status of its own.
+    StatusText(Bytes),
+    /// An error in a script's own words, its code first.
+    ErrorText(Bytes),
 }
 
 impl Reply {

@@ -47,7 +47,7 @@ impl ServerCommand {
             Self::Ping { text: Some(text) } | Self::Echo { text } => Reply::Bulk(text.clone()),
             Self::DbSize => Reply::count(keyspace.len()),
             Self::FlushAll => {
-                keyspace.clear();
+                keyspace.clear_all();
                 Reply::OK
             }
         }

@@ -11,8 +11,9 @@ use super::command::Access;
 use super::deadline::lifetime;
 use super::engine::Cache;
 use super::error::CacheError;
-use super::keyspace::{Keyspace, Lookups, Ttl, Value};
+use super::keyspace::{Edit, Keyspace, Lookups, Ttl, Value};
 use super::list::End;
+use super::set::Set;
 use crate::journal::{Entry, Group};
 
 /// One change. None of them looks at a list's elements or empties a list: so whether one can be made
@@ -132,7 +133,7 @@ fn rehearse(keyspace: &Keyspace, changes: &[Change]) -> Result<(), CacheError> {
         return Ok(());
     }
     let lookups = Lookups { hit: Counter::noop(), miss: Counter::noop() };
-    let mut stage = Keyspace::new(lookups);
+    let mut stage = Keyspace::new(lookups, false);
     stage.begin(keyspace.now_ms());
     for change in changes {
         let key = change.key();
@@ -146,6 +147,10 @@ fn rehearse(keyspace: &Keyspace, changes: &[Change]) -> Result<(), CacheError> {
             Some(Value::List(_)) => {
                 stage.push(End::Left, key, std::iter::once(Bytes::new()))?;
             }
+            // Whatever it is, it is of another type than any change works on.
+            Some(Value::Hash(_) | Value::Set(_) | Value::SortedSet(_)) => {
+                stage.edit_or_make(key, |set: &mut Edit<'_, Set>| set.add(b""))?;
+            }
         }
     }
     changes.iter().try_for_each(|change| change.apply(&mut stage))
@@ -157,12 +162,17 @@ mod tests {
 
     use super::*;
     use crate::cache::{AppendFsync, Recovery};
-    use crate::journal::{Journal, Urgency};
+    use crate::journal::{FolderStore, Journal, JournalOptions, Urgency};
     use crate::model::clock::ManualClock;
 
-    fn cache() -> Cache {
+    /// On a journal that keeps what it hears, in a folder that goes with the second value.
+    fn cache() -> (Cache, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Box::new(FolderStore::open(folder.path()).unwrap());
+        let journal =
+            Journal::open(store, JournalOptions::default(), &mut |_, _, _| Ok(())).unwrap();
         let clock = ManualClock::at(1_000);
-        Cache::new(Journal::in_memory(), clock, AppendFsync::EverySec, Recovery::default())
+        (Cache::new(journal, clock, AppendFsync::EverySec, Recovery::default()), folder)
     }
 
     /// How many records the changes came to.
@@ -184,7 +194,7 @@ mod tests {
 
     #[test]
     fn changes_are_made_in_order_and_recorded_once_each() {
-        let cache = cache();
+        let (cache, _folder) = cache();
         let changes = [
             Change::Set { key: key("n"), value: key("41"), ttl: Some(Duration::from_secs(9)) },
             Change::Increment { key: key("n"), by: 1 },
@@ -202,7 +212,7 @@ mod tests {
 
     #[test]
     fn one_change_that_can_not_be_made_stops_all() {
-        let cache = cache();
+        let (cache, _folder) = cache();
         cache.rpush("l", "x").unwrap();
         let set = Change::Set { key: key("k"), value: key("v"), ttl: None };
         let wrong = Change::Increment { key: key("l"), by: 1 };
@@ -219,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_claim_that_fails_changes_nothing() {
-        let cache = cache();
+        let (cache, _folder) = cache();
         let changes = [Change::Set { key: key("k"), value: key("v"), ttl: None }];
         let refused: Result<(), CacheError> = cache.transact(
             &changes,

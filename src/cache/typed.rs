@@ -28,6 +28,10 @@ pub struct Written<T> {
 }
 
 impl<T> Written<T> {
+    pub(super) fn map<U>(self, map: impl FnOnce(T) -> U) -> Written<U> {
+        Written { value: map(self.value), commit: self.commit }
+    }
+
     /// Waits until the change is durable.
     ///
     /// # Errors
@@ -57,14 +61,14 @@ pub enum TimeToLive {
     Left(Duration),
 }
 
-type Write<T> = Result<Written<T>, CacheError>;
+pub(super) type Write<T> = Result<Written<T>, CacheError>;
 
 impl Cache {
-    fn read<T>(&self, work: impl FnOnce(&Keyspace) -> T) -> T {
+    pub(super) fn read<T>(&self, work: impl FnOnce(&Keyspace) -> T) -> T {
         self.pipeline(None, |keyspace| work(keyspace)).0
     }
 
-    fn write<T>(
+    pub(super) fn write<T>(
         &self,
         access: Access,
         work: impl FnOnce(&mut Keyspace) -> Result<T, CacheError>,

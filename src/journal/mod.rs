@@ -324,6 +324,11 @@ impl Journal {
         Ok(Self { next, log: Some(Arc::new(log)) })
     }
 
+    /// Whether it keeps anything: one in memory does not.
+    pub fn keeps(&self) -> bool {
+        self.log.is_some()
+    }
+
     /// Appends a group to the open batch. Never waits and never fails: a failure shows in the commit.
     pub fn append(&self, group: Group, urgency: Urgency) -> Appended {
         match &self.log {

@@ -9,12 +9,13 @@ use tokio::task::{AbortHandle, JoinHandle};
 
 use super::secret::{self, Secret};
 use super::{Error, Settings, Storage};
-use crate::backend::Embedded;
+use crate::backend::{Cache, Embedded};
 use crate::demo::Demo;
 use crate::gateway::{Authenticator, Gateway, GatewayOptions};
 use crate::http::{Access, Api, ApiKey, Limits, Listener, Metrics, Open, Readiness, router};
 use crate::journal::JournalOptions;
 use crate::model::clock::{SharedClock, SystemClock};
+use crate::resp;
 
 /// What requests in flight, and then the workers, are given to finish when the server stops.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
@@ -27,6 +28,7 @@ pub struct Server {
     gateway: Gateway,
     api: Api,
     demo: Option<Demo>,
+    resp: Option<resp::Listener>,
     stop_accepting: oneshot::Sender<()>,
     accepting: JoinHandle<Open>,
     /// Tasks that never end by themselves.
@@ -47,6 +49,8 @@ impl Server {
         if let Some(bytes) = settings.memory_limit.bytes() {
             state.engines.broker().set_memory_limit(bytes);
         }
+        let Cache::Embedded(cache) = state.engines.cache();
+        cache.set_fsync(settings.appendfsync);
         Self::start_on(state, settings, metrics, clock).await
     }
 
@@ -92,6 +96,8 @@ impl Server {
         };
         let application = application.merge(api.router());
         let routes = router(readiness.clone(), metrics.clone(), application);
+        let resp =
+            settings.resp.map(|address| start_resp(&state, settings, address)).transpose()?;
         let address = listener.address();
         let (stop_accepting, stop) = oneshot::channel();
         let accepting = tokio::spawn(listener.run(routes, async {
@@ -110,6 +116,7 @@ impl Server {
             gateway,
             api,
             demo,
+            resp,
             stop_accepting,
             accepting,
             background,
@@ -119,6 +126,11 @@ impl Server {
     /// Where HTTP and Socket.IO are served.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where Redis clients are served, if they are.
+    pub fn resp_address(&self) -> Option<SocketAddr> {
+        self.resp.as_ref().map(resp::Listener::address)
     }
 
     /// Drains: not ready, no new connections, sockets closed, requests in flight answered, deliveries in
@@ -134,6 +146,9 @@ impl Server {
             let sockets = within(DRAIN_PATIENCE, "sockets", self.gateway.shutdown());
             let requests = within(DRAIN_PATIENCE, "requests", open.drain());
             tokio::join!(sockets, requests);
+        }
+        if let Some(resp) = self.resp {
+            resp.stop().await;
         }
         if let Some(demo) = self.demo {
             within(DRAIN_PATIENCE, "deliveries", demo.stop()).await;
@@ -184,6 +199,22 @@ fn for_development(folder: Option<&Path>) -> Result<Secret, Error> {
         tracing::warn!(path = %path.display(), "others can read the development secret");
     }
     Ok(secret)
+}
+
+fn start_resp(
+    state: &State,
+    settings: &Settings,
+    address: SocketAddr,
+) -> Result<resp::Listener, Error> {
+    let Cache::Embedded(cache) = state.engines.cache();
+    let options =
+        resp::Options { password: settings.resp_password.clone(), ..resp::Options::default() };
+    resp::Listener::start(address, cache, SystemClock::shared(), options).map_err(|error| {
+        match error {
+            resp::ListenError::Io(source) => Error::Listen { address, source },
+            error @ resp::ListenError::Unprotected(_) => Error::Refused(error.to_string()),
+        }
+    })
 }
 
 async fn start_demo(

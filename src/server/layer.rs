@@ -89,6 +89,15 @@ pub struct Layer {
     /// Listen here for HTTP and Socket.IO; port 0 takes a free one [default: 127.0.0.1:3001]
     #[arg(long, value_name = "ADDR", value_parser = Text::flag)]
     pub http: Option<Text>,
+    /// Listen here for Redis clients (RESP), or not: off [default: off]
+    #[arg(long, value_name = "ADDR|off", value_parser = Text::flag)]
+    pub resp: Option<Text>,
+    /// Let only Redis clients in that know this password [default on loopback: anyone may]
+    #[arg(long, value_name = "PASSWORD", value_parser = Text::flag)]
+    pub resp_password: Option<Text>,
+    /// Write the cache's changes to the disk at once, every second, or in passing [default: everysec]
+    #[arg(long, value_name = "always|everysec|no", value_parser = Text::flag)]
+    pub appendfsync: Option<Text>,
     /// Verify tokens (HS256) with this secret [default on loopback: one made for development]
     #[arg(long, value_name = "SECRET", value_parser = Text::flag)]
     pub jwt_secret: Option<Text>,
@@ -134,6 +143,9 @@ impl Layer {
             in_memory: get("in-memory")?,
             durability: get("durability")?,
             http: get("http")?,
+            resp: get("resp")?,
+            resp_password: get("resp-password")?,
+            appendfsync: get("appendfsync")?,
             jwt_secret: get("jwt-secret")?,
             api_key: get("api-key")?,
             client_url,
@@ -185,6 +197,9 @@ impl Layer {
             in_memory: self.in_memory.or(weaker.in_memory),
             durability: self.durability.or(weaker.durability),
             http: self.http.or(weaker.http),
+            resp: self.resp.or(weaker.resp),
+            resp_password: self.resp_password.or(weaker.resp_password),
+            appendfsync: self.appendfsync.or(weaker.appendfsync),
             jwt_secret: self.jwt_secret.or(weaker.jwt_secret),
             api_key: self.api_key.or(weaker.api_key),
             client_url: self.client_url.or(weaker.client_url),

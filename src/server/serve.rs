@@ -46,6 +46,9 @@ async fn serve(settings: &Settings, started: Instant) -> Result<(), Error> {
 fn announce(settings: &Settings, server: &Server) -> Result<(), Error> {
     let url = format!("http://{}", server.address());
     print_line(&format!("http    {url}"))?;
+    if let Some(address) = server.resp_address() {
+        print_line(&format!("resp listening on redis://{address}"))?;
+    }
     if settings.demo {
         print_line(&format!("demo    {url}/demo"))?;
     }

@@ -10,12 +10,15 @@ use super::layer::{Layer, Text};
 use super::logs::{LogFilter, LogFormat};
 use super::memory::MemoryLimit;
 use super::{Environment, Error, Secret};
+use crate::cache::AppendFsync;
 use crate::http::ApiKey;
 use crate::journal::Durability;
 
 const DEFAULT_DATA_DIR: &str = "./leveret-data";
 const DEFAULT_HTTP: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 3001);
+/// Redis's own, for those who ask for one.
+const DEFAULT_RESP: &str = "127.0.0.1:6379";
 const DEFAULT_CLIENT_ORIGIN: &str = "http://localhost:3000";
 
 /// A presence key lives no longer than this without a socket, so a longer grace would not be kept.
@@ -34,6 +37,12 @@ pub struct Settings {
     pub storage: Storage,
     /// Port 0 takes a free one.
     pub http: SocketAddr,
+    /// Where Redis clients are served. `None`: nowhere. Port 0 takes a free one.
+    pub resp: Option<SocketAddr>,
+    /// What they have to show. `None`: nothing, on a loopback address only.
+    pub resp_password: Option<String>,
+    /// When the cache's changes have to be on disk.
+    pub appendfsync: AppendFsync,
     /// Signs and verifies tokens. `None` is development mode: a secret is made once and kept in the
     /// data folder. Only on a loopback address.
     pub secret: Option<Secret>,
@@ -59,6 +68,9 @@ impl Default for Settings {
                 durability: Durability::Strict,
             },
             http: DEFAULT_HTTP,
+            resp: None,
+            resp_password: None,
+            appendfsync: AppendFsync::EverySec,
             secret: None,
             api_key: None,
             client_origins: vec![DEFAULT_CLIENT_ORIGIN.to_owned()],
@@ -86,6 +98,10 @@ impl Settings {
         let defaults = Self::default();
         let settings = Self {
             http: check("http", layer.http.as_ref(), address)?.unwrap_or(defaults.http),
+            resp: check("resp", layer.resp.as_ref(), address_or_off)?.flatten(),
+            resp_password: check("resp-password", layer.resp_password.as_ref(), password)?,
+            appendfsync: check("appendfsync", layer.appendfsync.as_ref(), appendfsync)?
+                .unwrap_or(defaults.appendfsync),
             secret: check("jwt-secret", layer.jwt_secret.as_ref(), Secret::given)?,
             api_key: check("api-key", layer.api_key.as_ref(), api_key)?,
             client_origins: check("client-url", layer.client_url.as_ref(), origins)?
@@ -107,6 +123,15 @@ impl Settings {
                 "{} is not a loopback address: listening there takes a secret for tokens \
                  (--jwt-secret, at least 32 bytes) and a key for the API (--api-key)",
                 settings.http
+            )));
+        }
+        if let Some(resp) = settings.resp
+            && settings.resp_password.is_none()
+            && !resp.ip().is_loopback()
+        {
+            return Err(Error::Usage(format!(
+                "{resp} is not a loopback address: Redis clients there take a password \
+                 (--resp-password)"
             )));
         }
         if settings.demo && !settings.http.ip().is_loopback() {
@@ -209,6 +234,24 @@ fn durability(text: &str) -> Result<Durability, String> {
     }
 }
 
+fn appendfsync(text: &str) -> Result<AppendFsync, String> {
+    AppendFsync::of_name(text)
+        .ok_or_else(|| format!("'{text}' is neither always nor everysec nor no"))
+}
+
+fn address_or_off(text: &str) -> Result<Option<SocketAddr>, String> {
+    match text {
+        "off" => Ok(None),
+        _ => text.parse().map(Some).map_err(|_| {
+            format!("'{text}' is neither off nor an address and port, such as {DEFAULT_RESP}")
+        }),
+    }
+}
+
+fn password(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("a password is empty".to_owned()) } else { Ok(text.to_owned()) }
+}
+
 fn switch(text: &str) -> Result<bool, String> {
     match text {
         "true" | "1" | "yes" | "on" => Ok(true),
@@ -308,7 +351,14 @@ mod tests {
     #[test]
     fn a_flag_wins_over_the_environment_and_that_over_the_file() {
         type Shown = fn(&Settings) -> String;
-        let cases: [(&str, [&str; 3], Shown); 10] = [
+        let cases: [(&str, [&str; 3], Shown); 13] = [
+            ("resp", ["127.0.0.1:1", "off", "127.0.0.1:3"], |s| {
+                s.resp.map_or("off".to_owned(), |address| address.to_string())
+            }),
+            ("resp-password", ["flag", "variable", "file"], |s| {
+                s.resp_password.clone().unwrap_or_default()
+            }),
+            ("appendfsync", ["always", "no", "everysec"], |s| s.appendfsync.name().to_owned()),
             ("memory-limit", ["0.5", "1MiB", "off"], |s| match s.memory_limit {
                 MemoryLimit::Share(share) => share.to_string(),
                 MemoryLimit::Bytes(bytes) => format!("{}MiB", bytes >> 20),

@@ -1,6 +1,6 @@
 //! The codecs of the protocols that a client speaks: bytes in, values out, and back.
 //!
-//! Owns the text of Engine.IO and Socket.IO packets, and nothing of their meaning: a session, a room or
+//! Owns the bytes of RESP requests and replies and the text of Engine.IO and Socket.IO packets, and nothing of their meaning: a session, a room or
 //! an acknowledgement is not known here. It imports from `model` only, does no IO and reads no clock.
 //!
 //! What always holds: a value that a parser gave was checked completely, so what encodes it again gives
@@ -8,4 +8,5 @@
 //! of it; whatever the input, the answer is a value or an error, never a panic.
 
 pub mod engine_io;
+pub mod resp;
 pub mod socket_io;

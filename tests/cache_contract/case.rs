@@ -26,6 +26,8 @@ pub enum Is {
     Array(&'static [&'static str]),
     /// The same bulk strings in any order.
     Set(&'static [&'static str]),
+    /// An array of anything, as [`Answer::shown`] shows it.
+    Shown(&'static str),
 }
 
 /// An answer as it was got, whoever gave it.
@@ -74,7 +76,25 @@ impl Is {
                     texts == expected
                 })
             }
+            (Self::Shown(expected), answer) => answer.shown() == expected,
             _ => false,
+        }
+    }
+}
+
+impl Answer {
+    /// On one line: arrays in brackets, no value as `nil`.
+    pub fn shown(&self) -> String {
+        match self {
+            Self::Status(text) | Self::Error(text) => text.clone(),
+            Self::Int(int) => int.to_string(),
+            Self::Bulk(text) => String::from_utf8_lossy(text).into_owned(),
+            Self::Nil => "nil".to_owned(),
+            Self::NilArray => "nil array".to_owned(),
+            Self::Array(answers) => {
+                let shown: Vec<String> = answers.iter().map(Self::shown).collect();
+                format!("[{}]", shown.join(" "))
+            }
         }
     }
 }

@@ -4,11 +4,14 @@
 mod case;
 mod durability;
 mod expiry;
+mod hashes;
 mod lookups;
 mod model;
 mod property;
 mod redis;
 mod refusal;
+mod sets;
+mod sorted_sets;
 mod stand;
 mod table;
 
@@ -18,6 +21,7 @@ use bytes::Bytes;
 use leveret::cache::{AppendFsync, Cache, Command, Recovery, Reply};
 use leveret::journal::Journal;
 use leveret::model::clock::ManualClock;
+use leveret::wire::resp::format_double;
 
 use case::{Answer, Case, args, wait_ms};
 
@@ -31,7 +35,22 @@ fn answer(reply: Reply) -> Answer {
         Reply::Bulk(bytes) => Answer::Bulk(bytes.to_vec()),
         Reply::Nil => Answer::Nil,
         Reply::NilArray => Answer::NilArray,
-        Reply::Array(replies) => Answer::Array(replies.into_iter().map(answer).collect()),
+        Reply::Array(replies) | Reply::Set(replies) => {
+            Answer::Array(replies.into_iter().map(answer).collect())
+        }
+        Reply::Map(pairs) | Reply::Pairs(pairs) => {
+            let flat = pairs.into_iter().flat_map(|(key, value)| [key, value]);
+            Answer::Array(flat.map(answer).collect())
+        }
+        Reply::Boolean(yes) => Answer::Int(i64::from(yes)),
+        Reply::Verbatim(text) => Answer::Bulk(text.to_vec()),
+        Reply::StatusText(text) => Answer::Status(String::from_utf8_lossy(&text).into_owned()),
+        Reply::ErrorText(text) => Answer::Error(String::from_utf8_lossy(&text).into_owned()),
+        Reply::Double(double) => {
+            let mut digits = Vec::new();
+            format_double(double, &mut digits);
+            Answer::Bulk(digits)
+        }
     }
 }
 
@@ -46,8 +65,12 @@ fn embedded(cache: &Cache, line: &str) -> Answer {
     }
 }
 
+fn cases() -> Vec<&'static Case> {
+    [table::CASES, hashes::CASES, sets::CASES, sorted_sets::CASES].into_iter().flatten().collect()
+}
+
 /// Runs the cases; `ask` gets a line at a time, `FLUSHALL` before each case, and `WAIT` lines.
-fn run(cases: &[Case], mut ask: impl FnMut(&str) -> Answer) {
+fn run(cases: &[&Case], mut ask: impl FnMut(&str) -> Answer) {
     let mut wrong = Vec::new();
     for case in cases {
         ask("FLUSHALL");
@@ -70,7 +93,7 @@ fn every_case_is_answered_as_redis_answers_it() {
         AppendFsync::EverySec,
         Recovery::default(),
     );
-    run(table::CASES, |line| match wait_ms(line) {
+    run(&cases(), |line| match wait_ms(line) {
         Some(ms) => {
             clock.advance_ms(ms);
             Answer::Status("OK".to_owned())
@@ -83,7 +106,7 @@ fn every_case_is_answered_as_redis_answers_it() {
 #[test]
 fn the_cases_are_what_redis_answers() {
     let mut server = redis::Server::start();
-    run(table::CASES, |line| match wait_ms(line) {
+    run(&cases(), |line| match wait_ms(line) {
         Some(ms) => {
             std::thread::sleep(std::time::Duration::from_millis(ms));
             Answer::Status("OK".to_owned())

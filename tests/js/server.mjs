@@ -25,6 +25,7 @@ const STDERR_CHARS_MAX = 200_000;
  *
  * @typedef {object} Server
  * @property {string} url The address that HTTP and Socket.IO are served at.
+ * @property {Promise<string>} redisUrl The address of the Redis port; only with `--resp` among the arguments.
  * @property {number} pid
  * @property {string} dataDir
  * @property {string} stderr What it has logged so far.
@@ -54,12 +55,16 @@ export async function startServer({ args = [], dataDir, env = {} } = {}) {
     return code;
   });
 
+  let foundRedis;
+  const redisUrl = new Promise((resolve) => (foundRedis = resolve));
   const url = await new Promise((resolve, reject) => {
     let stdout = "";
     const failed = (reason) => (kill(), reject(new Error(`${reason}\n${stdout}\n${stderr}`)));
     const timer = setTimeout(() => failed("the server did not say where it listens"), START_MS);
     child.stdout.setEncoding("utf8").on("data", (text) => {
       if (stdout.length < STDERR_CHARS_MAX) stdout += text;
+      const redis = /(redis:\/\/\S+)\n/.exec(stdout);
+      if (redis) foundRedis(redis[1]);
       const found = /^http\s+(http:\/\/\S+)$/m.exec(stdout);
       if (found) (clearTimeout(timer), resolve(found[1].replace(/\/$/, "")));
     });
@@ -69,6 +74,7 @@ export async function startServer({ args = [], dataDir, env = {} } = {}) {
 
   return {
     url,
+    redisUrl,
     pid: child.pid,
     dataDir: folder,
     get stderr() {

@@ -2,8 +2,28 @@
 
 use std::ops::Range;
 
-use super::slot::SlotId;
-use crate::journal::Entry;
+use super::slot::{Key, SlotId};
+use crate::journal::{Entry, Position};
+
+/// An [`Entry`] in 12 bytes: every key, field, member and element has one.
+#[repr(Rust, packed(4))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::cache) struct PackedEntry {
+    position: Position,
+    weight: u32,
+}
+
+impl From<Entry> for PackedEntry {
+    fn from(Entry { position, weight }: Entry) -> Self {
+        Self { position, weight }
+    }
+}
+
+impl From<PackedEntry> for Entry {
+    fn from(PackedEntry { position, weight }: PackedEntry) -> Self {
+        Self { position, weight }
+    }
+}
 
 /// How a piece of state stands in the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,15 +32,21 @@ pub(in crate::cache) enum Recorded {
     New,
     /// In the group that is being put together; seen only while that happens.
     Queued,
-    At(Entry),
+    At(PackedEntry),
 }
 
 impl Recorded {
+    pub(super) fn at(entry: Entry) -> Self {
+        Self::At(entry.into())
+    }
+
     /// Takes new state into the group; `None` when it is there already.
     pub(super) fn queue(&mut self) -> Option<()> {
         (*self == Self::New).then(|| *self = Self::Queued)
     }
 }
+
+const _: () = assert!(size_of::<Recorded>() == 16);
 
 /// State that may have to be recorded when the pipeline ends. It names a place, not a value: what is
 /// there by then and still [`Recorded::New`] is recorded, so what a pipeline made and overwrote or
@@ -31,29 +57,64 @@ pub(super) enum Fresh {
     Deadline(SlotId),
     /// Indexes of a list's elements.
     Elements(SlotId, Range<i64>),
+    /// The part of a collection with this name.
+    Part(SlotId, Key),
 }
 
 /// The running pipeline's changes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::cache) struct Effects {
+    /// Whether there is a journal that keeps them; without one they are only counted.
+    pub(super) are_kept: bool,
+    /// How many there were.
+    count: usize,
     pub(super) ends: Vec<Entry>,
     pub(super) fresh: Vec<Fresh>,
 }
 
 impl Effects {
-    pub(super) fn is_empty(&self) -> bool {
-        self.ends.is_empty() && self.fresh.is_empty()
+    pub(super) fn new(are_kept: bool) -> Self {
+        Self { are_kept, count: 0, ends: Vec::new(), fresh: Vec::new() }
+    }
+
+    /// How many there were since this was last asked.
+    pub(super) fn take_count(&mut self) -> usize {
+        std::mem::take(&mut self.count)
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    pub(super) fn add(&mut self, fresh: Fresh) {
+        self.count += 1;
+        if self.are_kept {
+            self.fresh.push(fresh);
+        }
+    }
+
+    /// A part got a value.
+    pub(super) fn add_part(&mut self, slot: SlotId, name: &Key) {
+        self.count += 1;
+        if self.are_kept {
+            self.fresh.push(Fresh::Part(slot, Key::clone(name)));
+        }
     }
 
     /// A piece of state is gone or replaced.
     pub(in crate::cache) fn end(&mut self, recorded: Recorded) {
+        self.count += 1;
         if let Recorded::At(entry) = recorded {
-            self.ends.push(entry);
+            self.ends.push(entry.into());
         }
     }
 
     /// An element was pushed. Neighbours share one range.
-    pub(in crate::cache) fn add_element(&mut self, slot: SlotId, index: i64) {
+    pub(super) fn add_element(&mut self, slot: SlotId, index: i64) {
+        self.count += 1;
+        if !self.are_kept {
+            return;
+        }
         if let Some(Fresh::Elements(last_slot, range)) = self.fresh.last_mut()
             && *last_slot == slot
         {

@@ -40,24 +40,29 @@ impl Keyspace {
     }
 
     pub(super) fn set_deadline(&mut self, id: SlotId, at_ms: Option<UnixMs>) {
-        let slot = &mut self.slots[id];
+        let Some(slot) = self.slot_mut(id) else { return };
         if slot.expires_at_ms() == at_ms {
             return;
         }
         if let Some(old) = slot.expiry.take() {
             self.deadlines.remove(&(old.at_ms, id));
+            self.database_mut(id.db).expiring -= 1;
             self.effects.end(old.recorded);
             self.bytes -= EXPIRY_BYTES;
         }
+        self.touch(id);
         if let Some(at_ms) = at_ms {
             self.place_deadline(id, at_ms, Recorded::New);
-            self.effects.fresh.push(Fresh::Deadline(id));
+            self.effects.add(Fresh::Deadline(id));
         }
     }
 
     /// Gives a slot without a deadline one.
     pub(super) fn place_deadline(&mut self, id: SlotId, at_ms: UnixMs, recorded: Recorded) {
-        self.slots[id].expiry = Some(Expiry { at_ms, recorded });
+        if let Some(slot) = self.slot_mut(id) {
+            slot.expiry = Some(Expiry { at_ms, recorded });
+        }
+        self.database_mut(id.db).expiring += 1;
         self.deadlines.insert((at_ms, id));
         self.bytes += EXPIRY_BYTES;
         self.driver.must_wake |= at_ms < self.driver.sleeps_until_ms;
@@ -68,7 +73,7 @@ impl Keyspace {
     pub(in crate::cache) fn expire_due(&mut self, ends_max: usize) -> Option<UnixMs> {
         while let Some(&(at_ms, id)) = self.deadlines.first()
             && at_ms <= self.now_ms
-            && self.effects.ends.len() < ends_max
+            && self.effects.count() < ends_max
         {
             self.remove_slot(id);
         }

@@ -4,33 +4,43 @@
 //! file. May import: the types' values, `model`, `journal`. Time stands still in it until
 //! [`Keyspace::begin`] moves it on.
 //!
-//! What always holds: `index` and `slots` have the same keys; `deadlines` has exactly the slots with
-//! an expiry; between two pipelines everything is [`Recorded::At`] its entry.
+//! What always holds: `deadlines` has exactly the slots with an expiry; between two pipelines
+//! everything is [`Recorded::At`] its entry, if there is a journal that keeps anything.
 
+mod collection;
+mod database;
 mod effects;
 mod expiry;
+mod parts;
+mod random;
 mod record;
 mod recording;
 mod recovery;
 mod slot;
+mod watching;
 
 use std::collections::BTreeSet;
 
 use ahash::RandomState;
 use bytes::Bytes;
-use hashbrown::HashTable;
 use metrics::Counter;
-use slab::Slab;
 
+pub(super) use collection::{Collection, Edit};
 pub(super) use effects::{Effects, Recorded};
-pub(super) use record::ListId;
+pub(super) use parts::{PartRecord, Parts};
+pub(super) use record::CollectionId;
 pub use recovery::Recovery;
-pub(super) use slot::{Key, Slot, SlotId, TEXT_BYTES, Value, check_value, owned};
+pub(super) use slot::{Key, Slot, SlotId, TEXT_BYTES, Value, check_name, check_value, owned};
+pub(super) use watching::Mark;
 
 use super::error::CacheError;
-use super::list::{List, ListEdit};
 use crate::model::clock::UnixMs;
+use database::Database;
 use effects::Fresh;
+use random::Random;
+
+/// Databases that SELECT reaches: Redis's default.
+pub(super) const DATABASES: usize = 16;
 
 /// What a write does to the key's time to live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,45 +58,76 @@ pub(super) struct Lookups {
 
 pub(super) struct Keyspace {
     now_ms: UnixMs,
-    index: HashTable<SlotId>,
+    /// The database that the commands work on.
+    selected: u8,
+    databases: [Database; DATABASES],
     hasher: RandomState,
-    slots: Slab<Slot>,
     deadlines: BTreeSet<(UnixMs, SlotId)>,
     driver: expiry::Driver,
     effects: Effects,
-    next_list: ListId,
+    next_collection: CollectionId,
     bytes: usize,
     lookups: Lookups,
+    watched: watching::Watched,
+    random: Random,
 }
 
 impl Keyspace {
-    pub(super) fn new(lookups: Lookups) -> Self {
+    /// `is_recorded`: there is a journal that keeps what it hears.
+    pub(super) fn new(lookups: Lookups, is_recorded: bool) -> Self {
         Self {
             now_ms: 0,
-            index: HashTable::new(),
+            selected: 0,
+            databases: Default::default(),
             hasher: RandomState::new(),
-            slots: Slab::new(),
             deadlines: BTreeSet::new(),
             driver: expiry::Driver::default(),
-            effects: Effects::default(),
-            next_list: ListId(1),
+            effects: Effects::new(is_recorded),
+            next_collection: CollectionId(1),
             bytes: 0,
             lookups,
+            watched: watching::Watched::new(),
+            random: Random::default(),
         }
     }
 
-    /// A pipeline begins: its time is `now_ms` throughout.
+    /// A pipeline begins, on the first database: its time is `now_ms` throughout.
     pub(super) fn begin(&mut self, now_ms: UnixMs) {
         self.now_ms = now_ms;
+        self.selected = 0;
+    }
+
+    /// SELECT, until the pipeline ends. Whether there is such a database.
+    pub(super) fn select(&mut self, db: u8) -> bool {
+        let is_there = usize::from(db) < DATABASES;
+        if is_there {
+            self.selected = db;
+        }
+        is_there
+    }
+
+    pub(super) fn selected(&self) -> u8 {
+        self.selected
     }
 
     pub(super) fn now_ms(&self) -> UnixMs {
         self.now_ms
     }
 
-    /// Keys. Those that have expired and are not yet taken back count, as in Redis.
+    /// Keys of the selected database. Those that have expired and are not yet taken back count, as in
+    /// Redis.
     pub(super) fn len(&self) -> usize {
-        self.slots.len()
+        self.database(self.selected).len()
+    }
+
+    /// Keys of all databases.
+    pub(super) fn len_of_all(&self) -> usize {
+        self.databases.iter().map(Database::len).sum()
+    }
+
+    /// Each database, its keys, and how many of them have a deadline.
+    pub(super) fn key_counts(&self) -> impl Iterator<Item = (u8, usize, usize)> {
+        (0..).zip(&self.databases).map(|(db, database)| (db, database.len(), database.expiring))
     }
 
     /// Bytes of memory that the keys take, estimated.
@@ -96,7 +137,9 @@ impl Keyspace {
 
     /// Looks at a key.
     pub(super) fn slot(&self, key: &[u8]) -> Option<&Slot> {
-        self.find(key).and_then(|id| self.slots.get(id)).filter(|slot| !slot.is_due(self.now_ms))
+        let database = self.database(self.selected);
+        let slot = database.find(&self.hasher, key).and_then(|at| database.get(at))?;
+        (!slot.is_due(self.now_ms)).then_some(slot)
     }
 
     /// Reads a key's value; counted as a hit or a miss.
@@ -108,7 +151,8 @@ impl Keyspace {
     }
 
     pub(super) fn live_slots(&self) -> impl Iterator<Item = &Slot> {
-        self.slots.iter().map(|(_, slot)| slot).filter(|slot| !slot.is_due(self.now_ms))
+        let slots = self.database(self.selected).slots();
+        slots.map(|(_, slot)| slot).filter(|slot| !slot.is_due(self.now_ms))
     }
 
     /// Writes a key's value, whatever the key held before. A deadline that has passed removes the key.
@@ -135,19 +179,30 @@ impl Keyspace {
         true
     }
 
-    /// Removes every key. Takes time in proportion to what there is, as Redis's own does.
+    /// Removes every key of the selected database. Takes time in proportion to what there is, as
+    /// Redis's own does.
     pub(super) fn clear(&mut self) {
-        for (_, slot) in &self.slots {
+        let db = self.selected;
+        self.touch_all(db);
+        for (at, slot) in std::mem::take(self.database_mut(db)).slots() {
+            self.bytes -= slot.bytes();
             self.effects.end(slot.value_recorded);
             slot.value.end_parts(&mut self.effects);
             if let Some(expiry) = slot.expiry {
+                self.deadlines.remove(&(expiry.at_ms, SlotId { at, db }));
                 self.effects.end(expiry.recorded);
             }
         }
-        self.slots = Slab::new();
-        self.index = HashTable::new();
-        self.deadlines = BTreeSet::new();
-        self.bytes = 0;
+    }
+
+    /// Removes every key of every database.
+    pub(super) fn clear_all(&mut self) {
+        let selected = self.selected;
+        for db in 0..DATABASES as u8 {
+            self.selected = db;
+            self.clear();
+        }
+        self.selected = selected;
     }
 
     /// Changes the string at `key`, which is made when there is no such key; its deadline stays.
@@ -162,70 +217,42 @@ impl Keyspace {
             self.insert(key, Value::String(value))?;
             return Ok(result);
         };
-        let slot = &mut self.slots[id];
-        let Value::String(value) = &mut slot.value else { return Err(CacheError::WrongType) };
+        let slot = self.databases.get_mut(usize::from(id.db)).and_then(|db| db.get_mut(id.at));
+        let Some(Slot { value: Value::String(value), value_recorded, .. }) = slot else {
+            return Err(CacheError::WrongType);
+        };
         let bytes_before = value.len();
         let result = edit(value)?;
         self.bytes = self.bytes - bytes_before + value.len();
-        self.effects.end(std::mem::replace(&mut slot.value_recorded, Recorded::New));
-        self.effects.fresh.push(Fresh::Value(id));
+        self.effects.end(std::mem::replace(value_recorded, Recorded::New));
+        self.effects.add(Fresh::Value(id));
+        self.touch(id);
         Ok(result)
     }
 
-    /// Changes the list at `key`; `None` when there is no such key. A list that is empty afterwards
-    /// is removed.
-    pub(super) fn edit_list<T>(
-        &mut self,
-        key: &[u8],
-        edit: impl FnOnce(&mut ListEdit<'_>) -> T,
-    ) -> Result<Option<T>, CacheError> {
-        let Some(id) = self.live(key) else { return Ok(None) };
-        self.edit_list_slot(id, edit).map(Some)
+    fn database(&self, db: u8) -> &Database {
+        // Whoever names a database has it from `selected` or from a slot's place.
+        &self.databases[usize::from(db) % DATABASES]
     }
 
-    /// Changes the list at `key`, which is made when there is no such key.
-    pub(super) fn edit_or_make_list<T>(
-        &mut self,
-        key: &[u8],
-        edit: impl FnOnce(&mut ListEdit<'_>) -> T,
-    ) -> Result<T, CacheError> {
-        let id = match self.live(key) {
-            Some(id) => id,
-            None => {
-                let list = List::new(self.next_list);
-                self.next_list = self.next_list.next();
-                self.insert(key, Value::List(Box::new(list)))?
-            }
-        };
-        self.edit_list_slot(id, edit)
+    fn database_mut(&mut self, db: u8) -> &mut Database {
+        &mut self.databases[usize::from(db) % DATABASES]
     }
 
-    fn edit_list_slot<T>(
-        &mut self,
-        id: SlotId,
-        edit: impl FnOnce(&mut ListEdit<'_>) -> T,
-    ) -> Result<T, CacheError> {
-        let Value::List(list) = &mut self.slots[id].value else {
-            return Err(CacheError::WrongType);
-        };
-        let bytes_before = list.bytes();
-        let result = edit(&mut ListEdit::new(list, id, &mut self.effects));
-        self.bytes = self.bytes - bytes_before + list.bytes();
-        if list.is_empty() {
-            self.remove_slot(id);
-        }
-        Ok(result)
+    fn slot_at(&self, id: SlotId) -> Option<&Slot> {
+        self.database(id.db).get(id.at)
     }
 
-    fn find(&self, key: &[u8]) -> Option<SlotId> {
-        let hash = self.hasher.hash_one(key);
-        self.index.find(hash, |&id| *self.slots[id].key == *key).copied()
+    fn slot_mut(&mut self, id: SlotId) -> Option<&mut Slot> {
+        self.database_mut(id.db).get_mut(id.at)
     }
 
     /// The key's slot; one that has expired is removed first.
     fn live(&mut self, key: &[u8]) -> Option<SlotId> {
-        let id = self.find(key)?;
-        if self.slots[id].is_due(self.now_ms) {
+        let db = self.selected;
+        let at = self.database(db).find(&self.hasher, key)?;
+        let id = SlotId { at, db };
+        if self.slot_at(id)?.is_due(self.now_ms) {
             self.remove_slot(id);
             return None;
         }
@@ -233,42 +260,50 @@ impl Keyspace {
     }
 
     fn replace(&mut self, id: SlotId, value: Value) {
-        let slot = &mut self.slots[id];
+        let database = &mut self.databases[usize::from(id.db) % DATABASES];
+        let Some(slot) = database.get_mut(id.at) else { return };
         self.effects.end(slot.value_recorded);
         slot.value.end_parts(&mut self.effects);
         self.bytes = self.bytes - slot.value.bytes() + value.bytes();
         slot.value = value;
         slot.value_recorded = Recorded::New;
-        self.effects.fresh.push(Fresh::Value(id));
+        self.effects.add(Fresh::Value(id));
+        self.touch(id);
     }
 
     fn insert(&mut self, key: &[u8], value: Value) -> Result<SlotId, CacheError> {
-        let id = self.place(slot::new_key(key)?, value, Recorded::New);
-        self.effects.fresh.push(Fresh::Value(id));
+        let key = slot::new_key(key)?;
+        let id =
+            self.place(self.selected, key, value, Recorded::New).ok_or(CacheError::OutOfMemory)?;
+        self.effects.add(Fresh::Value(id));
+        self.touch(id);
         Ok(id)
     }
 
-    /// Puts a key that is not there into the tables.
-    fn place(&mut self, key: Key, value: Value, value_recorded: Recorded) -> SlotId {
-        let hash = self.hasher.hash_one(&*key);
+    /// Puts a key that is not there into a database; `None` when that has 2^32 keys already.
+    fn place(
+        &mut self,
+        db: u8,
+        key: Key,
+        value: Value,
+        value_recorded: Recorded,
+    ) -> Option<SlotId> {
         let slot = Slot { key, value, value_recorded, expiry: None };
-        self.bytes += slot.bytes();
-        let id = self.slots.insert(slot);
-        let (slots, hasher) = (&self.slots, &self.hasher);
-        self.index.insert_unique(hash, id, |&id| hasher.hash_one(&*slots[id].key));
-        id
+        let bytes = slot.bytes();
+        let at = self.databases[usize::from(db) % DATABASES].insert(&self.hasher, slot)?;
+        self.bytes += bytes;
+        Some(SlotId { at, db })
     }
 
     fn remove_slot(&mut self, id: SlotId) {
+        self.touch(id);
         self.set_deadline(id, None);
-        let slot = &self.slots[id];
-        let hash = self.hasher.hash_one(&*slot.key);
-        if let Ok(entry) = self.index.find_entry(hash, |&other| other == id) {
-            entry.remove();
-        }
+        let Some(slot) = self.databases[usize::from(id.db) % DATABASES].remove(&self.hasher, id.at)
+        else {
+            return;
+        };
         self.bytes -= slot.bytes();
         self.effects.end(slot.value_recorded);
         slot.value.end_parts(&mut self.effects);
-        self.slots.remove(id);
     }
 }

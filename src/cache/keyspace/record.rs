@@ -1,13 +1,15 @@
-//! What the journal says of keys: four kinds of facts, and their bytes.
+//! What the journal says of keys: the kinds of facts, and their bytes.
 //!
-//! A key is one value fact ([`STRING`] or [`LIST`]), at most one [`DEADLINE`] of its own, and for a
-//! list one [`ELEMENT`] for each element. Elements name their list by its number, which is never used
-//! again, so a list's key may go before its elements do.
+//! A key is one value fact ([`STRING`] or that of a collection), at most one [`DEADLINE`] of its own,
+//! and for a list one [`ELEMENT`] for each element, for the other collections one [`PART`] for each
+//! part. Elements and parts name their collection by its number, which is never used again, so a
+//! collection's key may go before they do.
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::parts::PartRecord;
 use super::slot::Key;
 use crate::journal::{self, Kind, Payload};
 use crate::model::clock::UnixMs;
@@ -16,18 +18,24 @@ pub(super) const STRING: Kind = Kind(32);
 pub(super) const LIST: Kind = Kind(33);
 pub(super) const ELEMENT: Kind = Kind(34);
 pub(super) const DEADLINE: Kind = Kind(35);
+pub(super) const HASH: Kind = Kind(36);
+pub(super) const SET: Kind = Kind(37);
+pub(super) const SORTED_SET: Kind = Kind(38);
+pub(super) const PART: Kind = Kind(39);
 
-/// The format of all four; raised when one changes.
+/// The format; raised when one changes.
 const VERSION: u8 = 1;
+/// The format of a key's fact in a database other than the first: its number comes before the rest.
+const VERSION_WITH_DATABASE: u8 = 2;
 
 /// What a fact takes in the log beside its texts, about.
 const FIXED_BYTES: usize = 16;
 
-/// A list's number.
+/// A collection's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub(in crate::cache) struct ListId(pub u64);
+pub(in crate::cache) struct CollectionId(pub u64);
 
-impl ListId {
+impl CollectionId {
     pub(super) fn next(self) -> Self {
         Self(self.0 + 1)
     }
@@ -44,6 +52,7 @@ impl Serialize for Raw<'_> {
 
 /// A string's key and value. The value is shared with the keyspace.
 pub(super) struct StringFact {
+    pub db: u8,
     pub key: Key,
     pub value: Bytes,
 }
@@ -60,43 +69,44 @@ impl Payload for StringFact {
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
-        encode(&(Raw(&self.key), Raw(&self.value)), out);
+        encode_keyed(self.db, (Raw(&self.key), Raw(&self.value)), out);
     }
 }
 
-/// The key of a list.
-pub(super) struct ListFact {
+/// The key of a collection.
+pub(super) struct CollectionFact {
+    pub db: u8,
     pub key: Key,
-    pub list: ListId,
+    pub collection: CollectionId,
 }
 
 #[derive(Deserialize)]
-pub(super) struct ListRecord {
+pub(super) struct CollectionRecord {
     pub key: Bytes,
-    pub list: ListId,
+    pub collection: CollectionId,
 }
 
-impl Payload for ListFact {
+impl Payload for CollectionFact {
     fn weight(&self) -> u32 {
         weight(self.key.len())
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
-        encode(&(Raw(&self.key), self.list), out);
+        encode_keyed(self.db, (Raw(&self.key), self.collection), out);
     }
 }
 
 /// An element of a list. Indexes run over all of a list's life: a push to the left takes the number
 /// below the lowest.
 pub(super) struct ElementFact {
-    pub list: ListId,
+    pub list: CollectionId,
     pub index: i64,
     pub value: Bytes,
 }
 
 #[derive(Deserialize)]
 pub(super) struct ElementRecord {
-    pub list: ListId,
+    pub list: CollectionId,
     pub index: i64,
     pub value: Bytes,
 }
@@ -111,8 +121,33 @@ impl Payload for ElementFact {
     }
 }
 
+/// A part of a hash, a set or a sorted set.
+pub(super) struct PartFact {
+    pub collection: CollectionId,
+    pub name: Key,
+    pub value: PartRecord,
+}
+
+#[derive(Deserialize)]
+pub(super) struct PartFactRecord {
+    pub collection: CollectionId,
+    pub name: Bytes,
+    pub value: PartRecord,
+}
+
+impl Payload for PartFact {
+    fn weight(&self) -> u32 {
+        weight(self.name.len() + self.value.text_bytes())
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        encode(&(self.collection, Raw(&self.name), &self.value), out);
+    }
+}
+
 /// When a key expires.
 pub(super) struct DeadlineFact {
+    pub db: u8,
     pub key: Key,
     pub at_ms: UnixMs,
 }
@@ -129,7 +164,7 @@ impl Payload for DeadlineFact {
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
-        encode(&(Raw(&self.key), self.at_ms), out);
+        encode_keyed(self.db, (Raw(&self.key), self.at_ms), out);
     }
 }
 
@@ -139,6 +174,23 @@ fn weight(text_bytes: usize) -> u32 {
 
 fn encode<T: Serialize>(value: &T, out: &mut Vec<u8>) {
     journal::encode_value(VERSION, value, out);
+}
+
+fn encode_keyed<T: Serialize>(db: u8, value: T, out: &mut Vec<u8>) {
+    match db {
+        0 => encode(&value, out),
+        _ => journal::encode_value(VERSION_WITH_DATABASE, &(db, value), out),
+    }
+}
+
+/// Reads the fact of a key and the number of its database.
+pub(super) fn decode_keyed<T: DeserializeOwned>(payload: &[u8]) -> Result<(u8, T), String> {
+    match payload.first() {
+        Some(&VERSION_WITH_DATABASE) => {
+            journal::decode_value(VERSION_WITH_DATABASE, payload).map_err(|error| error.to_string())
+        }
+        _ => decode(payload).map(|record| (0, record)),
+    }
 }
 
 /// Reads what [`Payload::encode`] wrote.
@@ -161,24 +213,46 @@ mod tests {
     #[test]
     fn every_record_keeps_its_bytes() {
         let key: Key = b"k".as_slice().into();
-        let string = StringFact { key: key.clone(), value: Bytes::from_static(&[0xff; 3]) };
+        let string = StringFact { db: 0, key: key.clone(), value: Bytes::from_static(&[0xff; 3]) };
         let bytes = bytes_of(&string);
         assert_eq!(bytes, [1, 1, b'k', 3, 0xff, 0xff, 0xff]);
         let StringRecord { key: read_key, value } = decode(&bytes).unwrap();
         assert_eq!((&read_key[..], &value[..]), (&b"k"[..], &[0xff; 3][..]));
 
-        let bytes = bytes_of(&ListFact { key: key.clone(), list: ListId(7) });
+        let bytes =
+            bytes_of(&CollectionFact { db: 0, key: key.clone(), collection: CollectionId(7) });
         assert_eq!(bytes, [1, 1, b'k', 7]);
-        let record: ListRecord = decode(&bytes).unwrap();
-        assert_eq!((&record.key[..], record.list), (&b"k"[..], ListId(7)));
+        let record: CollectionRecord = decode(&bytes).unwrap();
+        assert_eq!((&record.key[..], record.collection), (&b"k"[..], CollectionId(7)));
+
+        let bytes =
+            bytes_of(&CollectionFact { db: 3, key: key.clone(), collection: CollectionId(7) });
+        assert_eq!(bytes, [2, 3, 1, b'k', 7]);
+        let (db, record): (u8, CollectionRecord) = decode_keyed(&bytes).unwrap();
+        assert_eq!((db, record.collection), (3, CollectionId(7)));
+
+        for (value, tail) in [
+            (PartRecord::Member, &[0][..]),
+            (PartRecord::Text(Bytes::from_static(b"v")), &[1, 1, b'v']),
+            (PartRecord::Score(7), &[2, 7]),
+        ] {
+            let fact = PartFact { collection: CollectionId(7), name: key.clone(), value };
+            let bytes = bytes_of(&fact);
+            assert_eq!(bytes, [&[1, 7, 1, b'k'], tail].concat());
+            let record: PartFactRecord = decode(&bytes).unwrap();
+            assert_eq!((record.collection, &record.name[..]), (CollectionId(7), &b"k"[..]));
+        }
 
         let value = Bytes::from_static(b"v");
-        let bytes = bytes_of(&ElementFact { list: ListId(7), index: -2, value });
+        let bytes = bytes_of(&ElementFact { list: CollectionId(7), index: -2, value });
         assert_eq!(bytes, [1, 7, 3, 1, b'v']);
         let record: ElementRecord = decode(&bytes).unwrap();
-        assert_eq!((record.list, record.index, &record.value[..]), (ListId(7), -2, &b"v"[..]));
+        assert_eq!(
+            (record.list, record.index, &record.value[..]),
+            (CollectionId(7), -2, &b"v"[..])
+        );
 
-        let bytes = bytes_of(&DeadlineFact { key, at_ms: 250 });
+        let bytes = bytes_of(&DeadlineFact { db: 0, key, at_ms: 250 });
         assert_eq!(bytes, [1, 1, b'k', 250]);
         let record: DeadlineRecord = decode(&bytes).unwrap();
         assert_eq!((&record.key[..], record.at_ms), (&b"k"[..], 250));
@@ -186,8 +260,8 @@ mod tests {
 
     #[test]
     fn bytes_of_another_format_are_refused() {
-        assert!(decode::<ListRecord>(&[2, 1, b'k', 7]).is_err());
-        assert!(decode::<ListRecord>(&[1, 1, b'k']).is_err());
-        assert!(decode::<ListRecord>(&[1, 1, b'k', 7, 0]).is_err());
+        assert!(decode::<CollectionRecord>(&[2, 1, b'k', 7]).is_err());
+        assert!(decode::<CollectionRecord>(&[1, 1, b'k']).is_err());
+        assert!(decode::<CollectionRecord>(&[1, 1, b'k', 7, 0]).is_err());
     }
 }

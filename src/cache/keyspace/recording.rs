@@ -7,17 +7,19 @@ use smallvec::SmallVec;
 use super::Keyspace;
 use super::effects::{Fresh, Recorded};
 use super::record::{
-    DEADLINE, DeadlineFact, ELEMENT, ElementFact, LIST, ListFact, STRING, StringFact,
+    CollectionFact, DEADLINE, DeadlineFact, ELEMENT, ElementFact, PART, PartFact, STRING,
+    StringFact,
 };
-use super::slot::{SlotId, Value};
+use super::slot::{Key, SlotId, Value};
 use crate::journal::{Commit, Entry, Group, Journal, Kind, Payload, Urgency};
 
 /// Where one fact belongs.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum Place {
     Value(SlotId),
     Deadline(SlotId),
     Element(SlotId, i64),
+    Part(SlotId, Key),
 }
 
 impl Keyspace {
@@ -27,11 +29,12 @@ impl Keyspace {
         journal: &Journal,
         urgency: Urgency,
     ) -> Option<Commit> {
-        if self.effects.is_empty() {
+        if self.effects.take_count() == 0 {
             return None;
         }
         let (group, places) = self.gather();
-        if group.is_empty() {
+        // What was made and removed again by one pipeline leaves nothing for a journal that keeps.
+        if group.is_empty() && self.effects.are_kept {
             return None;
         }
         let appended = journal.append(group, urgency);
@@ -45,6 +48,7 @@ impl Keyspace {
         &mut self,
         append: impl FnOnce(Group) -> (SmallVec<[Entry; 2]>, T),
     ) -> T {
+        self.effects.take_count();
         let (group, places) = self.gather();
         let (entries, result) = append(group);
         self.recorded_as(places, entries);
@@ -59,7 +63,7 @@ impl Keyspace {
         }
         let mut places: Vec<Place> = Vec::new();
         let mut queue = |keyspace: &mut Self, place: Place| {
-            if let Some((kind, payload)) = keyspace.queue(place) {
+            if let Some((kind, payload)) = keyspace.queue(&place) {
                 group.fact(kind, payload);
                 places.push(place);
             }
@@ -68,6 +72,7 @@ impl Keyspace {
             match fresh {
                 Fresh::Value(id) => queue(self, Place::Value(id)),
                 Fresh::Deadline(id) => queue(self, Place::Deadline(id)),
+                Fresh::Part(id, name) => queue(self, Place::Part(id, name)),
                 Fresh::Elements(id, indexes) => {
                     for index in indexes {
                         queue(self, Place::Element(id, index));
@@ -80,50 +85,58 @@ impl Keyspace {
 
     fn recorded_as(&mut self, places: Vec<Place>, entries: impl IntoIterator<Item = Entry>) {
         for (place, entry) in places.into_iter().zip(entries) {
-            if let Some(recorded) = self.recorded(place) {
-                *recorded = Recorded::At(entry);
+            if let Some(recorded) = self.recorded(&place) {
+                *recorded = Recorded::at(entry);
             }
         }
     }
 
     /// The fact of what is at `place`; `None` when it is gone again, recorded, or queued already.
-    fn queue(&mut self, place: Place) -> Option<(Kind, Arc<dyn Payload>)> {
+    fn queue(&mut self, place: &Place) -> Option<(Kind, Arc<dyn Payload>)> {
         self.recorded(place)?.queue()?;
-        let slot = self.slots.get(place.slot())?;
-        let key = Arc::clone(&slot.key);
+        let id = place.slot();
+        let db = id.db;
+        let slot = self.slot_at(id)?;
+        let key = || Arc::clone(&slot.key);
         Some(match (place, &slot.value) {
             (Place::Value(_), Value::String(value)) => {
-                (STRING, Arc::new(StringFact { key, value: value.clone() }))
+                (STRING, Arc::new(StringFact { db, key: key(), value: value.clone() }))
             }
-            (Place::Value(_), Value::List(list)) => {
-                (LIST, Arc::new(ListFact { key, list: list.id() }))
+            (Place::Value(_), value) => {
+                let (kind, collection) = value.collection()?;
+                (kind, Arc::new(CollectionFact { db, key: key(), collection }))
             }
             (Place::Deadline(_), _) => {
-                (DEADLINE, Arc::new(DeadlineFact { key, at_ms: slot.expires_at_ms()? }))
+                (DEADLINE, Arc::new(DeadlineFact { db, key: key(), at_ms: slot.expires_at_ms()? }))
             }
             (Place::Element(_, index), Value::List(list)) => {
-                let value = list.at(index)?.clone();
-                (ELEMENT, Arc::new(ElementFact { list: list.id(), index, value }))
+                let value = list.at(*index)?.clone();
+                (ELEMENT, Arc::new(ElementFact { list: list.id(), index: *index, value }))
             }
-            (Place::Element(..), Value::String(_)) => return None,
+            (Place::Element(..), _) => return None,
+            (Place::Part(_, name), value) => {
+                let ((_, collection), value) = (value.collection()?, value.part(name)?);
+                (PART, Arc::new(PartFact { collection, name: Arc::clone(name), value }))
+            }
         })
     }
 
-    fn recorded(&mut self, place: Place) -> Option<&mut Recorded> {
-        let slot = self.slots.get_mut(place.slot())?;
+    fn recorded(&mut self, place: &Place) -> Option<&mut Recorded> {
+        let slot = self.slot_mut(place.slot())?;
         match (place, &mut slot.value) {
             (Place::Value(_), _) => Some(&mut slot.value_recorded),
             (Place::Deadline(_), _) => slot.expiry.as_mut().map(|expiry| &mut expiry.recorded),
-            (Place::Element(_, index), Value::List(list)) => list.recorded_at(index),
-            (Place::Element(..), Value::String(_)) => None,
+            (Place::Element(_, index), Value::List(list)) => list.recorded_at(*index),
+            (Place::Element(..), _) => None,
+            (Place::Part(_, name), value) => value.part_recorded_mut(name),
         }
     }
 }
 
 impl Place {
-    fn slot(self) -> SlotId {
+    fn slot(&self) -> SlotId {
         match self {
-            Self::Value(id) | Self::Deadline(id) | Self::Element(id, _) => id,
+            Self::Value(id) | Self::Deadline(id) | Self::Element(id, _) | Self::Part(id, _) => *id,
         }
     }
 }

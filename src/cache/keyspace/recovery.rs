@@ -6,28 +6,34 @@ use std::sync::Arc;
 use ahash::AHashMap;
 use bytes::Bytes;
 
-use super::Keyspace;
+use super::collection::Collection;
 use super::effects::Recorded;
+use super::parts::PartRecord;
 use super::record::{
-    DEADLINE, DeadlineRecord, ELEMENT, ElementRecord, LIST, ListId, ListRecord, STRING,
-    StringRecord, decode,
+    CollectionId, CollectionRecord, DEADLINE, DeadlineRecord, ELEMENT, ElementRecord, HASH, LIST,
+    PART, PartFactRecord, SET, SORTED_SET, STRING, StringRecord, decode, decode_keyed,
 };
 use super::slot::{Key, Value};
+use super::{DATABASES, Keyspace};
+use crate::cache::hash::Hash;
 use crate::cache::list::{Element, List};
+use crate::cache::set::Set;
+use crate::cache::sorted_set::SortedSet;
 use crate::journal::{Entry, Kind};
 use crate::model::clock::UnixMs;
 
 /// Takes the cache's facts as the journal replays them, in any order.
 #[derive(Default)]
 pub struct Recovery {
-    values: AHashMap<Key, (RecoveredValue, Entry)>,
-    deadlines: AHashMap<Key, (UnixMs, Entry)>,
-    elements: AHashMap<ListId, Vec<RecoveredElement>>,
+    values: AHashMap<(u8, Key), (RecoveredValue, Entry)>,
+    deadlines: AHashMap<(u8, Key), (UnixMs, Entry)>,
+    elements: AHashMap<CollectionId, Vec<RecoveredElement>>,
+    parts: AHashMap<CollectionId, Vec<(Key, PartRecord, Entry)>>,
 }
 
 enum RecoveredValue {
     String(Bytes),
-    List(ListId),
+    Collection(Kind, CollectionId),
 }
 
 struct RecoveredElement {
@@ -45,12 +51,19 @@ impl Recovery {
     pub fn accept(&mut self, entry: Entry, kind: Kind, payload: &[u8]) -> Result<(), String> {
         let taken = match kind {
             STRING => {
-                let StringRecord { key, value } = decode(payload)?;
-                self.values.insert(own(&key), (RecoveredValue::String(value), entry)).is_none()
+                let (db, StringRecord { key, value }) = decode_keyed(payload)?;
+                let value = (RecoveredValue::String(value), entry);
+                self.values.insert((in_range(db)?, own(&key)), value).is_none()
             }
-            LIST => {
-                let ListRecord { key, list } = decode(payload)?;
-                self.values.insert(own(&key), (RecoveredValue::List(list), entry)).is_none()
+            LIST | HASH | SET | SORTED_SET => {
+                let (db, CollectionRecord { key, collection }) = decode_keyed(payload)?;
+                let value = (RecoveredValue::Collection(kind, collection), entry);
+                self.values.insert((in_range(db)?, own(&key)), value).is_none()
+            }
+            PART => {
+                let PartFactRecord { collection, name, value } = decode(payload)?;
+                self.parts.entry(collection).or_default().push((own(&name), value, entry));
+                true
             }
             ELEMENT => {
                 let ElementRecord { list, index, value } = decode(payload)?;
@@ -59,8 +72,8 @@ impl Recovery {
                 true
             }
             DEADLINE => {
-                let DeadlineRecord { key, at_ms } = decode(payload)?;
-                self.deadlines.insert(own(&key), (at_ms, entry)).is_none()
+                let (db, DeadlineRecord { key, at_ms }) = decode_keyed(payload)?;
+                self.deadlines.insert((in_range(db)?, own(&key)), (at_ms, entry)).is_none()
             }
             Kind(other) => return Err(format!("the cache knows no record of kind {other}")),
         };
@@ -73,47 +86,73 @@ fn own(key: &Bytes) -> Key {
     Arc::from(&**key)
 }
 
+fn in_range(db: u8) -> Result<u8, String> {
+    (usize::from(db) < DATABASES).then_some(db).ok_or_else(|| format!("there is no database {db}"))
+}
+
 impl Keyspace {
     /// Fills an empty keyspace. Facts of keys that have expired, and those that belong to no key, are
     /// ended with the next recording.
     pub(in crate::cache) fn restore(&mut self, recovery: Recovery) {
-        let Recovery { values, mut deadlines, mut elements } = recovery;
-        let highest_list =
-            elements.keys().copied().chain(values.values().filter_map(list_of)).max();
-        self.next_list = highest_list.map_or(self.next_list, ListId::next);
-        for (key, (value, entry)) in values {
+        let Recovery { values, mut deadlines, mut elements, mut parts } = recovery;
+        let in_values = values.values().filter_map(|(value, _)| match value {
+            RecoveredValue::String(_) => None,
+            RecoveredValue::Collection(_, id) => Some(*id),
+        });
+        let highest = elements.keys().chain(parts.keys()).copied().chain(in_values).max();
+        self.next_collection = highest.map_or(self.next_collection, CollectionId::next);
+        for ((db, key), (value, entry)) in values {
             let value = match value {
                 RecoveredValue::String(value) => Value::String(value),
-                RecoveredValue::List(id) => {
-                    Value::List(Box::new(list(id, elements.remove(&id).unwrap_or_default())))
+                RecoveredValue::Collection(kind, id) => {
+                    let elements = elements.remove(&id).unwrap_or_default();
+                    let parts = parts.remove(&id).unwrap_or_default();
+                    self.collection_of(kind, id, elements, parts)
                 }
             };
-            let deadline = deadlines.remove(&key);
-            let id = self.place(key, value, Recorded::At(entry));
+            let deadline = deadlines.remove(&(db, Key::clone(&key)));
+            let Some(id) = self.place(db, key, value, Recorded::at(entry)) else { continue };
             if let Some((at_ms, entry)) = deadline {
-                self.place_deadline(id, at_ms, Recorded::At(entry));
+                self.place_deadline(id, at_ms, Recorded::at(entry));
             }
         }
-        let ownerless = elements.into_values().flatten().map(|element| element.entry);
-        let keyless = deadlines.into_values().map(|(_, entry)| entry);
-        self.effects.ends.extend(ownerless.chain(keyless));
+        let elements = elements.into_values().flatten().map(|element| element.entry);
+        let parts = parts.into_values().flatten().map(|(.., entry)| entry);
+        let deadlines = deadlines.into_values().map(|(_, entry)| entry);
+        for ownerless in elements.chain(parts).chain(deadlines) {
+            self.effects.end(Recorded::at(ownerless));
+        }
         self.expire_due(usize::MAX);
     }
-}
 
-fn list_of((value, _): &(RecoveredValue, Entry)) -> Option<ListId> {
-    match value {
-        RecoveredValue::String(_) => None,
-        RecoveredValue::List(id) => Some(*id),
+    fn collection_of(
+        &mut self,
+        kind: Kind,
+        id: CollectionId,
+        elements: Vec<RecoveredElement>,
+        parts: Vec<(Key, PartRecord, Entry)>,
+    ) -> Value {
+        let mut value = match kind {
+            HASH => Hash::new(id).into_value(),
+            SET => Set::new(id).into_value(),
+            SORTED_SET => SortedSet::new(id).into_value(),
+            _ => Value::List(Box::new(list(id, elements))),
+        };
+        for (name, record, entry) in parts {
+            if !value.restore_part(name, record, entry) {
+                self.effects.end(Recorded::at(entry));
+            }
+        }
+        value
     }
 }
 
-fn list(id: ListId, mut elements: Vec<RecoveredElement>) -> List {
+fn list(id: CollectionId, mut elements: Vec<RecoveredElement>) -> List {
     elements.sort_unstable_by_key(|element| element.index);
     let first = elements.first().map_or(0, |element| element.index);
     let elements: VecDeque<Element> = elements
         .into_iter()
-        .map(|element| Element { value: element.value, recorded: Recorded::At(element.entry) })
+        .map(|element| Element { value: element.value, recorded: Recorded::at(element.entry) })
         .collect();
     List::recovered(id, first, elements)
 }

@@ -4,22 +4,36 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::collection::Collection;
 use super::effects::{Effects, Recorded};
+use super::parts::PartRecord;
+use super::record::{self, CollectionId};
 use crate::cache::error::CacheError;
+use crate::cache::hash::Hash;
 use crate::cache::list::List;
+use crate::cache::set::Set;
+use crate::cache::sorted_set::SortedSet;
+use crate::journal::{Entry, Kind};
 use crate::model::clock::UnixMs;
 
 /// A key: its own copy, so that it never keeps a reader's larger buffer alive.
 pub(in crate::cache) type Key = Arc<[u8]>;
 
 /// A key's place. Given to another key when this one is gone.
-pub(in crate::cache) type SlotId = usize;
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::cache) struct SlotId {
+    pub at: u32,
+    pub db: u8,
+}
 
 /// What a key holds.
 #[derive(Debug)]
 pub(in crate::cache) enum Value {
     String(Bytes),
     List(Box<List>),
+    Hash(Box<Hash>),
+    Set(Box<Set>),
+    SortedSet(Box<SortedSet>),
 }
 
 /// Redis's `proto-max-bulk-len`: no value is longer.
@@ -32,9 +46,14 @@ pub(in crate::cache) fn check_value(bytes: usize) -> Result<(), CacheError> {
     if bytes > VALUE_BYTES_MAX { Err(CacheError::StringTooLong) } else { Ok(()) }
 }
 
+/// Refuses a field or a member that is too long to be kept with its value.
+pub(in crate::cache) fn check_name(bytes: usize) -> Result<(), CacheError> {
+    if bytes > KEY_BYTES_MAX { Err(CacheError::StringTooLong) } else { Ok(()) }
+}
+
 /// A new key, if it is not too long.
 pub(super) fn new_key(key: &[u8]) -> Result<Key, CacheError> {
-    if key.len() > KEY_BYTES_MAX { Err(CacheError::StringTooLong) } else { Ok(Key::from(key)) }
+    check_name(key.len()).map(|()| Key::from(key))
 }
 
 /// A value as the keyspace keeps it. A small one that others hold too is copied: it may be a slice of
@@ -54,6 +73,9 @@ impl Value {
         match self {
             Self::String(value) => TEXT_BYTES + value.len(),
             Self::List(list) => list.bytes(),
+            Self::Hash(hash) => hash.0.bytes(),
+            Self::Set(set) => set.0.bytes(),
+            Self::SortedSet(set) => set.bytes(),
         }
     }
 
@@ -61,6 +83,9 @@ impl Value {
         match self {
             Self::String(_) => "string",
             Self::List(_) => "list",
+            Self::Hash(_) => "hash",
+            Self::Set(_) => "set",
+            Self::SortedSet(_) => "zset",
         }
     }
 
@@ -69,6 +94,49 @@ impl Value {
         match self {
             Self::String(_) => {}
             Self::List(list) => list.end_all(effects),
+            Self::Hash(hash) => hash.0.end_all(effects),
+            Self::Set(set) => set.0.end_all(effects),
+            Self::SortedSet(set) => set.end_all(effects),
+        }
+    }
+
+    /// A collection's kind of fact and its number.
+    pub(super) fn collection(&self) -> Option<(Kind, CollectionId)> {
+        Some(match self {
+            Self::String(_) => return None,
+            Self::List(list) => (record::LIST, list.id()),
+            Self::Hash(hash) => (record::HASH, hash.0.id()),
+            Self::Set(set) => (record::SET, set.0.id()),
+            Self::SortedSet(set) => (record::SORTED_SET, set.id()),
+        })
+    }
+
+    /// What the journal has to keep of the part of this name.
+    pub(super) fn part(&self, name: &[u8]) -> Option<PartRecord> {
+        match self {
+            Self::String(_) | Self::List(_) => None,
+            Self::Hash(hash) => hash.0.record(name),
+            Self::Set(set) => set.0.record(name),
+            Self::SortedSet(set) => set.record(name),
+        }
+    }
+
+    pub(super) fn part_recorded_mut(&mut self, name: &[u8]) -> Option<&mut Recorded> {
+        match self {
+            Self::String(_) | Self::List(_) => None,
+            Self::Hash(hash) => hash.0.recorded_mut(name),
+            Self::Set(set) => set.0.recorded_mut(name),
+            Self::SortedSet(set) => set.recorded_mut(name),
+        }
+    }
+
+    /// Takes a part from the journal; `false` when the collection has none of its kind.
+    pub(super) fn restore_part(&mut self, name: Key, record: PartRecord, entry: Entry) -> bool {
+        match self {
+            Self::String(_) | Self::List(_) => false,
+            Self::Hash(hash) => hash.0.restore(name, record, entry),
+            Self::Set(set) => set.0.restore(name, record, entry),
+            Self::SortedSet(set) => set.restore(name, record, entry),
         }
     }
 }

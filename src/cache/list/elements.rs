@@ -5,7 +5,9 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use crate::cache::keyspace::{Effects, ListId, Recorded, SlotId, TEXT_BYTES, owned};
+use crate::cache::keyspace::{
+    Collection, CollectionId, Edit, Effects, Recorded, TEXT_BYTES, Value, owned,
+};
 
 use super::End;
 
@@ -13,7 +15,7 @@ use super::End;
 /// the number below the lowest. So a push records one element and moves none.
 #[derive(Debug)]
 pub(in crate::cache) struct List {
-    id: ListId,
+    id: CollectionId,
     /// The index of the leftmost element.
     first: i64,
     elements: VecDeque<Element>,
@@ -33,31 +35,22 @@ impl Element {
 }
 
 impl List {
-    pub(in crate::cache) fn new(id: ListId) -> Self {
-        Self::recovered(id, 0, VecDeque::new())
-    }
-
     /// A list as the journal had it, its elements without gaps from index `first` on.
-    pub(in crate::cache) fn recovered(id: ListId, first: i64, elements: VecDeque<Element>) -> Self {
+    pub(in crate::cache) fn recovered(
+        id: CollectionId,
+        first: i64,
+        elements: VecDeque<Element>,
+    ) -> Self {
         let bytes = elements.iter().map(Element::bytes).sum();
         Self { id, first, elements, bytes }
     }
 
-    pub(in crate::cache) fn id(&self) -> ListId {
+    pub(in crate::cache) fn id(&self) -> CollectionId {
         self.id
     }
 
     pub(in crate::cache) fn len(&self) -> usize {
         self.elements.len()
-    }
-
-    pub(in crate::cache) fn is_empty(&self) -> bool {
-        self.elements.is_empty()
-    }
-
-    /// Bytes of memory that the elements take, estimated.
-    pub(in crate::cache) fn bytes(&self) -> usize {
-        self.bytes
     }
 
     /// The value at an offset from the left.
@@ -91,55 +84,66 @@ impl List {
     }
 }
 
-/// A list that is being changed: every change is noted for the journal.
-pub(in crate::cache) struct ListEdit<'a> {
-    list: &'a mut List,
-    slot: SlotId,
-    effects: &'a mut Effects,
-}
-
-impl<'a> ListEdit<'a> {
-    pub(in crate::cache) fn new(
-        list: &'a mut List,
-        slot: SlotId,
-        effects: &'a mut Effects,
-    ) -> Self {
-        Self { list, slot, effects }
+impl Collection for List {
+    fn new(id: CollectionId) -> Self {
+        Self::recovered(id, 0, VecDeque::new())
     }
 
+    fn of(value: &Value) -> Option<&Self> {
+        if let Value::List(list) = value { Some(list) } else { None }
+    }
+
+    fn of_mut(value: &mut Value) -> Option<&mut Self> {
+        if let Value::List(list) = value { Some(list) } else { None }
+    }
+
+    fn into_value(self) -> Value {
+        Value::List(Box::new(self))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.elements.is_empty()
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Edit<'_, List> {
     pub(super) fn len(&self) -> usize {
-        self.list.len()
+        self.collection.len()
     }
 
     pub(super) fn push(&mut self, end: End, value: Bytes) {
         let element = Element { value: owned(value), recorded: Recorded::New };
-        self.list.bytes += element.bytes();
+        self.collection.bytes += element.bytes();
         // No list lives to see 2^63 pushes to one side.
         let index = match end {
             End::Left => {
-                self.list.first -= 1;
-                self.list.elements.push_front(element);
-                self.list.first
+                self.collection.first -= 1;
+                self.collection.elements.push_front(element);
+                self.collection.first
             }
             End::Right => {
-                self.list.elements.push_back(element);
-                self.list.first + self.list.elements.len() as i64 - 1
+                self.collection.elements.push_back(element);
+                self.collection.first + self.collection.elements.len() as i64 - 1
             }
         };
-        self.effects.add_element(self.slot, index);
+        self.notes.add_element(index);
     }
 
     pub(super) fn pop(&mut self, end: End) -> Option<Bytes> {
         let element = match end {
             End::Left => {
-                let element = self.list.elements.pop_front()?;
-                self.list.first += 1;
+                let element = self.collection.elements.pop_front()?;
+                self.collection.first += 1;
                 element
             }
-            End::Right => self.list.elements.pop_back()?,
+            End::Right => self.collection.elements.pop_back()?,
         };
-        self.list.bytes -= element.bytes();
-        self.effects.end(element.recorded);
+        self.collection.bytes -= element.bytes();
+        self.notes.end(element.recorded);
         Some(element.value)
     }
 

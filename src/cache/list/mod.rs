@@ -12,9 +12,9 @@ use bytes::Bytes;
 
 use super::command::{Access, Args, Arity, Command, Spec, parse_integer};
 use super::error::CacheError;
-use super::keyspace::{Keyspace, Value, check_value};
+use super::keyspace::{Edit, Keyspace, check_value};
 use super::reply::Reply;
-pub(super) use elements::{Element, List, ListEdit};
+pub(super) use elements::{Element, List};
 
 /// An end of a list: the left one is its head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,7 +148,7 @@ impl Keyspace {
         values: impl Iterator<Item = Bytes> + Clone,
     ) -> Result<usize, CacheError> {
         values.clone().try_for_each(|value| check_value(value.len()))?;
-        self.edit_or_make_list(key, |list| {
+        self.edit_or_make(key, |list: &mut Edit<'_, List>| {
             for value in values {
                 list.push(end, value);
             }
@@ -164,7 +164,7 @@ impl Keyspace {
         keep: NonZeroUsize,
     ) -> Result<usize, CacheError> {
         check_value(value.len())?;
-        self.edit_or_make_list(key, |list| {
+        self.edit_or_make(key, |list: &mut Edit<'_, List>| {
             list.push(End::Left, value);
             list.keep(0..keep.get().min(list.len()));
             list.len()
@@ -178,7 +178,9 @@ impl Keyspace {
         key: &[u8],
         count: usize,
     ) -> Result<Option<Vec<Bytes>>, CacheError> {
-        self.edit_list(key, |list| (0..count).map_while(|_| list.pop(end)).collect())
+        self.edit(key, |list: &mut Edit<'_, List>| {
+            (0..count).map_while(|_| list.pop(end)).collect()
+        })
     }
 
     /// LRANGE.
@@ -194,7 +196,7 @@ impl Keyspace {
 
     /// LTRIM.
     pub(super) fn trim(&mut self, key: &[u8], start: i64, stop: i64) -> Result<(), CacheError> {
-        self.edit_list(key, |list| list.keep(span(start, stop, list.len())))?;
+        self.edit(key, |list: &mut Edit<'_, List>| list.keep(span(start, stop, list.len())))?;
         Ok(())
     }
 
@@ -204,11 +206,7 @@ impl Keyspace {
     }
 
     fn read_list(&self, key: &[u8]) -> Result<Option<&List>, CacheError> {
-        match self.read(key) {
-            None => Ok(None),
-            Some(Value::List(list)) => Ok(Some(list)),
-            Some(_) => Err(CacheError::WrongType),
-        }
+        self.collection(key)
     }
 }
 
@@ -222,7 +220,7 @@ fn from_either_end(index: i64, len: usize) -> Option<usize> {
 }
 
 /// The offsets from `start` to `stop`, both included, cut to what is there.
-fn span(start: i64, stop: i64, len: usize) -> Range<usize> {
+pub(super) fn span(start: i64, stop: i64, len: usize) -> Range<usize> {
     let start = from_either_end(start, len).unwrap_or(0).min(len);
     let end = from_either_end(stop, len).map_or(0, |stop| stop.saturating_add(1).min(len));
     start..end.max(start)

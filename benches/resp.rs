@@ -1,0 +1,204 @@
+//! Redis's own benchmark against Redis's own server and ours, by turns: throughput, and what a request
+//! costs the server's process in CPU time. It is run by hand, on a quiet machine.
+//!
+//! `LEVERET_ROUNDS` (5), `LEVERET_REQUESTS` (200000), `LEVERET_TESTS` (all), `LEVERET_THREADS` (the
+//! client's; 1), `LEVERET_FSYNC=everysec` puts both on disk.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+const TESTS: &str = "ping_inline,ping_mbulk,set,get,incr,lpush,rpush,lpop,rpop,sadd,hset,spop,zadd,\
+                     zpopmin,lrange_100,lrange_300,lrange_500,lrange_600,mset";
+const CLIENTS: &str = "50";
+
+fn setting(name: &str, default: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| default.to_owned())
+}
+
+struct Server {
+    process: Child,
+    address: SocketAddr,
+    _folder: tempfile::TempDir,
+}
+
+impl Server {
+    fn redis(on_disk: bool) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let free = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = free.local_addr().expect("an address");
+        drop(free);
+        let process = Command::new("redis-server")
+            .args(["--bind", "127.0.0.1", "--port", &address.port().to_string()])
+            .args(["--save", "", "--appendonly", if on_disk { "yes" } else { "no" }])
+            .args(["--appendfsync", "everysec"])
+            .arg("--dir")
+            .arg(folder.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-server starts");
+        while TcpStream::connect(address).is_err() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Self { process, address, _folder: folder }
+    }
+
+    fn leveret(on_disk: bool) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_leveret"));
+        command.args(["serve", "--http", "127.0.0.1:0", "--resp", "127.0.0.1:0"]);
+        if on_disk {
+            command.arg("--data-dir").arg(folder.path());
+        } else {
+            command.arg("--in-memory");
+        }
+        let mut process = command
+            .current_dir(folder.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the program starts");
+        let stdout = BufReader::new(process.stdout.take().expect("its output"));
+        let address = stdout
+            .lines()
+            .map_while(Result::ok)
+            .find_map(|line| line.split_once("redis://")?.1.trim().parse().ok())
+            .expect("a line that says where it listens");
+        Self { process, address, _folder: folder }
+    }
+
+    /// CPU time of the whole process so far, in milliseconds.
+    fn cpu_ms(&self) -> f64 {
+        const TICK_MS: f64 = 10.0;
+        let path = format!("/proc/{}/stat", self.process.id());
+        let stat = std::fs::read_to_string(path).expect("the process lives");
+        let after_name = stat.rsplit_once(')').expect("a name").1;
+        let fields: Vec<f64> =
+            after_name.split_whitespace().map(|field| field.parse().unwrap_or(0.0)).collect();
+        (fields[11] + fields[12]) * TICK_MS
+    }
+
+    /// Requests a second, and CPU microseconds a request.
+    fn measure(&self, test: &str, pipeline: usize) -> (f64, f64) {
+        let requests = setting("LEVERET_REQUESTS", "200000");
+        self.ask("FLUSHALL");
+        self.fill(test);
+        let cpu_before_ms = self.cpu_ms();
+        let output = self
+            .benchmark()
+            .args(["-t", test, "-n", &requests, "-P", &pipeline.to_string()])
+            .args(["--threads", &setting("LEVERET_THREADS", "1"), "-r", "100000"])
+            .output()
+            .expect("redis-benchmark runs");
+        let cpu_ms = self.cpu_ms() - cpu_before_ms;
+        let csv = String::from_utf8_lossy(&output.stdout).into_owned();
+        let rows: Vec<Vec<&str>> = csv
+            .lines()
+            .skip(1)
+            .map(|line| line.split("\",\"").map(|cell| cell.trim_matches('"')).collect())
+            .collect();
+        let row = rows.last().unwrap_or_else(|| panic!("no row for {test}: {csv}"));
+        let rate: f64 = row[1].parse().expect("a rate");
+        let count: f64 = requests.parse().expect("a number");
+        // An LRANGE test pushes as many elements as it asks requests before it begins.
+        let asked = count * rows.len() as f64;
+        (rate, cpu_ms * 1_000.0 / asked)
+    }
+
+    /// What a test that takes finds to take.
+    fn fill(&self, test: &str) {
+        let source = match test {
+            "lpop" | "rpop" => "rpush",
+            "spop" => "sadd",
+            "zpopmin" => "zadd",
+            _ => return,
+        };
+        let status = self
+            .benchmark()
+            .args(["-t", source, "-n", &setting("LEVERET_REQUESTS", "200000"), "-P", "16"])
+            .args(["-r", "100000000"])
+            .stdout(Stdio::null())
+            .status()
+            .expect("redis-benchmark runs");
+        assert!(status.success());
+    }
+
+    fn benchmark(&self) -> Command {
+        let mut command = Command::new("redis-benchmark");
+        command.args(["-h", "127.0.0.1", "-p", &self.address.port().to_string()]);
+        command.args(["-c", CLIENTS, "--csv"]).stderr(Stdio::null());
+        command
+    }
+
+    fn ask(&self, command: &str) {
+        let status = Command::new("redis-cli")
+            .args(["-h", "127.0.0.1", "-p", &self.address.port().to_string(), command])
+            .stdout(Stdio::null())
+            .status()
+            .expect("redis-cli runs");
+        assert!(status.success());
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn median_and_spread(mut values: Vec<f64>) -> (f64, f64, f64) {
+    values.sort_by(f64::total_cmp);
+    (values[values.len() / 2], values[0], values[values.len() - 1])
+}
+
+fn main() {
+    // `cargo test --benches` starts every bench once, to see that it runs.
+    if !std::env::args().any(|arg| arg == "--bench") {
+        return;
+    }
+    let on_disk = setting("LEVERET_FSYNC", "no") == "everysec";
+    let rounds: usize = setting("LEVERET_ROUNDS", "5").parse().expect("a number");
+    let tests = setting("LEVERET_TESTS", TESTS);
+    let (redis, leveret) = (Server::redis(on_disk), Server::leveret(on_disk));
+    println!("ours / Redis's, {CLIENTS} clients, median of {rounds} rounds (least to most)");
+    println!("| test | -P | requests/s | ratio | CPU a request, us | ratio |");
+    println!("| --- | --- | --- | --- | --- | --- |");
+    for pipeline in [1, 16] {
+        for test in tests.split(',').map(str::trim) {
+            let mut figures: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+            for round in 0..rounds {
+                let both = [("redis", &redis), ("leveret", &leveret)];
+                let (first, second) = (round % 2, 1 - round % 2);
+                let mut results = BTreeMap::new();
+                for (name, server) in [both[first], both[second]] {
+                    results.insert(name, server.measure(test, pipeline));
+                }
+                let (theirs, ours) = (results["redis"], results["leveret"]);
+                for (name, value) in [
+                    ("rate", ours.0),
+                    ("their rate", theirs.0),
+                    ("cpu", ours.1),
+                    ("their cpu", theirs.1),
+                    ("rate ratio", ours.0 / theirs.0),
+                    ("cpu ratio", ours.1 / theirs.1.max(0.001)),
+                ] {
+                    figures.entry(name).or_default().push(value);
+                }
+            }
+            let of = |name: &str| median_and_spread(figures[name].clone());
+            let (rate, least, most) = of("rate ratio");
+            let (cpu, cpu_least, cpu_most) = of("cpu ratio");
+            println!(
+                "| {test} | {pipeline} | {:.0} / {:.0} | {rate:.2} ({least:.2} to {most:.2}) | \
+                 {:.2} / {:.2} | {cpu:.2} ({cpu_least:.2} to {cpu_most:.2}) |",
+                of("rate").0,
+                of("their rate").0,
+                of("cpu").0,
+                of("their cpu").0,
+            );
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! ZPOPMIN, ZPOPMAX and ZMPOP. Those that block call the same operations.
+
+use bytes::Bytes;
+
+use super::elements::SortedSet;
+use super::tree::Scored;
+use super::{SortedSetCommand, members, text};
+use crate::cache::command::{Args, Command, is, parse_integer};
+use crate::cache::error::CacheError;
+use crate::cache::keyspace::{Edit, Keyspace};
+use crate::cache::reply::Reply;
+
+/// An end of a sorted set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extreme {
+    /// The lowest score.
+    Min,
+    /// The highest.
+    Max,
+}
+
+pub(super) fn parse_pop(extreme: Extreme, mut args: Args<'_>) -> Result<Command, CacheError> {
+    let key = args.next()?;
+    let count = args.option().map(|count| {
+        let count = parse_integer(count).and_then(|count| usize::try_from(count).ok());
+        count.ok_or(CacheError::NotPositive)
+    });
+    if !args.is_empty() {
+        return Err(CacheError::Syntax);
+    }
+    let count = count.transpose()?;
+    Ok(Command::SortedSet(SortedSetCommand::Pop { extreme, key, count }))
+}
+
+pub(super) fn parse_pop_of_many(args: Args<'_>) -> Result<Command, CacheError> {
+    let PopOfMany { keys, extreme, count } = PopOfMany::parse(args)?;
+    Ok(Command::SortedSet(SortedSetCommand::PopOfMany { keys, extreme, count }))
+}
+
+/// What the arguments of ZMPOP say, and of BZMPOP behind its timeout.
+pub(in crate::cache) struct PopOfMany {
+    pub keys: Vec<Bytes>,
+    pub extreme: Extreme,
+    /// At least 1.
+    pub count: usize,
+}
+
+impl PopOfMany {
+    pub(in crate::cache) fn parse(mut args: Args<'_>) -> Result<Self, CacheError> {
+        let positive = |text: &[u8]| {
+            let number = parse_integer(text).and_then(|number| usize::try_from(number).ok());
+            number.filter(|number| *number > 0)
+        };
+        let key_count = positive(&args.next()?).ok_or(CacheError::NumKeysNotPositive)?;
+        if key_count >= args.len() {
+            return Err(CacheError::Syntax);
+        }
+        let keys = (0..key_count).map(|_| args.next()).collect::<Result<Vec<_>, _>>()?;
+        let extreme = match &args.next()? {
+            extreme if is(extreme, "min") => Extreme::Min,
+            extreme if is(extreme, "max") => Extreme::Max,
+            _ => return Err(CacheError::Syntax),
+        };
+        let mut count = None;
+        while let Some(option) = args.option() {
+            if count.is_some() || !is(option, "count") || args.is_empty() {
+                return Err(CacheError::Syntax);
+            }
+            count = Some(positive(&args.next()?).ok_or(CacheError::CountNotPositive)?);
+        }
+        Ok(Self { keys, extreme, count: count.unwrap_or(1) })
+    }
+}
+
+/// One that was asked for without a count is no list of pairs, in RESP3 neither.
+pub(super) fn pop_reply(popped: Vec<Scored>, count: Option<usize>) -> Reply {
+    match (count, popped.first()) {
+        (None, Some(item)) => Reply::Array(vec![text(&item.member), score(item)]),
+        _ => members(popped.iter().map(|item| (&item.member, item.score)), true),
+    }
+}
+
+/// ZMPOP's answer, and BZMPOP's: pairs are arrays of their own in RESP2 too.
+pub(in crate::cache) fn pop_of_many_reply(popped: Option<(Bytes, Vec<Scored>)>) -> Reply {
+    let Some((key, popped)) = popped else { return Reply::NilArray };
+    let pairs = popped.iter().map(|item| Reply::Array(vec![text(&item.member), score(item)]));
+    Reply::Array(vec![Reply::Bulk(key), Reply::Array(pairs.collect())])
+}
+
+fn score(item: &Scored) -> Reply {
+    Reply::Double(item.score.get())
+}
+
+impl Keyspace {
+    /// ZPOPMIN and ZPOPMAX: at most `count` members, the outermost first; none when there is no such
+    /// key.
+    pub(in crate::cache) fn zpop(
+        &mut self,
+        extreme: Extreme,
+        key: &[u8],
+        count: usize,
+    ) -> Result<Vec<Scored>, CacheError> {
+        let popped = self.edit(key, |set: &mut Edit<'_, SortedSet>| {
+            let count = count.min(set.collection.len());
+            let next = |_| match extreme {
+                Extreme::Min => set.take(0),
+                Extreme::Max => set.take(set.collection.len() - 1),
+            };
+            (0..count).map_while(next).collect()
+        })?;
+        Ok(popped.unwrap_or_default())
+    }
+
+    /// ZMPOP: from the first of the keys that is there; `None` when none is.
+    pub(in crate::cache) fn zmpop(
+        &mut self,
+        keys: &[Bytes],
+        extreme: Extreme,
+        count: usize,
+    ) -> Result<Option<(Bytes, Vec<Scored>)>, CacheError> {
+        for key in keys {
+            let popped = self.zpop(extreme, key, count)?;
+            if !popped.is_empty() {
+                return Ok(Some((key.clone(), popped)));
+            }
+        }
+        Ok(None)
+    }
+}

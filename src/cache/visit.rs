@@ -1,0 +1,48 @@
+//! One visit to the keyspace by a client: as many commands as it has sent, under one lock.
+
+use super::command::Command;
+use super::engine::Cache;
+use super::keyspace::{DATABASES, Keyspace};
+use super::reply::Reply;
+use crate::journal::{Commit, Urgency};
+
+/// The keyspace, for as long as a client works on it. Others wait meanwhile.
+pub struct Visit<'a> {
+    cache: &'a Cache,
+    pub(super) keyspace: &'a mut Keyspace,
+}
+
+impl Visit<'_> {
+    /// Runs a command in the database `db`; one that is not there is the first.
+    pub fn run(&mut self, db: u8, command: &Command) -> Reply {
+        if self.keyspace.selected() != db {
+            self.keyspace.select(db);
+        }
+        self.cache.apply(command, self.keyspace)
+    }
+
+    /// Bytes of memory that the keys take, estimated.
+    pub fn memory_bytes(&self) -> usize {
+        self.keyspace.bytes()
+    }
+
+    /// The databases that have keys: their number, how many, and how many of those have a deadline.
+    pub fn databases(&self) -> impl Iterator<Item = (u8, usize, usize)> {
+        self.keyspace.key_counts().filter(|(_, keys, _)| *keys > 0)
+    }
+}
+
+impl Cache {
+    /// Databases, numbered from 0.
+    pub const DATABASES: u8 = DATABASES as u8;
+
+    /// Takes the lock for the commands that `work` runs. What they change is one group of the journal,
+    /// as of [`Cache::execute`]; the commit is `None` when that is nothing.
+    pub fn visit_with<T>(
+        &self,
+        urgency: Option<Urgency>,
+        work: impl FnOnce(&mut Visit<'_>) -> T,
+    ) -> (T, Option<Commit>) {
+        self.pipeline(urgency, |keyspace| work(&mut Visit { cache: self, keyspace }))
+    }
+}

@@ -1,0 +1,308 @@
+//! One client: what it has said of itself, and how each of its requests is answered.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::clients::{Handle, Info, Peer};
+use super::command::pubsub::WHILE_LISTENING;
+use super::command::transaction::Transaction;
+use super::command::{self, Row};
+use super::reply;
+use super::shared::Shared;
+use super::slow_log::{self, Slow};
+use crate::cache::{CacheError, Command, Reply, Spec, Subscriber, Visit, Watch, unknown_command};
+use crate::wire::resp::{Limits, Version, Writer};
+
+/// What a request leaves to be done.
+pub(super) enum Outcome {
+    Answered,
+    /// Close when the answer is written.
+    Close,
+}
+
+/// Whether replies are sent: CLIENT REPLY.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Replies {
+    On,
+    Off,
+    /// SKIP was said: the next one is not sent, nor this one.
+    Skip,
+    SkipNext,
+}
+
+pub(super) struct Client {
+    pub shared: Arc<Shared>,
+    pub handle: Arc<Handle>,
+    pub info: Info,
+    pub replies: Replies,
+    /// Between MULTI and EXEC.
+    pub transaction: Option<Transaction>,
+    pub watch: Watch,
+    pub subscriber: Option<Subscriber>,
+    /// More is unread than the soft limit says, since then.
+    pub behind_since: Option<Instant>,
+    /// Up to here the output is sent whatever CLIENT REPLY says.
+    pub pushed_bytes: usize,
+    /// What is to be written.
+    pub out: Vec<u8>,
+}
+
+impl Client {
+    /// A client that has just come, and what resolves when it has to go.
+    pub(super) fn new(shared: Arc<Shared>, peer: Peer) -> (Self, oneshot::Receiver<()>) {
+        let info = Info {
+            name: Bytes::new(),
+            library: Bytes::new(),
+            library_version: Bytes::new(),
+            db: 0,
+            version: Version::Resp2,
+            authenticated: shared.config.lock().password.is_none(),
+            last_command: "NULL",
+            last_at: Instant::now(),
+            channels: 0,
+            patterns: 0,
+            shard_channels: 0,
+            queued: None,
+            blocked: false,
+            no_evict: false,
+            closing: false,
+            query_bytes: 0,
+            queued_bytes: 0,
+            output_bytes: 0,
+        };
+        shared.counters.connections.fetch_add(1, Ordering::Relaxed);
+        let (handle, killed) = shared.clients.join(peer, info.clone());
+        let watch = Watch::new(shared.cache.clone());
+        let client = Self {
+            shared,
+            handle,
+            info,
+            replies: Replies::On,
+            transaction: None,
+            watch,
+            subscriber: None,
+            behind_since: None,
+            pushed_bytes: 0,
+            out: Vec::new(),
+        };
+        (client, killed)
+    }
+
+    pub(super) fn writer(&mut self) -> Writer<'_> {
+        Writer { out: &mut self.out, version: self.info.version }
+    }
+
+    /// What it may send.
+    pub(super) fn limits(&self) -> Limits {
+        if self.info.authenticated { Limits::DEFAULT } else { Limits::UNAUTHENTICATED }
+    }
+
+    /// Shows the others what it is now.
+    pub(super) fn publish_info(&mut self) {
+        self.info.queued = self.transaction.as_ref().map(Transaction::len);
+        self.info.queued_bytes = self.transaction.as_ref().map_or(0, Transaction::bytes);
+        *self.handle.info.lock() = self.info.clone();
+    }
+
+    pub(super) fn log_slow(&self, request: &[Bytes], took: Duration) {
+        let slow = Slow {
+            id: 0,
+            at_ms: self.shared.clock.now_ms(),
+            took,
+            args: slow_log::shorten(request),
+            client_address: self.handle.peer.address.clone(),
+            client_name: self.info.name.clone(),
+        };
+        let len_max = self.shared.config.lock().slow_log_len;
+        self.shared.slow_log.lock().add(slow, len_max);
+    }
+
+    pub(super) fn error(&mut self, text: impl AsRef<[u8]>) {
+        self.shared.counters.errors.fetch_add(1, Ordering::Relaxed);
+        self.writer().error(text);
+    }
+
+    pub(super) fn ok(&mut self) {
+        self.writer().status("OK");
+    }
+
+    pub(super) fn reply(&mut self, answer: &Reply) {
+        if matches!(answer, Reply::Error(_) | Reply::ErrorText(_)) {
+            self.shared.counters.errors.fetch_add(1, Ordering::Relaxed);
+        }
+        reply::write(&mut self.writer(), answer);
+    }
+
+    /// Answers one request.
+    pub(super) fn answer(&mut self, request: &[Bytes], visit: &mut Visit<'_>) -> Outcome {
+        self.take_messages();
+        let written = self.out.len();
+        let before = self.replies;
+        let outcome = self.run(request, visit);
+        match (before, self.replies) {
+            (Replies::On, Replies::On) => return outcome,
+            (_, Replies::Skip) => self.replies = Replies::SkipNext,
+            (Replies::SkipNext, Replies::SkipNext) => self.replies = Replies::On,
+            // ON itself is answered.
+            (_, Replies::On) => return outcome,
+            _ => {}
+        }
+        self.out.truncate(written.max(self.pushed_bytes));
+        outcome
+    }
+
+    fn run(&mut self, request: &[Bytes], visit: &mut Visit<'_>) -> Outcome {
+        let Some((name, rest)) = request.split_first() else { return Outcome::Answered };
+        match Target::find(name, rest) {
+            Ok(target) => {
+                self.info.last_command = target.name();
+                match self.admit(&target) {
+                    Ok(()) => self.queue_or_execute(target, request, visit),
+                    Err(text) => self.refuse(text),
+                }
+            }
+            Err(Missing::Peer) => Outcome::Close,
+            Err(Missing::Error(CacheError::WrongArity { command: "exec" })) => {
+                self.transaction = None;
+                visit.unwatch(&mut self.watch);
+                self.refuse(
+                    "EXECABORT Transaction discarded because of: wrong number of arguments for \
+                     'exec' command",
+                )
+            }
+            Err(Missing::Error(error)) => self.refuse(error.to_string()),
+        }
+    }
+
+    /// A request that is not even run: one of those spoils its transaction.
+    fn refuse(&mut self, text: impl AsRef<[u8]>) -> Outcome {
+        if let Some(transaction) = &mut self.transaction {
+            transaction.refused = true;
+        }
+        self.error(text);
+        Outcome::Answered
+    }
+
+    /// Whether a command may be run now.
+    fn admit(&self, target: &Target<'_>) -> Result<(), String> {
+        if !self.info.authenticated && !target.is_for_strangers() {
+            return Err("NOAUTH Authentication required.".to_owned());
+        }
+        let name = target.name();
+        if self.only_listens() && !WHILE_LISTENING.contains(&name) {
+            return Err(format!(
+                "ERR Can't execute '{name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / \
+                 RESET are allowed in this context"
+            ));
+        }
+        Ok(())
+    }
+
+    fn queue_or_execute(
+        &mut self,
+        target: Target<'_>,
+        request: &[Bytes],
+        visit: &mut Visit<'_>,
+    ) -> Outcome {
+        if let Some(transaction) = &mut self.transaction
+            && transaction.takes(target.name())
+        {
+            let has_room = transaction.queue(request);
+            self.writer().status("QUEUED");
+            return if has_room { Outcome::Answered } else { Outcome::Close };
+        }
+        self.execute(target, request, visit)
+    }
+
+    /// Runs a request whose time has come with EXEC. What could be queued has a target.
+    pub(super) fn run_queued(&mut self, request: &[Bytes], visit: &mut Visit<'_>) -> Outcome {
+        let Some((name, rest)) = request.split_first() else { return Outcome::Answered };
+        match Target::find(name, rest) {
+            Ok(target) => self.execute(target, request, visit),
+            Err(_) => Outcome::Answered,
+        }
+    }
+
+    fn execute(&mut self, target: Target<'_>, request: &[Bytes], visit: &mut Visit<'_>) -> Outcome {
+        match target {
+            Target::Cache(spec, rest) => {
+                let answer = match Command::parse_resolved(spec, rest) {
+                    Ok(command) => visit.run(self.info.db, &command),
+                    Err(error) => Reply::Error(error),
+                };
+                // Its own message comes before the answer to its PUBLISH.
+                self.take_messages();
+                match spec.name {
+                    "ping" if self.only_listens() => self.pong(rest),
+                    _ => self.reply(&answer),
+                }
+                Outcome::Answered
+            }
+            Target::Own(row) => (row.run)(self, visit, request),
+        }
+    }
+}
+
+impl Client {
+    /// PING of a listener in RESP2, in the form of a message.
+    fn pong(&mut self, rest: &[Bytes]) {
+        let mut writer = self.writer();
+        writer.array(2);
+        writer.bulk(b"pong");
+        writer.bulk(rest.first().map_or(&b""[..], |text| text));
+    }
+
+    /// A number of things.
+    pub(super) fn count(&mut self, count: usize) {
+        self.writer().integer(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.shared.clients.leave(self.handle.id);
+    }
+}
+
+/// What a request is for: the row, and for the cache the arguments behind the names.
+pub(super) enum Target<'a> {
+    Cache(&'static Spec, &'a [Bytes]),
+    Own(&'static Row),
+}
+
+/// Why there is no target.
+pub(super) enum Missing {
+    Error(CacheError),
+    /// Someone made a browser send this: there is no answer that it should see.
+    Peer,
+}
+
+impl<'a> Target<'a> {
+    pub(super) fn find(name: &[u8], rest: &'a [Bytes]) -> Result<Self, Missing> {
+        if let Some(spec) = Spec::find(name) {
+            let (spec, rest) = spec.resolve(rest).map_err(Missing::Error)?;
+            return Ok(Self::Cache(spec, rest));
+        }
+        if let Some(row) = Row::find(name) {
+            let (row, _) = row.resolve(rest).map_err(Missing::Error)?;
+            return Ok(Self::Own(row));
+        }
+        let of_http = name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:");
+        Err(if of_http { Missing::Peer } else { Missing::Error(unknown_command(name, rest)) })
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Cache(spec, _) => spec.name,
+            Self::Own(row) => row.name,
+        }
+    }
+
+    fn is_for_strangers(&self) -> bool {
+        matches!(self, Self::Own(row) if command::FOR_STRANGERS.contains(&row.name))
+    }
+}

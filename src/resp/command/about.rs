@@ -1,0 +1,233 @@
+//! COMMAND and TIME: what the server knows, and when.
+
+use bytes::Bytes;
+
+use super::{ANY, Row, is};
+use crate::cache::{CacheError, Flags, Keys, Spec, Visit};
+use crate::model::glob;
+use crate::resp::client::{Client, Missing, Outcome, Target};
+use crate::wire::resp::Writer;
+
+pub(super) const ROWS: &[Row] = &[
+    Row {
+        name: "command",
+        least: 0,
+        most: ANY,
+        flags: Flags::NONE,
+        keys: Keys::None,
+        run: |client, visit, args| match args.get(1) {
+            None => every(client),
+            Some(_) => sub(client, visit, args),
+        },
+        subcommands: &[],
+    },
+    Row::new("time", 0, 0, |client, _, _| {
+        let now_ms = client.shared.clock.now_ms();
+        let mut writer = client.writer();
+        writer.array(2);
+        writer.bulk((now_ms / 1_000).to_string().as_bytes());
+        writer.bulk((now_ms % 1_000 * 1_000).to_string().as_bytes());
+        Outcome::Answered
+    })
+    .flags(Flags::FAST),
+];
+
+/// COMMAND alone has an answer too, so its subcommands are found here.
+const SUBCOMMANDS: Row = Row::container(
+    "command",
+    &[
+        Row::new("command|count", 0, 0, |client, _, _| {
+            let count = Spec::all().count() + Row::all().count();
+            client.writer().integer(i64::try_from(count).unwrap_or(i64::MAX));
+            Outcome::Answered
+        }),
+        // Clients take it as help texts that this version has not.
+        Row::new("command|docs", 0, ANY, |client, _, _| {
+            client.writer().map(0);
+            Outcome::Answered
+        }),
+        Row::new("command|getkeys", 1, ANY, keys_of),
+        Row::new("command|info", 0, ANY, |client, _, args| {
+            match args.get(2..).unwrap_or_default() {
+                [] => return every(client),
+                names => {
+                    client.writer().array(names.len());
+                    for name in names {
+                        match Entry::find(name) {
+                            Some(entry) => entry.write(&mut client.writer()),
+                            None => client.writer().nil_array(),
+                        }
+                    }
+                }
+            }
+            Outcome::Answered
+        }),
+        Row::new("command|list", 0, ANY, list),
+    ],
+);
+
+fn sub(client: &mut Client, visit: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
+    static ROW: Row = SUBCOMMANDS;
+    match ROW.resolve(args.get(1..).unwrap_or_default()) {
+        Ok((row, _)) => (row.run)(client, visit, args),
+        Err(error) => {
+            client.error(error.to_string());
+            Outcome::Answered
+        }
+    }
+}
+
+/// A row of either table.
+enum Entry {
+    Cache(&'static Spec),
+    Own(&'static Row),
+}
+
+impl Entry {
+    fn all() -> impl Iterator<Item = Self> {
+        Spec::all().map(Self::Cache).chain(Row::all().map(Self::Own))
+    }
+
+    /// A command by its name, or a subcommand by both names.
+    fn find(name: &[u8]) -> Option<Self> {
+        let (name, sub) = match name.iter().position(|byte| *byte == b'|') {
+            Some(bar) => (name.get(..bar)?, name.get(bar + 1..)),
+            None => (name, None),
+        };
+        let is_sub = |row_name: &str| {
+            let (_, own) = row_name.split_once('|').unwrap_or_default();
+            sub.is_none_or(|sub| is(sub, own))
+        };
+        if let Some(spec) = Spec::find(name) {
+            return match sub {
+                None => Some(Self::Cache(spec)),
+                Some(_) => spec.subcommands.iter().find(|row| is_sub(row.name)).map(Self::Cache),
+            };
+        }
+        let row = Row::find(name)?;
+        match sub {
+            None => Some(Self::Own(row)),
+            Some(_) => row.subcommands.iter().find(|row| is_sub(row.name)).map(Self::Own),
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Cache(spec) => spec.name,
+            Self::Own(row) => row.name,
+        }
+    }
+
+    /// Redis 7.0's ten fields.
+    fn write(&self, writer: &mut Writer<'_>) {
+        let (name, arity, flags, keys) = match self {
+            Self::Cache(spec) => (spec.name, spec.redis_arity(), spec.flags, spec.keys),
+            Self::Own(row) => (row.name, row.redis_arity(), row.flags, row.keys),
+        };
+        writer.array(10);
+        writer.bulk(name.as_bytes());
+        writer.integer(arity);
+        writer.set(flags.names().count());
+        flags.names().for_each(|flag| writer.status(flag));
+        let (first, last, step) = match keys {
+            Keys::None => (0, 0, 0),
+            Keys::Range { first, last, step } => (first, last, step),
+            // Where they begin is only known from the arguments.
+            Keys::Counted { also, .. } => (also, isize::try_from(also).unwrap_or(0), also.min(1)),
+        };
+        writer.integer(i64::try_from(first).unwrap_or(0));
+        writer.integer(i64::try_from(last).unwrap_or(0));
+        writer.integer(i64::try_from(step).unwrap_or(0));
+        // Categories, tips and key specifications: nothing here has any.
+        writer.set(0);
+        writer.array(0);
+        writer.array(0);
+        match self {
+            Self::Cache(spec) => {
+                writer.array(spec.subcommands.len());
+                spec.subcommands.iter().for_each(|sub| Self::Cache(sub).write(writer));
+            }
+            Self::Own(row) => {
+                writer.array(row.subcommands.len());
+                row.subcommands.iter().for_each(|sub| Self::Own(sub).write(writer));
+            }
+        }
+    }
+}
+
+fn every(client: &mut Client) -> Outcome {
+    client.writer().array(Entry::all().count());
+    Entry::all().for_each(|entry| entry.write(&mut client.writer()));
+    Outcome::Answered
+}
+
+fn list(client: &mut Client, _: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
+    let names: Vec<&str> = match args.get(2..).unwrap_or_default() {
+        [] => Entry::all().map(|entry| entry.name()).collect(),
+        [by, kind, pattern] if is(by, "filterby") && is(kind, "pattern") => {
+            let pattern = pattern.to_ascii_lowercase();
+            let names = Entry::all().map(|entry| entry.name());
+            names.filter(|name| glob::matches(&pattern, name.as_bytes())).collect()
+        }
+        // There are no modules and no categories.
+        [by, kind, _] if is(by, "filterby") && (is(kind, "module") || is(kind, "aclcat")) => {
+            Vec::new()
+        }
+        _ => {
+            client.error("ERR syntax error");
+            return Outcome::Answered;
+        }
+    };
+    let mut writer = client.writer();
+    writer.set(names.len());
+    names.iter().for_each(|name| writer.bulk(name.as_bytes()));
+    Outcome::Answered
+}
+
+fn keys_of(client: &mut Client, _: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
+    match find_keys(args.get(2..).unwrap_or_default()) {
+        Ok(keys) => {
+            let mut writer = client.writer();
+            writer.array(keys.len());
+            keys.iter().for_each(|key| writer.bulk(key));
+        }
+        Err(text) => client.error(text),
+    }
+    Outcome::Answered
+}
+
+fn find_keys(request: &[Bytes]) -> Result<Vec<&Bytes>, &'static str> {
+    const INVALID: &str = "ERR Invalid command specified";
+    const NO_KEYS: &str = "ERR The command has no key arguments";
+    let (name, rest) = request.split_first().ok_or(INVALID)?;
+    let keys = match Target::find(name, rest) {
+        Ok(Target::Cache(spec, _)) => spec.keys,
+        Ok(Target::Own(row)) => row.keys,
+        Err(Missing::Error(CacheError::WrongArity { .. })) => {
+            return Err("ERR Invalid number of arguments specified for command");
+        }
+        Err(_) => return Err(INVALID),
+    };
+    let keys = match keys {
+        Keys::None => return Err(NO_KEYS),
+        Keys::Range { first, last, step } => {
+            let end = match usize::try_from(last) {
+                Ok(last) => last + 1,
+                Err(_) => request.len().saturating_sub(last.unsigned_abs() - 1),
+            };
+            let range = request.get(first..end).unwrap_or_default();
+            range.iter().step_by(step.max(1)).collect()
+        }
+        Keys::Counted { count, also } => {
+            let number = request
+                .get(count)
+                .and_then(|text| std::str::from_utf8(text).ok()?.parse::<usize>().ok())
+                .ok_or(INVALID)?;
+            let counted = request.get(count + 1..).unwrap_or_default();
+            let counted = counted.get(..number).ok_or(INVALID)?;
+            let also = if also > 0 { request.get(also) } else { None };
+            also.into_iter().chain(counted).collect::<Vec<_>>()
+        }
+    };
+    if keys.is_empty() { Err(NO_KEYS) } else { Ok(keys) }
+}

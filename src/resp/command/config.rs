@@ -1,0 +1,63 @@
+//! CONFIG.
+
+use bytes::Bytes;
+
+use super::{ANY, Row};
+use crate::cache::{Flags, Visit};
+use crate::resp::client::{Client, Outcome};
+
+pub(super) const ROWS: &[Row] = &[Row::container(
+    "config",
+    &[
+        Row::new("config|get", 1, ANY, get).flags(Flags::ADMIN),
+        Row::new("config|resetstat", 0, 0, |client, _, _| {
+            client.shared.counters.reset();
+            client.ok();
+            Outcome::Answered
+        })
+        .flags(Flags::ADMIN),
+        Row::new("config|rewrite", 0, 0, |client, _, _| {
+            client.error("ERR The server is running without a config file");
+            Outcome::Answered
+        })
+        .flags(Flags::ADMIN),
+        Row::new("config|set", 2, ANY, set).flags(Flags::ADMIN),
+    ],
+)];
+
+fn get(client: &mut Client, _: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
+    let found: Vec<(&str, String)> = {
+        let config = client.shared.config.lock();
+        let found = config.get(args.get(2..).unwrap_or_default());
+        found.map(|(name, value)| (name, value.to_owned())).collect()
+    };
+    let mut writer = client.writer();
+    writer.map(found.len());
+    for (name, value) in found {
+        writer.bulk(name.as_bytes());
+        writer.bulk(value.as_bytes());
+    }
+    Outcome::Answered
+}
+
+fn set(client: &mut Client, _: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
+    let mut pairs: Vec<(&[u8], &[u8])> = Vec::new();
+    for pair in args.get(2..).unwrap_or_default().chunks(2) {
+        let [name, value] = pair else {
+            client.error("ERR wrong number of arguments for 'config|set' command");
+            return Outcome::Answered;
+        };
+        pairs.push((name, value));
+    }
+    let set = {
+        let mut config = client.shared.config.lock();
+        let set = config.set(&pairs);
+        client.shared.cache.set_fsync(config.fsync);
+        set
+    };
+    match set {
+        Ok(()) => client.ok(),
+        Err(text) => client.error(text),
+    }
+    Outcome::Answered
+}

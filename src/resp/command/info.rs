@@ -1,0 +1,155 @@
+//! INFO.
+
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+
+use super::greeting::REDIS_VERSION;
+use super::{ANY, Row, is};
+use crate::cache::Visit;
+use crate::resp::client::{Client, Outcome};
+
+pub(super) const ROWS: &[Row] = &[Row::new("info", 0, ANY, |client, visit, args| {
+    let text = info(client, visit, args.get(1..).unwrap_or_default());
+    client.writer().verbatim(*b"txt", text.as_bytes());
+    Outcome::Answered
+})];
+
+type Section = fn(&Client, &Visit<'_>, &mut String) -> std::fmt::Result;
+
+const SECTIONS: [(&str, Section); 9] = [
+    ("Server", server),
+    ("Clients", clients),
+    ("Memory", memory),
+    ("Persistence", persistence),
+    ("Stats", stats),
+    ("Replication", replication),
+    ("CPU", cpu),
+    ("Cluster", cluster),
+    ("Keyspace", keyspace),
+];
+
+fn info(client: &Client, visit: &Visit<'_>, wanted: &[Bytes]) -> String {
+    let is_wanted = |name: &str| {
+        wanted.is_empty()
+            || wanted.iter().any(|section| {
+                ["all", "default", "everything", name].iter().any(|name| is(section, name))
+            })
+    };
+    let mut text = String::new();
+    for (name, section) in SECTIONS {
+        if is_wanted(name) {
+            if !text.is_empty() {
+                text.push_str("\r\n");
+            }
+            // A string takes every write.
+            let _ = write!(text, "# {name}\r\n");
+            let _ = section(client, visit, &mut text);
+        }
+    }
+    text
+}
+
+fn server(client: &Client, _: &Visit<'_>, text: &mut String) -> std::fmt::Result {
+    let shared = &client.shared;
+    let uptime = shared.started.elapsed().as_secs();
+    let port = shared.config.lock().port().to_owned();
+    write!(
+        text,
+        "redis_version:{REDIS_VERSION}\r\n\
+         leveret_version:{}\r\n\
+         redis_mode:standalone\r\n\
+         os:{}\r\n\
+         arch_bits:{}\r\n\
+         process_id:{}\r\n\
+         run_id:{}\r\n\
+         tcp_port:{port}\r\n\
+         server_time_usec:{}\r\n\
+         uptime_in_seconds:{uptime}\r\n\
+         uptime_in_days:{}\r\n",
+        env!("CARGO_PKG_VERSION"),
+        std::env::consts::OS,
+        usize::BITS,
+        std::process::id(),
+        shared.run_id,
+        shared.clock.now_ms() * 1_000,
+        uptime / (24 * 60 * 60),
+    )
+}
+
+fn clients(client: &Client, _: &Visit<'_>, text: &mut String) -> std::fmt::Result {
+    let all = client.shared.clients.all();
+    let count = |is: fn(&crate::resp::clients::Info) -> bool| {
+        all.iter().filter(|handle| is(&handle.info.lock())).count()
+    };
+    write!(
+        text,
+        "connected_clients:{}\r\nmaxclients:{}\r\nblocked_clients:{}\r\npubsub_clients:{}\r\n",
+        all.len(),
+        client.shared.config.lock().clients_max,
+        count(|info| info.blocked),
+        count(|info| info.is_subscriber()),
+    )
+}
+
+fn memory(client: &Client, visit: &Visit<'_>, text: &mut String) -> std::fmt::Result {
+    let (maxmemory, policy) = {
+        let config = client.shared.config.lock();
+        (config.maxmemory, config.maxmemory_policy().to_owned())
+    };
+    write!(
+        text,
+        "used_memory:{0}\r\nused_memory_dataset:{0}\r\nmaxmemory:{maxmemory}\r\n\
+         maxmemory_policy:{policy}\r\nmem_allocator:mimalloc\r\n",
+        visit.memory_bytes(),
+    )
+}
+
+fn persistence(client: &Client, _: &Visit<'_>, text: &mut String) -> std::fmt::Result {
+    let journal = client.shared.cache.journal();
+    write!(
+        text,
+        "loading:0\r\nrdb_bgsave_in_progress:0\r\nrdb_last_bgsave_status:ok\r\naof_enabled:{}\r\n\
+         aof_rewrite_in_progress:0\r\naof_last_write_status:{}\r\n",
+        u8::from(journal.keeps()),
+        if journal.writable().is_ok() { "ok" } else { "err" },
+    )
+}
+
+fn stats(client: &Client, _: &Visit<'_>, text: &mut String) -> std::fmt::Result {
+    let counters = &client.shared.counters;
+    let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    write!(
+        text,
+        "total_connections_received:{}\r\ntotal_commands_processed:{}\r\n\
+         total_net_input_bytes:{}\r\ntotal_net_output_bytes:{}\r\nrejected_connections:{}\r\n\
+         total_error_replies:{}\r\n",
+        get(&counters.connections),
+        get(&counters.commands),
+        get(&counters.input_bytes),
+        get(&counters.output_bytes),
+        get(&counters.connections_refused),
+        get(&counters.errors),
+    )
+}
+
+fn replication(_: &Client, _: &Visit<'_>, text: &mut String) -> std::fmt::Result {
+    write!(text, "role:master\r\nconnected_slaves:0\r\n")
+}
+
+fn cpu(_: &Client, _: &Visit<'_>, text: &mut String) -> std::fmt::Result {
+    let usage = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    write!(text, "used_cpu_user:{}.{:06}\r\n", usage.tv_sec, usage.tv_nsec / 1_000)
+}
+
+fn cluster(_: &Client, _: &Visit<'_>, text: &mut String) -> std::fmt::Result {
+    write!(text, "cluster_enabled:0\r\n")
+}
+
+fn keyspace(_: &Client, visit: &Visit<'_>, text: &mut String) -> std::fmt::Result {
+    for (db, keys, expiring) in visit.databases() {
+        write!(text, "db{db}:keys={keys},expires={expiring},avg_ttl=0\r\n")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,136 @@
+//! CONFIG: the parameters that mean something here, in Redis's words.
+//!
+//! Owns the parameters' values. What always holds: a value is one that its parameter takes, and what is
+//! set together is set as a whole or not at all.
+
+mod parameter;
+
+use std::time::Duration;
+
+use parameter::{PARAMETERS, Parameter};
+
+use super::shared::Options;
+use crate::cache::{AppendFsync, Cache};
+use crate::model::glob;
+
+pub(super) struct Config {
+    /// As CONFIG GET shows them; one for each of [`PARAMETERS`].
+    values: Vec<String>,
+    pub password: Option<String>,
+    pub clients_max: usize,
+    pub fsync: AppendFsync,
+    /// After so long without a request a client is closed.
+    pub timeout: Option<Duration>,
+    pub pubsub_limit: OutputLimit,
+    /// Bytes; 0 is no limit.
+    pub maxmemory: u64,
+    pub slow_log_us: Option<u64>,
+    pub slow_log_len: usize,
+}
+
+/// How much a client may leave unread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct OutputLimit {
+    pub hard_bytes: usize,
+    pub soft_bytes: usize,
+    pub soft_for: Duration,
+}
+
+impl Config {
+    pub(super) fn new(cache: &Cache, options: &Options) -> Self {
+        let values = PARAMETERS.iter().map(|parameter| match parameter.name {
+            "appendfsync" => cache.fsync().name().to_owned(),
+            "appendonly" => if cache.journal().keeps() { "yes" } else { "no" }.to_owned(),
+            "port" => options.port.to_string(),
+            "bind" => options.address.clone(),
+            "requirepass" => options.password.clone().unwrap_or_default(),
+            _ => parameter.default.to_owned(),
+        });
+        Self::of(values.collect())
+    }
+
+    /// Reads what the values say. They were checked, so what can't be read is not there.
+    fn of(values: Vec<String>) -> Self {
+        let get = |name| {
+            let at = PARAMETERS.iter().position(|parameter| parameter.name == name);
+            at.and_then(|at| values.get(at)).map_or("", String::as_str)
+        };
+        let number = |name| get(name).parse::<u64>().ok();
+        let count = |name| get(name).parse::<usize>().ok();
+        Self {
+            password: Some(get("requirepass").to_owned()).filter(|password| !password.is_empty()),
+            clients_max: count("maxclients").unwrap_or(usize::MAX),
+            fsync: AppendFsync::of_name(get("appendfsync")).unwrap_or_default(),
+            timeout: number("timeout").filter(|seconds| *seconds > 0).map(Duration::from_secs),
+            pubsub_limit: parameter::pubsub_limit(get("client-output-buffer-limit")),
+            maxmemory: number("maxmemory").unwrap_or(0),
+            slow_log_us: number("slowlog-log-slower-than"),
+            slow_log_len: count("slowlog-max-len").unwrap_or(0),
+            values,
+        }
+    }
+
+    fn value(&self, name: &str) -> &str {
+        let at = PARAMETERS.iter().position(|parameter| parameter.name == name);
+        at.and_then(|at| self.values.get(at)).map_or("", String::as_str)
+    }
+
+    pub(super) fn port(&self) -> &str {
+        self.value("port")
+    }
+
+    pub(super) fn maxmemory_policy(&self) -> &str {
+        self.value("maxmemory-policy")
+    }
+
+    pub(super) fn waits_for_disk(&self) -> bool {
+        self.fsync == AppendFsync::Always
+    }
+
+    /// The parameters whose names one of the patterns matches, each once.
+    pub(super) fn get(
+        &self,
+        patterns: &[impl AsRef<[u8]>],
+    ) -> impl Iterator<Item = (&'static str, &str)> {
+        PARAMETERS
+            .iter()
+            .zip(&self.values)
+            .filter(|(parameter, _)| {
+                patterns.iter().any(|pattern| {
+                    let pattern = pattern.as_ref().to_ascii_lowercase();
+                    glob::matches(&pattern, parameter.name.as_bytes())
+                })
+            })
+            .map(|(parameter, value)| (parameter.name, value.as_str()))
+    }
+
+    /// CONFIG SET.
+    ///
+    /// # Errors
+    /// In Redis's words; nothing is set then.
+    pub(super) fn set(&mut self, pairs: &[(&[u8], &[u8])]) -> Result<(), String> {
+        let mut values = self.values.clone();
+        let mut seen: Vec<&str> = Vec::new();
+        for (name, value) in pairs {
+            let found = Parameter::find(name).ok_or_else(|| {
+                let name = String::from_utf8_lossy(name);
+                format!("ERR Unknown option or number of arguments for CONFIG SET - '{name}'")
+            })?;
+            let (at, parameter) = found;
+            let failed = |reason: String| {
+                let name = parameter.name;
+                format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {reason}")
+            };
+            if seen.contains(&parameter.name) {
+                return Err(failed("duplicate parameter".to_owned()));
+            }
+            seen.push(parameter.name);
+            let value = parameter.check(value).map_err(failed)?;
+            if let Some(slot) = values.get_mut(at) {
+                *slot = value;
+            }
+        }
+        *self = Self::of(values);
+        Ok(())
+    }
+}

@@ -1,0 +1,232 @@
+//! A connection's life: read, run, write.
+
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::oneshot;
+
+use super::client::{Client, Outcome};
+use super::shared::Counters;
+use crate::journal::Commit;
+use crate::wire::resp::Decoder;
+
+/// Once this much is to be written, it is written before the next request is run.
+pub(super) const OUTPUT_BYTES_SOFT: usize = 256 * 1024;
+
+/// An output buffer that grew past this is given back.
+const OUTPUT_BYTES_KEPT: usize = 64 * 1024;
+
+/// How often a listener that is being written to is looked at: it may read too slowly.
+const BEHIND_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+pub(super) struct Connection<S> {
+    io: S,
+    client: Client,
+    decoder: Decoder,
+    killed: oneshot::Receiver<()>,
+}
+
+/// Why no more requests are run for now.
+enum Pause {
+    /// All that were there are answered.
+    Read,
+    /// Enough is to be written.
+    Write,
+    Close,
+}
+
+/// Why a connection ends without a word.
+struct Gone;
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    pub(super) fn new(io: S, client: Client, killed: oneshot::Receiver<()>) -> Self {
+        Self { io, client, decoder: Decoder::default(), killed }
+    }
+
+    pub(super) async fn run(mut self) {
+        // Whoever leaves, and whoever is cut off, hears no more.
+        let _ = self.serve().await;
+    }
+
+    async fn serve(&mut self) -> Result<(), Gone> {
+        loop {
+            let (pause, commit) = self.run_requests();
+            if let Some(commit) = commit {
+                self.settle(commit).await?;
+            }
+            self.client.take_messages();
+            self.write().await?;
+            match pause {
+                Pause::Write => {}
+                Pause::Close => return self.close().await,
+                Pause::Read => self.read().await?,
+            }
+        }
+    }
+
+    /// Runs what was read, under one visit to the keyspace.
+    fn run_requests(&mut self) -> (Pause, Option<Commit>) {
+        let Self { client, decoder, .. } = self;
+        // Without a whole request nobody has to wait.
+        let mut next = match decoder.next(&client.limits()) {
+            Ok(None) => return (Pause::Read, None),
+            next => next,
+        };
+        let shared = Arc::clone(&client.shared);
+        let mut commands = 0;
+        let slow_us = shared.config.lock().slow_log_us;
+        let (pause, commit) = shared.cache.visit_with(None, |visit| {
+            let mut begun = Instant::now();
+            loop {
+                match next {
+                    Ok(Some(request)) => {
+                        commands += 1;
+                        let outcome = client.answer(&request, visit);
+                        if let Some(slow_us) = slow_us {
+                            let ended = Instant::now();
+                            let took = ended - begun;
+                            begun = ended;
+                            if took.as_micros() >= u128::from(slow_us) {
+                                client.log_slow(&request, took);
+                            }
+                        }
+                        if matches!(outcome, Outcome::Close) {
+                            return Pause::Close;
+                        }
+                    }
+                    Ok(None) => return Pause::Read,
+                    Err(error) => {
+                        client.error(format!("ERR {error}"));
+                        return Pause::Close;
+                    }
+                }
+                if client.out.len() > OUTPUT_BYTES_SOFT {
+                    return Pause::Write;
+                }
+                next = decoder.next(&client.limits());
+            }
+        });
+        Counters::add(&shared.counters.commands, commands);
+        client.info.last_at = Instant::now();
+        client.info.query_bytes = decoder.held_bytes();
+        client.publish_info();
+        let must_wait = shared.config.lock().waits_for_disk();
+        (pause, commit.filter(|_| must_wait))
+    }
+
+    /// Waits until what was changed is on disk.
+    async fn settle(&mut self, commit: Commit) -> Result<(), Gone> {
+        let settled = self.unless_killed(commit).await?;
+        settled.map(|_| ()).map_err(|error| {
+            // Whether the changes survive is not known, so neither answer would be true.
+            tracing::warn!(%error, "a client is cut off: its changes could not be written");
+            Gone
+        })
+    }
+
+    async fn write(&mut self) -> Result<(), Gone> {
+        if self.client.out.is_empty() {
+            return Ok(());
+        }
+        let mut out = std::mem::take(&mut self.client.out);
+        if self.client.is_behind(out.len()) {
+            return Err(Gone);
+        }
+        Counters::add(&self.client.shared.counters.output_bytes, out.len());
+        let Self { io, client, killed, .. } = self;
+        let mut write = pin!(io.write_all(&out));
+        let written = loop {
+            if client.subscriber.is_none() {
+                break unless(killed, write.as_mut()).await?;
+            }
+            let write = unless(killed, write.as_mut());
+            match tokio::time::timeout(BEHIND_CHECK_INTERVAL, write).await {
+                Ok(written) => break written?,
+                Err(_) if client.is_behind(out.len()) => return Err(Gone),
+                Err(_) => {}
+            }
+        };
+        written.map_err(|_| Gone)?;
+        self.client.pushed_bytes = 0;
+        out.clear();
+        out.shrink_to(OUTPUT_BYTES_KEPT);
+        self.client.out = out;
+        Ok(())
+    }
+
+    async fn read(&mut self) -> Result<(), Gone> {
+        if self.client.shared.draining.load(Ordering::Relaxed) {
+            return Err(Gone);
+        }
+        let timeout = self.client.shared.config.lock().timeout;
+        let timeout = timeout.filter(|_| self.client.subscriber.is_none());
+        self.client.handle.idle.store(true, Ordering::Relaxed);
+        let Self { io, killed, decoder, client } = self;
+        let mut room = decoder.room();
+        let read = unless(killed, io.read_buf(&mut room));
+        let read = match (&mut client.subscriber, timeout) {
+            (Some(subscriber), _) => tokio::select! {
+                biased;
+                read = read => read?,
+                message = subscriber.recv() => {
+                    client.handle.idle.store(false, Ordering::Relaxed);
+                    client.write_message(&message.ok_or(Gone)?);
+                    return Ok(());
+                }
+            },
+            (None, Some(timeout)) => {
+                tokio::time::timeout(timeout, read).await.map_err(|_| Gone)??
+            }
+            (None, None) => read.await?,
+        };
+        drop(room);
+        client.handle.idle.store(false, Ordering::Relaxed);
+        match read {
+            Ok(0) | Err(_) => Err(Gone),
+            Ok(bytes) => {
+                Counters::add(&client.shared.counters.input_bytes, bytes);
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends the stream so that what was written arrives.
+    async fn close(&mut self) -> Result<(), Gone> {
+        const UNREAD_PATIENCE: Duration = Duration::from_millis(100);
+        let Self { io, killed, .. } = self;
+        // A peer that is gone has closed by itself.
+        let _: io::Result<()> = unless(killed, io.shutdown()).await?;
+        // Unread bytes would turn the close into a reset, which may take the answer with it.
+        let drain = async {
+            let mut unread = [0; 4096];
+            while matches!(io.read(&mut unread).await, Ok(1..)) {}
+        };
+        let _ = tokio::time::timeout(UNREAD_PATIENCE, drain).await;
+        Ok(())
+    }
+
+    async fn unless_killed<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Gone> {
+        unless(&mut self.killed, work).await
+    }
+}
+
+/// Polls the kill switch first: that costs less than a select over two sources.
+async fn unless<T>(
+    killed: &mut oneshot::Receiver<()>,
+    work: impl Future<Output = T>,
+) -> Result<T, Gone> {
+    let mut work = pin!(work);
+    std::future::poll_fn(|context| {
+        // A switch that nobody can use any more is as good as one that was used.
+        if Pin::new(&mut *killed).poll(context).is_ready() {
+            return Poll::Ready(Err(Gone));
+        }
+        work.as_mut().poll(context).map(Ok)
+    })
+    .await
+}

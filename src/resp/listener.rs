@@ -1,0 +1,146 @@
+//! The listening socket, and the thread that serves what comes to it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+use super::clients::Peer;
+use super::shared::{Options, Resp};
+use crate::cache::Cache;
+use crate::model::clock::SharedClock;
+
+/// What connections with a request in hand are given to answer it when the server stops.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why there is no listener.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// The address is taken, not this machine's, or not allowed; or there is no thread for it.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// Everyone could read and change everything.
+    #[error("{0} is not a loopback address: it takes a password")]
+    Unprotected(SocketAddr),
+}
+
+/// A listening socket with a thread of its own: one pipeline after the other runs on it, so that no
+/// request waits for a handover.
+pub struct Listener {
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Listener {
+    /// Listens, and serves until it is told to stop.
+    ///
+    /// # Errors
+    /// [`ListenError`].
+    pub fn start(
+        address: SocketAddr,
+        cache: Cache,
+        clock: SharedClock,
+        mut options: Options,
+    ) -> Result<Self, ListenError> {
+        if options.password.is_none() && !address.ip().is_loopback() {
+            return Err(ListenError::Unprotected(address));
+        }
+        let socket = std::net::TcpListener::bind(address)?;
+        socket.set_nonblocking(true)?;
+        let address = socket.local_addr()?;
+        options.address = address.ip().to_string();
+        options.port = address.port();
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let resp = Resp::new(cache, clock, &options);
+        let (stop, stopped) = oneshot::channel();
+        let thread =
+            std::thread::Builder::new().name("leveret-resp".to_owned()).spawn(move || {
+                runtime.block_on(async {
+                    match TcpListener::from_std(socket) {
+                        Ok(socket) => serve(socket, resp, stopped).await,
+                        Err(error) => tracing::error!(%error, "the RESP socket can't be watched"),
+                    }
+                });
+            })?;
+        Ok(Self { address, stop, thread })
+    }
+
+    /// The real address, also when port 0 was asked for.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops listening, lets requests in hand be answered, and closes all connections.
+    pub async fn stop(self) {
+        // A thread that has ended already has nothing to stop.
+        let _ = self.stop.send(());
+        let thread = self.thread;
+        let _joined = tokio::task::spawn_blocking(move || thread.join()).await;
+    }
+}
+
+async fn serve(socket: TcpListener, resp: Resp, mut stopped: oneshot::Receiver<()>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            // A listener that was dropped stops as well.
+            _ = &mut stopped => break,
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            accepted = socket.accept() => match accepted {
+                Ok((stream, peer)) => admit(stream, peer, &resp, &mut connections),
+                Err(error) => pause_after(&error).await,
+            },
+        }
+    }
+    drop(socket);
+    resp.shared.draining.store(true, Ordering::Relaxed);
+    for handle in resp.shared.clients.all() {
+        if handle.idle.load(Ordering::Relaxed) {
+            handle.kill();
+        }
+    }
+    let drained = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(DRAIN_PATIENCE, drained).await.is_err() {
+        tracing::warn!("RESP clients that did not read their answers are cut off");
+    }
+}
+
+fn admit(stream: TcpStream, peer: SocketAddr, resp: &Resp, connections: &mut JoinSet<()>) {
+    let shared = &resp.shared;
+    if shared.clients.count() >= shared.config.lock().clients_max {
+        shared.counters.connections_refused.fetch_add(1, Ordering::Relaxed);
+        // As well as it can be told without waiting for it.
+        let _ = stream.try_write(b"-ERR max number of clients reached\r\n");
+        return;
+    }
+    // Small answers must not wait for the peer's delayed acknowledgement. A peer that is gone already
+    // shows at the first read.
+    let _ = stream.set_nodelay(true);
+    let local_address = stream.local_addr().map(|address| address.to_string()).unwrap_or_default();
+    connections.spawn(resp.serve(stream, Peer { address: peer.to_string(), local_address }));
+}
+
+/// Accepting fails when the process is out of file descriptors: then it waits for some to close.
+/// Any other error belongs to a peer that left before it was accepted.
+async fn pause_after(error: &io::Error) {
+    const OUT_OF_RESOURCES_PAUSE: Duration = Duration::from_millis(100);
+    let of_the_peer = matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    );
+    if !of_the_peer {
+        tracing::warn!(%error, "RESP connections can't be accepted");
+        tokio::time::sleep(OUT_OF_RESOURCES_PAUSE).await;
+    }
+}

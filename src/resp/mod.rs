@@ -1,0 +1,28 @@
+//! The RESP listener: what redis-cli, ioredis, node-redis and redis-py connect to.
+//!
+//! Owns connections and what belongs to them: authentication, names, the protocol's version, subscriptions,
+//! output buffers, limits, CONFIG, INFO, SLOWLOG. May import: `cache`, `wire`, `journal`, `model`. What a
+//! command on keys means is the cache's; here is only who may send it and how its answer is written.
+//!
+//! What always holds:
+//! - Requests of one connection are answered in their order, whatever came between them.
+//! - What one read brought runs under one visit to the keyspace and is answered by one write.
+//! - A client that does not read its answers is not read from: what it has unread is bounded by
+//!   [`connection::OUTPUT_BYTES_SOFT`] and one answer. A subscriber that falls behind is cut.
+//! - Under `appendfsync always` an answer is sent when what it answers is on disk.
+//! - Locks are taken after the keyspace's, each for a few fields, and none across an await.
+
+mod client;
+mod clients;
+mod command;
+mod config;
+mod connection;
+mod listener;
+mod reply;
+mod shared;
+mod slow_log;
+mod subscription;
+
+pub use clients::Peer;
+pub use listener::{ListenError, Listener};
+pub use shared::{Options, Resp};

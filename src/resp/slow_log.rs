@@ -1,0 +1,98 @@
+//! SLOWLOG: the requests that took long, the newest first.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::model::clock::UnixMs;
+
+/// What is kept of a request: so many arguments, and so many bytes of each.
+const ARGS_MAX: usize = 32;
+const ARG_BYTES_MAX: usize = 128;
+
+/// A slow request.
+pub(super) struct Slow {
+    pub id: i64,
+    pub at_ms: UnixMs,
+    pub took: Duration,
+    pub args: Vec<Bytes>,
+    pub client_address: String,
+    pub client_name: Bytes,
+}
+
+#[derive(Default)]
+pub(super) struct SlowLog {
+    next_id: i64,
+    entries: VecDeque<Slow>,
+}
+
+impl SlowLog {
+    /// Adds a request; the oldest ones go until `len_max` are left. Its id is given here.
+    pub(super) fn add(&mut self, mut slow: Slow, len_max: usize) {
+        slow.id = self.next_id;
+        self.next_id += 1;
+        self.entries.push_front(slow);
+        self.entries.truncate(len_max);
+    }
+
+    pub(super) fn newest(&self, count: usize) -> impl ExactSizeIterator<Item = &Slow> {
+        self.entries.iter().take(count)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.entries.clear();
+    }
+}
+
+/// A request as it is kept: shortened, with copies that hold no large buffer. Of one with a password
+/// only its name is left.
+pub(super) fn shorten(request: &[Bytes]) -> Vec<Bytes> {
+    const SECRET: Bytes = Bytes::from_static(b"(redacted)");
+    let tells_a_password = |name: &Bytes| {
+        [&b"auth"[..], b"hello", b"config"].iter().any(|secret| name.eq_ignore_ascii_case(secret))
+    };
+    let is_secret = request.first().is_some_and(tells_a_password);
+    let shown = if request.len() > ARGS_MAX { ARGS_MAX - 1 } else { request.len() };
+    let mut args: Vec<Bytes> = request
+        .iter()
+        .take(shown)
+        .enumerate()
+        .map(|(at, arg)| match arg.get(..ARG_BYTES_MAX) {
+            _ if at > 0 && is_secret => SECRET,
+            Some(start) if arg.len() > ARG_BYTES_MAX => {
+                let more = format!("... ({} more bytes)", arg.len() - ARG_BYTES_MAX);
+                [start, more.as_bytes()].concat().into()
+            }
+            _ => Bytes::copy_from_slice(arg),
+        })
+        .collect();
+    if request.len() > shown {
+        args.push(format!("... ({} more arguments)", request.len() - shown).into());
+    }
+    args
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(args: &[&str]) -> Vec<Bytes> {
+        args.iter().map(|arg| Bytes::copy_from_slice(arg.as_bytes())).collect()
+    }
+
+    #[test]
+    fn a_long_request_is_shortened_and_a_password_left_out() {
+        let long = "x".repeat(130);
+        let kept = shorten(&request(&["set", "k", &long]));
+        assert_eq!(kept[2], format!("{}... (2 more bytes)", "x".repeat(128)));
+        let many = vec!["a"; 40];
+        let kept = shorten(&request(&many));
+        assert_eq!((kept.len(), &kept[31][..]), (32, &b"... (9 more arguments)"[..]));
+        assert_eq!(shorten(&request(&["AUTH", "pw"])), request(&["AUTH", "(redacted)"]));
+    }
+}

@@ -1,0 +1,6 @@
+//! The RESP listener as a client sees it: bytes in, bytes out, over a stream in memory.
+
+mod connections;
+mod fixture;
+mod pubsub;
+mod transactions;
