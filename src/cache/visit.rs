@@ -15,9 +15,7 @@ pub struct Visit<'a> {
 impl Visit<'_> {
     /// Runs a command in the database `db`; one that is not there is the first.
     pub fn run(&mut self, db: u8, command: &Command) -> Reply {
-        if self.keyspace.selected() != db {
-            self.keyspace.select(db);
-        }
+        self.keyspace.select(db);
         self.cache.apply(command, self.keyspace)
     }
 

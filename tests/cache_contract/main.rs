@@ -5,6 +5,7 @@ mod case;
 mod durability;
 mod expiry;
 mod hashes;
+mod keys;
 mod lookups;
 mod model;
 mod property;
@@ -66,7 +67,10 @@ fn embedded(cache: &Cache, line: &str) -> Answer {
 }
 
 fn cases() -> Vec<&'static Case> {
-    [table::CASES, hashes::CASES, sets::CASES, sorted_sets::CASES].into_iter().flatten().collect()
+    [table::CASES, hashes::CASES, keys::CASES, sets::CASES, sorted_sets::CASES]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// Runs the cases; `ask` gets a line at a time, `FLUSHALL` before each case, and `WAIT` lines.

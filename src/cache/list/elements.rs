@@ -63,6 +63,11 @@ impl List {
         self.elements.range(offsets).map(|element| &element.value)
     }
 
+    /// All values, from left to right.
+    pub(in crate::cache) fn values(&self) -> impl Iterator<Item = &Bytes> {
+        self.elements.iter().map(|element| &element.value)
+    }
+
     /// The value of the element with this index.
     pub(in crate::cache) fn at(&self, index: i64) -> Option<&Bytes> {
         self.nth(self.offset(index)?)

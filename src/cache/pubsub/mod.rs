@@ -9,7 +9,7 @@ mod registry;
 
 use bytes::Bytes;
 
-use super::command::{Arity, Command, Spec};
+use super::command::{Arity, Command, Flags, Spec};
 pub use mailbox::{Published, SubscriberLimits};
 pub(super) use registry::Registry;
 pub use registry::Subscriber;
@@ -24,4 +24,5 @@ pub enum PubSubCommand {
 pub(super) const SPECS: &[Spec] = &[Spec::new("publish", Arity::Exactly(2), |mut args| {
     let (channel, payload) = (args.next()?, args.next()?);
     Ok(Command::PubSub(PubSubCommand::Publish { channel, payload }))
-})];
+})
+.flags(Flags::PUBSUB.and(Flags::FAST))];
