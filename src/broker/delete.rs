@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::access::Access;
 use super::declare::{is_reserved, refuse_default};
 use super::error::BrokerError;
-use super::queue::{DeleteIf, Held, Queue, Run};
+use super::queue::{DeleteIf, Queue, Run};
 use super::vhost::Vhost;
 use super::{Broker, Inner};
 use crate::journal::{Commit, Group, Urgency};
@@ -64,7 +64,7 @@ impl Broker {
         let queue = self.readable_queue(name)?;
         let (held, runs) = queue.drain_ready();
         let count = held.len() + runs.iter().map(Run::len).sum::<usize>();
-        self.inner.settle_all(&queue, held);
+        let _commit = self.inner.settle_all(&queue, &held);
         self.inner.settle_runs(runs);
         Ok(count)
     }
@@ -127,16 +127,9 @@ impl Inner {
         drop(topology);
         // The queue's own record has ended by now: a crash in between leaves messages of a queue
         // that is no more, and recovery drops those.
-        self.settle_all(queue, deleted.held);
+        let _commit = self.settle_all(queue, &deleted.held);
         self.settle_runs(deleted.runs);
         Ok(deleted.ready)
-    }
-
-    fn settle_all(&self, queue: &Queue, held: Vec<Held>) {
-        for held in held {
-            let retry = held.retry_entry();
-            let _appended = held.stored.settle(&self.journal, queue.id, retry, Group::new());
-        }
     }
 
     /// A run's messages need not be read to be ended.

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use super::dead_letter::{X_DELIVERY_COUNT, X_RETRY_COUNT};
 use super::error::BrokerError;
-use super::queue::{Failed, Held, Parcel, Queue, Reason, Tag};
+use super::queue::{DEAD_BYTES_MAX, Failed, Got, Held, Parcel, Queue, Tag};
 use super::stored::{KIND_RETRY, QueueId, RetryRecord, record};
 use super::trace::{What, shared};
 use super::{Broker, Inner};
-use crate::journal::{Commit, Entry, Group, Position, Urgency};
+use crate::journal::{Commit, Group, Urgency};
 use crate::model::clock::UnixMs;
 use crate::model::message::{Headers, Message};
 use crate::model::names::QueueName;
@@ -16,6 +16,9 @@ use crate::model::topology::RetryPolicy;
 
 /// The text with which a delivery fails that its consumer dropped.
 const DROPPED_ERROR: &str = "the consumer dropped the delivery without settling it";
+
+/// More deliveries are not settled in one group of the journal, or in one visit to a queue.
+const SETTLED_TOGETHER_MAX: usize = 1_024;
 
 /// A message that is its holder's until it is settled. Dropped unsettled, it counts as failed, as
 /// if its consumer had crashed.
@@ -89,14 +92,14 @@ impl Delivery {
     /// while; without one, or at its limit, it is dead-lettered with `error` in `x-last-error`.
     pub fn fail(mut self, error: &str) {
         self.settled = true;
-        self.inner.fail(&self.queue, self.parcel.tag, Some(error));
+        self.inner.fail(&self.queue, &[self.parcel.tag], Some(error));
     }
 }
 
 impl Drop for Delivery {
     fn drop(&mut self) {
         if !self.settled {
-            self.inner.fail(&self.queue, self.parcel.tag, Some(DROPPED_ERROR));
+            self.inner.fail(&self.queue, &[self.parcel.tag], Some(DROPPED_ERROR));
         }
     }
 }
@@ -130,13 +133,16 @@ pub(super) fn shown(queue: &Queue, parcel: &Parcel) -> Option<Box<Message>> {
 }
 
 impl Inner {
+    /// Nothing also while so much is dead in front that the journal has no room for it yet.
     pub(super) fn get(&self, queue: &Arc<Queue>) -> Option<Parcel> {
         loop {
-            let (parcel, effects) = queue.get(self.now_ms());
-            let is_answer = parcel.is_some() || !effects.unfinished;
+            let (got, effects) = queue.get(self.now_ms());
             self.run(queue, effects);
-            if is_answer {
-                return parcel;
+            match got {
+                Got::Parcel(parcel) => return Some(parcel),
+                Got::Empty => return None,
+                Got::Unfinished if !self.journal.has_room(DEAD_BYTES_MAX) => return None,
+                Got::Unfinished => self.run(queue, queue.proceed(self.now_ms())),
             }
         }
     }
@@ -153,72 +159,104 @@ impl Inner {
         appended.map(|appended| appended.commit)
     }
 
-    pub(super) fn fail(&self, queue: &Arc<Queue>, tag: Tag, error: Option<&str>) {
-        let Some((mut held, mut effects)) = queue.take_unacked(tag, self.now_ms()) else {
-            return;
-        };
-        held.redelivered = true;
-        let settings = queue.settings();
-        let Some(policy) = &settings.retry else {
-            if let Some(error) = error {
-                held.failed.get_or_insert_default().error = Some(Arc::from(error));
-            }
-            effects.dead.push((held, Reason::Rejected));
-            return self.run(queue, effects);
-        };
-        let failed = held.failed.get_or_insert_default();
-        failed.failures = failed.failures.saturating_add(1);
-        failed.error = error.map(Arc::from);
-        if failed.failures < policy.attempts_max {
-            self.run(queue, effects);
-            self.retry_later(queue, held, policy);
-        } else {
-            effects.dead.push((held, Reason::Rejected));
-            self.run(queue, effects);
-        }
-    }
-
-    /// Holds a failed delivery until its time, durably, before the queue shows it again.
-    fn retry_later(&self, queue: &Arc<Queue>, mut held: Held, policy: &RetryPolicy) {
+    /// As [`Inner::ack`], for several deliveries of one queue.
+    pub(super) fn ack_all(&self, queue: &Arc<Queue>, tags: impl IntoIterator<Item = Tag>) {
         let now_ms = self.now_ms();
-        let delay_ms = policy.delay_ms(held.failures(), random_fraction());
-        let due_ms = now_ms.saturating_add(delay_ms);
-        if held.stored.is_durable_in(queue.id)
-            && let Some(failed) = held.failed.as_deref_mut()
-        {
-            let (message, queue) = (held.position, queue.id);
-            failed.entry = self.write_retry(message, queue, failed, due_ms);
+        let (held, effects) = queue.take_all_unacked(tags, now_ms);
+        let _commit = self.settle_all(queue, &held);
+        queue.counters.acked.increment(held.len() as u64);
+        for held in &held {
+            let acked = || What::Acked(queue.spec.name.clone());
+            self.trace.note(&held.stored, held.position, now_ms, acked);
         }
-        queue.counters.retried.increment(1);
-        let error = held.failed.as_ref().and_then(|failed| failed.error.as_ref());
-        self.trace.note_and_follow(&held.stored, held.position, now_ms, || What::Retried {
-            queue: queue.spec.name.clone(),
-            failures: held.failures(),
-            due_ms,
-            error: shared(error),
-        });
-        let effects = match queue.delay(held, due_ms, now_ms) {
-            Ok(effects) => effects,
-            Err(refusal) => self.refused(queue, refusal).0,
-        };
         self.run(queue, effects);
     }
 
-    fn write_retry(
-        &self,
-        message: Position,
-        queue: QueueId,
-        failed: &Failed,
-        due_ms: UnixMs,
-    ) -> Option<Entry> {
-        let error = failed.error.as_deref().unwrap_or_default().to_owned();
-        let retry = RetryRecord { message, queue, failures: failed.failures, due_ms, error };
-        let mut group = Group::new();
-        group.fact(KIND_RETRY, record(&retry));
-        if let Some(previous) = failed.entry {
-            group.end(previous);
+    /// Settles messages of one queue: neighbours that are in no other one together, and all in order, so
+    /// that a crash never undoes one and not those behind it.
+    pub(super) fn settle_all(&self, queue: &Queue, held: &[Held]) -> Option<Commit> {
+        let mut last = None;
+        let append = |group: &mut Group| {
+            let group = std::mem::take(group);
+            (!group.is_empty()).then(|| self.journal.append(group, Urgency::Now).commit)
+        };
+        for held in held.chunks(SETTLED_TOGETHER_MAX) {
+            let mut group = Group::new();
+            for held in held {
+                let retry = held.retry_entry();
+                if held.stored.end_in(queue.id, &mut group) {
+                    retry.map(|retry| group.end(retry));
+                } else {
+                    last = append(&mut group).or(last);
+                    let settled = held.stored.settle(&self.journal, queue.id, retry, Group::new());
+                    last = settled.map(|settled| settled.commit).or(last);
+                }
+            }
+            last = append(&mut group).or(last);
         }
-        self.journal.append(group, Urgency::Now).entries.first().copied()
+        last
+    }
+
+    pub(super) fn fail(&self, queue: &Arc<Queue>, tags: &[Tag], error: Option<&str>) {
+        for tags in tags.chunks(SETTLED_TOGETHER_MAX) {
+            let policy = queue.settings();
+            let (retried, effects) = queue.fail(tags, error, self.now_ms());
+            self.run(queue, effects);
+            if !retried.is_empty() {
+                self.retry_later(queue, retried, policy.retry.as_ref());
+            }
+        }
+    }
+
+    /// Holds failed deliveries until their times, durably, before the queue shows them again. A policy
+    /// that was taken away meanwhile holds none.
+    fn retry_later(&self, queue: &Arc<Queue>, retried: Vec<Held>, policy: Option<&RetryPolicy>) {
+        let now_ms = self.now_ms();
+        let due_ms = |held: &Held| {
+            let delay_ms =
+                |policy: &RetryPolicy| policy.delay_ms(held.failures(), random_fraction());
+            now_ms.saturating_add(policy.map_or(0, delay_ms))
+        };
+        let mut delayed: Vec<_> = retried.into_iter().map(|held| (due_ms(&held), held)).collect();
+        self.write_retries(queue.id, &mut delayed);
+        queue.counters.retried.increment(delayed.len() as u64);
+        for (due_ms, held) in &delayed {
+            let error = held.failed.as_ref().and_then(|failed| failed.error.as_ref());
+            self.trace.note_and_follow(&held.stored, held.position, now_ms, || What::Retried {
+                queue: queue.spec.name.clone(),
+                failures: held.failures(),
+                due_ms: *due_ms,
+                error: shared(error),
+            });
+        }
+        match queue.delay(delayed, now_ms) {
+            Ok(effects) => self.run(queue, effects),
+            Err(deleted) => drop(self.settle_all(queue, &deleted)),
+        }
+    }
+
+    fn write_retries(&self, queue: QueueId, delayed: &mut [(UnixMs, Held)]) {
+        let mut group = Group::new();
+        let mut written: Vec<&mut Failed> = Vec::new();
+        for (due_ms, held) in delayed {
+            let is_durable = held.stored.is_durable_in(queue);
+            let Some(failed) = held.failed.as_deref_mut().filter(|_| is_durable) else { continue };
+            let error = failed.error.as_deref().unwrap_or_default().to_owned();
+            let (message, failures, due_ms) = (held.position, failed.failures, *due_ms);
+            let retry = RetryRecord { message, queue, failures, due_ms, error };
+            group.fact(KIND_RETRY, record(&retry));
+            if let Some(previous) = failed.entry {
+                group.end(previous);
+            }
+            written.push(failed);
+        }
+        if group.is_empty() {
+            return;
+        }
+        let appended = self.journal.append(group, Urgency::Now);
+        for (failed, entry) in written.into_iter().zip(appended.entries) {
+            failed.entry = Some(entry);
+        }
     }
 }
 

@@ -9,8 +9,9 @@
 //! - of a long queue only the head has to be in memory: what is committed behind it may be on the disk
 //!   alone, and is read back under the queue's lock, a bounded piece at a time;
 //! - no lock is held across an await, and no queue's lock while another queue's is taken; the order
-//!   of locks is topology, queue, message, journal. Under that of the users only the journal is locked,
-//!   under that of the trace nothing.
+//!   of locks is vhosts, topology, queue, message, journal. Under a queue's also those of its channels'
+//!   credit, ends and lines are taken, under which nothing is. Under that of the users only the journal
+//!   is locked, under that of the trace nothing.
 
 mod access;
 mod alarm;

@@ -122,6 +122,7 @@ impl Broker {
 
     /// As [`Broker::try_publish`], by one who knows that the user may.
     pub(super) fn try_publish_permitted(&self, message: Message) -> Result<Published, BrokerError> {
+        check_bounds(&message)?;
         self.check_memory()?;
         if message.properties.persistent {
             self.inner.journal.writable()?;
@@ -131,9 +132,9 @@ impl Broker {
 }
 
 impl Inner {
-    /// Route, take a log position and append, enqueue and hand to consumers: all in the caller.
+    /// Route, take a log position and append, enqueue and hand to consumers: all in the caller. The
+    /// message keeps its bounds.
     fn publish(&self, vhost: &Vhost, mut message: Message) -> Result<Published, BrokerError> {
-        check_bounds(&message)?;
         let targets = vhost.topology.read().route_published(&message)?;
         message.properties.headers.remove(BCC);
         // Read once: to a publisher its message arrives everywhere at one time.
@@ -274,20 +275,14 @@ impl Inner {
     }
 
     /// Runs what a queue asked for. A dead letter may kill another message in turn, so this is a
-    /// loop over work, not a recursion.
+    /// loop over work, not a recursion. What a queue did not finish is left to the timers.
     pub(super) fn run(&self, queue: &Arc<Queue>, effects: Effects) {
         let mut work: Vec<(Arc<Queue>, Held, Reason)> = Vec::new();
-        let mut unfinished = Vec::new();
-        self.collect(queue, effects, &mut work, &mut unfinished);
-        loop {
-            while let Some((queue, held, reason)) = work.pop() {
-                for (target, effects) in self.dead_letter(&queue, held, reason) {
-                    self.collect(&target, effects, &mut work, &mut unfinished);
-                }
+        self.collect(queue, effects, &mut work);
+        while let Some((queue, held, reason)) = work.pop() {
+            for (target, effects) in self.dead_letter(&queue, held, reason) {
+                self.collect(&target, effects, &mut work);
             }
-            let Some(queue) = unfinished.pop() else { return };
-            let effects = queue.proceed(self.now_ms());
-            self.collect(&queue, effects, &mut work, &mut unfinished);
         }
     }
 
@@ -296,10 +291,9 @@ impl Inner {
         queue: &Arc<Queue>,
         effects: Effects,
         work: &mut Vec<(Arc<Queue>, Held, Reason)>,
-        unfinished: &mut Vec<Arc<Queue>>,
     ) {
         if effects.unfinished {
-            unfinished.push(queue.clone());
+            self.timers.go_on_with(queue);
         }
         if let Some(wake_ms) = effects.wake_ms {
             self.timers.arm(queue, wake_ms);

@@ -134,8 +134,7 @@ impl Recovery {
         }
         let now_ms = inner.now_ms();
         for (queue, held) in dead {
-            let dead = vec![(held, Reason::DeliveryLimit)];
-            inner.run(&queue, Effects { dead, ..Effects::default() });
+            inner.run(&queue, Effects::of_dead(held, Reason::DeliveryLimit));
         }
         for queue in queues.values() {
             let effects = queue.tick(now_ms);

@@ -184,6 +184,19 @@ struct Journaled {
     notes: SmallVec<[Note; 1]>,
 }
 
+impl Journaled {
+    /// It is settled in the last of its queues. No mark can come after that, so the group need not be
+    /// appended under the lock.
+    fn end(&mut self, entry: Entry, group: &mut Group) {
+        self.open_queues = 0;
+        self.entry = None;
+        group.end(entry);
+        for note in self.notes.drain(..) {
+            group.end(note.entry);
+        }
+    }
+}
+
 /// A record about a message in one queue.
 pub(super) struct Note {
     pub queue: QueueId,
@@ -287,6 +300,21 @@ impl Stored {
         self.journaled.lock().entry = Some(entry);
     }
 
+    /// Adds to `group` what settles the message in `queue`, nothing for a transient one. `false`, and
+    /// nothing is done: it is in other queues too, and [`Stored::settle`] has to say which is left.
+    pub(super) fn end_in(&self, queue: QueueId, group: &mut Group) -> bool {
+        let mut journaled = self.journaled.lock();
+        match journaled.entry {
+            Some(_) if !self.is_durable_in(queue) => true,
+            Some(_) if journaled.open_queues > 1 => false,
+            Some(entry) => {
+                journaled.end(entry, group);
+                true
+            }
+            None => true,
+        }
+    }
+
     /// Settles the message in `queue`, in one group with whatever `group` holds already. `retry` is
     /// the record of its last failure there, which ends with it.
     pub(super) fn settle(
@@ -301,14 +329,10 @@ impl Stored {
         if let Some(entry) = journaled.entry
             && self.durable_queues.contains(&queue)
         {
-            journaled.open_queues = journaled.open_queues.saturating_sub(1);
-            if journaled.open_queues == 0 {
-                group.end(entry);
-                for note in journaled.notes.drain(..) {
-                    group.end(note.entry);
-                }
-                journaled.entry = None;
+            if journaled.open_queues <= 1 {
+                journaled.end(entry, &mut group);
             } else {
+                journaled.open_queues -= 1;
                 journaled.notes.retain(|note| {
                     let stays = note.queue != queue;
                     if !stays {

@@ -1,14 +1,17 @@
-//! When queues have to be looked at again: retries that fall due, messages that expire.
+//! When queues have to be looked at again: retries that fall due, messages that expire, and the rest of
+//! what died when that was too much for one step.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use ahash::AHashMap;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::queue::Queue;
+use super::queue::{DEAD_BYTES_MAX, Queue};
+use super::stored::QueueId;
 use super::{Broker, Inner};
 use crate::model::clock::UnixMs;
 
@@ -18,6 +21,9 @@ const SLEEP_MAX: Duration = Duration::from_secs(60);
 #[derive(Default)]
 pub(super) struct Timers {
     due: Mutex<BinaryHeap<Reverse<Due>>>,
+    /// Queues in which more is dead than a step takes. They go on when the journal has room, so that
+    /// however much dies at once, what is uncommitted keeps its bound.
+    unfinished: Mutex<AHashMap<QueueId, Weak<Queue>>>,
     changed: Notify,
 }
 
@@ -67,15 +73,28 @@ impl Timers {
         queues
     }
 
+    pub(super) fn go_on_with(&self, queue: &Arc<Queue>) {
+        self.unfinished.lock().insert(queue.id, Arc::downgrade(queue));
+        self.changed.notify_one();
+    }
+
+    fn is_unfinished(&self) -> bool {
+        !self.unfinished.lock().is_empty()
+    }
+
     fn next_ms(&self) -> Option<UnixMs> {
         self.due.lock().peek().map(|next| next.0.at_ms)
     }
 }
 
 impl Broker {
-    /// Does what has fallen due by the broker's clock. [`Broker::run_timers`] calls it in time.
+    /// Does what has fallen due by the broker's clock, as far as the journal has room for it:
+    /// [`Broker::run_timers`] without waiting.
     pub fn tick(&self) {
         self.inner.tick();
+        while self.inner.timers.is_unfinished() && self.inner.has_room() {
+            self.inner.go_on();
+        }
     }
 
     /// Drives retries and expiry. Ends when the broker is dropped, or with its task.
@@ -83,14 +102,25 @@ impl Broker {
         let inner = Arc::downgrade(&self.inner);
         let timers = self.inner.timers.clone();
         async move {
-            // Only the timers are held during a sleep, so that this task keeps no broker alive.
             while let Some(now_ms) = inner.upgrade().map(|inner| inner.tick()) {
                 let wait = timers.next_ms().map_or(SLEEP_MAX, |next_ms| {
                     Duration::from_millis(next_ms.saturating_sub(now_ms))
                 });
+                // No broker is held during a sleep, so that this task keeps none alive; the broker's
+                // end is a change, which gives the journal back.
+                let waits = inner.upgrade().filter(|_| timers.is_unfinished());
+                let journal = waits.map(|inner| inner.journal.clone());
+                let room = async {
+                    match journal {
+                        Some(journal) => journal.room(DEAD_BYTES_MAX).await,
+                        None => std::future::pending().await,
+                    }
+                };
                 tokio::select! {
                     () = timers.changed.notified() => {}
                     () = tokio::time::sleep(wait.min(SLEEP_MAX)) => {}
+                    // Others are served between two steps.
+                    () = room => tokio::task::yield_now().await,
                 }
             }
         }
@@ -111,7 +141,26 @@ impl Inner {
             let effects = queue.tick(now_ms);
             self.run(&queue, effects);
         }
+        self.go_on();
         now_ms
+    }
+
+    fn has_room(&self) -> bool {
+        self.journal.has_room(DEAD_BYTES_MAX)
+    }
+
+    /// One more step for each queue that did not finish, while there is room.
+    fn go_on(&self) {
+        if !self.has_room() {
+            return;
+        }
+        let unfinished = std::mem::take(&mut *self.timers.unfinished.lock());
+        for queue in unfinished.into_values().filter_map(|queue| queue.upgrade()) {
+            match self.has_room() {
+                true => self.run(&queue, queue.proceed(self.now_ms())),
+                false => self.timers.go_on_with(&queue),
+            }
+        }
     }
 }
 

@@ -125,7 +125,10 @@ impl Trace {
         let headers = &message.properties.headers;
         let published = What::Published {
             id_hash: message.properties.message_id.as_deref().map(|id| self.hash(id)),
-            cause: headers.get(X_CAUSE).and_then(Value::as_text).map(shortened),
+            cause: headers
+                .get(X_CAUSE)
+                .and_then(Value::as_text)
+                .map(|cause| Arc::from(shortened(cause))),
             exchange: message.exchange.clone(),
             routing_key: message.routing_key.clone(),
         };
@@ -181,15 +184,15 @@ impl Trace {
     }
 }
 
-/// A text as the window shares it: one of a stranger's length is cut.
-pub(super) fn shortened(text: &str) -> Arc<str> {
-    Arc::from(text.get(..text.floor_char_boundary(ERROR_BYTES_MAX)).unwrap_or(text))
+/// An error's text as far as it is kept of many: one of a stranger's length is cut.
+pub(super) fn shortened(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(ERROR_BYTES_MAX)).unwrap_or(text)
 }
 
 /// An error's text, shared if it is short.
 pub(super) fn shared(error: Option<&Arc<str>>) -> Option<Arc<str>> {
     error.map(|text| match text.len() > ERROR_BYTES_MAX {
-        true => shortened(text),
+        true => Arc::from(shortened(text)),
         false => text.clone(),
     })
 }

@@ -50,15 +50,15 @@ impl Command {
             [name, rest @ ..] => (&name[..], rest),
         };
         let spec = Spec::find(name).ok_or_else(|| unknown(name, rest))?;
-        Self::parse_as(spec, rest)
+        let (spec, rest) = spec.resolve(rest)?;
+        Self::parse_resolved(spec, rest)
     }
 
-    /// As [`Command::parse`] for one whose row is known already; `rest` is what follows its name.
+    /// As [`Command::parse`], for what [`Spec::resolve`] gave.
     ///
     /// # Errors
-    /// As [`Command::parse`].
-    pub fn parse_as(spec: &'static Spec, rest: &[Bytes]) -> Result<Self, CacheError> {
-        let (spec, rest) = spec.resolve(rest)?;
+    /// A syntax error, or a number that is none.
+    pub fn parse_resolved(spec: &'static Spec, rest: &[Bytes]) -> Result<Self, CacheError> {
         (spec.parse)(Args { command: spec.name, rest })
     }
 

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::command::{Access, Command};
 use super::error::CacheError;
 use super::keyspace::{Keyspace, Lookups, Recovery};
-use super::pubsub::{PubSubCommand, Registry, Subscriber, SubscriberLimits};
+use super::pubsub::{PubSubCommand, Registry, Subscriber, SubscriberLimits, Topic};
 use super::reply::Reply;
 use crate::journal::{Commit, Journal, JournalError, Urgency};
 use crate::model::clock::SharedClock;
@@ -138,6 +139,9 @@ impl Cache {
             Command::PubSub(PubSubCommand::Publish { channel, payload }) => {
                 Ok(Reply::count(self.shared.registry.publish(channel, payload)))
             }
+            Command::PubSub(PubSubCommand::ShardPublish { channel, payload }) => {
+                Ok(Reply::count(self.shared.registry.publish_to_shard(channel, payload)))
+            }
         };
         reply.unwrap_or_else(Reply::Error)
     }
@@ -195,6 +199,16 @@ impl Cache {
     /// A subscriber that listens to nothing yet.
     pub fn subscriber(&self, limits: SubscriberLimits) -> Subscriber {
         self.shared.registry.subscriber(limits)
+    }
+
+    /// What is listened to, and how many listen to each.
+    pub fn topics(&self, topic: Topic) -> Vec<(Bytes, usize)> {
+        self.shared.registry.topics(topic)
+    }
+
+    /// How many listen to a channel, or to a pattern.
+    pub fn listener_count(&self, topic: Topic, name: &[u8]) -> usize {
+        self.shared.registry.listener_count(topic, name)
     }
 
     pub(super) fn registry(&self) -> &Registry {

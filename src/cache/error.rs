@@ -76,6 +76,8 @@ pub enum CacheError {
     /// The value as the error's text has it.
     #[error("OOM command not allowed when used memory > 'maxmemory'.")]
     OutOfMemory,
+    #[error("ERR too many keys are watched")]
+    TooManyWatched,
     #[error("ERR DB index is out of range")]
     NoSuchDatabase,
     #[error("ERR invalid {which} DB index")]

@@ -248,7 +248,9 @@ fn parse_expire(mut args: Args<'_>, unit: fn(i64) -> Deadline) -> Result<Command
         match flag {
             Some((_, flag)) => *flag = true,
             None => {
-                let option = String::from_utf8_lossy(option).replace(['\r', '\n'], " ");
+                // As far as a C string goes.
+                let text = option.split(|&byte| byte == 0).next().unwrap_or_default();
+                let option = String::from_utf8_lossy(text).replace(['\r', '\n'], " ");
                 return Err(CacheError::UnsupportedOption { option });
             }
         }

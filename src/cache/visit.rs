@@ -9,7 +9,7 @@ use crate::journal::{Commit, Urgency};
 /// The keyspace, for as long as a client works on it. Others wait meanwhile.
 pub struct Visit<'a> {
     cache: &'a Cache,
-    keyspace: &'a mut Keyspace,
+    pub(super) keyspace: &'a mut Keyspace,
 }
 
 impl Visit<'_> {

@@ -15,7 +15,7 @@ const SLOT_BYTES: usize = 64;
 /// A batch without anything to write is dropped when it has this many dead slots.
 const DEAD_SLOTS_MAX: usize = 1_024;
 
-/// One fact. Its payload is gone when it was ended before the batch was taken.
+/// One fact. Its payload is gone when it was ended before the batch was taken, and once it is encoded.
 pub(super) struct Slot {
     pub entry: Entry,
     pub kind: Kind,

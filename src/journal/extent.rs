@@ -33,6 +33,10 @@ const SMALL_BYTES_MAX: usize = 16 * 1024;
 /// So many pages are kept in memory (4 MiB); with one more they are written to their places.
 const PAGES_MAX: usize = 1_024;
 
+/// More than redb ever changes as it closes. With so much room left in the redo area two syncs less
+/// seal a segment.
+const CLOSING_BYTES: u32 = 512 * 1024;
+
 /// redb owns one handle, and the segment another.
 #[derive(Clone)]
 pub(super) struct Extent(Arc<File>);
@@ -118,11 +122,13 @@ impl Extent {
         self.0.synced().map(drop)
     }
 
-    /// What redb writes from now on is for its close. The redo area begins again, so that it has room for
+    /// What redb writes from now on is for its close. The redo area begins again unless it has room for
     /// that: a file that was not closed is walked through at each opening.
     pub(super) fn begin_closing(&self) -> io::Result<()> {
         self.0.step(|file, state| {
-            file.checkpoint(state)?;
+            if !state.redo.has_room(CLOSING_BYTES) {
+                file.checkpoint(state)?;
+            }
             state.closing = true;
             Ok(())
         })

@@ -60,11 +60,32 @@ impl Gate {
         if let Some(failure) = self.failure.get() {
             return Err(failure.clone());
         }
+        Ok(self.fits(bytes) && !self.alarm.load(Ordering::Relaxed))
+    }
+
+    fn fits(&self, bytes: usize) -> bool {
         let uncommitted = self.uncommitted_bytes.load(Ordering::Relaxed);
         // Something larger than the bound passes alone.
-        let fits = uncommitted == 0
-            || uncommitted.checked_add(bytes).is_some_and(|sum| sum <= self.uncommitted_bytes_max);
-        Ok(fits && !self.alarm.load(Ordering::Relaxed))
+        uncommitted == 0
+            || uncommitted.checked_add(bytes).is_some_and(|sum| sum <= self.uncommitted_bytes_max)
+    }
+
+    /// Whether `bytes` more stay within the bound, whatever the alarm says: what is moved or removed
+    /// must go on while the disk is nearly full. A gate that failed takes nothing that could be too much.
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        self.failure.get().is_some() || self.fits(bytes)
+    }
+
+    /// Waits until there is room, past those who wait to be admitted: they may wait for the alarm.
+    pub(super) async fn room(&self, bytes: usize) {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if self.has_room(bytes) {
+                return;
+            }
+            changed.await;
+        }
     }
 
     pub(super) fn writable(&self) -> Result<(), JournalError> {
@@ -180,6 +201,31 @@ mod tests {
         gate.disk_has(90);
         waiting.await.unwrap().unwrap();
         assert_eq!(gate.writable(), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn there_is_room_under_the_alarm_and_past_those_who_wait_for_its_end() {
+        let gate = Arc::new(Gate::new(100, 80));
+        gate.disk_has(79);
+        gate.appended(60);
+        let publisher = tokio::spawn({
+            let gate = gate.clone();
+            async move { gate.admit(1).await }
+        });
+        tokio::task::yield_now().await;
+        gate.room(40).await;
+        assert!(!gate.has_room(41));
+        let mover = tokio::spawn({
+            let gate = gate.clone();
+            async move { gate.room(41).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!mover.is_finished());
+        gate.released(60);
+        mover.await.unwrap();
+        assert!(!publisher.is_finished());
+        gate.fail(JournalError::Closed);
+        assert!(publisher.await.unwrap().is_err() && gate.has_room(1_000));
     }
 
     #[tokio::test]

@@ -61,8 +61,18 @@ impl IndexWriter {
         Self { chunk_bytes, ..Self::default() }
     }
 
-    pub(super) fn add_row(&mut self, key: u64, row: &Row<'_>, bytes: usize) {
-        indexed(key, row).for_each(|record| self.add(record));
+    /// Adds the records of a row, and shows each to `visit`.
+    pub(super) fn add_row(
+        &mut self,
+        key: u64,
+        row: &Row<'_>,
+        bytes: usize,
+        mut visit: impl FnMut(&Indexed<'_>),
+    ) {
+        for record in indexed(key, row) {
+            visit(&record);
+            self.add(record);
+        }
         self.row_bytes += bytes as u64;
     }
 

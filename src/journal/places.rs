@@ -4,7 +4,7 @@
 //! [`STRIDE_BYTES`]; from there the rows are read on. Copies that compaction made lie anywhere, so each
 //! that may be read back has an entry of its own. No IO.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::index::Indexed;
 
@@ -74,11 +74,13 @@ pub(super) struct Places {
     /// The segments by the first position of their own facts.
     by_first_position: BTreeMap<u64, u64>,
     copies: HashMap<u64, (u64, u64), ahash::RandomState>,
+    segments: BTreeSet<u64>,
 }
 
 impl Places {
-    /// A commit to `segment` is on disk.
+    /// A commit to `segment` is done; it may be on its way to the disk still.
     pub(super) fn add(&mut self, segment: u64, written: Written) {
+        self.segments.insert(segment);
         if let Some(&(first_position, _)) = written.strides.first() {
             let strides = self.strides.entry(segment).or_insert_with(|| {
                 self.by_first_position.insert(first_position, segment);
@@ -92,12 +94,18 @@ impl Places {
 
     /// Forgets a segment that is deleted.
     pub(super) fn remove(&mut self, segment: u64) {
+        self.segments.remove(&segment);
         if let Some(&(first_position, _)) =
             self.strides.remove(&segment).as_ref().and_then(|strides| strides.first())
         {
             self.by_first_position.remove(&first_position);
         }
         self.copies.retain(|_, (of, _)| *of != segment);
+    }
+
+    /// Whether a segment is here that something was written to.
+    pub(super) fn has(&self, segment: u64) -> bool {
+        self.segments.contains(&segment)
     }
 
     /// Where the fact at `position` is to be looked for. A copy hides what it was made from.
@@ -146,6 +154,7 @@ mod tests {
         assert_eq!(places.find(12).map(|place| place.segment), Some(1));
         places.remove(1);
         assert_eq!(places.find(10), None);
+        assert!(!places.has(1) && places.has(2));
         assert_eq!(places.find(11).map(|place| place.segment), Some(2));
         places.remove(2);
         assert_eq!(places.find(11), None);

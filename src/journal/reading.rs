@@ -55,7 +55,7 @@ impl Reader {
         close()
     }
 
-    /// A commit is on disk.
+    /// A commit is done; nobody asks for what is in it before it is on disk.
     pub(super) fn wrote(&self, segment: u64, written: Written) {
         self.places.write().add(segment, written);
     }
@@ -91,9 +91,12 @@ impl Reader {
                     visit(entry, kind, payload);
                 }
             };
-            // Copies lie in the rows that are named, a segment's own facts from the first of theirs on.
-            let together =
-                |a: Place, b: Place| a == b || (a.segment == b.segment && !a.is_copy && !b.is_copy);
+            // Copies lie in the rows that are named, a segment's own facts from the first of theirs on:
+            // rows between two that nothing is wanted of are not read.
+            let together = |a: Place, b: Place| {
+                let (own, near) = (!a.is_copy && !b.is_copy, b.row.abs_diff(a.row) <= 1);
+                a == b || (a.segment == b.segment && own && near)
+            };
             for stretch in places.chunk_by(|(a, _), (b, _)| together(*a, *b)) {
                 if let Err(error) = self.read_stretch(stretch, &mut visit) {
                     failure = Some(error);
@@ -186,6 +189,11 @@ impl Reader {
             Arc::new(SealedSegment::open(store.as_ref(), segment, false)?)
         };
         let mut sealed = self.sealed.lock();
+        // One that was deleted meanwhile would stay open, and its file on the disk: nobody asks for it
+        // again. Looked at under the lock under which it would have been forgotten.
+        if !self.places.read().has(segment) {
+            return Ok(handle);
+        }
         sealed.retain(|open| !of(open));
         while sealed.len() >= OPEN_SEGMENTS_MAX {
             sealed.pop_front();

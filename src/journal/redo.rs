@@ -81,6 +81,11 @@ impl Redo {
         u64::from(self.area_bytes)
     }
 
+    /// Whether it holds so many bytes more.
+    pub(super) fn has_room(&self, bytes: u32) -> bool {
+        self.tail + bytes as usize <= self.area_bytes as usize
+    }
+
     /// The area begins again: the first block, which excludes all records so far. It has to be on
     /// disk before the next record is written, and the pages in their places before it is.
     pub(super) fn begin(&mut self) -> [u8; FIRST_BLOCK_BYTES] {

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::codec::{decode_value, encode_value};
 use super::extent::Extent;
-use super::index::{IndexWriter, indexed};
+use super::index::{IndexWriter, Indexed};
 use super::overlay::Overlay;
 use super::places::Written;
 use super::row::encoded_row;
@@ -131,8 +131,9 @@ impl Rows<'_> {
     pub(super) fn append(&mut self, row: &[u8]) -> Result<(), SegmentError> {
         self.table.insert(self.next_row, row)?;
         if let Some(encoded) = encoded_row(row) {
-            indexed(self.next_row, &encoded).for_each(|record| self.written.note(&record));
-            self.index.add_row(self.next_row, &encoded, row.len());
+            let written = &mut self.written;
+            let note = |record: &Indexed<'_>| written.note(record);
+            self.index.add_row(self.next_row, &encoded, row.len(), note);
             if self.index.is_full_after(&encoded) {
                 let next_row = self.next_row + 1;
                 self.chunks.push((next_row, self.index.cut(next_row, encoded.last_position)));

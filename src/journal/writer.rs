@@ -23,7 +23,8 @@ use super::syncer::{Syncer, Unsynced};
 use super::{Entry, JournalError, encode_content};
 
 /// While little lives, segments stay small, so that what died leaves the disk soon.
-const SEGMENT_BYTES_MIN: u64 = 16 * 1024 * 1024;
+/// But a new file costs a few syncs, so each takes several large commits.
+const SEGMENT_BYTES_MIN: u64 = 24 * 1024 * 1024;
 
 /// A segment holds at most this share of what lives, so that compaction moves little at a time.
 const LIVE_SHARE: u64 = 4;
@@ -31,10 +32,10 @@ const LIVE_SHARE: u64 = 4;
 /// A small disk is never filled by one segment.
 const DISK_SHARE: u64 = 16;
 
-/// Parts of a small segment: what a slice of compaction copies while nothing else is due (1 MiB), and
+/// Parts of the least segment: what a slice of compaction copies while nothing else is due (1 MiB), and
 /// at least beside a batch (64 KiB).
-const SLICES: u64 = 16;
-const SLICES_BESIDE_BATCH: u64 = 256;
+const SLICES: u64 = 24;
+const SLICES_BESIDE_BATCH: u64 = 384;
 
 /// Nothing is added to a commit of so many bytes of rows: redb keeps its pages in memory.
 const COMMIT_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -63,7 +64,7 @@ impl SegmentSize {
     }
 
     fn small(self) -> u64 {
-        self.min / 4
+        self.min / 6
     }
 }
 
@@ -186,7 +187,7 @@ impl Writer {
         let (mut appended, mut completed) = (0, false);
         let bytes = active.commit(|rows| {
             let mut next = 0;
-            while let Some(batch) = batches.get(next) {
+            while let Some(batch) = batches.get_mut(next) {
                 // Each batch was taken before this is read.
                 last_position = shared.last_position();
                 writer.begin(false, last_position);
@@ -292,16 +293,17 @@ impl Writer {
     }
 }
 
-/// The facts and ends of a batch. What is not alive any more, or never was, is left out.
+/// The facts and ends of a batch. What is not alive any more, or never was, is left out. Each payload is
+/// let go of here, while it is at hand: later it would have to be fetched from memory once more.
 fn write_batch(
-    batch: &Batch,
+    batch: &mut Batch,
     segment: u64,
     liveness: &mut Liveness,
     writer: &mut RowWriter,
     emit: &mut impl FnMut(&[u8]) -> Result<(), SegmentError>,
 ) -> Result<(), SegmentError> {
-    for slot in &batch.slots {
-        let Some(payload) = &slot.payload else { continue };
+    for slot in &mut batch.slots {
+        let Some(payload) = slot.payload.take() else { continue };
         let Entry { position, weight } = slot.entry;
         if !liveness.fact(segment, slot.entry) {
             let reason = format!("position {} was given twice", position.0);

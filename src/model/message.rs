@@ -1,9 +1,10 @@
 //! A message and its properties, as AMQP 0-9-1 has them (class basic, section 1.8).
 
 use std::hash::{Hash, Hasher};
+use std::ops::{Deref, DerefMut};
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::names::{ExchangeName, RoutingKey};
 
@@ -35,19 +36,28 @@ impl Message {
     }
 }
 
-/// The basic properties. A missing one is `None`, as on the wire.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+/// The basic properties. A missing one is `None`, as on the wire. Those that most messages lack, and the
+/// broker does not look at to pass a message on, are in [`Labels`], and reached as if they were here.
+#[derive(Clone, Default, Deserialize)]
+#[serde(from = "Record")]
 pub struct Properties {
-    pub content_type: Option<String>,
-    pub content_encoding: Option<String>,
     pub headers: Headers,
     /// Delivery mode 2: the message survives a restart in a durable queue.
     pub persistent: bool,
     pub priority: Option<u8>,
-    pub correlation_id: Option<String>,
-    pub reply_to: Option<String>,
     /// Time to live from publishing on, in milliseconds.
     pub expiration_ms: Option<u64>,
+    /// Apart, so that a message without them is small: it is copied on its way, and kept in memory.
+    labels: Option<Box<Labels>>,
+}
+
+/// What a publisher says about a message, for whoever consumes it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Labels {
+    pub content_type: Option<String>,
+    pub content_encoding: Option<String>,
+    pub correlation_id: Option<String>,
+    pub reply_to: Option<String>,
     pub message_id: Option<String>,
     /// Seconds since the Unix epoch, set by the publisher.
     pub timestamp_s: Option<u64>,
@@ -57,17 +67,147 @@ pub struct Properties {
     pub app_id: Option<String>,
 }
 
+static NO_LABELS: Labels = Labels {
+    content_type: None,
+    content_encoding: None,
+    correlation_id: None,
+    reply_to: None,
+    message_id: None,
+    timestamp_s: None,
+    kind: None,
+    user_id: None,
+    app_id: None,
+};
+
+impl Deref for Properties {
+    type Target = Labels;
+
+    fn deref(&self) -> &Labels {
+        self.labels.as_deref().unwrap_or(&NO_LABELS)
+    }
+}
+
+impl DerefMut for Properties {
+    fn deref_mut(&mut self) -> &mut Labels {
+        self.labels.get_or_insert_default()
+    }
+}
+
+impl From<Labels> for Properties {
+    fn from(labels: Labels) -> Self {
+        let labels = (labels != NO_LABELS).then(|| Box::new(labels));
+        Self { labels, ..Self::default() }
+    }
+}
+
+/// All properties side by side, in the order in which they are stored.
+#[derive(Debug, PartialEq, Serialize)]
+struct RecordRef<'a> {
+    content_type: &'a Option<String>,
+    content_encoding: &'a Option<String>,
+    headers: &'a Headers,
+    persistent: bool,
+    priority: Option<u8>,
+    correlation_id: &'a Option<String>,
+    reply_to: &'a Option<String>,
+    expiration_ms: Option<u64>,
+    message_id: &'a Option<String>,
+    timestamp_s: Option<u64>,
+    kind: &'a Option<String>,
+    user_id: &'a Option<String>,
+    app_id: &'a Option<String>,
+}
+
+/// As [`RecordRef`], to be read.
+#[derive(Deserialize)]
+struct Record {
+    content_type: Option<String>,
+    content_encoding: Option<String>,
+    headers: Headers,
+    persistent: bool,
+    priority: Option<u8>,
+    correlation_id: Option<String>,
+    reply_to: Option<String>,
+    expiration_ms: Option<u64>,
+    message_id: Option<String>,
+    timestamp_s: Option<u64>,
+    kind: Option<String>,
+    user_id: Option<String>,
+    app_id: Option<String>,
+}
+
+impl From<Record> for Properties {
+    fn from(record: Record) -> Self {
+        let labels = Labels {
+            content_type: record.content_type,
+            content_encoding: record.content_encoding,
+            correlation_id: record.correlation_id,
+            reply_to: record.reply_to,
+            message_id: record.message_id,
+            timestamp_s: record.timestamp_s,
+            kind: record.kind,
+            user_id: record.user_id,
+            app_id: record.app_id,
+        };
+        Self {
+            headers: record.headers,
+            persistent: record.persistent,
+            priority: record.priority,
+            expiration_ms: record.expiration_ms,
+            ..Self::from(labels)
+        }
+    }
+}
+
+impl Serialize for Properties {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.record().serialize(serializer)
+    }
+}
+
+impl PartialEq for Properties {
+    fn eq(&self, other: &Self) -> bool {
+        self.record() == other.record()
+    }
+}
+
+impl std::fmt::Debug for Properties {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.record().fmt(f)
+    }
+}
+
 impl Properties {
+    fn record(&self) -> RecordRef<'_> {
+        let labels: &Labels = self;
+        RecordRef {
+            content_type: &labels.content_type,
+            content_encoding: &labels.content_encoding,
+            headers: &self.headers,
+            persistent: self.persistent,
+            priority: self.priority,
+            correlation_id: &labels.correlation_id,
+            reply_to: &labels.reply_to,
+            expiration_ms: self.expiration_ms,
+            message_id: &labels.message_id,
+            timestamp_s: labels.timestamp_s,
+            kind: &labels.kind,
+            user_id: &labels.user_id,
+            app_id: &labels.app_id,
+        }
+    }
+
     fn weight(&self) -> usize {
+        let Some(labels) = &self.labels else { return self.headers.weight() };
         let texts = [
-            &self.content_type,
-            &self.content_encoding,
-            &self.correlation_id,
-            &self.reply_to,
-            &self.message_id,
-            &self.kind,
-            &self.user_id,
-            &self.app_id,
+            &labels.content_type,
+            &labels.content_encoding,
+            &labels.correlation_id,
+            &labels.reply_to,
+            &labels.message_id,
+            &labels.kind,
+            &labels.user_id,
+            &labels.app_id,
         ];
         texts.into_iter().flatten().map(String::len).sum::<usize>() + self.headers.weight()
     }

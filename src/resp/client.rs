@@ -8,11 +8,13 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::clients::{Handle, Info, Peer};
+use super::command::pubsub::WHILE_LISTENING;
+use super::command::transaction::Transaction;
 use super::command::{self, Row};
 use super::reply;
 use super::shared::Shared;
 use super::slow_log::{self, Slow};
-use crate::cache::{CacheError, Command, Reply, Spec, Visit, unknown_command};
+use crate::cache::{CacheError, Command, Reply, Spec, Subscriber, Visit, Watch, unknown_command};
 use crate::wire::resp::{Limits, Version, Writer};
 
 /// What a request leaves to be done.
@@ -37,6 +39,14 @@ pub(super) struct Client {
     pub handle: Arc<Handle>,
     pub info: Info,
     pub replies: Replies,
+    /// Between MULTI and EXEC.
+    pub transaction: Option<Transaction>,
+    pub watch: Watch,
+    pub subscriber: Option<Subscriber>,
+    /// More is unread than the soft limit says, since then.
+    pub behind_since: Option<Instant>,
+    /// Up to here the output is sent whatever CLIENT REPLY says.
+    pub pushed_bytes: usize,
     /// What is to be written.
     pub out: Vec<u8>,
 }
@@ -66,7 +76,20 @@ impl Client {
         };
         shared.counters.connections.fetch_add(1, Ordering::Relaxed);
         let (handle, killed) = shared.clients.join(peer, info.clone());
-        (Self { shared, handle, info, replies: Replies::On, out: Vec::new() }, killed)
+        let watch = Watch::new(shared.cache.clone());
+        let client = Self {
+            shared,
+            handle,
+            info,
+            replies: Replies::On,
+            transaction: None,
+            watch,
+            subscriber: None,
+            behind_since: None,
+            pushed_bytes: 0,
+            out: Vec::new(),
+        };
+        (client, killed)
     }
 
     pub(super) fn writer(&mut self) -> Writer<'_> {
@@ -79,7 +102,9 @@ impl Client {
     }
 
     /// Shows the others what it is now.
-    pub(super) fn publish_info(&self) {
+    pub(super) fn publish_info(&mut self) {
+        self.info.queued = self.transaction.as_ref().map(Transaction::len);
+        self.info.queued_bytes = self.transaction.as_ref().map_or(0, Transaction::bytes);
         *self.handle.info.lock() = self.info.clone();
     }
 
@@ -114,6 +139,7 @@ impl Client {
 
     /// Answers one request.
     pub(super) fn answer(&mut self, request: &[Bytes], visit: &mut Visit<'_>) -> Outcome {
+        self.take_messages();
         let written = self.out.len();
         let before = self.replies;
         let outcome = self.run(request, visit);
@@ -125,7 +151,7 @@ impl Client {
             (_, Replies::On) => return outcome,
             _ => {}
         }
-        self.out.truncate(written);
+        self.out.truncate(written.max(self.pushed_bytes));
         outcome
     }
 
@@ -135,19 +161,30 @@ impl Client {
             Ok(target) => {
                 self.info.last_command = target.name();
                 match self.admit(&target) {
-                    Ok(()) => self.execute(target, request, visit),
-                    Err(text) => {
-                        self.error(text);
-                        Outcome::Answered
-                    }
+                    Ok(()) => self.queue_or_execute(target, request, visit),
+                    Err(text) => self.refuse(text),
                 }
             }
             Err(Missing::Peer) => Outcome::Close,
-            Err(Missing::Error(error)) => {
-                self.error(error.to_string());
-                Outcome::Answered
+            Err(Missing::Error(CacheError::WrongArity { command: "exec" })) => {
+                self.transaction = None;
+                visit.unwatch(&mut self.watch);
+                self.refuse(
+                    "EXECABORT Transaction discarded because of: wrong number of arguments for \
+                     'exec' command",
+                )
             }
+            Err(Missing::Error(error)) => self.refuse(error.to_string()),
         }
+    }
+
+    /// A request that is not even run: one of those spoils its transaction.
+    fn refuse(&mut self, text: impl AsRef<[u8]>) -> Outcome {
+        if let Some(transaction) = &mut self.transaction {
+            transaction.refused = true;
+        }
+        self.error(text);
+        Outcome::Answered
     }
 
     /// Whether a command may be run now.
@@ -155,21 +192,73 @@ impl Client {
         if !self.info.authenticated && !target.is_for_strangers() {
             return Err("NOAUTH Authentication required.".to_owned());
         }
+        let name = target.name();
+        if self.only_listens() && !WHILE_LISTENING.contains(&name) {
+            return Err(format!(
+                "ERR Can't execute '{name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / \
+                 RESET are allowed in this context"
+            ));
+        }
         Ok(())
+    }
+
+    fn queue_or_execute(
+        &mut self,
+        target: Target<'_>,
+        request: &[Bytes],
+        visit: &mut Visit<'_>,
+    ) -> Outcome {
+        if let Some(transaction) = &mut self.transaction
+            && transaction.takes(target.name())
+        {
+            let has_room = transaction.queue(request);
+            self.writer().status("QUEUED");
+            return if has_room { Outcome::Answered } else { Outcome::Close };
+        }
+        self.execute(target, request, visit)
+    }
+
+    /// Runs a request whose time has come with EXEC. What could be queued has a target.
+    pub(super) fn run_queued(&mut self, request: &[Bytes], visit: &mut Visit<'_>) -> Outcome {
+        let Some((name, rest)) = request.split_first() else { return Outcome::Answered };
+        match Target::find(name, rest) {
+            Ok(target) => self.execute(target, request, visit),
+            Err(_) => Outcome::Answered,
+        }
     }
 
     fn execute(&mut self, target: Target<'_>, request: &[Bytes], visit: &mut Visit<'_>) -> Outcome {
         match target {
             Target::Cache(spec, rest) => {
-                let answer = match Command::parse_as(spec, rest) {
+                let answer = match Command::parse_resolved(spec, rest) {
                     Ok(command) => visit.run(self.info.db, &command),
                     Err(error) => Reply::Error(error),
                 };
-                self.reply(&answer);
+                // Its own message comes before the answer to its PUBLISH.
+                self.take_messages();
+                match spec.name {
+                    "ping" if self.only_listens() => self.pong(rest),
+                    _ => self.reply(&answer),
+                }
                 Outcome::Answered
             }
             Target::Own(row) => (row.run)(self, visit, request),
         }
+    }
+}
+
+impl Client {
+    /// PING of a listener in RESP2, in the form of a message.
+    fn pong(&mut self, rest: &[Bytes]) {
+        let mut writer = self.writer();
+        writer.array(2);
+        writer.bulk(b"pong");
+        writer.bulk(rest.first().map_or(&b""[..], |text| text));
+    }
+
+    /// A number of things.
+    pub(super) fn count(&mut self, count: usize) {
+        self.writer().integer(i64::try_from(count).unwrap_or(i64::MAX));
     }
 }
 
@@ -179,7 +268,7 @@ impl Drop for Client {
     }
 }
 
-/// What a request is for.
+/// What a request is for: the row, and for the cache the arguments behind the names.
 pub(super) enum Target<'a> {
     Cache(&'static Spec, &'a [Bytes]),
     Own(&'static Row),
@@ -195,7 +284,7 @@ pub(super) enum Missing {
 impl<'a> Target<'a> {
     pub(super) fn find(name: &[u8], rest: &'a [Bytes]) -> Result<Self, Missing> {
         if let Some(spec) = Spec::find(name) {
-            spec.resolve(rest).map_err(Missing::Error)?;
+            let (spec, rest) = spec.resolve(rest).map_err(Missing::Error)?;
             return Ok(Self::Cache(spec, rest));
         }
         if let Some(row) = Row::find(name) {

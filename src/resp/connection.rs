@@ -21,6 +21,9 @@ pub(super) const OUTPUT_BYTES_SOFT: usize = 256 * 1024;
 /// An output buffer that grew past this is given back.
 const OUTPUT_BYTES_KEPT: usize = 64 * 1024;
 
+/// How often a listener that is being written to is looked at: it may read too slowly.
+const BEHIND_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
 pub(super) struct Connection<S> {
     io: S,
     client: Client,
@@ -56,6 +59,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             if let Some(commit) = commit {
                 self.settle(commit).await?;
             }
+            self.client.take_messages();
             self.write().await?;
             match pause {
                 Pause::Write => {}
@@ -130,12 +134,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return Ok(());
         }
         let mut out = std::mem::take(&mut self.client.out);
+        if self.client.is_behind(out.len()) {
+            return Err(Gone);
+        }
         Counters::add(&self.client.shared.counters.output_bytes, out.len());
-        let written = {
-            let Self { io, killed, .. } = self;
-            unless(killed, io.write_all(&out)).await?
+        let Self { io, client, killed, .. } = self;
+        let mut write = pin!(io.write_all(&out));
+        let written = loop {
+            if client.subscriber.is_none() {
+                break unless(killed, write.as_mut()).await?;
+            }
+            let write = unless(killed, write.as_mut());
+            match tokio::time::timeout(BEHIND_CHECK_INTERVAL, write).await {
+                Ok(written) => break written?,
+                Err(_) if client.is_behind(out.len()) => return Err(Gone),
+                Err(_) => {}
+            }
         };
         written.map_err(|_| Gone)?;
+        self.client.pushed_bytes = 0;
         out.clear();
         out.shrink_to(OUTPUT_BYTES_KEPT);
         self.client.out = out;
@@ -147,20 +164,32 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return Err(Gone);
         }
         let timeout = self.client.shared.config.lock().timeout;
+        let timeout = timeout.filter(|_| self.client.subscriber.is_none());
         self.client.handle.idle.store(true, Ordering::Relaxed);
-        let Self { io, killed, decoder, .. } = self;
+        let Self { io, killed, decoder, client } = self;
         let mut room = decoder.room();
         let read = unless(killed, io.read_buf(&mut room));
-        let read = match timeout {
-            None => read.await?,
-            Some(timeout) => tokio::time::timeout(timeout, read).await.map_err(|_| Gone)??,
+        let read = match (&mut client.subscriber, timeout) {
+            (Some(subscriber), _) => tokio::select! {
+                biased;
+                read = read => read?,
+                message = subscriber.recv() => {
+                    client.handle.idle.store(false, Ordering::Relaxed);
+                    client.write_message(&message.ok_or(Gone)?);
+                    return Ok(());
+                }
+            },
+            (None, Some(timeout)) => {
+                tokio::time::timeout(timeout, read).await.map_err(|_| Gone)??
+            }
+            (None, None) => read.await?,
         };
         drop(room);
-        self.client.handle.idle.store(false, Ordering::Relaxed);
+        client.handle.idle.store(false, Ordering::Relaxed);
         match read {
             Ok(0) | Err(_) => Err(Gone),
             Ok(bytes) => {
-                Counters::add(&self.client.shared.counters.input_bytes, bytes);
+                Counters::add(&client.shared.counters.input_bytes, bytes);
                 Ok(())
             }
         }

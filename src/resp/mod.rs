@@ -21,6 +21,7 @@ mod listener;
 mod reply;
 mod shared;
 mod slow_log;
+mod subscription;
 
 pub use clients::Peer;
 pub use listener::{ListenError, Listener};

@@ -198,6 +198,81 @@ async fn cancelling_returns_what_was_not_handed_over_and_leaves_the_others_their
 }
 
 #[tokio::test]
+async fn cancelling_gives_nothing_of_another_queue_to_somebody_else() {
+    let f = Fixture::new();
+    declare(&f.engine, &["q", "r"]);
+    let (mut channel, mut other) = (f.engine.channel(None), f.engine.channel(None));
+    publish(&mut channel, "r", &["1", "2", "3"]);
+    consume(&mut channel, "q", "a");
+    consume(&mut channel, "r", "b");
+    consume(&mut other, "r", "c");
+    publish(&mut channel, "r", &["4"]);
+    publish(&mut channel, "q", &["mine"]);
+    let before = f.depth("r").await;
+    channel.cancel("a");
+    assert_eq!(f.depth("r").await, before);
+    let (here, there) = (bodies(&mut channel), bodies(&mut other));
+    assert!(here.starts_with(&["1".into(), "2".into(), "3".into()]), "{here:?}");
+    assert_eq!([here, there].concat(), ["1", "2", "3", "4"]);
+    assert_eq!(f.bodies("q").await, ["mine"]);
+}
+
+/// A queue hands out while one of its consumers goes: whoever stays sees every message in its order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cancelling_lets_no_later_message_pass_an_earlier_one() {
+    let f = Fixture::new();
+    declare(&f.engine, &["q"]);
+    let engine = f.engine.clone();
+    let publisher = std::thread::spawn(move || {
+        for number in 0..20_000 {
+            let message = Message::new(name(""), key("q"), number.to_string());
+            drop(engine.try_publish(message).unwrap());
+        }
+    });
+    let mut channel = f.engine.channel(None);
+    channel.consume(&queue_name("q"), "stays", NO_ACK).unwrap();
+    let mut seen: Vec<u32> = Vec::new();
+    while seen.len() < 20_000 {
+        if seen.len() % 50 == 0 {
+            channel.consume(&queue_name("q"), "goes", NO_ACK).unwrap();
+            channel.cancel("goes");
+        }
+        if let ChannelEvent::Deliver { delivery, .. } = channel.next().await {
+            seen.push(text(delivery.message()).parse().unwrap());
+        }
+    }
+    publisher.join().unwrap();
+    assert!(seen.is_sorted(), "out of order");
+}
+
+/// A message in two queues, and ones in a single queue, transient and not, between them.
+#[tokio::test]
+async fn settling_many_settles_each_in_its_own_queue() {
+    let f = Fixture::new();
+    declare(&f.engine, &["q", "r"]);
+    f.bind("q", "amq.fanout", "").await;
+    f.bind("r", "amq.fanout", "").await;
+    let mut channel = f.engine.channel(None);
+    for (exchange, to, body) in
+        [("", "q", "1"), ("amq.fanout", "", "2"), ("", "r", "3"), ("amq.fanout", "", "4")]
+    {
+        f.publish(exchange, to, body).await;
+        let transient = Message::new(name(exchange), key(to), format!("{body}t"));
+        channel.publish(transient, false).unwrap();
+    }
+    consume(&mut channel, "q", "q");
+    consume(&mut channel, "r", "r");
+    assert_eq!(deliveries(&mut channel).len(), 12);
+    channel.ack(5, true).unwrap();
+    assert_eq!((f.depth("q").await, f.depth("r").await), ((0, 1, 0), (0, 6, 0)));
+    channel.nack(9, true, true).unwrap();
+    assert_eq!(deliveries(&mut channel).len(), 4);
+    channel.nack(0, true, false).unwrap();
+    assert_eq!((f.depth("q").await, f.depth("r").await), ((0, 0, 0), (0, 0, 0)));
+    f.engine.flush().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_consumer_whose_queue_goes_is_told_so() {
     let f = Fixture::new();
     declare(&f.engine, &["q"]);

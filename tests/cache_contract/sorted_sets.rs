@@ -316,6 +316,23 @@ pub const CASES: &[Case] = &[
         ],
     },
     Case {
+        name: "ranges by the members' bytes in a set whose scores differ",
+        steps: &[
+            ("ZADD k 1 c 2 a 3 d 4 b", Int(4)),
+            ("ZRANGEBYLEX k - [c", Array(&["c", "a"])),
+            ("ZRANGEBYLEX k [d +", EMPTY),
+            ("ZRANGEBYLEX k (a +", Array(&["c", "a", "d", "b"])),
+            ("ZRANGEBYLEX k (a [c", Array(&["c", "a"])),
+            ("ZRANGEBYLEX k (a [c LIMIT 1 9", Array(&["a"])),
+            ("ZRANGEBYLEX k (a [c LIMIT 3 9", Array(&["b"])),
+            ("ZREVRANGEBYLEX k [c -", Array(&["b", "d", "a", "c"])),
+            ("ZREVRANGEBYLEX k [c (a", Array(&["b", "d"])),
+            ("ZLEXCOUNT k (a [c", Int(2)),
+            ("ZREMRANGEBYLEX k (a [c", Int(2)),
+            ("ZRANGE k 0 -1", Array(&["d", "b"])),
+        ],
+    },
+    Case {
         name: "ranges that are stored",
         steps: &[
             ("ZADD k 1 a 2 b 3 c 4 d", Int(4)),
@@ -596,7 +613,7 @@ pub const CASES: &[Case] = &[
 ];
 
 fn key() -> impl Strategy<Value = &'static str> {
-    prop::sample::select(vec!["a", "b", "c"])
+    prop::sample::select(vec!["a", "b", "c", "lex"])
 }
 
 fn member() -> impl Strategy<Value = String> {
@@ -651,8 +668,7 @@ fn combining() -> impl Strategy<Value = String> {
     )
 }
 
-/// Lines that both servers have to answer alike. Ranges by bytes are of a key of their own, all of
-/// whose members have one score.
+/// Lines that both servers have to answer alike.
 fn line() -> impl Strategy<Value = String> {
     let condition =
         prop::sample::select(vec!["", " NX", " XX", " GT", " LT", " CH", " XX CH", " NX GT"]);

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use leveret::broker::Broker;
 use leveret::cache::{Command, Reply};
-use leveret::model::message::{Headers, Message, Properties, Value};
+use leveret::model::message::{Headers, Labels, Message, Properties, Value};
 use leveret::model::names::{ExchangeName, QueueName, RoutingKey, UserName, VhostName};
 use leveret::model::topology::{
     AppliesTo, Backoff, Binding, DeadLetter, ExchangeKind, ExchangeSpec, Overflow, Policy,
@@ -130,21 +130,21 @@ fn every_value() -> Headers {
 fn whole() -> Message {
     let text = |text: &str| Some(text.to_owned());
     let mut message = Message::new(exchange("amq.fanout"), key("key"), "whole");
-    message.properties = Properties {
+    message.properties = Properties::from(Labels {
         content_type: text("application/json"),
         content_encoding: text("gzip"),
-        headers: every_value(),
-        persistent: true,
-        priority: Some(2),
         correlation_id: text("correlation"),
         reply_to: text("reply"),
-        expiration_ms: Some(86_400_000),
         message_id: text("message"),
         timestamp_s: Some(1_750_000_000),
         kind: text("kind"),
         user_id: text("user"),
         app_id: text("app"),
-    };
+    });
+    message.properties.headers = every_value();
+    message.properties.persistent = true;
+    message.properties.priority = Some(2);
+    message.properties.expiration_ms = Some(86_400_000);
     message
 }
 

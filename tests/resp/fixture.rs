@@ -71,6 +71,13 @@ impl Client {
         self.expect(expected).await;
     }
 
+    /// The connection ends, whatever comes before that.
+    pub async fn expect_cut(&mut self) {
+        let mut rest = Vec::new();
+        let ended = tokio::time::timeout(PATIENCE, self.io.read_to_end(&mut rest)).await;
+        ended.expect("the connection stays open").unwrap();
+    }
+
     /// Nothing more comes, and the connection ends.
     pub async fn expect_end(&mut self) {
         let mut rest = Vec::new();

@@ -2,3 +2,5 @@
 
 mod connections;
 mod fixture;
+mod pubsub;
+mod transactions;

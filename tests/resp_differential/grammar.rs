@@ -54,13 +54,15 @@ fn bracket(rest: &str, end: char) -> (&str, &str) {
     rest.split_at(end)
 }
 
-const KEYS: [(&str, [&str; 3]); 6] = [
+const KEYS: [(&str, [&str; 3]); 7] = [
     ("str", ["s1", "s2", "s3"]),
     ("num", ["n1", "n2", "n3"]),
     ("list", ["l1", "l2", "l3"]),
     ("hash", ["h1", "h2", "h3"]),
     ("set", ["e1", "e2", "e3"]),
     ("zset", ["z1", "z2", "z3"]),
+    // Sorted sets whose members share one score: on others Redis leaves the lexical order open.
+    ("lexset", ["x1", "x2", "x3"]),
 ];
 
 pub fn all_keys() -> impl Iterator<Item = &'static str> {
@@ -161,18 +163,20 @@ pub fn value(kind: &str, rng: &mut Rng) -> Vec<u8> {
         "msttl" if rng.one_in(8) => one_of(rng, &INTEGERS),
         "msttl" => one_of(rng, &["100000", "5000000", "70000000"]),
         "at" => one_of(rng, &["2000000000", "3000000000", "1000", "0", "-5", "abc"]),
+        "later" => one_of(rng, &["2000000000", "3000000000", "0", "-5", "abc"]),
+        "mslater" => one_of(rng, &["2000000000000", "3000000000000", "0", "-5", "abc"]),
         "msat" => one_of(rng, &["2000000000000", "3000000000000", "1000", "0", "-5", "abc"]),
         "bit" => one_of(rng, &["0", "1", "7", "8", "9", "100", "65", "-1", "4294967296", "abc"]),
         "db" => one_of(rng, &["0", "1", "15", "16", "-1", "a"]),
         "type" => one_of(rng, &["u8", "i8", "u4", "i16", "u63", "i64", "u64", "u1", "i65", "x"]),
         "off" => one_of(rng, &["0", "1", "#0", "#1", "#3", "8", "-1", "a"]),
         "any" => {
-            let (_, names) = rng.pick(&KEYS);
+            let (_, names) = rng.pick(&KEYS[..6]);
             one_of(rng, names)
         }
         kind => {
             // One key in fifteen is of another type.
-            if rng.one_in(15) {
+            if kind != "lexset" && rng.one_in(15) {
                 return value("any", rng);
             }
             let found = KEYS.iter().find(|(name, _)| *name == kind);

@@ -1,7 +1,7 @@
 //! The same requests, sent to Redis's own server and to ours: every reply has the same bytes.
 //!
 //! `LEVERET_SEED` says from which seed on, `LEVERET_SEEDS` how many, `LEVERET_STEPS` how many requests
-//! each; `LEVERET_ONLY` keeps the forms that begin with one of its words. A difference is shrunk
+//! each; `LEVERET_ONLY` names the commands that are played. A difference is shrunk
 //! before it is shown.
 
 mod forms;
@@ -12,7 +12,7 @@ mod servers;
 mod wire;
 
 use forms::{FORMS, Same};
-use play::{Pair, Step, sequence};
+use play::{Difference, Pair, Step, sequence};
 use rng::Rng;
 use servers::Server;
 use wire::{Connection, shown_request};
@@ -25,8 +25,8 @@ fn number(name: &str) -> Option<u64> {
 fn chosen() -> Vec<(&'static str, Same)> {
     let only = std::env::var("LEVERET_ONLY").unwrap_or_default();
     let words: Vec<&str> = only.split_whitespace().collect();
-    let is_chosen =
-        |form: &str| words.is_empty() || words.iter().any(|word| form.starts_with(word));
+    let name = |form: &'static str| form.split(' ').next().unwrap_or(form);
+    let is_chosen = |form: &'static str| words.is_empty() || words.contains(&name(form));
     FORMS.iter().copied().filter(|(form, _)| is_chosen(form)).collect()
 }
 
@@ -38,8 +38,14 @@ fn connect(redis: &Server, leveret: &Server) -> Pair {
     }
 }
 
-fn report(seed: u64, pair: &mut Pair, protocol: u8, steps: Vec<Step>) -> String {
-    let (steps, difference) = pair.shrink(protocol, steps);
+fn report(
+    seed: u64,
+    pair: &mut Pair,
+    protocol: u8,
+    steps: Vec<Step>,
+    difference: Difference,
+) -> String {
+    let (steps, difference) = pair.shrink(protocol, steps, difference);
     let lines: Vec<String> = steps.iter().map(|step| shown_request(&step.request)).collect();
     format!("seed {seed}, RESP{protocol}:\n{}\nat {}\n", lines.join("\n"), difference.text)
 }
@@ -57,8 +63,8 @@ fn random_sequences_are_answered_with_the_same_bytes() {
     for seed in first..first + seeds {
         let steps = sequence(&mut Rng::new(seed), &forms, steps);
         let protocol = if seed % 2 == 0 { 2 } else { 3 };
-        if pair.play(protocol, &steps).is_some() {
-            differences.push(report(seed, &mut pair, protocol, steps));
+        if let Some(difference) = pair.play(protocol, &steps) {
+            differences.push(report(seed, &mut pair, protocol, steps, difference));
             if differences.len() == 20 {
                 break;
             }
@@ -96,10 +102,10 @@ fn planted_faults_are_found_and_shrunk() {
         pair.fault = Some(fault);
         let found = (0..400).find_map(|seed| {
             let steps = sequence(&mut Rng::new(seed), FORMS, 120);
-            pair.play(2, &steps).map(|_| steps)
+            pair.play(2, &steps).map(|difference| (steps, difference))
         });
-        let steps = found.unwrap_or_else(|| panic!("not found: {name}"));
-        let (steps, _) = pair.shrink(2, steps);
+        let (steps, difference) = found.unwrap_or_else(|| panic!("not found: {name}"));
+        let (steps, _) = pair.shrink(2, steps, difference);
         assert!(steps.len() <= 4, "{name}: not shrunk: {steps:?}");
     }
 }

@@ -123,8 +123,12 @@ impl Pair {
     }
 
     /// Leaves steps out for as long as a difference is left.
-    pub fn shrink(&mut self, protocol: u8, mut steps: Vec<Step>) -> (Vec<Step>, Difference) {
-        let mut difference = self.play(protocol, &steps).expect("the difference again");
+    pub fn shrink(
+        &mut self,
+        protocol: u8,
+        mut steps: Vec<Step>,
+        mut difference: Difference,
+    ) -> (Vec<Step>, Difference) {
         let mut chunk = steps.len().div_ceil(2);
         loop {
             let mut at = 0;

@@ -117,9 +117,10 @@ impl Channel {
         self.resume_waiting();
     }
 
-    /// Everything that waits in the line goes back to its queues, uncounted, with what is in
-    /// `returned` already, and whoever consumes on gets its own again: so the line never grows by
-    /// cancelling.
+    /// What waits in the line for the queues that lose a consumer goes back to them, uncounted, with what
+    /// is in `returned` already, and whoever consumes such a queue on gets its own again; what waits for
+    /// other queues stays. A queue hands nothing out between the two, so that what it takes back is
+    /// never overtaken.
     pub(super) fn remove_consumers(
         &mut self,
         keys: impl IntoIterator<Item = u32>,
@@ -137,14 +138,30 @@ impl Channel {
             returned.add(&consumer.queue, None);
             removed.insert(key, (consumer.queue, left));
         }
-        for parcel in self.buffered.drain(..).chain(self.parcels.drain()) {
-            let staying = || self.consumers.get(&parcel.key).map(|consumer| &consumer.queue);
-            let queue = removed.get(&parcel.key).map(|(queue, _)| queue).or_else(staying);
-            if let Some(queue) = queue {
-                returned.add(queue, Some((parcel.tag, false)));
-            }
+        // So the line never grows by cancelling.
+        if self.buffered.len() + self.parcels.len() > BUFFERED_MAX {
+            self.consumers.values().for_each(|consumer| returned.add(&consumer.queue, None));
         }
-        self.requeue(returned);
+        let Self { broker, consumers, parcels, buffered, .. } = self;
+        for (queue, tags) in returned.into_queues() {
+            let queue_of = |key: u32| {
+                let staying = || consumers.get(&key).map(|consumer| &consumer.queue);
+                removed.get(&key).map(|(queue, _)| queue).or_else(staying)
+            };
+            let waiting = || {
+                buffered.extend(parcels.drain());
+                let mut tags = Vec::new();
+                buffered.retain(|parcel| {
+                    let goes = queue_of(parcel.key).is_some_and(|of| of.id == queue.id);
+                    tags.extend(goes.then_some((parcel.tag, false)));
+                    !goes
+                });
+                tags
+            };
+            let effects = queue
+                .requeue(tags.into_iter().chain(std::iter::once_with(waiting).flatten()), now_ms);
+            broker.inner.run(&queue, effects);
+        }
         for (queue, left) in removed.into_values() {
             self.broker.inner.run(&queue, left);
         }
@@ -218,7 +235,7 @@ impl Channel {
     ) -> Result<Option<(ChannelDelivery, usize)>, BrokerError> {
         let queue = self.broker.readable_queue(queue)?;
         let Some(parcel) = self.broker.inner.get(&queue) else { return Ok(None) };
-        let ready = queue.status().ready;
+        let ready = queue.ready_count();
         Ok(Some((self.hand_over(queue, parcel, no_ack), ready)))
     }
 

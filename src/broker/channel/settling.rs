@@ -1,5 +1,6 @@
 //! Acknowledgements and rejections of a channel, and its prefetch.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ahash::AHashMap;
@@ -15,8 +16,13 @@ impl Channel {
     /// # Errors
     /// A delivery tag that is not outstanding. Nothing is settled then.
     pub fn ack(&mut self, delivery_tag: u64, multiple: bool) -> Result<(), BrokerError> {
-        for unsettled in self.take(delivery_tag, multiple)? {
-            let _commit = self.broker.inner.ack(&unsettled.queue, unsettled.tag);
+        if multiple {
+            for (queue, tags) in Returned::seen(self.take(delivery_tag)?).into_queues() {
+                self.broker.inner.ack_all(&queue, tags.into_iter().map(|(tag, _)| tag));
+            }
+        } else {
+            let Unsettled { queue, tag } = self.take_one(delivery_tag)?;
+            let _commit = self.broker.inner.ack(&queue, tag);
         }
         self.resume_waiting();
         Ok(())
@@ -33,12 +39,18 @@ impl Channel {
         multiple: bool,
         requeue: bool,
     ) -> Result<(), BrokerError> {
-        let taken = self.take(delivery_tag, multiple)?;
-        if requeue {
-            self.requeue(Returned::seen(taken));
-        } else {
-            for unsettled in taken {
-                self.broker.inner.fail(&unsettled.queue, unsettled.tag, None);
+        let taken = match multiple {
+            true => Returned::seen(self.take(delivery_tag)?),
+            false => Returned::seen([self.take_one(delivery_tag)?]),
+        };
+        let inner = &self.broker.inner;
+        for (queue, tags) in taken.into_queues() {
+            if requeue {
+                let effects = queue.requeue(tags, inner.now_ms());
+                inner.run(&queue, effects);
+            } else {
+                let tags: Vec<Tag> = tags.into_iter().map(|(tag, _)| tag).collect();
+                inner.fail(&queue, &tags, None);
             }
         }
         self.resume_waiting();
@@ -68,37 +80,34 @@ impl Channel {
         }
     }
 
-    fn take(&mut self, delivery_tag: u64, multiple: bool) -> Result<Vec<Unsettled>, BrokerError> {
-        if multiple && delivery_tag == 0 {
-            return Ok(std::mem::take(&mut self.unsettled).into_values().collect());
-        }
-        let Some(unsettled) = self.unsettled.remove(&delivery_tag) else {
-            return Err(BrokerError::UnknownDeliveryTag(delivery_tag));
-        };
-        if !multiple {
-            return Ok(vec![unsettled]);
-        }
-        let later = self.unsettled.split_off(&delivery_tag);
-        let earlier = std::mem::replace(&mut self.unsettled, later).into_values();
-        Ok(earlier.chain([unsettled]).collect())
+    fn take_one(&mut self, delivery_tag: u64) -> Result<Unsettled, BrokerError> {
+        let unsettled = self.unsettled.remove(&delivery_tag);
+        unsettled.ok_or(BrokerError::UnknownDeliveryTag(delivery_tag))
     }
 
-    pub(super) fn requeue(&self, returned: Returned) {
-        let inner = &self.broker.inner;
-        for (queue, tags) in returned.0.into_values() {
-            let effects = queue.requeue(tags, inner.now_ms());
-            inner.run(&queue, effects);
-        }
+    /// Everything up to the tag; with tag 0, everything.
+    fn take(
+        &mut self,
+        delivery_tag: u64,
+    ) -> Result<impl Iterator<Item = Unsettled> + use<>, BrokerError> {
+        let later = match delivery_tag {
+            0 => BTreeMap::new(),
+            _ if !self.unsettled.contains_key(&delivery_tag) => {
+                return Err(BrokerError::UnknownDeliveryTag(delivery_tag));
+            }
+            _ => self.unsettled.split_off(&delivery_tag.saturating_add(1)),
+        };
+        Ok(std::mem::replace(&mut self.unsettled, later).into_values())
     }
 }
 
-/// Deliveries that go back, by their queues: each gets all of its own at once, so that it delivers
-/// them in their old order.
+/// Deliveries by their queues: each gets all of its own at once, so that it delivers what goes back in
+/// the old order.
 #[derive(Default)]
 pub(super) struct Returned(AHashMap<QueueId, (Arc<Queue>, Vec<Seen>)>);
 
 /// A delivery, and whether the client has seen it.
-type Seen = (Tag, bool);
+pub(super) type Seen = (Tag, bool);
 
 impl Returned {
     /// Deliveries that the client has seen.
@@ -108,6 +117,10 @@ impl Returned {
             returned.add(&queue, Some((tag, true)));
         }
         returned
+    }
+
+    pub(super) fn into_queues(self) -> impl Iterator<Item = (Arc<Queue>, Vec<Seen>)> {
+        self.0.into_values()
     }
 
     /// `None`: the queue gets nothing back, and may have somebody else to serve.

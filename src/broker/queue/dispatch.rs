@@ -11,24 +11,24 @@ impl Queue {
     /// Hands ready messages to the consumers whose turn it is, expires at the head, and drops what is
     /// over the maximum length. A message whose time ends this very millisecond (TTL 0) is still
     /// delivered if somebody can take it.
+    ///
+    /// What is dead goes a step at a time, so that it can wait for the journal: whoever finds more than
+    /// a step leaves the rest to [`Queue::proceed`].
     pub(super) fn dispatch(&self, state: &mut State, now_ms: UnixMs) -> Effects {
-        self.dispatch_after(state, Vec::new(), now_ms)
-    }
-
-    pub(super) fn dispatch_after(
-        &self,
-        state: &mut State,
-        dead: Vec<(Held, Reason)>,
-        now_ms: UnixMs,
-    ) -> Effects {
-        let mut effects = Effects { dead, ..Effects::default() };
+        let mut effects = Effects::default();
+        let is_left_to_others = state.burying;
+        let may_bury = |effects: &Effects| !is_left_to_others && !effects.is_full();
+        while may_bury(&effects)
+            && let Some((held, reason)) = state.dying.pop_front()
+        {
+            effects.bury(held, reason);
+        }
         let drops_head = matches!(state.settings.overflow, None | Some(Overflow::DropHead));
-        while state.ready.len() > 0 && !effects.is_full() {
+        while state.ready.len() > 0 {
             let expires_ms = state.front_expires_ms().unwrap_or(UnixMs::MAX);
             let nobody = !state.consumers.anyone_waits();
-            if expires_ms < now_ms || (expires_ms == now_ms && nobody) {
-                let Some(held) = state.ready.pop_front() else { break };
-                effects.dead.push((held, Reason::Expired));
+            let reason = if expires_ms < now_ms || (expires_ms == now_ms && nobody) {
+                Reason::Expired
             } else if !nobody {
                 // What can't be read takes nobody's turn.
                 if !state.ready.fill() {
@@ -36,15 +36,22 @@ impl Queue {
                 }
                 let Some(id) = state.consumers.next_turn() else { break };
                 self.deliver_head(state, id, &mut effects, now_ms);
+                continue;
             } else if drops_head && state.is_over_length(0, 0) {
                 // What lay behind it may have expired, so the head is looked at again.
-                let Some(held) = state.ready.pop_front() else { break };
-                effects.dead.push((held, Reason::MaxLength));
+                Reason::MaxLength
             } else {
                 break;
+            };
+            if !may_bury(&effects) {
+                effects.front_is_dead = true;
+                break;
             }
+            let Some(held) = state.ready.pop_front() else { break };
+            effects.bury(held, reason);
         }
-        effects.unfinished = effects.is_full();
+        state.burying = effects.front_is_dead || !state.dying.is_empty();
+        effects.unfinished = state.burying && !is_left_to_others;
         if state.page_check_ms.is_none() && state.ready.is_crowded() {
             page_out(state, now_ms);
         }
@@ -131,26 +138,25 @@ pub(super) fn arm(state: &mut State, effects: &mut Effects) {
     }
 }
 
-/// Returns a delivery to its old place, or says that it came back once too often.
-pub(super) fn put_back(state: &mut State, mut held: Held, seen: bool) -> Option<(Held, Reason)> {
+/// Returns a delivery to its old place; one that came back once too often dies.
+pub(super) fn put_back(state: &mut State, mut held: Held, seen: bool) {
     if seen {
         held.redelivered = true;
         held.returns = held.returns.saturating_add(1);
         if state.is_over_delivery_limit(&held) {
-            return Some((held, Reason::DeliveryLimit));
+            return state.dying.push_back((held, Reason::DeliveryLimit));
         }
     }
     state.ready.insert(held);
-    None
 }
 
 /// Ends the consumers that hold a delivery longer than the timeout, and takes all of theirs back.
-pub(super) fn time_out(state: &mut State, now_ms: UnixMs) -> Vec<(Held, Reason)> {
+pub(super) fn time_out(state: &mut State, now_ms: UnixMs) {
     if state.timeout_check_ms.is_none_or(|check_ms| check_ms > now_ms) {
-        return Vec::new();
+        return;
     }
     state.timeout_check_ms = None;
-    let Some(timeout_ms) = state.settings.consumer_timeout_ms else { return Vec::new() };
+    let Some(timeout_ms) = state.settings.consumer_timeout_ms else { return };
     let due_ms = |unacked: &Unacked| unacked.since_ms.saturating_add(timeout_ms);
     let late: Vec<(Tag, Option<ConsumerId>)> = state
         .unacked
@@ -168,12 +174,10 @@ pub(super) fn time_out(state: &mut State, now_ms: UnixMs) -> Vec<(Held, Reason)>
     }
     // In the order in which they were delivered: those that came back too often die in it.
     tags.sort_unstable();
-    let mut dead = Vec::new();
     for tag in tags {
         if let Some(held) = state.take_unacked(tag) {
-            dead.extend(put_back(state, held, true));
+            put_back(state, held, true);
         }
     }
     state.timeout_check_ms = state.unacked.values().map(due_ms).min();
-    dead
 }

@@ -65,6 +65,11 @@ impl Held {
         Some(Paged { entry, body_bytes, times: Some(times), expires, redelivered })
     }
 
+    /// What its way to another queue weighs in the journal, about.
+    pub(super) fn journal_bytes(&self) -> usize {
+        self.stored.weight() as usize
+    }
+
     pub(super) fn body_bytes(&self) -> u64 {
         self.stored.message.body.len() as u64
     }

@@ -9,19 +9,21 @@ mod band;
 mod consumers;
 mod credit;
 mod dispatch;
+mod effects;
 mod held;
 mod ready;
 mod run;
+mod settling;
 mod state;
 
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use smallvec::SmallVec;
 
 pub use consumers::ConsumerEnd;
 pub(super) use consumers::{ConsumerId, Ends, InExclusiveUse, Slot};
 pub(super) use credit::Credit;
+pub(super) use effects::{DEAD_BYTES_MAX, Effects};
 pub(super) use held::{Failed, Held, Reason};
 pub(super) use run::{Paged, Run, push as push_paged};
 
@@ -35,7 +37,7 @@ use crate::journal::{Entry, Position};
 use crate::model::clock::UnixMs;
 use crate::model::names::VhostName;
 use crate::model::topology::{QueueKind, QueueSettings, QueueSpec};
-use dispatch::{arm, page_out, put_back, time_out};
+use dispatch::{arm, page_out, time_out};
 use ready::Ready;
 use state::{State, Unacked};
 
@@ -70,27 +72,12 @@ pub(super) struct Parcel {
     pub redelivered: bool,
 }
 
-/// What a queue asks of the broker after its lock is released.
-#[derive(Default)]
-#[must_use]
-pub(super) struct Effects {
-    pub dead: Vec<(Held, Reason)>,
-    pub wake_ms: Option<UnixMs>,
-    /// Durable messages that were handed out, each with the number of its deliveries.
-    pub delivered: SmallVec<[(Arc<Stored>, u32); 1]>,
-    /// Nothing uses the queue any more: it asks to be deleted.
-    pub unused: bool,
-    /// More than one step can hold is dead: [`Queue::proceed`] goes on.
-    pub unfinished: bool,
-}
-
-/// So many messages die in one step at most: they may come from the disk, and memory has to hold them.
-const DEAD_MAX: usize = 1_024;
-
-impl Effects {
-    fn is_full(&self) -> bool {
-        self.dead.len() >= DEAD_MAX
-    }
+/// What [`Queue::get`] found.
+pub(super) enum Got {
+    Parcel(Parcel),
+    Empty,
+    /// What is dead lies in front: it is to be asked again when that is gone.
+    Unfinished,
 }
 
 /// A message was not taken.
@@ -217,19 +204,6 @@ impl Queue {
         Ok(self.dispatch(&mut state, now_ms))
     }
 
-    /// Puts back a message that was taken out to be redriven; no length holds it off.
-    ///
-    /// # Errors
-    /// The message, when the queue was deleted in the meantime.
-    pub(super) fn put_back(&self, held: Held, now_ms: UnixMs) -> Result<Effects, Refusal> {
-        let mut state = self.state.lock();
-        if state.deleted {
-            return Err(Refusal::Deleted(held));
-        }
-        state.ready.insert(held);
-        Ok(self.dispatch(&mut state, now_ms))
-    }
-
     /// Puts a recovered message back; [`Queue::tick`] looks at all of them afterwards. The message, if
     /// it came back too often: an unclean stop counts as a return.
     pub(super) fn restore(&self, held: Held, due_ms: Option<UnixMs>) -> Option<Held> {
@@ -254,48 +228,6 @@ impl Queue {
         self.state.lock().ready.restore(band, runs);
     }
 
-    /// Holds a failed delivery until `due_ms`.
-    ///
-    /// # Errors
-    /// The message, when the queue was deleted in the meantime.
-    pub(super) fn delay(
-        &self,
-        held: Held,
-        due_ms: UnixMs,
-        now_ms: UnixMs,
-    ) -> Result<Effects, Refusal> {
-        let mut state = self.state.lock();
-        if state.deleted {
-            return Err(Refusal::Deleted(held));
-        }
-        state.delayed.insert((due_ms, held.position), held);
-        Ok(self.dispatch(&mut state, now_ms))
-    }
-
-    /// Takes a delivery out, to settle it. `None`: it is settled already, as by the queue's deletion.
-    pub(super) fn take_unacked(&self, tag: Tag, now_ms: UnixMs) -> Option<(Held, Effects)> {
-        let mut state = self.state.lock();
-        let held = state.take_unacked(tag)?;
-        Some((held, self.dispatch(&mut state, now_ms)))
-    }
-
-    /// Returns deliveries to their old places, all before the next one is handed out. Of those that
-    /// somebody has looked at (`true`), the return counts.
-    pub(super) fn requeue(
-        &self,
-        tags: impl IntoIterator<Item = (Tag, bool)>,
-        now_ms: UnixMs,
-    ) -> Effects {
-        let mut state = self.state.lock();
-        let mut dead = Vec::new();
-        for (tag, seen) in tags {
-            if let Some(held) = state.take_unacked(tag) {
-                dead.extend(put_back(&mut state, held, seen));
-            }
-        }
-        self.dispatch_after(&mut state, dead, now_ms)
-    }
-
     /// Does what is due: retries and delayed messages become ready, what is at the head expires,
     /// consumers that hold a delivery too long end, and an unused queue asks to be deleted.
     pub(super) fn tick(&self, now_ms: UnixMs) -> Effects {
@@ -316,28 +248,29 @@ impl Queue {
         }
         let expired = state.queue_expires_ms().is_some_and(|expires_ms| expires_ms <= now_ms);
         let had_any = !state.consumers.is_empty();
-        let dead = time_out(&mut state, now_ms);
+        time_out(&mut state, now_ms);
         let unused = self.is_left_alone(&mut state, had_any, now_ms);
-        let mut effects = self.dispatch_after(&mut state, dead, now_ms);
+        let mut effects = self.dispatch(&mut state, now_ms);
         effects.unused = unused || expired;
         effects
     }
 
-    /// Goes on where a step was full.
+    /// Goes on where a step was full. Until then nobody takes more of the dead out.
     pub(super) fn proceed(&self, now_ms: UnixMs) -> Effects {
-        self.dispatch(&mut self.state.lock(), now_ms)
+        let mut state = self.state.lock();
+        state.burying = false;
+        self.dispatch(&mut state, now_ms)
     }
 
-    /// Takes the head for a caller that is no consumer (basic.get). Nothing, if the effects are
-    /// unfinished: then it is to be asked again after them.
-    pub(super) fn get(&self, now_ms: UnixMs) -> (Option<Parcel>, Effects) {
+    /// Takes the head for a caller that is no consumer (basic.get).
+    pub(super) fn get(&self, now_ms: UnixMs) -> (Got, Effects) {
         let mut state = self.state.lock();
         state.used_ms = now_ms;
         let mut effects = self.dispatch(&mut state, now_ms);
-        if effects.unfinished {
-            return (None, effects);
+        if effects.front_is_dead {
+            return (Got::Unfinished, effects);
         }
-        let Some(held) = state.ready.pop_front() else { return (None, effects) };
+        let Some(held) = state.ready.pop_front() else { return (Got::Empty, effects) };
         let tag = state.next_tag;
         state.next_tag += 1;
         let parcel = Parcel::new(&held, 0, tag);
@@ -346,7 +279,7 @@ impl Queue {
         let unacked = Unacked { held, consumer: None, credit: None, since_ms: now_ms };
         state.unacked.insert(tag, unacked);
         arm(&mut state, &mut effects);
-        (Some(parcel), effects)
+        (Got::Parcel(parcel), effects)
     }
 
     /// # Errors
@@ -412,6 +345,7 @@ impl Queue {
         let ready = state.ready.len();
         let (mut held, runs) = state.ready.drain();
         held.extend(std::mem::take(&mut state.delayed).into_values());
+        held.extend(std::mem::take(&mut state.dying).into_iter().map(|(held, _)| held));
         for unacked in std::mem::take(&mut state.unacked).into_values() {
             if let Some(credit) = unacked.credit {
                 credit.give_back();
@@ -421,10 +355,11 @@ impl Queue {
         Ok(Some(Deleted { ready, held, runs }))
     }
 
-    /// Takes one ready message out; what lies behind it may have to be looked at sooner now.
-    pub(super) fn take_ready(&self, position: Position) -> Option<(Held, Effects)> {
+    /// Takes a ready message out that was `seen` here, and which need not be read again; what lies behind
+    /// it may have to be looked at sooner now. `None`: it is not ready any more.
+    pub(super) fn take_ready(&self, seen: &Held) -> Option<(Held, Effects)> {
         let mut state = self.state.lock();
-        let held = state.ready.take(position)?;
+        let held = state.ready.take(seen)?;
         let mut effects = Effects::default();
         arm(&mut state, &mut effects);
         Some((held, effects))
@@ -454,6 +389,10 @@ impl Queue {
 
     pub(super) fn peek(&self, count: usize) -> Vec<Held> {
         self.state.lock().ready.peek(count)
+    }
+
+    pub(super) fn ready_count(&self) -> usize {
+        self.state.lock().ready.len()
     }
 
     pub(super) fn status(&self) -> QueueStatus {

@@ -133,14 +133,16 @@ impl Ready {
         Some(held)
     }
 
-    pub(super) fn take(&mut self, position: Position) -> Option<Held> {
+    /// Takes a message out that was `seen` here: what is on the disk alone is not read again.
+    pub(super) fn take(&mut self, seen: &Held) -> Option<Held> {
+        let position = seen.position;
         if let Some(held) = self.bands.iter_mut().find_map(|band| band.take(position)) {
             self.left(&held);
             return Some(held);
         }
         for band in &mut self.bands {
             let Some((own, run)) = band.run_of(position) else { continue };
-            let held = self.pager.read_held(&[position], run.redelivered)?.pop()?;
+            let held = Held { redelivered: run.redelivered, ..seen.clone() };
             let (before, after) = band.leave_run(own, position);
             self.len -= 1;
             self.on_disk -= 1;

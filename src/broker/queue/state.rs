@@ -1,6 +1,6 @@
 //! What a queue keeps under its lock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use ahash::AHashMap;
@@ -8,7 +8,7 @@ use ahash::AHashMap;
 use super::Tag;
 use super::consumers::{ConsumerId, Consumers};
 use super::credit::Credit;
-use super::held::Held;
+use super::held::{Held, Reason};
 use super::ready::Ready;
 use crate::journal::Position;
 use crate::model::clock::UnixMs;
@@ -31,6 +31,10 @@ pub(super) struct State {
     pub page_check_ms: Option<UnixMs>,
     /// The earliest time at which a timer was asked for and has not fired.
     pub armed_ms: Option<UnixMs>,
+    /// More is dead than one step takes, and somebody will go on with it: nobody else takes any of it.
+    pub burying: bool,
+    /// What died in hands, and waits to be taken out; empty, unless much died at once.
+    pub dying: VecDeque<(Held, Reason)>,
     pub deleted: bool,
 }
 
@@ -59,6 +63,8 @@ impl State {
             timeout_check_ms: None,
             page_check_ms: None,
             armed_ms: None,
+            burying: false,
+            dying: VecDeque::new(),
             deleted: false,
         }
     }
@@ -91,7 +97,8 @@ impl State {
     }
 
     pub(super) fn next_due_ms(&mut self) -> Option<UnixMs> {
-        let front = self.front_expires_ms();
+        // Of what is dead, somebody takes care already.
+        let front = if self.burying { None } else { self.front_expires_ms() };
         let delayed = self.delayed.first_key_value().map(|(&(due_ms, _), _)| due_ms);
         let checks = [self.timeout_check_ms, self.page_check_ms];
         let times = [front, delayed, self.queue_expires_ms()].into_iter().chain(checks);

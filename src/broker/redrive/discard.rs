@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::super::Broker;
 use super::super::error::BrokerError;
-use super::super::queue::Queue;
-use super::{PAGE_MESSAGES, Selection};
-use crate::journal::{Commit, Group, Position};
+use super::super::queue::{Held, Queue};
+use super::{PAGE_MESSAGES, Pages, Selection};
+use crate::journal::{Commit, Group};
 use crate::model::names::QueueName;
 
 impl Broker {
@@ -25,22 +25,17 @@ impl Broker {
         match selection {
             Selection::Ids(ids) => {
                 for page in ids.chunks(PAGE_MESSAGES) {
-                    page.iter().for_each(|&id| self.discard_one(&queue, id, &mut discarded));
+                    for held in page.iter().filter_map(|&id| queue.ready_at(id)) {
+                        self.discard_one(&queue, &held, &mut discarded);
+                    }
                     tokio::task::yield_now().await;
                 }
             }
             Selection::Matching(filter) => {
-                let end = self.inner.journal.next_position();
-                let mut after: Option<Position> = None;
-                loop {
-                    let page = queue.ready_after(after, PAGE_MESSAGES);
-                    let before_end = page.iter().take_while(|held| held.position < end);
-                    for held in before_end.filter(|held| filter.matches(&held.stored.message)) {
-                        self.discard_one(&queue, held.position, &mut discarded);
-                    }
-                    match page.last() {
-                        Some(last) if last.position < end => after = Some(last.position),
-                        _ => break,
+                let mut pages = Pages::up_to(self.inner.journal.next_position());
+                while let Some(page) = pages.next(&queue) {
+                    for held in page.iter().filter(|held| filter.matches(&held.stored.message)) {
+                        self.discard_one(&queue, held, &mut discarded);
                     }
                     tokio::task::yield_now().await;
                 }
@@ -55,8 +50,8 @@ impl Broker {
         Ok(discarded.count)
     }
 
-    fn discard_one(&self, queue: &Arc<Queue>, id: Position, discarded: &mut Discarded) {
-        let Some((held, effects)) = queue.take_ready(id) else { return };
+    fn discard_one(&self, queue: &Arc<Queue>, seen: &Held, discarded: &mut Discarded) {
+        let Some((held, effects)) = queue.take_ready(seen) else { return };
         self.inner.run(queue, effects);
         let retry = held.retry_entry();
         let settled = held.stored.settle(&self.inner.journal, queue.id, retry, Group::new());

@@ -4,14 +4,13 @@ use ahash::AHashMap;
 
 use super::super::Broker;
 use super::super::error::BrokerError;
+use super::super::trace::shortened;
 use super::{Death, LOOKED_AT_MAX, PAGE_MESSAGES};
 use crate::journal::Position;
 use crate::model::names::QueueName;
 
 /// Groups of one answer; an error text with a number in it makes one each.
 const GROUPS_MAX: usize = 1_000;
-/// Bytes of an error text that are kept of a group.
-const ERROR_BYTES_MAX: usize = 1_024;
 
 /// Messages that died in one queue, for one reason, with one error text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,8 +112,4 @@ impl Found {
         groups.sort_by(|a, b| b.count.cmp(&a.count).then(a.sample.cmp(&b.sample)));
         DeathGroups { groups, ungrouped: self.ungrouped, alive: self.alive, complete: !self.cut }
     }
-}
-
-fn shortened(error: &str) -> &str {
-    error.get(..error.floor_char_boundary(ERROR_BYTES_MAX)).unwrap_or(error)
 }

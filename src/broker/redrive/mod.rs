@@ -19,7 +19,7 @@ use bytes::Bytes;
 use super::dead_letter::clear_deaths;
 use super::error::BrokerError;
 use super::publish::check_bounds;
-use super::queue::{Held, Queue, Room};
+use super::queue::{Held, Queue, Refusal, Room};
 use super::routing::Targets;
 use super::trace::What;
 use super::{Broker, Inner};
@@ -38,6 +38,30 @@ pub(super) use run::Runs;
 const PAGE_MESSAGES: usize = 128;
 /// Messages that one call looks through at most, when it only looks.
 const LOOKED_AT_MAX: u64 = 100_000;
+
+/// Goes through what is in a queue at the start, page by page.
+struct Pages {
+    after: Option<Position>,
+    end: Position,
+    ended: bool,
+}
+
+impl Pages {
+    fn up_to(end: Position) -> Self {
+        Self { after: None, end, ended: false }
+    }
+
+    fn next(&mut self, queue: &Queue) -> Option<Vec<Held>> {
+        if self.ended {
+            return None;
+        }
+        let mut page = queue.ready_after(self.after, PAGE_MESSAGES);
+        self.after = page.last().map(|last| last.position);
+        self.ended = self.after.is_none_or(|last| last >= self.end);
+        page.retain(|held| held.position < self.end);
+        Some(page)
+    }
+}
 
 /// A ready message, looked at without being taken.
 #[derive(Debug, Clone)]
@@ -132,23 +156,25 @@ impl Broker {
         edit: Edit,
     ) -> Result<Option<Redriven>, BrokerError> {
         let queue = self.readable_queue(queue)?;
-        self.move_back(&queue, position, edit)
+        match queue.ready_at(position) {
+            Some(held) => self.move_back(&queue, &held, edit),
+            None => Ok(None),
+        }
     }
 
+    /// `seen` was looked at first: one that can't go never leaves its place.
     fn move_back(
         &self,
         queue: &Arc<Queue>,
-        position: Position,
+        seen: &Held,
         edit: Edit,
     ) -> Result<Option<Redriven>, BrokerError> {
-        // Looked at first: one that can't go never leaves its place.
-        let Some(held) = queue.ready_at(position) else { return Ok(None) };
-        let message = &held.stored.message;
+        let message = &seen.stored.message;
         if message.properties.persistent {
             self.inner.journal.writable()?;
         }
         let (message, targets) = self.revived(queue, message, edit)?;
-        let Some((held, effects)) = queue.take_ready(position) else { return Ok(None) };
+        let Some((held, effects)) = queue.take_ready(seen) else { return Ok(None) };
         self.inner.run(queue, effects);
         Ok(Some(self.inner.move_into(queue, held, message, targets)))
     }
@@ -225,9 +251,9 @@ impl Inner {
         let queues = targets.iter().map(|target| target.spec.name.clone()).collect();
         for target in targets {
             target.counters.published.increment(1);
-            let effects = match target.put_back(moved.clone(), self.now_ms()) {
+            let effects = match target.enqueue_promised(moved.clone(), self.now_ms()) {
                 Ok(effects) => effects,
-                Err(refusal) => self.refused(&target, refusal).0,
+                Err(deleted) => self.refused(&target, Refusal::Deleted(deleted)).0,
             };
             self.run(&target, effects);
         }

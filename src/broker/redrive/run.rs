@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use super::super::Broker;
 use super::super::error::BrokerError;
 use super::super::queue::{Held, Queue};
-use super::{Edit, PAGE_MESSAGES, Selection, Stuck, Tally};
-use crate::journal::{Commit, JournalError, Position};
+use super::{Edit, Pages, Selection, Stuck, Tally};
+use crate::journal::{Commit, JournalError};
 use crate::model::clock::UnixMs;
 use crate::model::names::{QueueName, VhostName};
 
@@ -219,17 +219,10 @@ impl Worker {
                 }
             }
             Selection::Matching(filter) => {
-                let end = self.broker.inner.journal.next_position();
-                let mut after: Option<Position> = None;
-                loop {
-                    let page = self.queue.ready_after(after, PAGE_MESSAGES);
-                    let before_end = page.iter().take_while(|held| held.position < end);
-                    for held in before_end.filter(|held| filter.matches(&held.stored.message)) {
+                let mut pages = Pages::up_to(self.broker.inner.journal.next_position());
+                while let Some(page) = pages.next(&self.queue) {
+                    for held in page.iter().filter(|held| filter.matches(&held.stored.message)) {
                         self.move_one(held).await?;
-                    }
-                    match page.last() {
-                        Some(last) if last.position < end => after = Some(last.position),
-                        _ => break,
                     }
                     tokio::task::yield_now().await;
                 }
@@ -252,7 +245,7 @@ impl Worker {
             if held.stored.message.properties.persistent {
                 self.admit(held.stored.message.weight()).await?;
             }
-            let why = match self.broker.move_back(&self.queue, held.position, Edit::default()) {
+            let why = match self.broker.move_back(&self.queue, held, Edit::default()) {
                 Ok(Some(moved)) => {
                     self.run.count(|tally| tally.count_moved(&moved.queues));
                     self.last_commit = moved.commit.or(self.last_commit.take());

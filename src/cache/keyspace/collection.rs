@@ -103,11 +103,14 @@ impl Keyspace {
             .and_then(|slot| C::of_mut(&mut slot.value))
             .ok_or(CacheError::WrongType)?;
         let bytes_before = collection.bytes();
+        let changes_before = self.effects.count();
         let notes = Notes { slot: id, effects: &mut self.effects };
         let result = edit(&mut Edit { collection: &mut *collection, notes });
         self.bytes = self.bytes - bytes_before + collection.bytes();
         if collection.is_empty() {
             self.remove_slot(id);
+        } else if self.effects.count() != changes_before {
+            self.touch(id);
         }
         Ok(result)
     }

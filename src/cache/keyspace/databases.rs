@@ -55,6 +55,9 @@ impl Keyspace {
         if one == other {
             return;
         }
+        for number in [one, other] {
+            self.touch_all_watched(self.numbered(Some(number)));
+        }
         let number = self.selected();
         self.order.places.swap(usize::from(one) % DATABASES, usize::from(other) % DATABASES);
         self.select(number);

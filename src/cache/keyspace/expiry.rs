@@ -50,6 +50,7 @@ impl Keyspace {
             self.effects.end(old.recorded);
             self.bytes -= EXPIRY_BYTES;
         }
+        self.touch(id);
         if let Some(at_ms) = at_ms {
             self.place_deadline(id, at_ms, Recorded::New);
             self.effects.add(Fresh::Deadline(id));

@@ -19,6 +19,7 @@ mod record;
 mod recording;
 mod recovery;
 mod slot;
+mod watching;
 
 use std::collections::BTreeSet;
 
@@ -32,6 +33,7 @@ pub(super) use parts::{PartRecord, Parts};
 pub(super) use record::CollectionId;
 pub use recovery::Recovery;
 pub(super) use slot::{Key, Slot, SlotId, TEXT_BYTES, Value, check_name, check_value, owned};
+pub(super) use watching::Mark;
 
 use super::error::CacheError;
 use crate::model::clock::UnixMs;
@@ -69,6 +71,7 @@ pub(super) struct Keyspace {
     next_collection: CollectionId,
     bytes: usize,
     lookups: Lookups,
+    watched: watching::Watched,
     random: Random,
 }
 
@@ -87,6 +90,7 @@ impl Keyspace {
             next_collection: CollectionId(1),
             bytes: 0,
             lookups,
+            watched: watching::Watched::new(),
             random: Random::default(),
         }
     }
@@ -186,6 +190,7 @@ impl Keyspace {
     /// Redis's own does.
     pub(super) fn clear(&mut self) {
         let db = self.selected;
+        self.touch_all(db);
         for (at, slot) in std::mem::take(self.database_mut(db)).slots() {
             self.bytes -= slot.bytes();
             self.effects.end(slot.value_recorded);
@@ -228,6 +233,7 @@ impl Keyspace {
         self.bytes = self.bytes - bytes_before + value.len();
         self.effects.end(std::mem::replace(value_recorded, Recorded::New));
         self.effects.add(Fresh::Value(id));
+        self.touch(id);
         Ok(result)
     }
 
@@ -269,6 +275,7 @@ impl Keyspace {
         slot.value = value;
         slot.value_recorded = Recorded::New;
         self.effects.add(Fresh::Value(id));
+        self.touch(id);
     }
 
     fn insert(&mut self, key: &[u8], value: Value) -> Result<SlotId, CacheError> {
@@ -276,6 +283,7 @@ impl Keyspace {
         let id =
             self.place(self.selected, key, value, Recorded::New).ok_or(CacheError::OutOfMemory)?;
         self.effects.add(Fresh::Value(id));
+        self.touch(id);
         Ok(id)
     }
 
@@ -295,6 +303,7 @@ impl Keyspace {
     }
 
     fn remove_slot(&mut self, id: SlotId) {
+        self.touch(id);
         self.set_deadline(id, None);
         let Some(slot) = self.databases[usize::from(id.db) % DATABASES].remove(&self.hasher, id.at)
         else {

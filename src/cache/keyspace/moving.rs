@@ -27,6 +27,7 @@ impl Keyspace {
         }
         let key = slot::new_key(to)?;
         self.remove(to);
+        self.touch(id);
         self.bytes = self.bytes - from.len() + to.len();
         self.databases[usize::from(id.db) % DATABASES].rename(&self.hasher, id.at, key);
         self.record_key_again(id);
@@ -42,6 +43,7 @@ impl Keyspace {
         if self.database(db).is_full() {
             return Err(CacheError::OutOfMemory);
         }
+        self.touch(from);
         let Some(slot) =
             self.databases[usize::from(from.db) % DATABASES].remove(&self.hasher, from.at)
         else {
@@ -66,6 +68,7 @@ impl Keyspace {
 
     /// The facts that name the key or its database.
     fn record_key_again(&mut self, id: SlotId) {
+        self.touch(id);
         let Some(slot) = self.slot_mut(id) else { return };
         let value = std::mem::replace(&mut slot.value_recorded, Recorded::New);
         let deadline = slot.expiry.as_mut();

@@ -7,9 +7,13 @@ use metrics::Counter;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::registry::Topic;
+
 /// A message as a subscriber gets it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {
+    /// What it came by.
+    pub topic: Topic,
     pub channel: Bytes,
     /// The pattern that it came by; `None`: by its channel.
     pub pattern: Option<Bytes>,
@@ -93,6 +97,10 @@ impl Mailbox {
 
     pub(super) fn dropped(&self) -> u64 {
         self.queue.lock().dropped
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.queue.lock().bytes
     }
 
     pub(super) fn try_take(&self) -> Option<Published> {

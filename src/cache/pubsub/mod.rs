@@ -12,17 +12,32 @@ use bytes::Bytes;
 use super::command::{Arity, Command, Flags, Spec};
 pub use mailbox::{Published, SubscriberLimits};
 pub(super) use registry::Registry;
-pub use registry::Subscriber;
+pub use registry::{Subscriber, Topic};
 
 /// A command on channels. To subscribe is a matter of the connection, not of the keyspace: see
 /// [`Subscriber`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PubSubCommand {
-    Publish { channel: Bytes, payload: Bytes },
+    Publish {
+        channel: Bytes,
+        payload: Bytes,
+    },
+    /// To those of the shard channel alone.
+    ShardPublish {
+        channel: Bytes,
+        payload: Bytes,
+    },
 }
 
-pub(super) const SPECS: &[Spec] = &[Spec::new("publish", Arity::Exactly(2), |mut args| {
-    let (channel, payload) = (args.next()?, args.next()?);
-    Ok(Command::PubSub(PubSubCommand::Publish { channel, payload }))
-})
-.flags(Flags::PUBSUB.and(Flags::FAST))];
+pub(super) const SPECS: &[Spec] = &[
+    Spec::new("publish", Arity::Exactly(2), |mut args| {
+        let (channel, payload) = (args.next()?, args.next()?);
+        Ok(Command::PubSub(PubSubCommand::Publish { channel, payload }))
+    })
+    .flags(Flags::PUBSUB.and(Flags::FAST)),
+    Spec::new("spublish", Arity::Exactly(2), |mut args| {
+        let (channel, payload) = (args.next()?, args.next()?);
+        Ok(Command::PubSub(PubSubCommand::ShardPublish { channel, payload }))
+    })
+    .flags(Flags::PUBSUB.and(Flags::FAST)),
+];

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ahash::AHashMap;
+use ahash::{AHashMap, RandomState};
 use bytes::Bytes;
+use indexmap::IndexSet;
 use parking_lot::Mutex;
 
 use super::mailbox::{Mailbox, Published, SubscriberLimits};
@@ -19,11 +20,21 @@ pub(in crate::cache) struct Registry {
     inner: Mutex<Inner>,
 }
 
+/// What a subscriber listens to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Topic {
+    Channel,
+    /// Every channel that it matches.
+    Pattern,
+    /// A channel of SSUBSCRIBE, which knows nothing of the others.
+    ShardChannel,
+}
+
 #[derive(Default)]
 struct Inner {
     next_subscriber: SubscriberId,
-    channels: Listeners,
-    patterns: Listeners,
+    /// By [`Topic`].
+    listeners: [Listeners; 3],
     closed: bool,
 }
 
@@ -33,21 +44,36 @@ impl Registry {
     /// gets it twice, as in Redis.
     pub(in crate::cache) fn publish(&self, channel: &Bytes, payload: &Bytes) -> usize {
         let inner = self.inner.lock();
-        let by_channel =
-            inner.channels.get(channel).into_iter().flatten().map(|(_, mailbox)| (None, mailbox));
-        let by_pattern =
-            inner.patterns.iter().filter(|(pattern, _)| glob::matches(pattern, channel)).flat_map(
-                |(pattern, mailboxes)| {
-                    mailboxes.values().map(move |mailbox| (Some(pattern.clone()), mailbox))
-                },
-            );
-        let mut deliveries = 0;
-        for (pattern, mailbox) in by_channel.chain(by_pattern) {
-            let (channel, payload) = (channel.clone(), payload.clone());
-            mailbox.deliver(Published { channel, pattern, payload });
-            deliveries += 1;
-        }
-        deliveries
+        let [channels, patterns, _] = &inner.listeners;
+        let deliveries = deliver(channels.get(channel), Topic::Channel, None, channel, payload);
+        let by_pattern = patterns
+            .iter()
+            .filter(|(pattern, _)| glob::matches(pattern, channel))
+            .map(|(pattern, mailboxes)| {
+                deliver(Some(mailboxes), Topic::Pattern, Some(pattern), channel, payload)
+            });
+        deliveries + by_pattern.sum::<usize>()
+    }
+
+    /// SPUBLISH, as [`Registry::publish`].
+    pub(in crate::cache) fn publish_to_shard(&self, channel: &Bytes, payload: &Bytes) -> usize {
+        let inner = self.inner.lock();
+        let [.., shards] = &inner.listeners;
+        deliver(shards.get(channel), Topic::ShardChannel, None, channel, payload)
+    }
+
+    /// What is listened to, and how many listen to it.
+    pub(in crate::cache) fn topics(&self, topic: Topic) -> Vec<(Bytes, usize)> {
+        let inner = self.inner.lock();
+        let listeners = inner.listeners.get(topic as usize).into_iter().flatten();
+        listeners.map(|(name, mailboxes)| (name.clone(), mailboxes.len())).collect()
+    }
+
+    /// How many listen to it.
+    pub(in crate::cache) fn listener_count(&self, topic: Topic, name: &[u8]) -> usize {
+        let inner = self.inner.lock();
+        let listeners = inner.listeners.get(topic as usize);
+        listeners.and_then(|listeners| listeners.get(name)).map_or(0, BTreeMap::len)
     }
 
     /// A subscriber that listens to nothing yet.
@@ -58,8 +84,7 @@ impl Registry {
             id: inner.next_subscriber,
             mailbox: Arc::new(Mailbox::new(limits)),
             registry: Arc::clone(self),
-            channels: Vec::new(),
-            patterns: Vec::new(),
+            topics: Default::default(),
         };
         if inner.closed {
             subscriber.mailbox.close();
@@ -72,25 +97,26 @@ impl Registry {
     pub(in crate::cache) fn close(&self) {
         let mut inner = self.inner.lock();
         inner.closed = true;
-        for mailbox in
-            inner.channels.values().chain(inner.patterns.values()).flat_map(BTreeMap::values)
-        {
+        let listeners = inner.listeners.iter().flat_map(|listeners| listeners.values());
+        for mailbox in listeners.flat_map(BTreeMap::values) {
             mailbox.close();
         }
     }
 }
 
-fn listen(listeners: &mut Listeners, name: &Bytes, id: SubscriberId, mailbox: &Arc<Mailbox>) {
-    listeners.entry(name.clone()).or_default().insert(id, Arc::clone(mailbox));
-}
-
-fn leave(listeners: &mut Listeners, name: &Bytes, id: SubscriberId) {
-    if let Some(mailboxes) = listeners.get_mut(name) {
-        mailboxes.remove(&id);
-        if mailboxes.is_empty() {
-            listeners.remove(name);
-        }
+fn deliver(
+    mailboxes: Option<&BTreeMap<SubscriberId, Arc<Mailbox>>>,
+    topic: Topic,
+    pattern: Option<&Bytes>,
+    channel: &Bytes,
+    payload: &Bytes,
+) -> usize {
+    let Some(mailboxes) = mailboxes else { return 0 };
+    for mailbox in mailboxes.values() {
+        let (channel, payload) = (channel.clone(), payload.clone());
+        mailbox.deliver(Published { topic, channel, pattern: pattern.cloned(), payload });
     }
+    mailboxes.len()
 }
 
 /// Listens to channels and patterns until it is dropped.
@@ -98,52 +124,56 @@ pub struct Subscriber {
     id: SubscriberId,
     mailbox: Arc<Mailbox>,
     registry: Arc<Registry>,
-    channels: Vec<Bytes>,
-    patterns: Vec<Bytes>,
+    /// By [`Topic`].
+    topics: [IndexSet<Bytes, RandomState>; 3],
 }
 
 impl Subscriber {
+    /// Listens to one more; whether that is new.
+    pub fn listen(&mut self, topic: Topic, name: Bytes) -> bool {
+        let Some(names) = self.topics.get_mut(topic as usize) else { return false };
+        let is_new = names.insert(name.clone());
+        if is_new
+            && let Some(listeners) = self.registry.inner.lock().listeners.get_mut(topic as usize)
+        {
+            listeners.entry(name).or_default().insert(self.id, Arc::clone(&self.mailbox));
+        }
+        is_new
+    }
+
+    /// Listens to one less; whether it listened to that.
+    pub fn leave(&mut self, topic: Topic, name: &[u8]) -> bool {
+        let names = self.topics.get_mut(topic as usize);
+        let was_there = names.is_some_and(|names| names.swap_remove(name));
+        if was_there {
+            self.registry.inner.lock().leave(topic, name, self.id);
+        }
+        was_there
+    }
+
+    /// What it listens to, in no order.
+    pub fn names(&self, topic: Topic) -> impl ExactSizeIterator<Item = &Bytes> {
+        self.topics[topic as usize].iter()
+    }
+
     /// SUBSCRIBE. A channel that it listens to already is nothing new.
     pub fn subscribe(&mut self, channel: impl Into<Bytes>) {
-        let channel = channel.into();
-        if !self.channels.contains(&channel) {
-            listen(&mut self.registry.inner.lock().channels, &channel, self.id, &self.mailbox);
-            self.channels.push(channel);
-        }
+        self.listen(Topic::Channel, channel.into());
     }
 
     /// PSUBSCRIBE.
     pub fn psubscribe(&mut self, pattern: impl Into<Bytes>) {
-        let pattern = pattern.into();
-        if !self.patterns.contains(&pattern) {
-            listen(&mut self.registry.inner.lock().patterns, &pattern, self.id, &self.mailbox);
-            self.patterns.push(pattern);
-        }
+        self.listen(Topic::Pattern, pattern.into());
     }
 
     /// UNSUBSCRIBE from one channel. Whether it listened to it.
     pub fn unsubscribe(&mut self, channel: &[u8]) -> bool {
-        let Some(at) = self.channels.iter().position(|name| name == channel) else { return false };
-        let channel = self.channels.remove(at);
-        leave(&mut self.registry.inner.lock().channels, &channel, self.id);
-        true
+        self.leave(Topic::Channel, channel)
     }
 
     /// PUNSUBSCRIBE from one pattern. Whether it listened to it.
     pub fn punsubscribe(&mut self, pattern: &[u8]) -> bool {
-        let Some(at) = self.patterns.iter().position(|name| name == pattern) else { return false };
-        let pattern = self.patterns.remove(at);
-        leave(&mut self.registry.inner.lock().patterns, &pattern, self.id);
-        true
-    }
-
-    /// The channels that it listens to, in the order in which it came to them.
-    pub fn channels(&self) -> &[Bytes] {
-        &self.channels
-    }
-
-    pub fn patterns(&self) -> &[Bytes] {
-        &self.patterns
+        self.leave(Topic::Pattern, pattern)
     }
 
     /// The next message; `None` when the cache is gone and everything was taken. Cancel safe.
@@ -160,16 +190,32 @@ impl Subscriber {
     pub fn dropped(&self) -> u64 {
         self.mailbox.dropped()
     }
+
+    /// Bytes of the messages that it has not taken yet.
+    pub fn queued_bytes(&self) -> usize {
+        self.mailbox.bytes()
+    }
+}
+
+impl Inner {
+    fn leave(&mut self, topic: Topic, name: &[u8], id: SubscriberId) {
+        let Some(listeners) = self.listeners.get_mut(topic as usize) else { return };
+        if let Some(mailboxes) = listeners.get_mut(name) {
+            mailboxes.remove(&id);
+            if mailboxes.is_empty() {
+                listeners.remove(name);
+            }
+        }
+    }
 }
 
 impl Drop for Subscriber {
     fn drop(&mut self) {
         let mut inner = self.registry.inner.lock();
-        for channel in &self.channels {
-            leave(&mut inner.channels, channel, self.id);
-        }
-        for pattern in &self.patterns {
-            leave(&mut inner.patterns, pattern, self.id);
+        for topic in [Topic::Channel, Topic::Pattern, Topic::ShardChannel] {
+            for name in self.topics.get(topic as usize).into_iter().flatten() {
+                inner.leave(topic, name, self.id);
+            }
         }
     }
 }
@@ -201,6 +247,22 @@ mod tests {
     }
 
     #[test]
+    fn a_shard_channel_is_not_the_channel_of_the_same_name() {
+        let registry = Arc::new(Registry::default());
+        let mut subscriber = registry.subscriber(SubscriberLimits::default());
+        assert!(subscriber.listen(Topic::ShardChannel, bytes("c")));
+        assert!(!subscriber.listen(Topic::ShardChannel, bytes("c")));
+        assert_eq!(registry.publish(&bytes("c"), &bytes("x")), 0);
+        assert_eq!(registry.publish_to_shard(&bytes("c"), &bytes("y")), 1);
+        let message = subscriber.try_recv().unwrap();
+        assert_eq!((message.topic, &message.payload[..]), (Topic::ShardChannel, &b"y"[..]));
+        assert_eq!(registry.topics(Topic::ShardChannel), [(bytes("c"), 1)]);
+        assert_eq!(registry.listener_count(Topic::Channel, b"c"), 0);
+        assert!(subscriber.leave(Topic::ShardChannel, b"c"));
+        assert!(registry.topics(Topic::ShardChannel).is_empty());
+    }
+
+    #[test]
     fn who_leaves_is_not_counted_and_leaves_nothing_behind() {
         let registry = Arc::new(Registry::default());
         let mut first = registry.subscriber(SubscriberLimits::default());
@@ -215,8 +277,7 @@ mod tests {
         assert!(second.punsubscribe(b"*"));
         drop(first);
         assert_eq!(registry.publish(&bytes("a"), &bytes("x")), 0);
-        let inner = registry.inner.lock();
-        assert!(inner.channels.is_empty() && inner.patterns.is_empty());
+        assert!(registry.inner.lock().listeners.iter().all(|listeners| listeners.is_empty()));
     }
 
     #[test]

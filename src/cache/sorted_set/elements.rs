@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::range::{LexRange, RangeBy, ScoreRange};
+use super::lex::LexRange;
+use super::range::{RangeBy, ScoreRange};
 use super::score::Score;
 use super::tree::{ITEM_BYTES, Items, Scored, Tree};
 use crate::cache::keyspace::{
@@ -61,6 +62,9 @@ impl SortedSet {
                 |item| item.score < min.score || (min.is_exclusive && item.score == min.score),
                 |item| item.score < max.score || (!max.is_exclusive && item.score == max.score),
             ),
+            RangeBy::Lex(range) if self.is_scattered() => {
+                range.scattered(self.range(0..self.len()), false, 0)
+            }
             RangeBy::Lex(range) => {
                 let LexRange { min, max } = &**range;
                 self.between(
@@ -69,6 +73,16 @@ impl SortedSet {
                 )
             }
         }
+    }
+
+    /// Whether its scores differ, so that a range by bytes means nothing, and it is so small that what
+    /// Redis finds then depends on nothing else either.
+    pub(super) fn is_scattered(&self) -> bool {
+        /// Redis's `zset-max-listpack-entries`.
+        const LEN_MAX: usize = 128;
+        let mut items = self.range(0..self.len());
+        self.len() <= LEN_MAX
+            && items.next().zip(items.next_back()).is_some_and(|(low, high)| low.score < high.score)
     }
 
     fn between(

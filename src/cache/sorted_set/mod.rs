@@ -10,6 +10,7 @@
 mod add;
 mod combine;
 mod elements;
+mod lex;
 mod pop;
 mod range;
 mod sample;
@@ -29,8 +30,9 @@ use super::set::Operation;
 pub use add::{AddIf, Added};
 pub use combine::{Aggregate, Combination, Options};
 pub(super) use elements::SortedSet;
+pub use lex::{LexBound, LexRange};
 pub use pop::Extreme;
-pub use range::{LexBound, LexRange, Limit, RangeBy, RangeQuery, ScoreBound, ScoreRange};
+pub use range::{Limit, RangeBy, RangeQuery, ScoreBound, ScoreRange};
 pub use score::Score;
 
 use range::{By, Form};

@@ -1,12 +1,12 @@
 //! Ranges of members: by rank, by score, by the members' bytes; and the commands that read them.
 
-use std::cmp::Ordering;
 use std::iter::Rev;
 use std::ops::Range;
 
 use bytes::Bytes;
 
 use super::elements::SortedSet;
+use super::lex::LexRange;
 use super::score::Score;
 use super::tree::{Items, Scored};
 use super::{SortedSetCommand, members};
@@ -40,26 +40,6 @@ pub struct ScoreRange {
 pub struct ScoreBound {
     pub score: Score,
     pub is_exclusive: bool,
-}
-
-/// Members from one bound to the other.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LexRange {
-    pub min: LexBound,
-    pub max: LexBound,
-}
-
-/// Where a range of members ends.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LexBound {
-    /// `-`: before all members.
-    Lowest,
-    /// `+`: after all members.
-    Highest,
-    /// `[member`
-    Inclusive(Bytes),
-    /// `(member`
-    Exclusive(Bytes),
 }
 
 /// What ZRANGE and its kin are asked for.
@@ -108,41 +88,6 @@ impl ScoreBound {
     }
 }
 
-impl LexRange {
-    pub(super) fn parse(min: &Bytes, max: &Bytes) -> Result<Self, CacheError> {
-        let bound = |text| LexBound::parse(text).ok_or(CacheError::NotALexRange);
-        Ok(Self { min: bound(min)?, max: bound(max)? })
-    }
-}
-
-impl LexBound {
-    fn parse(text: &Bytes) -> Option<Self> {
-        match &**text {
-            b"-" => Some(Self::Lowest),
-            b"+" => Some(Self::Highest),
-            [b'[', ..] => Some(Self::Inclusive(text.slice(1..))),
-            [b'(', ..] => Some(Self::Exclusive(text.slice(1..))),
-            _ => None,
-        }
-    }
-
-    /// Whether a member lies below it, or on it when it is the upper one and has it, or the lower one
-    /// and has not.
-    pub(super) fn is_above(&self, member: &[u8], is_upper: bool) -> bool {
-        let (bound, has_it) = match self {
-            Self::Lowest => return false,
-            Self::Highest => return true,
-            Self::Inclusive(bound) => (bound, true),
-            Self::Exclusive(bound) => (bound, false),
-        };
-        match member.cmp(bound) {
-            Ordering::Less => true,
-            Ordering::Equal => has_it == is_upper,
-            Ordering::Greater => false,
-        }
-    }
-}
-
 /// Members in the order in which they are answered.
 enum Found<'a> {
     Rising(Items<'a>),
@@ -174,15 +119,20 @@ impl RangeQuery {
     }
 
     fn find<'a>(&self, set: &'a SortedSet) -> Found<'a> {
-        let ranks = set.ranks(&self.by);
-        // Ranks are counted from the side where the answer begins.
-        let ranks = match self.by {
-            RangeBy::Rank { .. } if self.is_reverse => {
-                set.len() - ranks.end..set.len() - ranks.start
+        let (ranks, limit) = match &self.by {
+            // Ranks are counted from the side where the answer begins.
+            by @ RangeBy::Rank { .. } if self.is_reverse => {
+                let ranks = set.ranks(by);
+                (set.len() - ranks.end..set.len() - ranks.start, self.limit)
             }
-            _ => ranks,
+            RangeBy::Lex(range) if set.is_scattered() => {
+                let offset = usize::try_from(self.limit.offset).unwrap_or(usize::MAX);
+                let ranks = range.scattered(set.range(0..set.len()), self.is_reverse, offset);
+                (ranks, Limit { offset: 0, ..self.limit })
+            }
+            by => (set.ranks(by), self.limit),
         };
-        let limited = self.limit.of(ranks.len());
+        let limited = limit.of(ranks.len());
         if self.is_reverse {
             let ranks = ranks.end - limited.end..ranks.end - limited.start;
             Found::Falling(set.range(ranks).rev())

@@ -11,7 +11,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::backend::Death;
 use crate::http::Problem;
-use crate::model::message::{Headers, Message, Properties, Value};
+use crate::model::message::{Headers, Labels, Message, Properties, Value};
 
 const BYTES_MEMBER: &str = "$base64";
 const TIMESTAMP_MEMBER: &str = "$timestamp";
@@ -149,21 +149,18 @@ pub(super) struct ShownProperties {
 
 impl ShownProperties {
     fn new(properties: &Properties) -> Self {
-        let Properties {
+        let Labels {
             content_type,
             content_encoding,
-            headers: _,
-            persistent,
-            priority,
             correlation_id,
             reply_to,
-            expiration_ms,
             message_id,
             timestamp_s,
             kind,
             user_id,
             app_id,
-        } = properties.clone();
+        } = Labels::clone(properties);
+        let &Properties { persistent, priority, expiration_ms, .. } = properties;
         Self {
             persistent,
             content_type,
@@ -181,21 +178,22 @@ impl ShownProperties {
     }
 
     pub(super) fn read(self, headers: Headers) -> Properties {
-        Properties {
+        let mut properties = Properties::from(Labels {
             content_type: self.content_type,
             content_encoding: self.content_encoding,
-            headers,
-            persistent: self.persistent,
-            priority: self.priority,
             correlation_id: self.correlation_id,
             reply_to: self.reply_to,
-            expiration_ms: self.expiration,
             message_id: self.message_id,
             timestamp_s: self.timestamp,
             kind: self.kind,
             user_id: self.user_id,
             app_id: self.app_id,
-        }
+        });
+        properties.headers = headers;
+        properties.persistent = self.persistent;
+        properties.priority = self.priority;
+        properties.expiration_ms = self.expiration;
+        properties
     }
 }
 

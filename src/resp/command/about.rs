@@ -14,6 +14,7 @@ pub(super) const ROWS: &[Row] = &[
         least: 0,
         most: ANY,
         flags: Flags::NONE,
+        keys: Keys::None,
         run: |client, visit, args| match args.get(1) {
             None => every(client),
             Some(_) => sub(client, visit, args),
@@ -121,7 +122,7 @@ impl Entry {
     fn write(&self, writer: &mut Writer<'_>) {
         let (name, arity, flags, keys) = match self {
             Self::Cache(spec) => (spec.name, spec.redis_arity(), spec.flags, spec.keys),
-            Self::Own(row) => (row.name, row.redis_arity(), row.flags, Keys::None),
+            Self::Own(row) => (row.name, row.redis_arity(), row.flags, row.keys),
         };
         writer.array(10);
         writer.bulk(name.as_bytes());
@@ -199,18 +200,15 @@ fn find_keys(request: &[Bytes]) -> Result<Vec<&Bytes>, &'static str> {
     const INVALID: &str = "ERR Invalid command specified";
     const NO_KEYS: &str = "ERR The command has no key arguments";
     let (name, rest) = request.split_first().ok_or(INVALID)?;
-    let spec = match Target::find(name, rest) {
-        Ok(Target::Cache(spec, rest)) => match spec.resolve(rest) {
-            Ok((spec, _)) => spec,
-            Err(_) => return Err(INVALID),
-        },
-        Ok(Target::Own(_)) => return Err(NO_KEYS),
+    let keys = match Target::find(name, rest) {
+        Ok(Target::Cache(spec, _)) => spec.keys,
+        Ok(Target::Own(row)) => row.keys,
         Err(Missing::Error(CacheError::WrongArity { .. })) => {
             return Err("ERR Invalid number of arguments specified for command");
         }
         Err(_) => return Err(INVALID),
     };
-    let keys = match spec.keys {
+    let keys = match keys {
         Keys::None => return Err(NO_KEYS),
         Keys::Range { first, last, step } => {
             let end = match usize::try_from(last) {

@@ -162,7 +162,11 @@ fn quit(client: &mut Client, _: &mut Visit<'_>, _: &[Bytes]) -> Outcome {
     Outcome::Close
 }
 
-fn reset(client: &mut Client, _: &mut Visit<'_>, _: &[Bytes]) -> Outcome {
+fn reset(client: &mut Client, visit: &mut Visit<'_>, _: &[Bytes]) -> Outcome {
+    client.transaction = None;
+    visit.unwatch(&mut client.watch);
+    client.subscriber = None;
+    client.count_topics();
     client.info.db = 0;
     client.info.name = Bytes::new();
     client.info.version = Version::Resp2;

@@ -5,7 +5,9 @@ mod client;
 mod config;
 mod greeting;
 mod info;
+pub(super) mod pubsub;
 mod slow_log;
+pub(super) mod transaction;
 
 use std::sync::LazyLock;
 
@@ -13,7 +15,7 @@ use ahash::AHashMap;
 use bytes::Bytes;
 
 use super::client::{Client, Outcome};
-use crate::cache::{CacheError, Flags, Visit};
+use crate::cache::{CacheError, Flags, Keys, Visit};
 
 /// What a client may say that has not shown its password.
 pub(super) const FOR_STRANGERS: &[&str] = &["auth", "hello", "quit", "reset"];
@@ -29,6 +31,7 @@ pub(super) struct Row {
     least: usize,
     most: usize,
     pub flags: Flags,
+    pub keys: Keys,
     pub run: Run,
     /// Rows of their own, by the first argument.
     pub subcommands: &'static [Row],
@@ -36,7 +39,8 @@ pub(super) struct Row {
 
 impl Row {
     const fn new(name: &'static str, least: usize, most: usize, run: Run) -> Self {
-        Self { name, least, most, flags: Flags::NOSCRIPT, run, subcommands: &[] }
+        let flags = Flags::NOSCRIPT;
+        Self { name, least, most, flags, keys: Keys::None, run, subcommands: &[] }
     }
 
     const fn flags(mut self, flags: Flags) -> Self {
@@ -44,18 +48,40 @@ impl Row {
         self
     }
 
+    const fn keys(mut self, keys: Keys) -> Self {
+        self.keys = keys;
+        self
+    }
+
     const fn container(name: &'static str, subcommands: &'static [Row]) -> Self {
         const fn answered(_: &mut Client, _: &mut Visit<'_>, _: &[Bytes]) -> Outcome {
             Outcome::Answered
         }
-        Self { name, least: 1, most: usize::MAX, flags: Flags::NONE, run: answered, subcommands }
+        Self {
+            name,
+            least: 1,
+            most: ANY,
+            flags: Flags::NONE,
+            keys: Keys::None,
+            run: answered,
+            subcommands,
+        }
     }
 
     /// Every row but the subcommands'.
     pub(super) fn all() -> impl Iterator<Item = &'static Self> {
-        [greeting::ROWS, client::ROWS, config::ROWS, info::ROWS, about::ROWS, slow_log::ROWS]
-            .into_iter()
-            .flatten()
+        [
+            greeting::ROWS,
+            client::ROWS,
+            transaction::ROWS,
+            pubsub::ROWS,
+            config::ROWS,
+            info::ROWS,
+            about::ROWS,
+            slow_log::ROWS,
+        ]
+        .into_iter()
+        .flatten()
     }
 
     pub(super) fn find(name: &[u8]) -> Option<&'static Self> {

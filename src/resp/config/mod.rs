@@ -21,10 +21,19 @@ pub(super) struct Config {
     pub fsync: AppendFsync,
     /// After so long without a request a client is closed.
     pub timeout: Option<Duration>,
+    pub pubsub_limit: OutputLimit,
     /// Bytes; 0 is no limit.
     pub maxmemory: u64,
     pub slow_log_us: Option<u64>,
     pub slow_log_len: usize,
+}
+
+/// How much a client may leave unread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct OutputLimit {
+    pub hard_bytes: usize,
+    pub soft_bytes: usize,
+    pub soft_for: Duration,
 }
 
 impl Config {
@@ -53,6 +62,7 @@ impl Config {
             clients_max: count("maxclients").unwrap_or(usize::MAX),
             fsync: AppendFsync::of_name(get("appendfsync")).unwrap_or_default(),
             timeout: number("timeout").filter(|seconds| *seconds > 0).map(Duration::from_secs),
+            pubsub_limit: parameter::pubsub_limit(get("client-output-buffer-limit")),
             maxmemory: number("maxmemory").unwrap_or(0),
             slow_log_us: number("slowlog-log-slower-than"),
             slow_log_len: count("slowlog-max-len").unwrap_or(0),

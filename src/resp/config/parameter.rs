@@ -1,5 +1,9 @@
 //! The table of parameters, and what each takes.
 
+use std::time::Duration;
+
+use super::OutputLimit;
+
 pub(super) struct Parameter {
     /// In lower case.
     pub name: &'static str,
@@ -18,6 +22,8 @@ enum Takes {
     /// Bytes, with a unit such as `1mb`.
     Memory,
     OneOf(&'static [&'static str]),
+    /// Groups of a class, a hard limit, a soft limit, and seconds.
+    OutputLimits,
 }
 
 /// In the order of their names.
@@ -26,6 +32,11 @@ pub(super) static PARAMETERS: &[Parameter] = &[
     row("appendfsync", "everysec", Takes::OneOf(&["always", "everysec", "no"])),
     fixed("appendonly", "yes"),
     fixed("bind", ""),
+    row(
+        "client-output-buffer-limit",
+        "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60",
+        Takes::OutputLimits,
+    ),
     fixed("client-query-buffer-limit", "1073741824"),
     fixed("cluster-enabled", "no"),
     fixed("databases", "16"),
@@ -78,6 +89,7 @@ impl Parameter {
                     format!("argument(s) must be one of the following: {names}")
                 })
             }
+            Takes::OutputLimits => output_limits(self.default, &text),
         }
     }
 }
@@ -96,6 +108,52 @@ fn memory(text: &str) -> Option<u64> {
         _ => return None,
     };
     digits.parse::<u64>().ok()?.checked_mul(unit)
+}
+
+/// All three classes; those that `text` leaves out are as of the start.
+fn output_limits(default: &str, text: &str) -> Result<String, String> {
+    let words: Vec<&str> = text.split_ascii_whitespace().collect();
+    if words.is_empty() || !words.len().is_multiple_of(4) {
+        return Err("Wrong number of arguments in buffer limit configuration.".to_owned());
+    }
+    let mut limits: Vec<String> = default.split(' ').map(str::to_owned).collect();
+    for group in words.chunks(4) {
+        let [class, hard, soft, seconds] = group else { continue };
+        let class = match class.to_ascii_lowercase().as_str() {
+            "normal" => 0,
+            "slave" | "replica" => 4,
+            "pubsub" => 8,
+            _ => return Err("Invalid client class specified in buffer limit configuration.".into()),
+        };
+        let (hard, soft, seconds) = match (memory(hard), memory(soft), seconds.parse::<u32>()) {
+            (Some(hard), Some(soft), Ok(seconds)) => (hard, soft, seconds),
+            _ => {
+                return Err("Error in hard, soft or soft_seconds setting in buffer limit \
+                             configuration."
+                    .to_owned());
+            }
+        };
+        let said = [hard.to_string(), soft.to_string(), seconds.to_string()];
+        for (slot, value) in limits.iter_mut().skip(class + 1).zip(said) {
+            *slot = value;
+        }
+    }
+    Ok(limits.join(" "))
+}
+
+/// The last class of a checked value. Nothing is a limit of zero.
+pub(super) fn pubsub_limit(text: &str) -> OutputLimit {
+    let words: Vec<&str> = text.split(' ').collect();
+    let number = |at: usize| words.get(at).and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
+    let bytes = |at| match usize::try_from(number(at)) {
+        Ok(bytes @ 1..) => bytes,
+        _ => usize::MAX,
+    };
+    OutputLimit {
+        hard_bytes: bytes(9),
+        soft_bytes: bytes(10),
+        soft_for: Duration::from_secs(number(11)),
+    }
 }
 
 #[cfg(test)]
@@ -124,6 +182,16 @@ mod tests {
         assert_eq!(check("MaxMemory", "1kb"), Ok("1024".to_owned()));
         assert_eq!(check("maxmemory", "2G"), Ok("2000000000".to_owned()));
         assert_eq!(check("appendfsync", "ALWAYS"), Ok("always".to_owned()));
+        assert_eq!(
+            check("client-output-buffer-limit", "pubsub 1mb 1kb 7"),
+            Ok("normal 0 0 0 slave 268435456 67108864 60 pubsub 1048576 1024 7".to_owned())
+        );
+        let limit = OutputLimit {
+            hard_bytes: 1_048_576,
+            soft_bytes: usize::MAX,
+            soft_for: Duration::from_secs(7),
+        };
+        assert_eq!(pubsub_limit("normal 0 0 0 slave 1 1 1 pubsub 1048576 0 7"), limit);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use leveret::model::message::{Properties, Value};
+use leveret::model::message::{Labels, Properties, Value};
 use leveret::model::topology::{Policy, QueueKind, QueueSettings, QueueSpec};
 
 use super::short;
@@ -138,17 +138,15 @@ pub fn properties(properties: &Properties) -> BasicProperties {
 pub fn received(properties: &BasicProperties) -> Properties {
     let text = |text: &Option<ShortString>| text.as_ref().map(ShortString::to_string);
     let headers = properties.headers().clone().unwrap_or_default();
-    Properties {
-        headers: headers
-            .inner()
-            .iter()
-            .map(|(name, value)| (name.to_string(), got(value)))
-            .collect(),
-        persistent: *properties.delivery_mode() == Some(2),
-        priority: *properties.priority(),
-        expiration_ms: text(properties.expiration()).and_then(|text| text.parse().ok()),
+    let mut received = Properties::from(Labels {
         reply_to: text(properties.reply_to()),
         user_id: text(properties.user_id()),
-        ..Properties::default()
-    }
+        ..Labels::default()
+    });
+    let headers = headers.inner().iter();
+    received.headers = headers.map(|(name, value)| (name.to_string(), got(value))).collect();
+    received.persistent = *properties.delivery_mode() == Some(2);
+    received.priority = *properties.priority();
+    received.expiration_ms = text(properties.expiration()).and_then(|text| text.parse().ok());
+    received
 }

@@ -1,0 +1,50 @@
+//! What a step of a queue leaves to do.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::held::{Held, Reason};
+use crate::broker::stored::Stored;
+use crate::model::clock::UnixMs;
+
+/// What a queue asks of the broker after its lock is released.
+#[derive(Default)]
+#[must_use]
+pub(in crate::broker) struct Effects {
+    pub dead: Vec<(Held, Reason)>,
+    pub wake_ms: Option<UnixMs>,
+    /// Durable messages that were handed out, each with the number of its deliveries.
+    pub delivered: SmallVec<[(Arc<Stored>, u32); 1]>,
+    /// Nothing uses the queue any more: it asks to be deleted.
+    pub unused: bool,
+    /// More than one step takes is dead: [`super::Queue::proceed`] goes on.
+    pub unfinished: bool,
+    /// The next message is dead, and has to wait for its step.
+    pub(super) front_is_dead: bool,
+    /// What `dead` weighs in the journal, about.
+    pub(super) dead_bytes: usize,
+}
+
+/// So many messages die in one step at most: they may come from the disk, and memory has to hold them.
+const DEAD_MAX: usize = 1_024;
+/// A step ends with the message that reaches so many bytes: so much the journal is asked for before
+/// the next.
+pub(in crate::broker) const DEAD_BYTES_MAX: usize = 256 * 1024;
+
+impl Effects {
+    pub(in crate::broker) fn of_dead(held: Held, reason: Reason) -> Self {
+        let mut effects = Self::default();
+        effects.bury(held, reason);
+        effects
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.dead.len() >= DEAD_MAX || self.dead_bytes >= DEAD_BYTES_MAX
+    }
+
+    pub(super) fn bury(&mut self, held: Held, reason: Reason) {
+        self.dead_bytes += held.journal_bytes();
+        self.dead.push((held, reason));
+    }
+}

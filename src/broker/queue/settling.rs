@@ -1,0 +1,113 @@
+//! Deliveries that leave their consumers' hands: many of them in one visit.
+
+use std::sync::Arc;
+
+use super::dispatch::put_back;
+use super::{Effects, Held, Queue, Reason, Tag};
+use crate::model::clock::UnixMs;
+
+impl Queue {
+    /// Takes a delivery out, to settle it. `None`: it is settled already, as by the queue's deletion.
+    pub(in crate::broker) fn take_unacked(
+        &self,
+        tag: Tag,
+        now_ms: UnixMs,
+    ) -> Option<(Held, Effects)> {
+        let mut state = self.state.lock();
+        let held = state.take_unacked(tag)?;
+        Some((held, self.dispatch(&mut state, now_ms)))
+    }
+
+    /// As [`Queue::take_unacked`], without those that are settled already.
+    pub(in crate::broker) fn take_all_unacked(
+        &self,
+        tags: impl IntoIterator<Item = Tag>,
+        now_ms: UnixMs,
+    ) -> (Vec<Held>, Effects) {
+        let mut state = self.state.lock();
+        let held = tags.into_iter().filter_map(|tag| state.take_unacked(tag)).collect();
+        (held, self.dispatch(&mut state, now_ms))
+    }
+
+    /// Deliveries have failed. Those that the retry policy tries again are the caller's, to give to
+    /// [`Queue::delay`]; the others die.
+    pub(in crate::broker) fn fail(
+        &self,
+        tags: &[Tag],
+        error: Option<&str>,
+        now_ms: UnixMs,
+    ) -> (Vec<Held>, Effects) {
+        let mut state = self.state.lock();
+        let settings = state.settings.clone();
+        let (mut retried, mut dead) = (Vec::new(), Vec::new());
+        for &tag in tags {
+            let Some(mut held) = state.take_unacked(tag) else { continue };
+            held.redelivered = true;
+            match &settings.retry {
+                Some(policy) => {
+                    let failed = held.failed.get_or_insert_default();
+                    failed.failures = failed.failures.saturating_add(1);
+                    failed.error = error.map(Arc::from);
+                    if failed.failures < policy.attempts_max {
+                        retried.push(held);
+                        continue;
+                    }
+                }
+                None => {
+                    if let Some(error) = error {
+                        held.failed.get_or_insert_default().error = Some(Arc::from(error));
+                    }
+                }
+            }
+            dead.push(held);
+        }
+        // What lay in the queue dies before what came out of it.
+        let mut effects = self.dispatch(&mut state, now_ms);
+        for held in dead {
+            if state.burying || effects.is_full() {
+                effects.unfinished |= !state.burying;
+                state.burying = true;
+                state.dying.push_back((held, Reason::Rejected));
+            } else {
+                effects.bury(held, Reason::Rejected);
+            }
+        }
+        (retried, effects)
+    }
+
+    /// Holds failed deliveries until their times.
+    ///
+    /// # Errors
+    /// The messages, when the queue was deleted in the meantime.
+    pub(in crate::broker) fn delay(
+        &self,
+        delayed: Vec<(UnixMs, Held)>,
+        now_ms: UnixMs,
+    ) -> Result<Effects, Vec<Held>> {
+        let mut state = self.state.lock();
+        if state.deleted {
+            return Err(delayed.into_iter().map(|(_, held)| held).collect());
+        }
+        for (due_ms, held) in delayed {
+            state.delayed.insert((due_ms, held.position), held);
+        }
+        Ok(self.dispatch(&mut state, now_ms))
+    }
+
+    /// Returns deliveries to their old places, all before the next one is handed out: also before those
+    /// are asked for that `tags` gives late. Of those that somebody has looked at (`true`), the return
+    /// counts.
+    pub(in crate::broker) fn requeue(
+        &self,
+        tags: impl IntoIterator<Item = (Tag, bool)>,
+        now_ms: UnixMs,
+    ) -> Effects {
+        let mut state = self.state.lock();
+        for (tag, seen) in tags {
+            if let Some(held) = state.take_unacked(tag) {
+                put_back(&mut state, held, seen);
+            }
+        }
+        self.dispatch(&mut state, now_ms)
+    }
+}

@@ -1,0 +1,119 @@
+//! MULTI and WATCH: requests that run as one.
+
+use bytes::Bytes;
+
+use super::{ANY, Row};
+use crate::cache::{Flags, Keys, Visit};
+use crate::resp::client::{Client, Outcome};
+
+pub(super) const ROWS: &[Row] = &[
+    Row::new("multi", 0, 0, multi).flags(Flags::FAST),
+    Row::new("exec", 0, 0, exec),
+    Row::new("discard", 0, 0, discard).flags(Flags::FAST),
+    Row::new("watch", 1, ANY, watch).flags(Flags::FAST).keys(Keys::Range {
+        first: 1,
+        last: -1,
+        step: 1,
+    }),
+    Row::new("unwatch", 0, 0, |client, visit, _| {
+        visit.unwatch(&mut client.watch);
+        client.ok();
+        Outcome::Answered
+    })
+    .flags(Flags::FAST),
+];
+
+/// What is not queued between MULTI and EXEC.
+const RUN_AT_ONCE: &[&str] = &["exec", "discard", "multi", "watch", "quit", "reset"];
+
+/// What a client may queue; past it, it is cut off.
+const QUEUED_BYTES_MAX: usize = 1024 * 1024 * 1024;
+
+/// What is between MULTI and EXEC.
+#[derive(Default)]
+pub(in crate::resp) struct Transaction {
+    queue: Vec<Vec<Bytes>>,
+    bytes: usize,
+    /// One of the requests could not even be queued.
+    pub refused: bool,
+}
+
+impl Transaction {
+    pub(in crate::resp) fn takes(&self, command: &str) -> bool {
+        !RUN_AT_ONCE.contains(&command)
+    }
+
+    /// Whether there is room for it.
+    pub(in crate::resp) fn queue(&mut self, request: &[Bytes]) -> bool {
+        self.bytes += request.iter().map(|arg| size_of::<Bytes>() + arg.len()).sum::<usize>();
+        self.queue.push(request.to_vec());
+        self.bytes <= QUEUED_BYTES_MAX
+    }
+
+    pub(in crate::resp) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub(in crate::resp) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+fn multi(client: &mut Client, _: &mut Visit<'_>, _: &[Bytes]) -> Outcome {
+    match &client.transaction {
+        Some(_) => client.error("ERR MULTI calls can not be nested"),
+        None => {
+            client.transaction = Some(Transaction::default());
+            client.ok();
+        }
+    }
+    Outcome::Answered
+}
+
+fn discard(client: &mut Client, visit: &mut Visit<'_>, _: &[Bytes]) -> Outcome {
+    match client.transaction.take() {
+        None => client.error("ERR DISCARD without MULTI"),
+        Some(_) => {
+            visit.unwatch(&mut client.watch);
+            client.ok();
+        }
+    }
+    Outcome::Answered
+}
+
+fn watch(client: &mut Client, visit: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
+    if client.transaction.is_some() {
+        client.error("ERR WATCH inside MULTI is not allowed");
+        return Outcome::Answered;
+    }
+    let db = client.info.db;
+    let watched = args.iter().skip(1).try_for_each(|key| visit.watch(&mut client.watch, db, key));
+    match watched {
+        Ok(()) => client.ok(),
+        Err(error) => client.error(error.to_string()),
+    }
+    Outcome::Answered
+}
+
+fn exec(client: &mut Client, visit: &mut Visit<'_>, _: &[Bytes]) -> Outcome {
+    let Some(transaction) = client.transaction.take() else {
+        client.error("ERR EXEC without MULTI");
+        return Outcome::Answered;
+    };
+    let was_changed = visit.was_changed(&mut client.watch);
+    if transaction.refused {
+        client.error("EXECABORT Transaction discarded because of previous errors.");
+        return Outcome::Answered;
+    }
+    if was_changed {
+        client.writer().nil_array();
+        return Outcome::Answered;
+    }
+    client.writer().array(transaction.queue.len());
+    for request in &transaction.queue {
+        if matches!(client.run_queued(request, visit), Outcome::Close) {
+            return Outcome::Close;
+        }
+    }
+    Outcome::Answered
+}

@@ -1,0 +1,156 @@
+//! However much dies at once, it goes step by step: what is uncommitted keeps its bound, and nobody else
+//! is held up.
+
+#[path = "journal_crash/disk.rs"]
+#[allow(dead_code)]
+mod disk;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use leveret::broker::{Broker, ConsumeOptions, Recovery};
+use leveret::journal::{Journal, JournalOptions};
+use leveret::model::clock::ManualClock;
+use leveret::model::message::Message;
+use leveret::model::names::{ExchangeName, QueueName, RoutingKey};
+use leveret::model::topology::{Overflow, Policy, QueueSpec};
+
+use tokio::time::timeout;
+
+use disk::{Disk, Random};
+
+const UNCOMMITTED_BYTES_MAX: usize = 1024 * 1024;
+/// A step, which may pass the bound.
+const STEP_BYTES_MAX: usize = 256 * 1024;
+const BODY_BYTES: usize = 1024;
+/// Longer than any of it takes.
+const PATIENCE: Duration = Duration::from_secs(20);
+const COUNT: u32 = 6_000;
+
+fn queue(name: &str) -> QueueName {
+    QueueName::new(name).unwrap()
+}
+
+fn message(key: &str, body: Vec<u8>) -> Message {
+    let (exchange, key) = (ExchangeName::default_exchange(), RoutingKey::new(key).unwrap());
+    Message::new(exchange, key, body).persistent()
+}
+
+/// A broker with a queue full of messages.
+struct Side {
+    disk: Disk,
+    clock: Arc<ManualClock>,
+    broker: Broker,
+}
+
+impl Side {
+    async fn new(spec: QueueSpec) -> Self {
+        let disk = Disk::new(Random(7));
+        let options = JournalOptions {
+            uncommitted_bytes_max: UNCOMMITTED_BYTES_MAX,
+            reserve_bytes: 0,
+            ..JournalOptions::default()
+        };
+        let journal = Journal::open(disk.store(), options, &mut |_, _, _| Ok(())).unwrap();
+        let clock = ManualClock::at(1_000_000);
+        let broker = Broker::new(journal, clock.clone(), Recovery::default());
+        let dead = RoutingKey::new("dead").unwrap();
+        broker.declare_queue(QueueSpec::durable(queue("dead"))).unwrap();
+        broker.declare_queue(QueueSpec::durable(queue("other"))).unwrap();
+        broker
+            .declare_queue(spec.dead_letter(ExchangeName::default_exchange(), Some(dead)))
+            .unwrap();
+        for number in 0..COUNT {
+            let mut body = number.to_le_bytes().to_vec();
+            body.resize(BODY_BYTES, 0);
+            drop(broker.publish(message("dying", body)).await.unwrap());
+        }
+        broker.flush().await.unwrap();
+        Self { disk, clock, broker }
+    }
+
+    fn dead(&self) -> usize {
+        self.broker.queue(&queue("dead")).unwrap().ready
+    }
+
+    /// Kills all of them while the disk takes nothing, then lets it go on.
+    async fn die(self, kill: impl FnOnce(&Self)) {
+        {
+            let _stuck = self.disk.state();
+            kill(&self);
+            self.broker.tick();
+            let dead = self.dead();
+            assert!(dead > 0);
+            assert!(dead * BODY_BYTES <= UNCOMMITTED_BYTES_MAX + STEP_BYTES_MAX, "{dead}");
+            // Whatever else is done there moves no more, and nothing passes what waits in front.
+            drop(self.broker.try_publish(message("dying", b"young".to_vec())).unwrap());
+            let waits = self.broker.queue(&queue("dying")).unwrap().ready > 1;
+            match self.broker.get(&queue("dying")).unwrap() {
+                Some(young) => drop(young.ack()),
+                None => assert!(waits),
+            }
+            self.broker.tick();
+            assert_eq!(self.dead(), dead);
+            // Other queues go on.
+            drop(self.broker.try_publish(message("other", b"other".to_vec())).unwrap());
+            drop(self.broker.get(&queue("other")).unwrap().expect("the other one").ack());
+        }
+        let _timers = tokio::spawn(self.broker.run_timers());
+        let options = ConsumeOptions { no_ack: true, ..ConsumeOptions::default() };
+        let mut dead = self.broker.consume(&queue("dead"), options).unwrap();
+        for number in 0..COUNT {
+            let delivery = dead.next().await.unwrap();
+            let body = &delivery.message().body;
+            assert_eq!(body.first_chunk(), Some(&number.to_le_bytes()));
+        }
+        if let Some(young) = self.broker.get(&queue("dying")).unwrap() {
+            assert_eq!(&young.message().body[..], b"young");
+            drop(young.ack());
+        }
+        assert_eq!(self.broker.queue(&queue("dying")).unwrap().acked, 1);
+    }
+}
+
+#[tokio::test]
+async fn what_expires_at_once_waits_for_the_journal() {
+    let side = Side::new(QueueSpec::durable(queue("dying")).message_ttl_ms(1_000)).await;
+    timeout(PATIENCE, side.die(|side| side.clock.advance_ms(1_001))).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_new_length_drops_at_once_waits_for_the_journal() {
+    let side = Side::new(QueueSpec::durable(queue("dying"))).await;
+    let died = side.die(|side| {
+        let short = QueueSpec::durable(queue("any")).length_max(1, Overflow::DropHead).settings;
+        let (name, pattern) = ("short".to_owned(), "^dying$".to_owned());
+        let policy = Policy { name, pattern, queue: short, ..Policy::default() };
+        drop(side.broker.set_policy(policy).unwrap());
+    });
+    timeout(PATIENCE, died).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_rejected_at_once_waits_for_the_journal() {
+    let side = Side::new(QueueSpec::durable(queue("dying"))).await;
+    let mut channel = side.broker.channel(None);
+    channel.consume(&queue("dying"), "all", ConsumeOptions::default()).unwrap();
+    for _ in 0..COUNT {
+        channel.next().await;
+    }
+    channel.cancel("all");
+    let died = side.die(|_| channel.nack(0, true, false).unwrap());
+    timeout(PATIENCE, died).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_came_back_too_often_at_once_waits_for_the_journal() {
+    let side = Side::new(QueueSpec::quorum(queue("dying")).delivery_limit(0)).await;
+    let mut channel = side.broker.channel(None);
+    channel.consume(&queue("dying"), "all", ConsumeOptions::default()).unwrap();
+    for _ in 0..COUNT {
+        channel.next().await;
+    }
+    channel.cancel("all");
+    let died = side.die(|_| channel.nack(0, true, true).unwrap());
+    timeout(PATIENCE, died).await.unwrap();
+}
