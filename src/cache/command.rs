@@ -183,7 +183,6 @@ impl Spec {
     }
 
     /// A row whose first argument names a row of `subcommands`.
-    #[expect(dead_code, reason = "for the commands with subcommands")]
     pub(super) const fn container(name: &'static str, subcommands: &'static [Spec]) -> Self {
         const fn parse(args: Args<'_>) -> Result<Command, CacheError> {
             Err(CacheError::WrongArity { command: args.command })

@@ -138,6 +138,10 @@ pub enum CacheError {
     TimeoutNotAnInteger,
     #[error("ERR timeout is negative")]
     NegativeTimeout,
+    #[error(
+        "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust."
+    )]
+    NoLfuPolicy,
     /// The journal takes no writes; reads go on.
     #[error("MISCONF Errors writing to the AOF file: {0}")]
     Journal(#[from] JournalError),

@@ -57,7 +57,7 @@ pub use deadline::Deadline;
 pub use engine::{AppendFsync, Cache, Executed};
 pub use error::CacheError;
 pub use hash::HashCommand;
-pub use key::{ExpireIf, KeyCommand};
+pub use key::{ExpireIf, KeyCommand, ObjectQuestion, Sort};
 pub use keyspace::Recovery;
 pub use list::{End, ListCommand, Search};
 pub use notifications::Events;

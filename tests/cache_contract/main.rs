@@ -7,6 +7,7 @@ mod case;
 mod durability;
 mod expiry;
 mod hashes;
+mod keys;
 mod lists;
 mod lookups;
 mod model;
@@ -75,6 +76,7 @@ fn cases() -> Vec<&'static Case> {
         strings::CASES,
         bits::CASES,
         hashes::CASES,
+        keys::CASES,
         lists::CASES,
         sets::CASES,
         sorted_sets::CASES,

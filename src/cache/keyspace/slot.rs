@@ -21,7 +21,7 @@ use crate::model::clock::UnixMs;
 pub(in crate::cache) type Key = Arc<[u8]>;
 
 /// A key's place. Given to another key when this one is gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(in crate::cache) struct SlotId {
     pub at: u32,
     pub db: u8,

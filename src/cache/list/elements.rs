@@ -58,7 +58,10 @@ impl List {
         self.elements.get(offset).map(|element| &element.value)
     }
 
-    pub(super) fn values(&self) -> impl DoubleEndedIterator<Item = &Bytes> + ExactSizeIterator {
+    /// All values, from left to right.
+    pub(in crate::cache) fn values(
+        &self,
+    ) -> impl DoubleEndedIterator<Item = &Bytes> + ExactSizeIterator {
         self.elements.iter().map(|element| &element.value)
     }
 
