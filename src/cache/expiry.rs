@@ -22,7 +22,9 @@ impl Cache {
                     // No key goes while a script runs, for which time stands still.
                     let _turn = cache.turn_however_late().await;
                     let expire = |keyspace: &mut Keyspace| {
-                        (keyspace.expire_due(SLICE_ENDS_MAX), keyspace.now_ms())
+                        let earliest_ms = keyspace.expire_due(SLICE_ENDS_MAX);
+                        let now_ms = keyspace.now_ms();
+                        (if keyspace.evict_some() { Some(now_ms) } else { earliest_ms }, now_ms)
                     };
                     cache.pipeline(None, expire).0
                 };

@@ -9,8 +9,11 @@
 
 mod collection;
 mod database;
+mod databases;
 mod effects;
+mod eviction;
 mod expiry;
+mod moving;
 mod parts;
 mod random;
 mod record;
@@ -33,10 +36,13 @@ pub use recovery::Recovery;
 pub(super) use slot::{Key, Slot, SlotId, TEXT_BYTES, Value, check_name, check_value, owned};
 pub(super) use watching::Mark;
 
+use super::blocking::Waiters;
 use super::error::CacheError;
+use super::notifications::{Events, Notifications};
 use crate::model::clock::UnixMs;
 use database::Database;
 use effects::Fresh;
+use eviction::Eviction;
 use random::Random;
 
 /// Databases that SELECT reaches: Redis's default.
@@ -58,9 +64,10 @@ pub(super) struct Lookups {
 
 pub(super) struct Keyspace {
     now_ms: UnixMs,
-    /// The database that the commands work on.
+    /// The database that the commands work on, by its place in `databases`.
     selected: u8,
     databases: [Database; DATABASES],
+    order: databases::Order,
     hasher: RandomState,
     deadlines: BTreeSet<(UnixMs, SlotId)>,
     driver: expiry::Driver,
@@ -70,7 +77,12 @@ pub(super) struct Keyspace {
     next_collection: CollectionId,
     bytes: usize,
     lookups: Lookups,
+    notifications: Notifications,
+    eviction: Eviction,
+    /// Keys that were removed because their time was over.
+    expired: u64,
     watched: watching::Watched,
+    pub(super) waiters: Waiters,
     random: Random,
 }
 
@@ -81,6 +93,7 @@ impl Keyspace {
             now_ms: 0,
             selected: 0,
             databases: Default::default(),
+            order: databases::Order::default(),
             hasher: RandomState::new(),
             deadlines: BTreeSet::new(),
             driver: expiry::Driver::default(),
@@ -89,7 +102,11 @@ impl Keyspace {
             next_collection: CollectionId(1),
             bytes: 0,
             lookups,
+            notifications: Notifications::default(),
+            eviction: Eviction::default(),
+            expired: 0,
             watched: watching::Watched::new(),
+            waiters: Waiters::default(),
             random: Random::default(),
         }
     }
@@ -97,20 +114,7 @@ impl Keyspace {
     /// A pipeline begins, on the first database: its time is `now_ms` throughout.
     pub(super) fn begin(&mut self, now_ms: UnixMs) {
         self.now_ms = now_ms;
-        self.selected = 0;
-    }
-
-    /// SELECT, until the pipeline ends. Whether there is such a database.
-    pub(super) fn select(&mut self, db: u8) -> bool {
-        let is_there = usize::from(db) < DATABASES;
-        if is_there {
-            self.selected = db;
-        }
-        is_there
-    }
-
-    pub(super) fn selected(&self) -> u8 {
-        self.selected
+        self.select(0);
     }
 
     pub(super) fn now_ms(&self) -> UnixMs {
@@ -130,12 +134,24 @@ impl Keyspace {
 
     /// Each database, its keys, and how many of them have a deadline.
     pub(super) fn key_counts(&self) -> impl Iterator<Item = (u8, usize, usize)> {
-        (0..).zip(&self.databases).map(|(db, database)| (db, database.len(), database.expiring))
+        (0..DATABASES as u8).map(|number| {
+            let database = self.database(self.numbered(Some(number)));
+            (number, database.len(), database.expiring)
+        })
     }
 
     /// Bytes of memory that the keys take, estimated.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Keys that were removed because their time was over, and because memory ran out.
+    pub(super) fn removals(&self) -> (u64, u64) {
+        (self.expired, self.eviction.evicted)
+    }
+
+    pub(super) fn notifications(&self) -> &Notifications {
+        &self.notifications
     }
 
     /// Looks at a key.
@@ -150,12 +166,29 @@ impl Keyspace {
         let slot = self.slot(key);
         let counter = if slot.is_some() { &self.lookups.hit } else { &self.lookups.miss };
         counter.increment(1);
+        match slot {
+            Some(slot) => self.use_slot(slot),
+            None => self.notify(Events::MISS, "keymiss", key),
+        }
         slot.map(Slot::value)
     }
 
     pub(super) fn live_slots(&self) -> impl Iterator<Item = &Slot> {
         let slots = self.database(self.selected).slots();
         slots.map(|(_, slot)| slot).filter(|slot| !slot.is_due(self.now_ms))
+    }
+
+    /// The selected database's live keys from a place on, each with the place after it.
+    pub(super) fn slots_from(&self, place: u64) -> impl Iterator<Item = (u64, Option<&Slot>)> {
+        let database = self.database(self.selected);
+        let places = place..database.places_end() as u64;
+        let at = |place| u32::try_from(place).ok().and_then(|at| database.get(at));
+        places.map(move |place| (place + 1, at(place).filter(|slot| !slot.is_due(self.now_ms))))
+    }
+
+    /// Places of the selected database are below this.
+    pub(super) fn places_end(&self) -> usize {
+        self.database(self.selected).places_end()
     }
 
     /// Writes a key's value, whatever the key held before. A deadline that has passed removes the key.
@@ -179,6 +212,7 @@ impl Keyspace {
     pub(super) fn remove(&mut self, key: &[u8]) -> bool {
         let Some(id) = self.live(key) else { return false };
         self.remove_slot(id);
+        self.notify(Events::GENERIC, "del", key);
         true
     }
 
@@ -208,15 +242,16 @@ impl Keyspace {
         self.selected = selected;
     }
 
-    /// Changes the string at `key`, which is made when there is no such key; its deadline stays.
+    /// Changes the string at `key`, which is made when there is no such key; its deadline stays. `edit`
+    /// is told whether it is new; when it fails, it has left the value as it was.
     pub(super) fn edit_string<T>(
         &mut self,
         key: &[u8],
-        edit: impl FnOnce(&mut Bytes) -> Result<T, CacheError>,
+        edit: impl FnOnce(&mut Bytes, bool) -> Result<T, CacheError>,
     ) -> Result<T, CacheError> {
         let Some(id) = self.live(key) else {
             let mut value = Bytes::new();
-            let result = edit(&mut value)?;
+            let result = edit(&mut value, true)?;
             self.insert(key, Value::String(value))?;
             return Ok(result);
         };
@@ -225,7 +260,7 @@ impl Keyspace {
             return Err(CacheError::WrongType);
         };
         let bytes_before = value.len();
-        let result = edit(value)?;
+        let result = edit(value, false)?;
         self.bytes = self.bytes - bytes_before + value.len();
         self.effects.end(std::mem::replace(value_recorded, Recorded::New));
         self.effects.add(Fresh::Value(id));
@@ -255,10 +290,12 @@ impl Keyspace {
         let db = self.selected;
         let at = self.database(db).find(&self.hasher, key)?;
         let id = SlotId { at, db };
-        if self.slot_at(id)?.is_due(self.now_ms) {
-            self.remove_slot(id);
+        let slot = self.slot_at(id)?;
+        if slot.is_due(self.now_ms) {
+            self.remove_expired(id);
             return None;
         }
+        self.use_slot(slot);
         Some(id)
     }
 
@@ -271,15 +308,16 @@ impl Keyspace {
         slot.value = value;
         slot.value_recorded = Recorded::New;
         self.effects.add(Fresh::Value(id));
-        self.touch(id);
+        self.touch_value(id);
     }
 
-    fn insert(&mut self, key: &[u8], value: Value) -> Result<SlotId, CacheError> {
-        let key = slot::new_key(key)?;
+    fn insert(&mut self, key_text: &[u8], value: Value) -> Result<SlotId, CacheError> {
+        let key = slot::new_key(key_text)?;
         let id =
             self.place(self.selected, key, value, Recorded::New).ok_or(CacheError::OutOfMemory)?;
         self.effects.add(Fresh::Value(id));
-        self.touch(id);
+        self.notify(Events::NEW, "new", key_text);
+        self.touch_value(id);
         Ok(id)
     }
 
@@ -291,11 +329,20 @@ impl Keyspace {
         value: Value,
         value_recorded: Recorded,
     ) -> Option<SlotId> {
-        let slot = Slot { key, value, value_recorded, expiry: None };
+        let access = self.first_access().into();
+        let slot = Slot { key, value, value_recorded, expiry: None, access };
         let bytes = slot.bytes();
         let at = self.databases[usize::from(db) % DATABASES].insert(&self.hasher, slot)?;
         self.bytes += bytes;
         Some(SlotId { at, db })
+    }
+
+    fn remove_expired(&mut self, id: SlotId) {
+        if let Some(slot) = self.slot_at(id) {
+            self.notify_of(id.db, Events::EXPIRED, "expired", &slot.key);
+        }
+        self.remove_slot(id);
+        self.expired += 1;
     }
 
     fn remove_slot(&mut self, id: SlotId) {
