@@ -4,6 +4,7 @@ mod copy;
 mod object;
 mod scan;
 mod sort;
+mod typed;
 
 use bytes::Bytes;
 

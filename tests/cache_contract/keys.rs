@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use leveret::cache::{Command, Reply};
+use leveret::cache::{Command, Operation, Reply};
 
 use crate::case::Is::{Array, Bulk, Error, Int, Nil, Ok, Set, Shown, Status};
 use crate::case::{Answer, Case, Is, args};
@@ -456,4 +456,35 @@ fn replies_tell_maps_sets_and_pairs_from_arrays() {
         assert!(matches!(ask(line), Reply::Set(_)), "{line}");
     }
     assert!(matches!(ask("SRANDMEMBER s 1"), Reply::Array(_)));
+}
+
+#[test]
+fn the_typed_methods_are_the_commands() {
+    let stand = Stand::new();
+    let cache = stand.cache();
+    assert!(cache.hset("h", "f", "1").unwrap().value);
+    assert_eq!(cache.hincr_by("h", "f", 4).unwrap().value, 5);
+    assert!(!cache.hset_new("h", "f", "9").unwrap().value);
+    assert_eq!(cache.hget("h", "f").unwrap().unwrap(), "5");
+    let _ = cache.hset_json("h", "json", &["a", "b"]).unwrap();
+    assert_eq!(cache.hget_json("h", "json").unwrap(), Some(["a".to_owned(), "b".to_owned()]));
+    assert_eq!(cache.hset_many("h", &[("g".into(), "v".into())]).unwrap().value, 1);
+    assert!(cache.hset_many("h", &[]).is_err());
+    assert_eq!((cache.hlen("h").unwrap(), cache.hgetall("h").unwrap().len()), (3, 3));
+    assert_eq!(cache.hdel("h", &["f", "g", "json"]).unwrap().value, 3);
+    assert!(!cache.exists("h"));
+    assert!(!cache.hexists("h", "f").unwrap());
+
+    assert_eq!(cache.sadd("s", &["a", "b"]).unwrap().value, 2);
+    assert!(cache.sadd::<&str>("s", &[]).is_err());
+    assert!(cache.sismember("s", "a").unwrap());
+    assert_eq!(cache.srem("s", &["a", "x"]).unwrap().value, 1);
+    assert_eq!((cache.scard("s").unwrap(), cache.smembers("s").unwrap()), (1, vec!["b".into()]));
+    let union = cache.combine_sets(Operation::Union, &["s".into(), "t".into()]).unwrap();
+    assert_eq!(union, ["b"]);
+    assert!(cache.rename("s", "renamed").unwrap().value);
+    assert_eq!(cache.keys("re*"), ["renamed"]);
+    assert_eq!(cache.spop("renamed").unwrap().value.unwrap(), "b");
+    let _ = cache.set("a", "1").unwrap();
+    assert_eq!(cache.del_many(&["a", "b"]).unwrap().value, 1);
 }

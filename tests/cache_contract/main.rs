@@ -2,6 +2,7 @@
 //! subscriber's message in silence.
 
 mod case;
+mod collections;
 mod durability;
 mod expiry;
 mod hashes;

@@ -138,9 +138,11 @@ impl Sort {
                 Some(pattern) => keyspace.looked_up(pattern, element),
             };
             if self.is_alpha {
-                return Ok(Weight::Text(value));
+                let as_shown =
+                    |value: Bytes| if self.store.is_some() { value } else { before_nul(value) };
+                return Ok(Weight::Text(value.map(as_shown)));
             }
-            let number = value.map_or(Some(0.0), |value| parse_double(&value));
+            let number = value.map_or(Some(0.0), |value| parse_double(&before_nul(value)));
             number.map(Weight::Number).ok_or(CacheError::NotSortable)
         };
         let mut weighted: Vec<(Weight, Bytes)> = elements
@@ -184,6 +186,13 @@ impl Keyspace {
             _ => None,
         }
     }
+}
+
+/// What C's functions see of a text. Redis compares numbers and texts by those, but texts to be stored
+/// by all their bytes.
+fn before_nul(text: Bytes) -> Bytes {
+    let end = text.iter().position(|&byte| byte == 0).unwrap_or(text.len());
+    text.slice(..end)
 }
 
 /// As C's `strtod` reads a whole text: nothing at all is zero, blanks may come first.
