@@ -5,6 +5,8 @@ use std::sync::LazyLock;
 use ahash::AHashMap;
 use bytes::Bytes;
 
+use super::bits::{self, BitsCommand};
+use super::blocking::{self, BlockingCommand};
 use super::error::CacheError;
 use super::hash::{self, HashCommand};
 use super::key::{self, KeyCommand};
@@ -20,12 +22,14 @@ use super::string::{self, StringCommand};
 pub enum Command {
     Key(KeyCommand),
     String(StringCommand),
+    Bits(BitsCommand),
     List(ListCommand),
     Hash(HashCommand),
     Set(SetCommand),
     SortedSet(SortedSetCommand),
     PubSub(PubSubCommand),
     Server(ServerCommand),
+    Blocking(BlockingCommand),
 }
 
 /// What a command may do to the keyspace, and so when the journal stands in its way.
@@ -66,12 +70,14 @@ impl Command {
         match self {
             Self::Key(command) => command.access(),
             Self::String(command) => command.access(),
+            Self::Bits(command) => command.access(),
             Self::List(command) => command.access(),
             Self::Hash(command) => command.access(),
             Self::Set(command) => command.access(),
             Self::SortedSet(command) => command.access(),
             Self::PubSub(_) => Access::Read,
             Self::Server(command) => command.access(),
+            Self::Blocking(command) => command.access(),
         }
     }
 }
@@ -263,15 +269,17 @@ impl Spec {
 }
 
 /// The rows of all data types.
-static TABLES: [&[Spec]; 8] = [
+static TABLES: [&[Spec]; 10] = [
     key::SPECS,
     string::SPECS,
+    bits::SPECS,
     list::SPECS,
     hash::SPECS,
     set::SPECS,
     sorted_set::SPECS,
     pubsub::SPECS,
     server::SPECS,
+    blocking::SPECS,
 ];
 
 const SHOWN_BYTES_MAX: usize = 128;

@@ -1,6 +1,7 @@
 //! The cache as others hold it: one keyspace behind one lock, its journal, its subscribers.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use super::error::CacheError;
 use super::keyspace::{Keyspace, Lookups, Recovery};
 use super::pubsub::{PubSubCommand, Registry, Subscriber, SubscriberLimits, Topic};
 use super::reply::Reply;
+use super::settings::Settings;
 use crate::journal::{Commit, Journal, JournalError, Urgency};
 use crate::model::clock::SharedClock;
 
@@ -71,9 +73,11 @@ pub(super) struct Shared {
     registry: Arc<Registry>,
     journal: Journal,
     clock: SharedClock,
-    fsync: Mutex<AppendFsync>,
+    pub(super) settings: Mutex<Settings>,
+    /// The keyspace has not yet heard of it.
+    pub(super) settings_changed: AtomicBool,
     /// A deadline came up that is earlier than the one that the expiry driver sleeps until.
-    earlier_deadline: Notify,
+    pub(super) earlier_deadline: Notify,
 }
 
 impl Cache {
@@ -89,7 +93,9 @@ impl Cache {
             hit: metrics::counter!("redis_cache_hits_total", "status" => "hit"),
             miss: metrics::counter!("redis_cache_hits_total", "status" => "miss"),
         };
+        let settings = Settings { appendfsync: fsync, ..Settings::default() };
         let mut keyspace = Keyspace::new(lookups, journal.keeps());
+        keyspace.configure(&settings);
         keyspace.begin(clock.now_ms());
         keyspace.restore(recovery);
         // Nobody waits for what was expired or left over: the same is found at the next start.
@@ -99,7 +105,8 @@ impl Cache {
             registry: Arc::default(),
             journal,
             clock,
-            fsync: Mutex::new(fsync),
+            settings: Mutex::new(settings),
+            settings_changed: AtomicBool::new(false),
             earlier_deadline: Notify::new(),
         };
         Self { shared: Arc::new(shared) }
@@ -119,23 +126,32 @@ impl Cache {
     pub fn execute_in(&self, db: u8, commands: &[Command], urgency: Option<Urgency>) -> Executed {
         let (replies, commit) = self.pipeline(urgency, |keyspace| {
             keyspace.select(db);
-            commands.iter().map(|command| self.apply(command, keyspace)).collect()
+            let run = |command| {
+                let reply = self.apply(command, keyspace);
+                keyspace.serve_waiters();
+                reply
+            };
+            commands.iter().map(run).collect()
         });
         Executed { replies, commit }
     }
 
     pub(super) fn apply(&self, command: &Command, keyspace: &mut Keyspace) -> Reply {
-        if let Err(error) = self.admitted(command.access()) {
+        self.follow_settings(keyspace);
+        let access = command.access();
+        if let Err(error) = self.admitted(access).and_then(|()| keyspace.make_room(access)) {
             return Reply::Error(error);
         }
         let reply = match command {
             Command::Key(command) => command.apply(keyspace),
             Command::String(command) => command.apply(keyspace),
+            Command::Bits(command) => command.apply(keyspace),
             Command::List(command) => command.apply(keyspace),
             Command::Hash(command) => command.apply(keyspace),
             Command::Set(command) => command.apply(keyspace),
             Command::SortedSet(command) => command.apply(keyspace),
             Command::Server(command) => Ok(command.apply(keyspace)),
+            Command::Blocking(command) => command.apply(keyspace),
             Command::PubSub(PubSubCommand::Publish { channel, payload }) => {
                 Ok(Reply::count(self.shared.registry.publish(channel, payload)))
             }
@@ -143,6 +159,7 @@ impl Cache {
                 Ok(Reply::count(self.shared.registry.publish_to_shard(channel, payload)))
             }
         };
+        self.tell(keyspace);
         reply.unwrap_or_else(Reply::Error)
     }
 
@@ -177,6 +194,7 @@ impl Cache {
     ) -> (T, Option<Commit>) {
         self.visit(|keyspace| {
             let result = work(keyspace);
+            keyspace.serve_waiters();
             let urgency = urgency.unwrap_or_else(|| self.fsync().urgency());
             (result, keyspace.record(&self.shared.journal, urgency))
         })
@@ -187,7 +205,14 @@ impl Cache {
         let shared = &*self.shared;
         let mut keyspace = shared.keyspace.lock();
         keyspace.begin(shared.clock.now_ms());
+        self.follow_settings(&mut keyspace);
         let result = work(&mut keyspace);
+        if keyspace.waiters.are_ready() {
+            // What a transaction across engines made ready.
+            keyspace.serve_waiters();
+            let _ = keyspace.record(&shared.journal, self.fsync().urgency());
+        }
+        self.tell(&keyspace);
         let driver_must_wake = keyspace.take_driver_must_wake();
         drop(keyspace);
         if driver_must_wake {
@@ -217,12 +242,7 @@ impl Cache {
 
     /// When changes have to be on disk.
     pub fn fsync(&self) -> AppendFsync {
-        *self.shared.fsync.lock()
-    }
-
-    /// Changes that from the next pipeline on.
-    pub fn set_fsync(&self, fsync: AppendFsync) {
-        *self.shared.fsync.lock() = fsync;
+        self.settings().appendfsync
     }
 
     pub(super) async fn deadline_came_up(&self) {
@@ -237,6 +257,11 @@ impl Cache {
     /// Bytes of memory that the keys take, estimated.
     pub fn memory_bytes(&self) -> usize {
         self.shared.keyspace.lock().bytes()
+    }
+
+    /// Keys that were removed because their time was over, and because memory ran out.
+    pub fn removals(&self) -> (u64, u64) {
+        self.shared.keyspace.lock().removals()
     }
 
     /// Keys of all databases.

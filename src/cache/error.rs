@@ -19,6 +19,32 @@ pub enum CacheError {
     DecrementOverflow,
     #[error("ERR value is not a valid float")]
     NotAFloat,
+    #[error("ERR increment would produce NaN or Infinity")]
+    NotFinite,
+    #[error("ERR offset is out of range")]
+    OffsetOutOfRange,
+    #[error("ERR If you want both the length and indexes, please just use IDX.")]
+    LenAndIdx,
+    #[error("ERR The specified keys must contain string values")]
+    LcsOfOthers,
+    #[error("ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len")]
+    LcsTooLong,
+    #[error("ERR bit offset is not an integer or out of range")]
+    NotABitOffset,
+    #[error("ERR bit is not an integer or out of range")]
+    NotABit,
+    #[error("ERR The bit argument must be 1 or 0.")]
+    NeitherBit,
+    #[error("ERR BITOP NOT must be called with a single source key.")]
+    NotOfMany,
+    #[error(
+        "ERR Invalid bitfield type. Use something like i16 u8. Note that u64 is not supported but i64 is."
+    )]
+    NotABitfieldType,
+    #[error("ERR Invalid OVERFLOW type specified")]
+    NotAnOverflow,
+    #[error("ERR BITFIELD_RO only supports the GET subcommand")]
+    ReadOnlyBitfield,
     #[error("ERR resulting score is not a number (NaN)")]
     NanScore,
     #[error("ERR min or max is not a float")]
@@ -55,6 +81,18 @@ pub enum CacheError {
     NegativeLimit,
     #[error("ERR at least 1 input key is needed for '{command}' command")]
     NoInputKey { command: &'static str },
+    #[error("ERR no such key")]
+    NoSuchKey,
+    #[error("ERR index out of range")]
+    IndexOutOfRange,
+    #[error(
+        "ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... or use negative to start from the end of the list"
+    )]
+    RankOfZero,
+    #[error("ERR COUNT can't be negative")]
+    NegativeCount,
+    #[error("ERR MAXLEN can't be negative")]
+    NegativeMaxLen,
     #[error("ERR string exceeds maximum allowed size (proto-max-bulk-len)")]
     StringTooLong,
     #[error("ERR syntax error")]
@@ -76,6 +114,10 @@ pub enum CacheError {
     /// The value as the error's text has it.
     #[error("OOM command not allowed when used memory > 'maxmemory'.")]
     OutOfMemory,
+    #[error("ERR timeout is not a float or out of range")]
+    TimeoutNotAFloat,
+    #[error("ERR timeout is out of range")]
+    TimeoutOutOfRange,
     #[error("ERR too many keys are watched")]
     TooManyWatched,
     #[error("ERR DB index is out of range")]
@@ -84,8 +126,6 @@ pub enum CacheError {
     InvalidDatabase { which: &'static str },
     #[error("ERR value is out of range, value must between -2147483648 and 2147483647")]
     NotAnInt32,
-    #[error("ERR no such key")]
-    NoSuchKey,
     #[error("ERR source and destination objects are the same")]
     SameObject,
     #[error("ERR hash value is not an integer")]

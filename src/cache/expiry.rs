@@ -18,7 +18,9 @@ impl Cache {
         async move {
             loop {
                 let ((earliest_ms, now_ms), _) = cache.pipeline(None, |keyspace| {
-                    (keyspace.expire_due(SLICE_ENDS_MAX), keyspace.now_ms())
+                    let earliest_ms = keyspace.expire_due(SLICE_ENDS_MAX);
+                    let now_ms = keyspace.now_ms();
+                    (if keyspace.evict_some() { Some(now_ms) } else { earliest_ms }, now_ms)
                 });
                 let sleep_ms = earliest_ms.map(|at_ms| at_ms.saturating_sub(now_ms));
                 match sleep_ms {

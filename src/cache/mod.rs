@@ -20,6 +20,8 @@
 //!   Under the keyspace's, [`Cache::transact`] lets its caller take others: nobody who holds one of those
 //!   may call the cache.
 
+mod bits;
+mod blocking;
 mod command;
 mod deadline;
 mod engine;
@@ -29,6 +31,8 @@ mod hash;
 mod key;
 mod keyspace;
 mod list;
+mod long_double;
+mod notifications;
 mod pick;
 mod pubsub;
 mod rate_limit;
@@ -36,6 +40,7 @@ mod reply;
 mod scan;
 mod server;
 mod set;
+mod settings;
 mod sorted_set;
 mod string;
 mod transaction;
@@ -43,6 +48,10 @@ mod typed;
 mod visit;
 mod watch;
 
+pub use bits::{
+    BitRange, BitUnit, BitfieldKind, BitfieldOp, BitfieldStep, BitsCommand, BitwiseOp, Overflow,
+};
+pub use blocking::{BlockingCommand, Waiting};
 pub use command::{Command, Flags, Keys, Spec, parse_integer, unknown as unknown_command};
 pub use deadline::Deadline;
 pub use engine::{AppendFsync, Cache, Executed};
@@ -50,7 +59,8 @@ pub use error::CacheError;
 pub use hash::HashCommand;
 pub use key::{ExpireIf, KeyCommand, ObjectQuestion, Sort};
 pub use keyspace::Recovery;
-pub use list::{End, ListCommand};
+pub use list::{End, ListCommand, Search};
+pub use notifications::Events;
 pub use pick::Pick;
 pub use pubsub::{PubSubCommand, Published, Subscriber, SubscriberLimits, Topic};
 pub use rate_limit::RateLimit;
@@ -58,11 +68,12 @@ pub use reply::Reply;
 pub use scan::{Scan, ScanFilter};
 pub use server::ServerCommand;
 pub use set::{Operation, SetCommand};
+pub use settings::{EvictionPolicy, Settings};
 pub use sorted_set::{
     AddIf, Added, Aggregate, Combination, Extreme, LexBound, LexRange, Limit, Options, RangeBy,
     RangeQuery, Score, ScoreBound, ScoreRange, SortedSetCommand,
 };
-pub use string::{SetCondition, SetTtl, StringCommand};
+pub use string::{GetExTtl, LcsForm, LcsMatches, SetCondition, SetTtl, StringCommand};
 pub use transaction::Change;
 pub use typed::{Pushed, TimeToLive, Written};
 pub use visit::Visit;

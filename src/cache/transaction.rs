@@ -114,6 +114,9 @@ impl Cache {
     ) -> Result<T, E> {
         self.visit(|keyspace| {
             rehearse(keyspace, changes)?;
+            if changes.iter().any(Change::grows) {
+                keyspace.make_room(Access::Grow)?;
+            }
             let claimed = claim()?;
             for change in changes {
                 // A rehearsed change is made; an error here has no way back and loses only itself.

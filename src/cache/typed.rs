@@ -74,7 +74,10 @@ impl Cache {
         work: impl FnOnce(&mut Keyspace) -> Result<T, CacheError>,
     ) -> Write<T> {
         self.admitted(access)?;
-        let (result, commit) = self.pipeline(None, work);
+        let (result, commit) = self.pipeline(None, |keyspace| {
+            keyspace.make_room(access)?;
+            work(keyspace)
+        });
         Ok(Written { value: result?, commit })
     }
 
@@ -308,6 +311,7 @@ impl Cache {
     ) -> Result<Pushed, CacheError> {
         self.admitted(Access::Grow)?;
         let (length, commit) = self.pipeline(Some(Urgency::Now), |keyspace| {
+            keyspace.make_room(Access::Grow)?;
             keyspace.push_capped(key.as_ref(), value.into(), keep)
         });
         let length = length?;

@@ -50,7 +50,7 @@ impl Server {
             state.engines.broker().set_memory_limit(bytes);
         }
         let Cache::Embedded(cache) = state.engines.cache();
-        cache.set_fsync(settings.appendfsync);
+        cache.change_settings(|changed| changed.appendfsync = settings.appendfsync);
         Self::start_on(state, settings, metrics, clock).await
     }
 

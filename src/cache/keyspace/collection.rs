@@ -5,6 +5,7 @@ use super::effects::{Effects, Recorded};
 use super::record::CollectionId;
 use super::slot::{Key, SlotId, Value};
 use crate::cache::error::CacheError;
+use crate::cache::notifications::Events;
 
 /// A type of value that is made of parts.
 ///
@@ -30,12 +31,18 @@ pub(in crate::cache) struct Edit<'a, C> {
 pub(in crate::cache) struct Notes<'a> {
     slot: SlotId,
     effects: &'a mut Effects,
+    event: Option<(Events, &'static str)>,
 }
 
 impl Notes<'_> {
     /// Whether the journal keeps anything.
     pub(in crate::cache) fn are_taken(&self) -> bool {
         self.effects.are_kept
+    }
+
+    /// What the change is to be told as, when the edit is done.
+    pub(in crate::cache) fn event(&mut self, class: Events, event: &'static str) {
+        self.event = Some((class, event));
     }
 
     /// A list got an element with this index.
@@ -104,10 +111,21 @@ impl Keyspace {
             .ok_or(CacheError::WrongType)?;
         let bytes_before = collection.bytes();
         let changes_before = self.effects.count();
-        let notes = Notes { slot: id, effects: &mut self.effects };
-        let result = edit(&mut Edit { collection: &mut *collection, notes });
+        let notes = Notes { slot: id, effects: &mut self.effects, event: None };
+        let mut editing = Edit { collection: &mut *collection, notes };
+        let result = edit(&mut editing);
+        let event = editing.notes.event;
         self.bytes = self.bytes - bytes_before + collection.bytes();
-        if collection.is_empty() {
+        let is_empty = collection.is_empty();
+        if let Some(slot) = self.slot_at(id) {
+            if let Some((class, event)) = event {
+                self.notify_of(id.db, class, event, &slot.key);
+            }
+            if is_empty {
+                self.notify_of(id.db, Events::GENERIC, "del", &slot.key);
+            }
+        }
+        if is_empty {
             self.remove_slot(id);
         } else if self.effects.count() != changes_before {
             self.touch(id);

@@ -3,6 +3,7 @@
 use super::Keyspace;
 use super::effects::{Fresh, Recorded};
 use super::slot::{EXPIRY_BYTES, Expiry, SlotId};
+use crate::cache::notifications::Events;
 use crate::model::clock::UnixMs;
 
 /// What the keyspace knows of the expiry driver.
@@ -24,8 +25,17 @@ impl Keyspace {
     pub(in crate::cache) fn expire_at(&mut self, key: &[u8], at_ms: Option<UnixMs>) -> bool {
         let Some(id) = self.live(key) else { return false };
         match at_ms {
-            Some(at_ms) => self.expire_slot(id, at_ms),
-            None => self.set_deadline(id, None),
+            Some(at_ms) => {
+                let event = if at_ms <= self.now_ms { "del" } else { "expire" };
+                self.expire_slot(id, at_ms);
+                self.notify(Events::GENERIC, event, key);
+            }
+            None => {
+                if self.slot_at(id).is_some_and(|slot| slot.expiry.is_some()) {
+                    self.notify(Events::GENERIC, "persist", key);
+                }
+                self.set_deadline(id, None);
+            }
         }
         true
     }
@@ -75,7 +85,7 @@ impl Keyspace {
             && at_ms <= self.now_ms
             && self.effects.count() < ends_max
         {
-            self.remove_slot(id);
+            self.remove_expired(id);
         }
         let earliest_ms = self.deadlines.first().map(|&(at_ms, _)| at_ms);
         self.driver =

@@ -11,6 +11,7 @@ mod collection;
 mod database;
 mod databases;
 mod effects;
+mod eviction;
 mod expiry;
 mod moving;
 mod parts;
@@ -35,10 +36,13 @@ pub use recovery::Recovery;
 pub(super) use slot::{Key, Slot, SlotId, TEXT_BYTES, Value, check_name, check_value, owned};
 pub(super) use watching::Mark;
 
+use super::blocking::Waiters;
 use super::error::CacheError;
+use super::notifications::{Events, Notifications};
 use crate::model::clock::UnixMs;
 use database::Database;
 use effects::Fresh;
+use eviction::Eviction;
 use random::Random;
 
 /// Databases that SELECT reaches: Redis's default.
@@ -71,7 +75,12 @@ pub(super) struct Keyspace {
     next_collection: CollectionId,
     bytes: usize,
     lookups: Lookups,
+    notifications: Notifications,
+    eviction: Eviction,
+    /// Keys that were removed because their time was over.
+    expired: u64,
     watched: watching::Watched,
+    pub(super) waiters: Waiters,
     random: Random,
 }
 
@@ -90,7 +99,11 @@ impl Keyspace {
             next_collection: CollectionId(1),
             bytes: 0,
             lookups,
+            notifications: Notifications::default(),
+            eviction: Eviction::default(),
+            expired: 0,
             watched: watching::Watched::new(),
+            waiters: Waiters::default(),
             random: Random::default(),
         }
     }
@@ -129,6 +142,15 @@ impl Keyspace {
         self.bytes
     }
 
+    /// Keys that were removed because their time was over, and because memory ran out.
+    pub(super) fn removals(&self) -> (u64, u64) {
+        (self.expired, self.eviction.evicted)
+    }
+
+    pub(super) fn notifications(&self) -> &Notifications {
+        &self.notifications
+    }
+
     /// Looks at a key.
     pub(super) fn slot(&self, key: &[u8]) -> Option<&Slot> {
         let database = self.database(self.selected);
@@ -141,6 +163,10 @@ impl Keyspace {
         let slot = self.slot(key);
         let counter = if slot.is_some() { &self.lookups.hit } else { &self.lookups.miss };
         counter.increment(1);
+        match slot {
+            Some(slot) => self.use_slot(slot),
+            None => self.notify(Events::MISS, "keymiss", key),
+        }
         slot.map(Slot::value)
     }
 
@@ -183,6 +209,7 @@ impl Keyspace {
     pub(super) fn remove(&mut self, key: &[u8]) -> bool {
         let Some(id) = self.live(key) else { return false };
         self.remove_slot(id);
+        self.notify(Events::GENERIC, "del", key);
         true
     }
 
@@ -212,15 +239,16 @@ impl Keyspace {
         self.selected = selected;
     }
 
-    /// Changes the string at `key`, which is made when there is no such key; its deadline stays.
+    /// Changes the string at `key`, which is made when there is no such key; its deadline stays. `edit`
+    /// is told whether it is new; when it fails, it has left the value as it was.
     pub(super) fn edit_string<T>(
         &mut self,
         key: &[u8],
-        edit: impl FnOnce(&mut Bytes) -> Result<T, CacheError>,
+        edit: impl FnOnce(&mut Bytes, bool) -> Result<T, CacheError>,
     ) -> Result<T, CacheError> {
         let Some(id) = self.live(key) else {
             let mut value = Bytes::new();
-            let result = edit(&mut value)?;
+            let result = edit(&mut value, true)?;
             self.insert(key, Value::String(value))?;
             return Ok(result);
         };
@@ -229,7 +257,7 @@ impl Keyspace {
             return Err(CacheError::WrongType);
         };
         let bytes_before = value.len();
-        let result = edit(value)?;
+        let result = edit(value, false)?;
         self.bytes = self.bytes - bytes_before + value.len();
         self.effects.end(std::mem::replace(value_recorded, Recorded::New));
         self.effects.add(Fresh::Value(id));
@@ -259,10 +287,12 @@ impl Keyspace {
         let db = self.selected;
         let at = self.database(db).find(&self.hasher, key)?;
         let id = SlotId { at, db };
-        if self.slot_at(id)?.is_due(self.now_ms) {
-            self.remove_slot(id);
+        let slot = self.slot_at(id)?;
+        if slot.is_due(self.now_ms) {
+            self.remove_expired(id);
             return None;
         }
+        self.use_slot(slot);
         Some(id)
     }
 
@@ -275,15 +305,16 @@ impl Keyspace {
         slot.value = value;
         slot.value_recorded = Recorded::New;
         self.effects.add(Fresh::Value(id));
-        self.touch(id);
+        self.touch_value(id);
     }
 
-    fn insert(&mut self, key: &[u8], value: Value) -> Result<SlotId, CacheError> {
-        let key = slot::new_key(key)?;
+    fn insert(&mut self, key_text: &[u8], value: Value) -> Result<SlotId, CacheError> {
+        let key = slot::new_key(key_text)?;
         let id =
             self.place(self.selected, key, value, Recorded::New).ok_or(CacheError::OutOfMemory)?;
         self.effects.add(Fresh::Value(id));
-        self.touch(id);
+        self.notify(Events::NEW, "new", key_text);
+        self.touch_value(id);
         Ok(id)
     }
 
@@ -295,11 +326,20 @@ impl Keyspace {
         value: Value,
         value_recorded: Recorded,
     ) -> Option<SlotId> {
-        let slot = Slot { key, value, value_recorded, expiry: None };
+        let access = self.first_access().into();
+        let slot = Slot { key, value, value_recorded, expiry: None, access };
         let bytes = slot.bytes();
         let at = self.databases[usize::from(db) % DATABASES].insert(&self.hasher, slot)?;
         self.bytes += bytes;
         Some(SlotId { at, db })
+    }
+
+    fn remove_expired(&mut self, id: SlotId) {
+        if let Some(slot) = self.slot_at(id) {
+            self.notify_of(id.db, Events::EXPIRED, "expired", &slot.key);
+        }
+        self.remove_slot(id);
+        self.expired += 1;
     }
 
     fn remove_slot(&mut self, id: SlotId) {

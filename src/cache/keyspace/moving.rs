@@ -68,7 +68,7 @@ impl Keyspace {
 
     /// The facts that name the key or its database.
     fn record_key_again(&mut self, id: SlotId) {
-        self.touch(id);
+        self.touch_value(id);
         let Some(slot) = self.slot_mut(id) else { return };
         let value = std::mem::replace(&mut slot.value_recorded, Recorded::New);
         let deadline = slot.expiry.as_mut();

@@ -1,5 +1,6 @@
 //! A key and all that belongs to it.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -147,6 +148,8 @@ pub(in crate::cache) struct Slot {
     pub(super) value: Value,
     pub(super) value_recorded: Recorded,
     pub(super) expiry: Option<Expiry>,
+    /// When it was used last, or how often; see `eviction`.
+    pub(super) access: Cell<u32>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -163,7 +166,7 @@ const SLOT_BYTES: usize = size_of::<Slot>() + 48;
 pub(super) const EXPIRY_BYTES: usize = 32;
 
 impl Slot {
-    pub(super) fn bytes(&self) -> usize {
+    pub(in crate::cache) fn bytes(&self) -> usize {
         let expiry_bytes = if self.expiry.is_some() { EXPIRY_BYTES } else { 0 };
         SLOT_BYTES + self.key.len() + self.value.bytes() + expiry_bytes
     }

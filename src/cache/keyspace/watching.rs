@@ -51,6 +51,16 @@ impl Keyspace {
         self.watched.is_empty()
     }
 
+    /// The key of this slot is new, or has another value.
+    pub(super) fn touch_value(&mut self, id: SlotId) {
+        self.touch(id);
+        if !self.waiters.is_empty()
+            && let Some(key) = self.slot_at(id).map(|slot| Key::clone(&slot.key))
+        {
+            self.waiters.key_changed(id.db, &key);
+        }
+    }
+
     /// The key of this slot was changed, or comes, or goes.
     pub(super) fn touch(&self, id: SlotId) {
         if self.watched.is_empty() {

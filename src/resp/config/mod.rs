@@ -7,10 +7,11 @@ mod parameter;
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use parameter::{PARAMETERS, Parameter};
 
 use super::shared::Options;
-use crate::cache::{AppendFsync, Cache};
+use crate::cache::{AppendFsync, Cache, Events, EvictionPolicy, Settings};
 use crate::model::glob;
 
 pub(super) struct Config {
@@ -38,8 +39,13 @@ pub(super) struct OutputLimit {
 
 impl Config {
     pub(super) fn new(cache: &Cache, options: &Options) -> Self {
+        let settings = cache.settings();
         let values = PARAMETERS.iter().map(|parameter| match parameter.name {
-            "appendfsync" => cache.fsync().name().to_owned(),
+            "appendfsync" => settings.appendfsync.name().to_owned(),
+            "maxmemory" => settings.maxmemory_bytes.to_string(),
+            "maxmemory-policy" => settings.maxmemory_policy.name().to_owned(),
+            "maxmemory-samples" => settings.maxmemory_samples.to_string(),
+            "notify-keyspace-events" => settings.notify_keyspace_events.to_string(),
             "appendonly" => if cache.journal().keeps() { "yes" } else { "no" }.to_owned(),
             "port" => options.port.to_string(),
             "bind" => options.address.clone(),
@@ -70,6 +76,21 @@ impl Config {
         }
     }
 
+    /// What of it is the cache's.
+    pub(super) fn apply(&self, settings: &mut Settings) {
+        settings.appendfsync = self.fsync;
+        settings.maxmemory_bytes = usize::try_from(self.maxmemory).unwrap_or(usize::MAX);
+        if let Some(policy) = EvictionPolicy::of_name(self.maxmemory_policy()) {
+            settings.maxmemory_policy = policy;
+        }
+        if let Ok(samples) = self.value("maxmemory-samples").parse() {
+            settings.maxmemory_samples = samples;
+        }
+        if let Some(events) = Events::parse(self.value("notify-keyspace-events")) {
+            settings.notify_keyspace_events = events;
+        }
+    }
+
     fn value(&self, name: &str) -> &str {
         let at = PARAMETERS.iter().position(|parameter| parameter.name == name);
         at.and_then(|at| self.values.get(at)).map_or("", String::as_str)
@@ -87,21 +108,17 @@ impl Config {
         self.fsync == AppendFsync::Always
     }
 
-    /// The parameters whose names one of the patterns matches, each once.
-    pub(super) fn get(
-        &self,
-        patterns: &[impl AsRef<[u8]>],
-    ) -> impl Iterator<Item = (&'static str, &str)> {
-        PARAMETERS
-            .iter()
-            .zip(&self.values)
-            .filter(|(parameter, _)| {
-                patterns.iter().any(|pattern| {
-                    let pattern = pattern.as_ref().to_ascii_lowercase();
-                    glob::matches(&pattern, parameter.name.as_bytes())
-                })
-            })
-            .map(|(parameter, value)| (parameter.name, value.as_str()))
+    /// The parameters whose names one of the patterns matches, each once. One that is named without a
+    /// wildcard is called as the pattern has it.
+    pub(super) fn get(&self, patterns: &[Bytes]) -> impl Iterator<Item = (Bytes, &str)> {
+        PARAMETERS.iter().zip(&self.values).filter_map(|(parameter, value)| {
+            let matching = patterns.iter().find(|pattern| {
+                glob::matches(&pattern.to_ascii_lowercase(), parameter.name.as_bytes())
+            })?;
+            let is_named = matching.eq_ignore_ascii_case(parameter.name.as_bytes());
+            let name = if is_named { matching.clone() } else { parameter.name.into() };
+            Some((name, value.as_str()))
+        })
     }
 
     /// CONFIG SET.

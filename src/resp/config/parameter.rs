@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::OutputLimit;
+use crate::cache::Events;
 
 pub(super) struct Parameter {
     /// In lower case.
@@ -22,6 +23,8 @@ enum Takes {
     /// Bytes, with a unit such as `1mb`.
     Memory,
     OneOf(&'static [&'static str]),
+    /// Letters, each a class of keyspace events.
+    Events,
     /// Groups of a class, a hard limit, a soft limit, and seconds.
     OutputLimits,
 }
@@ -29,7 +32,7 @@ enum Takes {
 /// In the order of their names.
 pub(super) static PARAMETERS: &[Parameter] = &[
     fixed("appendfilename", "journal"),
-    row("appendfsync", "everysec", Takes::OneOf(&["always", "everysec", "no"])),
+    row("appendfsync", "everysec", Takes::OneOf(&["everysec", "always", "no"])),
     fixed("appendonly", "yes"),
     fixed("bind", ""),
     row(
@@ -40,9 +43,24 @@ pub(super) static PARAMETERS: &[Parameter] = &[
     fixed("client-query-buffer-limit", "1073741824"),
     fixed("cluster-enabled", "no"),
     fixed("databases", "16"),
-    fixed("maxmemory-policy", "noeviction"),
     row("maxclients", "10000", Takes::Integer { least: 1, most: 4_294_967_295 }),
     row("maxmemory", "0", Takes::Memory),
+    row(
+        "maxmemory-policy",
+        "noeviction",
+        Takes::OneOf(&[
+            "volatile-lru",
+            "volatile-lfu",
+            "volatile-random",
+            "volatile-ttl",
+            "allkeys-lru",
+            "allkeys-lfu",
+            "allkeys-random",
+            "noeviction",
+        ]),
+    ),
+    row("maxmemory-samples", "5", Takes::Integer { least: 1, most: 64 }),
+    row("notify-keyspace-events", "", Takes::Events),
     fixed("port", "0"),
     fixed("proto-max-bulk-len", "536870912"),
     row("requirepass", "", Takes::Text),
@@ -89,6 +107,9 @@ impl Parameter {
                     format!("argument(s) must be one of the following: {names}")
                 })
             }
+            Takes::Events => Events::parse(&text)
+                .map(|events| events.to_string())
+                .ok_or_else(|| "Invalid event class character. Use 'Ag$lshzxeKEtmdn'.".to_owned()),
             Takes::OutputLimits => output_limits(self.default, &text),
         }
     }
@@ -200,7 +221,7 @@ mod tests {
             ("maxmemory", "x", "argument must be a memory value"),
             ("maxclients", "0", "argument must be between 1 and 4294967295 inclusive"),
             ("maxclients", "x", "argument couldn't be parsed into an integer"),
-            ("appendfsync", "x", "argument(s) must be one of the following: always, everysec, no"),
+            ("appendfsync", "x", "argument(s) must be one of the following: everysec, always, no"),
             ("port", "1", "can't set immutable config"),
         ];
         for (name, value, expected) in cases {
