@@ -128,11 +128,12 @@ fn get_range(mut args: Args<'_>) -> Result<Command, CacheError> {
 /// The options EX, PX, EXAT and PXAT: the same one may come twice, and the last one counts; two
 /// different ones clash.
 #[derive(Default)]
-struct Expire<'a>(Option<(&'static str, fn(i64) -> Deadline, &'a Bytes)>);
+struct Expire<'a>(Option<(&'static str, Unit, &'a Bytes)>);
+
+type Unit = fn(i64) -> Deadline;
 
 impl<'a> Expire<'a> {
     fn take(&mut self, option: &Bytes, args: &mut Args<'a>) -> Result<(), CacheError> {
-        type Unit = fn(i64) -> Deadline;
         const UNITS: [(&str, Unit); 4] = [
             ("ex", Deadline::InSeconds),
             ("px", Deadline::InMs),
