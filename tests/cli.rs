@@ -2,6 +2,7 @@
 //! do, a server that says where it listens and drains when it is asked to, and the commands that call it.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -303,6 +304,21 @@ fn ctrl_c_cancels_a_redrive_on_the_server() {
     // Nothing runs any more: another may start, and finds the rest.
     let planned = succeeds(&server, &["redrive", "orders.failed", "--rate", "1000"]);
     assert!(planned.contains("moved to user-events.failed"), "{planned}");
+}
+
+#[test]
+fn ctrl_c_ends_a_dry_run_that_gets_no_answer() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let mut command = leveret(&["redrive", "q", "--dry-run"]);
+    command.env("LEVERET_URL", url).env_remove("LEVERET_API_KEY");
+    let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+    let (mut asked, _) = silent.accept().unwrap();
+    assert!(asked.read(&mut [0; 1024]).unwrap() > 0);
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    // By the signal, and not by giving up.
+    assert_eq!(child.wait().unwrap().code(), None);
 }
 
 #[test]

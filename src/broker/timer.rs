@@ -119,9 +119,10 @@ impl Broker {
                 tokio::select! {
                     () = timers.changed.notified() => {}
                     () = tokio::time::sleep(wait.min(SLEEP_MAX)) => {}
-                    // Others are served between two steps.
-                    () = room => tokio::task::yield_now().await,
+                    () = room => {}
                 }
+                // Others are served between two steps.
+                tokio::task::yield_now().await;
             }
         }
     }

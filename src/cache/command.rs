@@ -6,6 +6,7 @@ use ahash::AHashMap;
 use bytes::Bytes;
 
 use super::bits::{self, BitsCommand};
+use super::blocking::{self, BlockingCommand};
 use super::error::CacheError;
 use super::hash::{self, HashCommand};
 use super::key::{self, KeyCommand};
@@ -28,6 +29,7 @@ pub enum Command {
     SortedSet(SortedSetCommand),
     PubSub(PubSubCommand),
     Server(ServerCommand),
+    Blocking(BlockingCommand),
 }
 
 /// What a command may do to the keyspace, and so when the journal stands in its way.
@@ -75,6 +77,7 @@ impl Command {
             Self::SortedSet(command) => command.access(),
             Self::PubSub(_) => Access::Read,
             Self::Server(command) => command.access(),
+            Self::Blocking(command) => command.access(),
         }
     }
 }
@@ -180,7 +183,6 @@ impl Spec {
     }
 
     /// A row whose first argument names a row of `subcommands`.
-    #[expect(dead_code, reason = "for the commands with subcommands")]
     pub(super) const fn container(name: &'static str, subcommands: &'static [Spec]) -> Self {
         const fn parse(args: Args<'_>) -> Result<Command, CacheError> {
             Err(CacheError::WrongArity { command: args.command })
@@ -267,7 +269,7 @@ impl Spec {
 }
 
 /// The rows of all data types.
-static TABLES: [&[Spec]; 9] = [
+static TABLES: [&[Spec]; 10] = [
     key::SPECS,
     string::SPECS,
     bits::SPECS,
@@ -277,6 +279,7 @@ static TABLES: [&[Spec]; 9] = [
     sorted_set::SPECS,
     pubsub::SPECS,
     server::SPECS,
+    blocking::SPECS,
 ];
 
 const SHOWN_BYTES_MAX: usize = 128;

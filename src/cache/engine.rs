@@ -126,7 +126,12 @@ impl Cache {
     pub fn execute_in(&self, db: u8, commands: &[Command], urgency: Option<Urgency>) -> Executed {
         let (replies, commit) = self.pipeline(urgency, |keyspace| {
             keyspace.select(db);
-            commands.iter().map(|command| self.apply(command, keyspace)).collect()
+            let run = |command| {
+                let reply = self.apply(command, keyspace);
+                keyspace.serve_waiters();
+                reply
+            };
+            commands.iter().map(run).collect()
         });
         Executed { replies, commit }
     }
@@ -146,6 +151,7 @@ impl Cache {
             Command::Set(command) => command.apply(keyspace),
             Command::SortedSet(command) => command.apply(keyspace),
             Command::Server(command) => Ok(command.apply(keyspace)),
+            Command::Blocking(command) => command.apply(keyspace),
             Command::PubSub(PubSubCommand::Publish { channel, payload }) => {
                 Ok(Reply::count(self.shared.registry.publish(channel, payload)))
             }
@@ -188,6 +194,7 @@ impl Cache {
     ) -> (T, Option<Commit>) {
         self.visit(|keyspace| {
             let result = work(keyspace);
+            keyspace.serve_waiters();
             let urgency = urgency.unwrap_or_else(|| self.fsync().urgency());
             (result, keyspace.record(&self.shared.journal, urgency))
         })
@@ -200,6 +207,11 @@ impl Cache {
         keyspace.begin(shared.clock.now_ms());
         self.follow_settings(&mut keyspace);
         let result = work(&mut keyspace);
+        if keyspace.waiters.are_ready() {
+            // What a transaction across engines made ready.
+            keyspace.serve_waiters();
+            let _ = keyspace.record(&shared.journal, self.fsync().urgency());
+        }
         self.tell(&keyspace);
         let driver_must_wake = keyspace.take_driver_must_wake();
         drop(keyspace);

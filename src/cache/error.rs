@@ -81,6 +81,18 @@ pub enum CacheError {
     NegativeLimit,
     #[error("ERR at least 1 input key is needed for '{command}' command")]
     NoInputKey { command: &'static str },
+    #[error("ERR no such key")]
+    NoSuchKey,
+    #[error("ERR index out of range")]
+    IndexOutOfRange,
+    #[error(
+        "ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... or use negative to start from the end of the list"
+    )]
+    RankOfZero,
+    #[error("ERR COUNT can't be negative")]
+    NegativeCount,
+    #[error("ERR MAXLEN can't be negative")]
+    NegativeMaxLen,
     #[error("ERR string exceeds maximum allowed size (proto-max-bulk-len)")]
     StringTooLong,
     #[error("ERR syntax error")]
@@ -102,6 +114,10 @@ pub enum CacheError {
     /// The value as the error's text has it.
     #[error("OOM command not allowed when used memory > 'maxmemory'.")]
     OutOfMemory,
+    #[error("ERR timeout is not a float or out of range")]
+    TimeoutNotAFloat,
+    #[error("ERR timeout is out of range")]
+    TimeoutOutOfRange,
     #[error("ERR too many keys are watched")]
     TooManyWatched,
     #[error("ERR DB index is out of range")]
@@ -110,8 +126,6 @@ pub enum CacheError {
     InvalidDatabase { which: &'static str },
     #[error("ERR value is out of range, value must between -2147483648 and 2147483647")]
     NotAnInt32,
-    #[error("ERR no such key")]
-    NoSuchKey,
     #[error("ERR source and destination objects are the same")]
     SameObject,
     #[error("ERR hash value is not an integer")]
@@ -124,6 +138,10 @@ pub enum CacheError {
     TimeoutNotAnInteger,
     #[error("ERR timeout is negative")]
     NegativeTimeout,
+    #[error(
+        "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust."
+    )]
+    NoLfuPolicy,
     /// The journal takes no writes; reads go on.
     #[error("MISCONF Errors writing to the AOF file: {0}")]
     Journal(#[from] JournalError),

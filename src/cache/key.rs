@@ -1,14 +1,22 @@
 //! The commands on keys of any type.
 
+mod copy;
+mod object;
+mod scan;
+mod sort;
+
 use bytes::Bytes;
 
-use super::command::{Access, Args, Arity, Command, Spec, is};
+use super::command::{Access, Args, Arity, Command, Flags, Keys, Spec, is, parse_integer};
 use super::deadline::Deadline;
 use super::error::CacheError;
-use super::keyspace::{Keyspace, Slot};
+use super::keyspace::{DATABASES, Keyspace, Slot};
 use super::reply::Reply;
+use super::scan::Scan;
 use crate::model::clock::UnixMs;
 use crate::model::glob;
+pub use object::ObjectQuestion;
+pub use sort::Sort;
 
 /// A command on keys of any type.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +49,45 @@ pub enum KeyCommand {
     Keys {
         pattern: Bytes,
     },
+    /// How many of them are there. It says that they were used, too.
+    Touch {
+        keys: Vec<Bytes>,
+    },
+    /// Seconds since the Unix epoch, rounded to the nearest.
+    ExpireTime {
+        key: Bytes,
+    },
+    /// Milliseconds since the Unix epoch.
+    PExpireTime {
+        key: Bytes,
+    },
+    Scan {
+        scan: Scan,
+    },
+    RandomKey,
+    Rename {
+        from: Bytes,
+        to: Bytes,
+        /// RENAMENX: not over a key that is there.
+        only_if_free: bool,
+    },
+    Copy {
+        from: Bytes,
+        to: Bytes,
+        /// Without one, the selected database.
+        db: Option<u8>,
+        replaces: bool,
+    },
+    Move {
+        key: Bytes,
+        db: u8,
+    },
+    Sort(Sort),
+    Object {
+        key: Bytes,
+        question: ObjectQuestion,
+    },
+    ObjectHelp,
 }
 
 /// When EXPIRE and its kin set the deadline.
@@ -56,33 +103,135 @@ pub struct ExpireIf {
     pub lt: bool,
 }
 
+const READ: Flags = Flags::READONLY;
+const READ_FAST: Flags = READ.and(Flags::FAST);
+const WRITE: Flags = Flags::WRITE;
+const WRITE_FAST: Flags = WRITE.and(Flags::FAST);
+const ALL_KEYS: Keys = Keys::Range { first: 1, last: -1, step: 1 };
+const TWO_KEYS: Keys = Keys::Range { first: 1, last: 2, step: 1 };
+
 pub(super) const SPECS: &[Spec] = &[
     Spec::new("del", Arity::AtLeast(1), |mut args| {
         Ok(Command::Key(KeyCommand::Del { keys: args.remaining() }))
-    }),
+    })
+    .flags(WRITE)
+    .keys(ALL_KEYS),
+    Spec::new("unlink", Arity::AtLeast(1), |mut args| {
+        Ok(Command::Key(KeyCommand::Del { keys: args.remaining() }))
+    })
+    .flags(WRITE_FAST)
+    .keys(ALL_KEYS),
     Spec::new("exists", Arity::AtLeast(1), |mut args| {
         Ok(Command::Key(KeyCommand::Exists { keys: args.remaining() }))
-    }),
-    Spec::new("expire", Arity::AtLeast(2), |args| parse_expire(args, Deadline::InSeconds)),
-    Spec::new("pexpire", Arity::AtLeast(2), |args| parse_expire(args, Deadline::InMs)),
-    Spec::new("expireat", Arity::AtLeast(2), |args| parse_expire(args, Deadline::AtSeconds)),
-    Spec::new("pexpireat", Arity::AtLeast(2), |args| parse_expire(args, Deadline::AtMs)),
+    })
+    .flags(READ_FAST)
+    .keys(ALL_KEYS),
+    Spec::new("touch", Arity::AtLeast(1), |mut args| {
+        Ok(Command::Key(KeyCommand::Touch { keys: args.remaining() }))
+    })
+    .flags(READ_FAST)
+    .keys(ALL_KEYS),
+    Spec::new("expire", Arity::AtLeast(2), |args| parse_expire(args, Deadline::InSeconds))
+        .flags(WRITE_FAST)
+        .key(),
+    Spec::new("pexpire", Arity::AtLeast(2), |args| parse_expire(args, Deadline::InMs))
+        .flags(WRITE_FAST)
+        .key(),
+    Spec::new("expireat", Arity::AtLeast(2), |args| parse_expire(args, Deadline::AtSeconds))
+        .flags(WRITE_FAST)
+        .key(),
+    Spec::new("pexpireat", Arity::AtLeast(2), |args| parse_expire(args, Deadline::AtMs))
+        .flags(WRITE_FAST)
+        .key(),
     Spec::new("ttl", Arity::Exactly(1), |mut args| {
         Ok(Command::Key(KeyCommand::Ttl { key: args.next()? }))
-    }),
+    })
+    .flags(READ_FAST)
+    .key(),
     Spec::new("pttl", Arity::Exactly(1), |mut args| {
         Ok(Command::Key(KeyCommand::PTtl { key: args.next()? }))
-    }),
+    })
+    .flags(READ_FAST)
+    .key(),
+    Spec::new("expiretime", Arity::Exactly(1), |mut args| {
+        Ok(Command::Key(KeyCommand::ExpireTime { key: args.next()? }))
+    })
+    .flags(READ_FAST)
+    .key(),
+    Spec::new("pexpiretime", Arity::Exactly(1), |mut args| {
+        Ok(Command::Key(KeyCommand::PExpireTime { key: args.next()? }))
+    })
+    .flags(READ_FAST)
+    .key(),
     Spec::new("persist", Arity::Exactly(1), |mut args| {
         Ok(Command::Key(KeyCommand::Persist { key: args.next()? }))
-    }),
+    })
+    .flags(WRITE_FAST)
+    .key(),
     Spec::new("type", Arity::Exactly(1), |mut args| {
         Ok(Command::Key(KeyCommand::Type { key: args.next()? }))
-    }),
+    })
+    .flags(READ_FAST)
+    .key(),
     Spec::new("keys", Arity::Exactly(1), |mut args| {
         Ok(Command::Key(KeyCommand::Keys { pattern: args.next()? }))
-    }),
+    })
+    .flags(READ),
+    Spec::new("scan", Arity::AtLeast(1), |args| {
+        Ok(Command::Key(KeyCommand::Scan { scan: Scan::parse(args, true)? }))
+    })
+    .flags(READ),
+    Spec::new("randomkey", Arity::Exactly(0), |_| Ok(Command::Key(KeyCommand::RandomKey)))
+        .flags(READ),
+    Spec::new("rename", Arity::Exactly(2), |mut args| {
+        let (from, to) = (args.next()?, args.next()?);
+        Ok(Command::Key(KeyCommand::Rename { from, to, only_if_free: false }))
+    })
+    .flags(WRITE)
+    .keys(TWO_KEYS),
+    Spec::new("renamenx", Arity::Exactly(2), |mut args| {
+        let (from, to) = (args.next()?, args.next()?);
+        Ok(Command::Key(KeyCommand::Rename { from, to, only_if_free: true }))
+    })
+    .flags(WRITE_FAST)
+    .keys(TWO_KEYS),
+    Spec::new("copy", Arity::AtLeast(2), parse_copy)
+        .flags(WRITE.and(Flags::DENYOOM))
+        .keys(TWO_KEYS),
+    Spec::new("move", Arity::Exactly(2), |mut args| {
+        let (key, db) = (args.next()?, parse_database(&mut args)?);
+        Ok(Command::Key(KeyCommand::Move { key, db }))
+    })
+    .flags(WRITE_FAST)
+    .key(),
+    Spec::new("sort", Arity::AtLeast(1), |args| sort::parse(args, true))
+        .flags(WRITE.and(Flags::DENYOOM))
+        .key(),
+    Spec::new("sort_ro", Arity::AtLeast(1), |args| sort::parse(args, false)).flags(READ).key(),
+    Spec::container("object", object::SUBCOMMANDS),
 ];
+
+/// The number of a database that there is.
+fn parse_database(args: &mut Args<'_>) -> Result<u8, CacheError> {
+    let db = i32::try_from(args.integer()?).map_err(|_| CacheError::NotAnInt32)?;
+    let db = u8::try_from(db).ok().filter(|db| usize::from(*db) < DATABASES);
+    db.ok_or(CacheError::NoSuchDatabase)
+}
+
+fn parse_copy(mut args: Args<'_>) -> Result<Command, CacheError> {
+    let (from, to) = (args.next()?, args.next()?);
+    let (mut db, mut replaces) = (None, false);
+    while let Some(option) = args.option() {
+        if is(option, "replace") {
+            replaces = true;
+        } else if is(option, "db") && !args.is_empty() {
+            db = Some(parse_database(&mut args)?);
+        } else {
+            return Err(CacheError::Syntax);
+        }
+    }
+    Ok(Command::Key(KeyCommand::Copy { from, to, db, replaces }))
+}
 
 fn parse_expire(mut args: Args<'_>, unit: fn(i64) -> Deadline) -> Result<Command, CacheError> {
     let (key, amount) = (args.next()?, args.next()?);
@@ -114,7 +263,7 @@ fn parse_expire(mut args: Args<'_>, unit: fn(i64) -> Deadline) -> Result<Command
         return Err(CacheError::GtWithLt);
     }
     // Redis reads the options before the number.
-    let amount = super::command::parse_integer(&amount).ok_or(CacheError::NotAnInteger)?;
+    let amount = parse_integer(&amount).ok_or(CacheError::NotAnInteger)?;
     Ok(Command::Key(KeyCommand::Expire { key, deadline: unit(amount), condition }))
 }
 
@@ -132,12 +281,25 @@ impl ExpireIf {
 impl KeyCommand {
     pub(super) fn access(&self) -> Access {
         match self {
-            Self::Del { .. } | Self::Expire { .. } | Self::Persist { .. } => Access::Shrink,
+            Self::Del { .. }
+            | Self::Expire { .. }
+            | Self::Persist { .. }
+            | Self::Rename { .. }
+            | Self::Move { .. } => Access::Shrink,
+            Self::Copy { .. } | Self::Sort(Sort { store: Some(_), .. }) => Access::Grow,
             Self::Exists { .. }
+            | Self::Touch { .. }
             | Self::Ttl { .. }
             | Self::PTtl { .. }
+            | Self::ExpireTime { .. }
+            | Self::PExpireTime { .. }
             | Self::Type { .. }
-            | Self::Keys { .. } => Access::Read,
+            | Self::Keys { .. }
+            | Self::Scan { .. }
+            | Self::RandomKey
+            | Self::Sort(_)
+            | Self::Object { .. }
+            | Self::ObjectHelp => Access::Read,
         }
     }
 
@@ -146,7 +308,7 @@ impl KeyCommand {
             Self::Del { keys } => {
                 Reply::count(keys.iter().filter(|key| keyspace.remove(key)).count())
             }
-            Self::Exists { keys } => {
+            Self::Exists { keys } | Self::Touch { keys } => {
                 Reply::count(keys.iter().filter(|key| keyspace.slot(key).is_some()).count())
             }
             Self::Expire { key, deadline, condition } => {
@@ -167,6 +329,46 @@ impl KeyCommand {
                     .filter(|key| glob::matches(pattern, key))
                     .map(Bytes::copy_from_slice),
             ),
+            Self::ExpireTime { key } => {
+                let at_ms = keyspace.expire_time_ms(key);
+                Reply::Integer(at_ms.map_or_else(i64::from, |at_ms| (at_ms + 500) / 1_000))
+            }
+            Self::PExpireTime { key } => {
+                Reply::Integer(keyspace.expire_time_ms(key).unwrap_or_else(i64::from))
+            }
+            Self::Scan { scan } => keyspace.scan_keys(scan)?,
+            Self::RandomKey => Reply::bulk_or_nil(keyspace.random_key()),
+            Self::Rename { from, to, only_if_free } => {
+                let is_free = keyspace.slot(to).is_none();
+                if keyspace.slot(from).is_none() {
+                    return Err(CacheError::NoSuchKey);
+                }
+                if *only_if_free {
+                    (is_free && keyspace.rename(from, to)?).into()
+                } else {
+                    keyspace.rename(from, to)?;
+                    Reply::OK
+                }
+            }
+            Self::Copy { from, to, db, replaces } => {
+                let db = keyspace.numbered(*db);
+                if keyspace.is_selected(db) && from == to {
+                    return Err(CacheError::SameObject);
+                }
+                keyspace.copy_key(from, to, db, *replaces)?.into()
+            }
+            Self::Move { key, db } => {
+                let db = keyspace.numbered(Some(*db));
+                if keyspace.is_selected(db) {
+                    return Err(CacheError::SameObject);
+                }
+                keyspace.move_key(key, db)?.into()
+            }
+            Self::Sort(sort) => sort.apply(keyspace)?,
+            Self::Object { key, question } => keyspace.object(key, *question),
+            Self::ObjectHelp => {
+                Reply::Array(object::HELP.iter().map(|line| Reply::Status(line)).collect())
+            }
         })
     }
 }
@@ -213,6 +415,13 @@ impl Keyspace {
     pub(super) fn persist(&mut self, key: &[u8]) -> bool {
         let had_deadline = self.slot(key).is_some_and(|slot| slot.expires_at_ms().is_some());
         had_deadline && self.expire_at(key, None)
+    }
+
+    /// PEXPIRETIME.
+    pub(super) fn expire_time_ms(&self, key: &[u8]) -> Result<i64, NoTtl> {
+        let slot = self.slot(key).ok_or(NoTtl::NoKey)?;
+        let at_ms = slot.expires_at_ms().ok_or(NoTtl::NoDeadline)?;
+        Ok(i64::try_from(at_ms).unwrap_or(i64::MAX))
     }
 
     /// PTTL.

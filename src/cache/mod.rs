@@ -21,6 +21,7 @@
 //!   may call the cache.
 
 mod bits;
+mod blocking;
 mod command;
 mod deadline;
 mod engine;
@@ -50,14 +51,15 @@ mod watch;
 pub use bits::{
     BitRange, BitUnit, BitfieldKind, BitfieldOp, BitfieldStep, BitsCommand, BitwiseOp, Overflow,
 };
+pub use blocking::{BlockingCommand, Waiting};
 pub use command::{Command, Flags, Keys, Spec, parse_integer, unknown as unknown_command};
 pub use deadline::Deadline;
 pub use engine::{AppendFsync, Cache, Executed};
 pub use error::CacheError;
 pub use hash::HashCommand;
-pub use key::{ExpireIf, KeyCommand};
+pub use key::{ExpireIf, KeyCommand, ObjectQuestion, Sort};
 pub use keyspace::Recovery;
-pub use list::{End, ListCommand};
+pub use list::{End, ListCommand, Search};
 pub use notifications::Events;
 pub use pick::Pick;
 pub use pubsub::{PubSubCommand, Published, Subscriber, SubscriberLimits, Topic};

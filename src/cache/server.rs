@@ -2,42 +2,85 @@
 
 use bytes::Bytes;
 
-use super::command::{Access, Arity, Command, Spec, is};
+use super::command::{Access, Args, Arity, Command, Flags, Spec, is, parse_integer};
 use super::error::CacheError;
-use super::keyspace::Keyspace;
+use super::keyspace::{DATABASES, Keyspace};
 use super::reply::Reply;
 
 /// A command on the server as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServerCommand {
-    Ping { text: Option<Bytes> },
-    Echo { text: Bytes },
+    Ping {
+        text: Option<Bytes>,
+    },
+    Echo {
+        text: Bytes,
+    },
     DbSize,
+    FlushDb,
     FlushAll,
+    SwapDb {
+        one: u8,
+        other: u8,
+    },
+    /// There are no replicas to wait for.
+    Wait,
 }
 
 pub(super) const SPECS: &[Spec] = &[
     Spec::new("ping", Arity::Between(0, 1), |mut args| {
         Ok(Command::Server(ServerCommand::Ping { text: args.option().cloned() }))
-    }),
+    })
+    .flags(Flags::FAST),
     Spec::new("echo", Arity::Exactly(1), |mut args| {
         Ok(Command::Server(ServerCommand::Echo { text: args.next()? }))
-    }),
-    Spec::new("dbsize", Arity::Exactly(0), |_| Ok(Command::Server(ServerCommand::DbSize))),
-    Spec::new("flushall", Arity::AtLeast(0), |mut args| {
-        let known = args.option().is_none_or(|mode| is(mode, "async") || is(mode, "sync"));
-        if !known || !args.is_empty() {
-            return Err(CacheError::Syntax);
+    })
+    .flags(Flags::FAST),
+    Spec::new("dbsize", Arity::Exactly(0), |_| Ok(Command::Server(ServerCommand::DbSize)))
+        .flags(Flags::READONLY.and(Flags::FAST)),
+    Spec::new("flushdb", Arity::AtLeast(0), |args| flush(ServerCommand::FlushDb, args))
+        .flags(Flags::WRITE),
+    Spec::new("flushall", Arity::AtLeast(0), |args| flush(ServerCommand::FlushAll, args))
+        .flags(Flags::WRITE),
+    Spec::new("swapdb", Arity::Exactly(2), |mut args| {
+        let (one, other) = (args.next()?, args.next()?);
+        let number = |text: &[u8], which| {
+            let number = parse_integer(text).and_then(|number| i32::try_from(number).ok());
+            number.ok_or(CacheError::InvalidDatabase { which })
+        };
+        let (one, other) = (number(&one, "first")?, number(&other, "second")?);
+        let database = |number: i32| {
+            let number = u8::try_from(number).ok().filter(|db| usize::from(*db) < DATABASES);
+            number.ok_or(CacheError::NoSuchDatabase)
+        };
+        let (one, other) = (database(one)?, database(other)?);
+        Ok(Command::Server(ServerCommand::SwapDb { one, other }))
+    })
+    .flags(Flags::WRITE.and(Flags::FAST)),
+    Spec::new("wait", Arity::Exactly(2), |mut args| {
+        args.integer()?;
+        match parse_integer(&args.next()?) {
+            None => Err(CacheError::TimeoutNotAnInteger),
+            Some(..0) => Err(CacheError::NegativeTimeout),
+            Some(0..) => Ok(Command::Server(ServerCommand::Wait)),
         }
-        Ok(Command::Server(ServerCommand::FlushAll))
-    }),
+    })
+    .flags(Flags::NOSCRIPT),
 ];
+
+fn flush(command: ServerCommand, mut args: Args<'_>) -> Result<Command, CacheError> {
+    let is_known = args.option().is_none_or(|mode| is(mode, "async") || is(mode, "sync"));
+    if !is_known || !args.is_empty() {
+        return Err(CacheError::Syntax);
+    }
+    Ok(Command::Server(command))
+}
 
 impl ServerCommand {
     pub(super) fn access(&self) -> Access {
         match self {
-            Self::FlushAll => Access::Shrink,
-            Self::Ping { .. } | Self::Echo { .. } | Self::DbSize => Access::Read,
+            Self::FlushDb | Self::FlushAll | Self::SwapDb { .. } => Access::Shrink,
+            Self::Ping { .. } | Self::Echo { .. } | Self::DbSize | Self::Wait => Access::Read,
         }
     }
 
@@ -46,6 +89,15 @@ impl ServerCommand {
             Self::Ping { text: None } => Reply::Status("PONG"),
             Self::Ping { text: Some(text) } | Self::Echo { text } => Reply::Bulk(text.clone()),
             Self::DbSize => Reply::count(keyspace.len()),
+            Self::FlushDb => {
+                keyspace.clear();
+                Reply::OK
+            }
+            Self::SwapDb { one, other } => {
+                keyspace.swap(*one, *other);
+                Reply::OK
+            }
+            Self::Wait => Reply::Integer(0),
             Self::FlushAll => {
                 keyspace.clear_all();
                 Reply::OK

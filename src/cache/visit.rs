@@ -2,14 +2,16 @@
 
 use super::command::Command;
 use super::engine::Cache;
-use super::keyspace::{DATABASES, Keyspace};
+use super::keyspace::{DATABASES, Keyspace, Slot};
 use super::reply::Reply;
 use crate::journal::{Commit, Urgency};
 
 /// The keyspace, for as long as a client works on it. Others wait meanwhile.
 pub struct Visit<'a> {
-    cache: &'a Cache,
+    pub(super) cache: &'a Cache,
     pub(super) keyspace: &'a mut Keyspace,
+    /// Those that wait are served at the end of a transaction, not between its commands.
+    in_transaction: bool,
 }
 
 impl Visit<'_> {
@@ -18,7 +20,36 @@ impl Visit<'_> {
         if self.keyspace.selected() != db {
             self.keyspace.select(db);
         }
-        self.cache.apply(command, self.keyspace)
+        let reply = self.cache.apply(command, self.keyspace);
+        self.serve_waiters();
+        reply
+    }
+
+    /// Runs commands as one: nobody that waits for a key is served between them.
+    pub fn as_one<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
+        self.in_transaction = true;
+        let result = work(self);
+        self.in_transaction = false;
+        self.serve_waiters();
+        result
+    }
+
+    /// Whether commands run as one, so that none of them can wait.
+    pub fn is_in_transaction(&self) -> bool {
+        self.in_transaction
+    }
+
+    pub(super) fn serve_waiters(&mut self) {
+        if self.keyspace.waiters.are_ready() && !self.in_transaction {
+            self.keyspace.serve_waiters();
+        }
+    }
+
+    /// MEMORY USAGE: bytes of memory that a key of the database `db` takes, estimated; `None` when there
+    /// is no such key.
+    pub fn key_bytes(&mut self, db: u8, key: &[u8]) -> Option<usize> {
+        self.keyspace.select(db);
+        self.keyspace.slot(key).map(Slot::bytes)
     }
 
     /// Bytes of memory that the keys take, estimated.
@@ -43,6 +74,8 @@ impl Cache {
         urgency: Option<Urgency>,
         work: impl FnOnce(&mut Visit<'_>) -> T,
     ) -> (T, Option<Commit>) {
-        self.pipeline(urgency, |keyspace| work(&mut Visit { cache: self, keyspace }))
+        self.pipeline(urgency, |keyspace| {
+            work(&mut Visit { cache: self, keyspace, in_transaction: false })
+        })
     }
 }

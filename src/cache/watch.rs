@@ -40,13 +40,13 @@ impl Visit<'_> {
     /// # Errors
     /// When the client watches too many.
     pub fn watch(&mut self, watch: &mut Watch, db: u8, key: &[u8]) -> Result<(), CacheError> {
-        if watch.places.contains(&(db, Key::from(key))) {
+        self.keyspace.select(db);
+        if watch.places.contains(&self.keyspace.watched_place(key)) {
             return Ok(());
         }
         if watch.places.len() >= KEYS_MAX {
             return Err(CacheError::TooManyWatched);
         }
-        self.keyspace.select(db);
         let place = self.keyspace.watch(key, &watch.mark);
         watch.places.insert(place);
         Ok(())
@@ -81,8 +81,10 @@ impl Drop for Watch {
 mod tests {
     use std::time::Duration;
 
+    use bytes::Bytes;
+
     use super::*;
-    use crate::cache::{AppendFsync, Recovery};
+    use crate::cache::{AppendFsync, Command, Recovery};
     use crate::journal::Journal;
     use crate::model::clock::ManualClock;
 
@@ -115,6 +117,21 @@ mod tests {
         assert!(changed_by("l", &|| drop(cache.rpush("l", "b").unwrap())));
         assert!(changed_by("l", &|| drop(cache.del("l").unwrap())));
         assert!(!changed_by("l", &|| ()), "an earlier watch has ended");
+        let ask = |line: &str| {
+            let args: Vec<Bytes> =
+                line.split(' ').map(|arg| Bytes::copy_from_slice(arg.as_bytes())).collect();
+            cache.execute(&[Command::parse(&args).unwrap()], None);
+        };
+        ask("HSET from f v");
+        assert!(changed_by("to", &|| ask("RENAME from to")));
+        assert!(changed_by("to", &|| ask("RENAME to from")));
+        assert!(!changed_by("from", &|| ask("COPY from copy")));
+        assert!(changed_by("copy", &|| ask("COPY from copy REPLACE")));
+        assert!(changed_by("from", &|| ask("MOVE from 1")));
+        assert!(changed_by("from", &|| ask("SWAPDB 0 1")));
+        assert!(!changed_by("from", &|| ask("SWAPDB 2 3")));
+        assert!(changed_by("from", &|| ask("HSET from f w")));
+        ask("SWAPDB 0 1");
         drop(watch);
         assert!(cache.visit(|keyspace| keyspace.is_unwatched()));
     }

@@ -33,10 +33,6 @@ const SMALL_BYTES_MAX: usize = 16 * 1024;
 /// So many pages are kept in memory (4 MiB); with one more they are written to their places.
 const PAGES_MAX: usize = 1_024;
 
-/// More than redb ever changes as it closes. With so much room left in the redo area two syncs less
-/// seal a segment.
-const CLOSING_BYTES: u32 = 512 * 1024;
-
 /// redb owns one handle, and the segment another.
 #[derive(Clone)]
 pub(super) struct Extent(Arc<File>);
@@ -122,11 +118,12 @@ impl Extent {
         self.0.synced().map(drop)
     }
 
-    /// What redb writes from now on is for its close. The redo area begins again unless it has room for
-    /// that: a file that was not closed is walked through at each opening.
+    /// What redb writes from now on is for its close. The redo area begins again, which takes two
+    /// syncs, unless a half of it is free: it must have room for that, because a file that was not closed is
+    /// walked through at each opening.
     pub(super) fn begin_closing(&self) -> io::Result<()> {
         self.0.step(|file, state| {
-            if !state.redo.has_room(CLOSING_BYTES) {
+            if !state.redo.is_half_free() {
                 file.checkpoint(state)?;
             }
             state.closing = true;
@@ -484,6 +481,25 @@ mod tests {
         assert_eq!(syncs.load(Ordering::Relaxed), before + 1, "who writes first syncs");
         extent.finish_sync().unwrap();
         assert_eq!(syncs.load(Ordering::Relaxed), before + 1);
+    }
+
+    #[test]
+    fn what_has_room_in_the_redo_area_is_closed_with_one_sync() {
+        let base = Shared::default();
+        let (memory, syncs) = (base.0.clone(), base.1.clone());
+        let extent = Extent::over(Box::new(base), 1 << 20).unwrap();
+        extent.set_len(8 * PAGE_BYTES as u64).unwrap();
+        extent.begin_syncing().unwrap();
+        extent.write(0, &[1; PAGE_BYTES]).unwrap();
+        synced(&extent);
+        let before = syncs.load(Ordering::Relaxed);
+        extent.begin_closing().unwrap();
+        extent.write(PAGE_BYTES as u64, &[2; PAGE_BYTES]).unwrap();
+        extent.close().unwrap();
+        assert_eq!(syncs.load(Ordering::Relaxed), before + 1);
+        let mut read = [0; 2 * PAGE_BYTES];
+        reopened(&memory).read(0, &mut read).unwrap();
+        assert_eq!((read[0], read[PAGE_BYTES]), (1, 2));
     }
 
     #[test]

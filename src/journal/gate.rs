@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use tokio::sync::{Notify, Semaphore, watch};
 
-use super::JournalError;
+use super::{Journal, JournalError};
 
 /// Nothing here is ever locked across an append; readers see each value by itself.
 pub(super) struct Gate {
@@ -158,6 +158,21 @@ impl Gate {
 
     pub(super) fn failure(&self) -> Option<&JournalError> {
         self.failure.get()
+    }
+}
+
+impl Journal {
+    /// Whether `bytes` more stay within the bound on what is uncommitted, also under the disk alarm: for
+    /// what moves or removes what is here already, and is in nobody's hurry.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.log.as_ref().is_none_or(|log| log.shared.gate.has_room(bytes))
+    }
+
+    /// Waits for what [`Journal::has_room`] says; at once when the journal takes nothing any more.
+    pub async fn room(&self, bytes: usize) {
+        if let Some(log) = &self.log {
+            log.shared.gate.room(bytes).await;
+        }
     }
 }
 

@@ -382,19 +382,6 @@ impl Journal {
         }
     }
 
-    /// Whether `bytes` more stay within the bound on what is uncommitted, also under the disk alarm: for
-    /// what moves or removes what is here already, and is in nobody's hurry.
-    pub fn has_room(&self, bytes: usize) -> bool {
-        self.log.as_ref().is_none_or(|log| log.shared.gate.has_room(bytes))
-    }
-
-    /// Waits for what [`Journal::has_room`] says; at once when the journal takes nothing any more.
-    pub async fn room(&self, bytes: usize) {
-        if let Some(log) = &self.log {
-            log.shared.gate.room(bytes).await;
-        }
-    }
-
     /// Whether writes are taken at this moment: not poisoned, not closed, no disk alarm.
     ///
     /// # Errors

@@ -81,9 +81,9 @@ impl Redo {
         u64::from(self.area_bytes)
     }
 
-    /// Whether it holds so many bytes more.
-    pub(super) fn has_room(&self, bytes: u32) -> bool {
-        self.tail + bytes as usize <= self.area_bytes as usize
+    /// Whether at least a half of it is free.
+    pub(super) fn is_half_free(&self) -> bool {
+        self.tail <= self.area_bytes as usize / 2
     }
 
     /// The area begins again: the first block, which excludes all records so far. It has to be on

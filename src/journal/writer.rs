@@ -23,8 +23,7 @@ use super::syncer::{Syncer, Unsynced};
 use super::{Entry, JournalError, encode_content};
 
 /// While little lives, segments stay small, so that what died leaves the disk soon.
-/// But a new file costs a few syncs, so each takes several large commits.
-const SEGMENT_BYTES_MIN: u64 = 24 * 1024 * 1024;
+const SEGMENT_BYTES_MIN: u64 = 16 * 1024 * 1024;
 
 /// A segment holds at most this share of what lives, so that compaction moves little at a time.
 const LIVE_SHARE: u64 = 4;
@@ -32,10 +31,10 @@ const LIVE_SHARE: u64 = 4;
 /// A small disk is never filled by one segment.
 const DISK_SHARE: u64 = 16;
 
-/// Parts of the least segment: what a slice of compaction copies while nothing else is due (1 MiB), and
+/// Parts of a small segment: what a slice of compaction copies while nothing else is due (1 MiB), and
 /// at least beside a batch (64 KiB).
-const SLICES: u64 = 24;
-const SLICES_BESIDE_BATCH: u64 = 384;
+const SLICES: u64 = 16;
+const SLICES_BESIDE_BATCH: u64 = 256;
 
 /// Nothing is added to a commit of so many bytes of rows: redb keeps its pages in memory.
 const COMMIT_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -64,7 +63,7 @@ impl SegmentSize {
     }
 
     fn small(self) -> u64 {
-        self.min / 6
+        self.min / 4
     }
 }
 

@@ -7,19 +7,23 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::clients::{Handle, Info, Peer};
+use super::clients::{Handle, Info, Peer, Unblocked};
 use super::command::pubsub::WHILE_LISTENING;
 use super::command::transaction::Transaction;
 use super::command::{self, Row};
 use super::reply;
 use super::shared::Shared;
 use super::slow_log::{self, Slow};
-use crate::cache::{CacheError, Command, Reply, Spec, Subscriber, Visit, Watch, unknown_command};
+use crate::cache::{
+    CacheError, Command, Reply, Spec, Subscriber, Visit, Waiting, Watch, unknown_command,
+};
 use crate::wire::resp::{Limits, Version, Writer};
 
 /// What a request leaves to be done.
 pub(super) enum Outcome {
     Answered,
+    /// The answer comes when the wait is over; until then nothing more is run.
+    Waits(Box<Waiting>),
     /// Close when the answer is written.
     Close,
 }
@@ -47,6 +51,8 @@ pub(super) struct Client {
     pub behind_since: Option<Instant>,
     /// Up to here the output is sent whatever CLIENT REPLY says.
     pub pushed_bytes: usize,
+    /// The answer to the last request is not sent.
+    pub is_mute: bool,
     /// What is to be written.
     pub out: Vec<u8>,
 }
@@ -87,6 +93,7 @@ impl Client {
             subscriber: None,
             behind_since: None,
             pushed_bytes: 0,
+            is_mute: false,
             out: Vec::new(),
         };
         (client, killed)
@@ -137,12 +144,30 @@ impl Client {
         reply::write(&mut self.writer(), answer);
     }
 
+    /// Nothing is run until what it waits for comes, or another client says so.
+    pub(super) fn begin_wait(&mut self) -> oneshot::Receiver<Unblocked> {
+        self.info.blocked = true;
+        self.publish_info();
+        self.handle.begin_wait()
+    }
+
+    pub(super) fn end_wait(&mut self, answer: &Reply) {
+        self.handle.end_wait();
+        self.info.blocked = false;
+        self.publish_info();
+        self.take_messages();
+        if !self.is_mute {
+            self.reply(answer);
+        }
+    }
+
     /// Answers one request.
     pub(super) fn answer(&mut self, request: &[Bytes], visit: &mut Visit<'_>) -> Outcome {
         self.take_messages();
         let written = self.out.len();
         let before = self.replies;
         let outcome = self.run(request, visit);
+        self.is_mute = false;
         match (before, self.replies) {
             (Replies::On, Replies::On) => return outcome,
             (_, Replies::Skip) => self.replies = Replies::SkipNext,
@@ -151,6 +176,7 @@ impl Client {
             (_, Replies::On) => return outcome,
             _ => {}
         }
+        self.is_mute = true;
         self.out.truncate(written.max(self.pushed_bytes));
         outcome
     }
@@ -231,6 +257,12 @@ impl Client {
         match target {
             Target::Cache(spec, rest) => {
                 let answer = match Command::parse_resolved(spec, rest) {
+                    Ok(Command::Blocking(command)) if !visit.is_in_transaction() => {
+                        match visit.run_or_wait(self.info.db, &command) {
+                            Ok(answer) => answer,
+                            Err(waiting) => return Outcome::Waits(Box::new(waiting)),
+                        }
+                    }
                     Ok(command) => visit.run(self.info.db, &command),
                     Err(error) => Reply::Error(error),
                 };

@@ -35,6 +35,15 @@ pub(super) struct Handle {
     /// It waits for a request, with nothing half read and nothing unwritten.
     pub idle: AtomicBool,
     kill: Mutex<Option<oneshot::Sender<()>>>,
+    /// While it waits for a key.
+    unblock: Mutex<Option<oneshot::Sender<Unblocked>>>,
+}
+
+/// How another client ends a wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unblocked {
+    AsTimedOut,
+    WithError,
 }
 
 /// As of the client's last request.
@@ -73,6 +82,7 @@ impl Clients {
             info: Mutex::new(info),
             idle: AtomicBool::new(false),
             kill: Mutex::new(Some(kill)),
+            unblock: Mutex::new(None),
         });
         self.by_id.lock().insert(id, Arc::clone(&handle));
         (handle, killed)
@@ -103,6 +113,22 @@ impl Handle {
             // A receiver that is gone is what this is for.
             let _ = kill.send(());
         }
+    }
+
+    /// It waits for a key; what resolves when another one ends that.
+    pub(super) fn begin_wait(&self) -> oneshot::Receiver<Unblocked> {
+        let (unblock, unblocked) = oneshot::channel();
+        *self.unblock.lock() = Some(unblock);
+        unblocked
+    }
+
+    pub(super) fn end_wait(&self) {
+        *self.unblock.lock() = None;
+    }
+
+    /// Ends its wait; whether it waited.
+    pub(super) fn unblock(&self, how: Unblocked) -> bool {
+        self.unblock.lock().take().is_some_and(|unblock| unblock.send(how).is_ok())
     }
 
     /// A line of CLIENT LIST, as Redis 7.0 has it. What has no meaning here is as of a client that

@@ -11,7 +11,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::oneshot;
 
 use super::client::{Client, Outcome};
+use super::clients::Unblocked;
 use super::shared::Counters;
+use crate::cache::{AppendFsync, Published, Reply, Subscriber, Waiting};
 use crate::journal::Commit;
 use crate::wire::resp::Decoder;
 
@@ -23,6 +25,9 @@ const OUTPUT_BYTES_KEPT: usize = 64 * 1024;
 
 /// How often a listener that is being written to is looked at: it may read too slowly.
 const BEHIND_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What is read of a client that waits: the start of what it sends behind that.
+const WAITING_BYTES_MAX: usize = 64 * 1024;
 
 pub(super) struct Connection<S> {
     io: S,
@@ -37,6 +42,8 @@ enum Pause {
     Read,
     /// Enough is to be written.
     Write,
+    /// The last one waits for a key.
+    Wait(Box<Waiting>),
     Close,
 }
 
@@ -63,6 +70,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.write().await?;
             match pause {
                 Pause::Write => {}
+                Pause::Wait(waiting) => self.wait(*waiting).await?,
                 Pause::Close => return self.close().await,
                 Pause::Read => self.read().await?,
             }
@@ -95,8 +103,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                                 client.log_slow(&request, took);
                             }
                         }
-                        if matches!(outcome, Outcome::Close) {
-                            return Pause::Close;
+                        match outcome {
+                            Outcome::Answered => {}
+                            Outcome::Waits(waiting) => return Pause::Wait(waiting),
+                            Outcome::Close => return Pause::Close,
                         }
                     }
                     Ok(None) => return Pause::Read,
@@ -117,6 +127,52 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         client.publish_info();
         let must_wait = shared.config.lock().waits_for_disk();
         (pause, commit.filter(|_| must_wait))
+    }
+
+    /// Waits for a key, its time, or another client's word. What is sent meanwhile is read, but not
+    /// run, so that one that leaves is noticed.
+    async fn wait(&mut self, mut waiting: Waiting) -> Result<(), Gone> {
+        let mut unblocked = self.client.begin_wait();
+        let end = {
+            let mut answer = pin!(waiting.answer());
+            loop {
+                let Self { io, client, decoder, killed } = &mut *self;
+                let has_room = decoder.held_bytes() < WAITING_BYTES_MAX;
+                let mut room = decoder.room();
+                tokio::select! {
+                    biased;
+                    _ = &mut *killed => return Err(Gone),
+                    answer = &mut answer => break Ok(answer),
+                    Ok(how) = &mut unblocked => break Err(how),
+                    read = io.read_buf(&mut room), if has_room => match read {
+                        Ok(0) | Err(_) => return Err(Gone),
+                        Ok(bytes) => Counters::add(&client.shared.counters.input_bytes, bytes),
+                    },
+                    message = next_message(&mut client.subscriber) => {
+                        drop(room);
+                        client.write_message(&message.ok_or(Gone)?);
+                        client.take_messages();
+                        self.write().await?;
+                    }
+                }
+            }
+        };
+        let answer = match end {
+            Ok(answer) => answer,
+            Err(how) => waiting.give_up().unwrap_or_else(|| match how {
+                Unblocked::AsTimedOut => waiting.nothing(),
+                Unblocked::WithError => {
+                    Reply::ErrorText("UNBLOCKED client unblocked via CLIENT UNBLOCK".into())
+                }
+            }),
+        };
+        self.client.end_wait(&answer);
+        let cache = self.client.shared.cache.clone();
+        if cache.fsync() == AppendFsync::Always {
+            // What it took left the keyspace in a group of someone else's.
+            self.settle(cache.journal().flush()).await?;
+        }
+        Ok(())
     }
 
     /// Waits until what was changed is on disk.
@@ -190,9 +246,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Ok(0) | Err(_) => Err(Gone),
             Ok(bytes) => {
                 Counters::add(&client.shared.counters.input_bytes, bytes);
-                Ok(())
+                self.wait_for_room(bytes).await
             }
         }
+    }
+
+    /// Waits while too much is not yet on disk. Under the disk alarm the commands themselves say so.
+    async fn wait_for_room(&mut self, bytes: usize) -> Result<(), Gone> {
+        let journal = self.client.shared.cache.journal().clone();
+        if journal.has_room(bytes) {
+            return Ok(());
+        }
+        // What may wait for a second is in the way now.
+        drop(journal.flush());
+        self.unless_killed(journal.room(bytes)).await
     }
 
     /// Ends the stream so that what was written arrives.
@@ -212,6 +279,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     async fn unless_killed<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Gone> {
         unless(&mut self.killed, work).await
+    }
+}
+
+/// The next message of one that listens; of one that does not there is none.
+async fn next_message(subscriber: &mut Option<Subscriber>) -> Option<Published> {
+    match subscriber {
+        Some(subscriber) => subscriber.recv().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -233,7 +233,7 @@ async fn cancelling_lets_no_later_message_pass_an_earlier_one() {
     channel.consume(&queue_name("q"), "stays", NO_ACK).unwrap();
     let mut seen: Vec<u32> = Vec::new();
     while seen.len() < 20_000 {
-        if seen.len() % 50 == 0 {
+        if seen.len().is_multiple_of(50) {
             channel.consume(&queue_name("q"), "goes", NO_ACK).unwrap();
             channel.cancel("goes");
         }

@@ -1,11 +1,14 @@
 //! The cache answers as Redis 7 does, keeps what it promised through a restart, and loses no
 //! subscriber's message in silence.
 
+mod beside_redis;
 mod bits;
 mod case;
 mod durability;
 mod expiry;
 mod hashes;
+mod keys;
+mod lists;
 mod lookups;
 mod model;
 mod property;
@@ -68,10 +71,19 @@ fn embedded(cache: &Cache, line: &str) -> Answer {
 }
 
 fn cases() -> Vec<&'static Case> {
-    [table::CASES, strings::CASES, bits::CASES, hashes::CASES, sets::CASES, sorted_sets::CASES]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        table::CASES,
+        strings::CASES,
+        bits::CASES,
+        hashes::CASES,
+        keys::CASES,
+        lists::CASES,
+        sets::CASES,
+        sorted_sets::CASES,
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// Runs the cases; `ask` gets a line at a time, `FLUSHALL` before each case, and `WAIT` lines.

@@ -1,7 +1,5 @@
 //! Sorted sets: the cases, any commands beside the real server's answers, and what is recorded.
 
-use std::cell::RefCell;
-
 use bytes::Bytes;
 use leveret::cache::{
     AddIf, Extreme, LexBound, LexRange, Limit, RangeBy, RangeQuery, Reply, Score, ScoreBound,
@@ -12,7 +10,7 @@ use proptest::prelude::*;
 use crate::case::Is::{Array, Bulk, Error, Int, Nil, NilArray, Shown, Status};
 use crate::case::{Answer, Case, Is, args};
 use crate::stand::Stand;
-use crate::{embedded, redis};
+use crate::{beside_redis, embedded};
 
 const OK: Is = Is::Ok;
 const NOT_A_FLOAT: Is = Error("ERR value is not a valid float");
@@ -730,47 +728,8 @@ fn line() -> impl Strategy<Value = String> {
 
 #[test]
 fn any_commands_are_answered_as_redis_answers_them_also_after_a_restart() {
-    let server = RefCell::new(redis::Server::start());
-    let ask = |line: &str| server.borrow_mut().ask(&args(line));
-    let config =
-        ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() };
-    let mut runner = proptest::test_runner::TestRunner::new(config);
-    let steps =
-        prop::collection::vec(prop_oneof![60 => line().prop_map(Some), 1 => Just(None)], 1..160);
-    let result = runner.run(&steps, |steps| {
-        let mut stand = Stand::new();
-        ask("FLUSHALL");
-        let everything = ["a", "b", "c", "lex"].map(|key| format!("ZRANGE {key} 0 -1 WITHSCORES"));
-        for step in steps.iter().chain([&None]) {
-            match step {
-                Some(line) => {
-                    let expected = ask(line);
-                    assert_eq!(embedded(stand.cache(), line).shown(), expected.shown(), "{line}");
-                }
-                None => {
-                    let bytes = stand.cache().memory_bytes();
-                    let recovered = stand.restart();
-                    assert_eq!(stand.cache().memory_bytes(), bytes);
-                    let facts = everything.iter().map(|line| {
-                        let expected = ask(line);
-                        assert_eq!(
-                            embedded(stand.cache(), line).shown(),
-                            expected.shown(),
-                            "{line}"
-                        );
-                        let Answer::Array(members) = expected else { return None };
-                        Some(members.len() / 2 + usize::from(!members.is_empty()))
-                    });
-                    // There is no telling how many members a set among the keys has.
-                    if let Some(facts) = facts.sum::<Option<usize>>() {
-                        assert_eq!(recovered, facts, "facts in the journal");
-                    }
-                }
-            }
-        }
-        Ok(())
-    });
-    result.unwrap();
+    let inspection = ["a", "b", "c", "lex"].map(|key| format!("ZRANGE {key} 0 -1 WITHSCORES"));
+    beside_redis::play(line(), &inspection, |members_and_scores| members_and_scores / 2);
 }
 
 fn reply(stand: &Stand, line: &str) -> Reply {

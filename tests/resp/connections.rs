@@ -144,6 +144,25 @@ async fn slow_requests_are_kept_without_their_secrets() {
 }
 
 #[tokio::test]
+async fn memory_is_told_and_bounded() {
+    let fixture = Fixture::new();
+    let mut client = fixture.connect();
+    client.ask("MEMORY USAGE k", "$-1\r\n").await;
+    client
+        .ask(
+            "SET k v\r\nMEMORY USAGE k SAMPLES x",
+            "+OK\r\n-ERR value is not an integer or out of range\r\n",
+        )
+        .await;
+    client.ask("MEMORY USAGE k FOO 1", "-ERR syntax error\r\n").await;
+    client.ask("CONFIG SET maxmemory 1", "+OK\r\n").await;
+    let refused = "-OOM command not allowed when used memory > 'maxmemory'.\r\n";
+    client.ask("SET other v", refused).await;
+    client.ask("GET k\r\nDEL k", "$1\r\nv\r\n:1\r\n").await;
+    client.ask("MULTI\r\nSET k v\r\nEXEC", "+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n").await;
+}
+
+#[tokio::test]
 async fn settings_are_set_as_a_whole_or_not_at_all() {
     let fixture = Fixture::new();
     let mut client = fixture.connect();
@@ -155,6 +174,8 @@ async fn settings_are_set_as_a_whole_or_not_at_all() {
         )
         .await;
     client.ask("CONFIG GET timeout", "*2\r\n$7\r\ntimeout\r\n$1\r\n0\r\n").await;
+    client.ask("CONFIG GET TimeOut time*", "*2\r\n$7\r\nTimeOut\r\n$1\r\n0\r\n").await;
+    client.ask("CONFIG SET timeout 1 x", "-ERR syntax error\r\n").await;
     client.ask("CONFIG SET appendfsync always", "+OK\r\n").await;
     client.ask("SET k v", "+OK\r\n").await;
     assert_eq!(fixture.cache.fsync().name(), "always");

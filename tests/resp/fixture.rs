@@ -33,6 +33,16 @@ impl Fixture {
         Self { cache, resp }
     }
 
+    /// How many clients wait for a key.
+    pub async fn blocked_count(&self) -> usize {
+        let mut client = self.connect();
+        client.send("INFO clients\r\nQUIT\r\n").await;
+        let mut text = String::new();
+        client.io.read_to_string(&mut text).await.unwrap();
+        let (_, count) = text.split_once("blocked_clients:").unwrap();
+        count.lines().next().unwrap().parse().unwrap()
+    }
+
     pub fn connect(&self) -> Client {
         let (ours, theirs) = tokio::io::duplex(64 * 1024);
         tokio::spawn(self.resp.serve(theirs, Peer::default()));

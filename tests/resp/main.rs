@@ -1,5 +1,6 @@
 //! The RESP listener as a client sees it: bytes in, bytes out, over a stream in memory.
 
+mod blocking;
 mod connections;
 mod fixture;
 mod pubsub;

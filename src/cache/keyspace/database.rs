@@ -4,7 +4,7 @@ use ahash::RandomState;
 use hashbrown::HashTable;
 use slab::Slab;
 
-use super::slot::Slot;
+use super::slot::{Key, Slot};
 
 /// A database's keys. A key keeps its place for as long as it lives, so a scan in the order of the
 /// places misses none that stays.
@@ -59,6 +59,25 @@ impl Database {
             entry.remove();
         }
         Some(slot)
+    }
+
+    /// Gives a key another name, which no key has.
+    pub(super) fn rename(&mut self, hasher: &RandomState, at: u32, key: Key) {
+        let Some(slot) = self.slots.get_mut(at as usize) else { return };
+        let (hash, new_hash) = (hasher.hash_one(&*slot.key), hasher.hash_one(&*key));
+        slot.key = key;
+        if let Ok(entry) = self.index.find_entry(hash, |&other| other == at) {
+            entry.remove();
+        }
+        let slots = &self.slots;
+        self.index.insert_unique(new_hash, at, |&at| {
+            slots.get(at as usize).map_or(0, |slot| hasher.hash_one(&*slot.key))
+        });
+    }
+
+    /// Whether the next key's place had no number.
+    pub(super) fn is_full(&self) -> bool {
+        u32::try_from(self.slots.vacant_key()).is_err()
     }
 
     /// The keys, by rising places.

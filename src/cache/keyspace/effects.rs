@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use ahash::AHashMap;
+
 use super::slot::{Key, SlotId};
 use crate::journal::{Entry, Position};
 
@@ -59,6 +61,25 @@ pub(super) enum Fresh {
     Elements(SlotId, Range<i64>),
     /// The part of a collection with this name.
     Part(SlotId, Key),
+    /// A key went to another place, with all that was named by its old one before.
+    Moved {
+        from: SlotId,
+        to: SlotId,
+    },
+    /// The order of the databases.
+    Order,
+}
+
+impl Fresh {
+    fn slot_mut(&mut self) -> Option<&mut SlotId> {
+        match self {
+            Self::Value(slot)
+            | Self::Deadline(slot)
+            | Self::Elements(slot, _)
+            | Self::Part(slot, _) => Some(slot),
+            Self::Moved { .. } | Self::Order => None,
+        }
+    }
 }
 
 /// The running pipeline's changes.
@@ -69,7 +90,7 @@ pub(in crate::cache) struct Effects {
     /// How many there were.
     count: usize,
     pub(super) ends: Vec<Entry>,
-    pub(super) fresh: Vec<Fresh>,
+    fresh: Vec<Fresh>,
 }
 
 impl Effects {
@@ -91,6 +112,23 @@ impl Effects {
         if self.are_kept {
             self.fresh.push(fresh);
         }
+    }
+
+    /// What is fresh, by the places where it is now.
+    pub(super) fn take_fresh(&mut self) -> Vec<Fresh> {
+        let mut fresh = std::mem::take(&mut self.fresh);
+        let mut now_at: AHashMap<SlotId, SlotId> = AHashMap::new();
+        for fresh in fresh.iter_mut().rev() {
+            if let Fresh::Moved { from, to } = fresh {
+                let to = now_at.get(to).copied().unwrap_or(*to);
+                now_at.insert(*from, to);
+            } else if let Some(slot) = fresh.slot_mut()
+                && let Some(now) = now_at.get(slot)
+            {
+                *slot = *now;
+            }
+        }
+        fresh
     }
 
     /// A part got a value.

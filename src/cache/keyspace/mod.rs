@@ -9,9 +9,11 @@
 
 mod collection;
 mod database;
+mod databases;
 mod effects;
 mod eviction;
 mod expiry;
+mod moving;
 mod parts;
 mod random;
 mod record;
@@ -34,6 +36,7 @@ pub use recovery::Recovery;
 pub(super) use slot::{Key, Slot, SlotId, TEXT_BYTES, Value, check_name, check_value, owned};
 pub(super) use watching::Mark;
 
+use super::blocking::Waiters;
 use super::error::CacheError;
 use super::notifications::{Events, Notifications};
 use crate::model::clock::UnixMs;
@@ -61,9 +64,10 @@ pub(super) struct Lookups {
 
 pub(super) struct Keyspace {
     now_ms: UnixMs,
-    /// The database that the commands work on.
+    /// The database that the commands work on, by its place in `databases`.
     selected: u8,
     databases: [Database; DATABASES],
+    order: databases::Order,
     hasher: RandomState,
     deadlines: BTreeSet<(UnixMs, SlotId)>,
     driver: expiry::Driver,
@@ -76,6 +80,7 @@ pub(super) struct Keyspace {
     /// Keys that were removed because their time was over.
     expired: u64,
     watched: watching::Watched,
+    pub(super) waiters: Waiters,
     random: Random,
 }
 
@@ -86,6 +91,7 @@ impl Keyspace {
             now_ms: 0,
             selected: 0,
             databases: Default::default(),
+            order: databases::Order::default(),
             hasher: RandomState::new(),
             deadlines: BTreeSet::new(),
             driver: expiry::Driver::default(),
@@ -97,6 +103,7 @@ impl Keyspace {
             eviction: Eviction::default(),
             expired: 0,
             watched: watching::Watched::new(),
+            waiters: Waiters::default(),
             random: Random::default(),
         }
     }
@@ -104,20 +111,7 @@ impl Keyspace {
     /// A pipeline begins, on the first database: its time is `now_ms` throughout.
     pub(super) fn begin(&mut self, now_ms: UnixMs) {
         self.now_ms = now_ms;
-        self.selected = 0;
-    }
-
-    /// SELECT, until the pipeline ends. Whether there is such a database.
-    pub(super) fn select(&mut self, db: u8) -> bool {
-        let is_there = usize::from(db) < DATABASES;
-        if is_there {
-            self.selected = db;
-        }
-        is_there
-    }
-
-    pub(super) fn selected(&self) -> u8 {
-        self.selected
+        self.select(0);
     }
 
     pub(super) fn now_ms(&self) -> UnixMs {
@@ -137,7 +131,10 @@ impl Keyspace {
 
     /// Each database, its keys, and how many of them have a deadline.
     pub(super) fn key_counts(&self) -> impl Iterator<Item = (u8, usize, usize)> {
-        (0..).zip(&self.databases).map(|(db, database)| (db, database.len(), database.expiring))
+        (0..DATABASES as u8).map(|number| {
+            let database = self.database(self.numbered(Some(number)));
+            (number, database.len(), database.expiring)
+        })
     }
 
     /// Bytes of memory that the keys take, estimated.
@@ -176,6 +173,19 @@ impl Keyspace {
     pub(super) fn live_slots(&self) -> impl Iterator<Item = &Slot> {
         let slots = self.database(self.selected).slots();
         slots.map(|(_, slot)| slot).filter(|slot| !slot.is_due(self.now_ms))
+    }
+
+    /// The selected database's live keys from a place on, each with the place after it.
+    pub(super) fn slots_from(&self, place: u64) -> impl Iterator<Item = (u64, Option<&Slot>)> {
+        let database = self.database(self.selected);
+        let places = place..database.places_end() as u64;
+        let at = |place| u32::try_from(place).ok().and_then(|at| database.get(at));
+        places.map(move |place| (place + 1, at(place).filter(|slot| !slot.is_due(self.now_ms))))
+    }
+
+    /// Places of the selected database are below this.
+    pub(super) fn places_end(&self) -> usize {
+        self.database(self.selected).places_end()
     }
 
     /// Writes a key's value, whatever the key held before. A deadline that has passed removes the key.
@@ -295,7 +305,7 @@ impl Keyspace {
         slot.value = value;
         slot.value_recorded = Recorded::New;
         self.effects.add(Fresh::Value(id));
-        self.touch(id);
+        self.touch_value(id);
     }
 
     fn insert(&mut self, key_text: &[u8], value: Value) -> Result<SlotId, CacheError> {
@@ -304,7 +314,7 @@ impl Keyspace {
             self.place(self.selected, key, value, Recorded::New).ok_or(CacheError::OutOfMemory)?;
         self.effects.add(Fresh::Value(id));
         self.notify(Events::NEW, "new", key_text);
-        self.touch(id);
+        self.touch_value(id);
         Ok(id)
     }
 

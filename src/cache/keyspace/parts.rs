@@ -107,7 +107,6 @@ pub(in crate::cache) struct Parts<V> {
 /// What a part takes beside its texts: its place in the table, its name's allocation.
 const PART_BYTES: usize = 48;
 
-#[allow(dead_code)]
 impl<V: PartValue> Parts<V> {
     pub(in crate::cache) fn new(id: CollectionId) -> Self {
         Self { id, map: IndexMap::default(), bytes: 0 }

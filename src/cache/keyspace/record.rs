@@ -9,6 +9,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::DATABASES;
 use super::parts::PartRecord;
 use super::slot::Key;
 use crate::journal::{self, Kind, Payload};
@@ -22,6 +23,7 @@ pub(super) const HASH: Kind = Kind(36);
 pub(super) const SET: Kind = Kind(37);
 pub(super) const SORTED_SET: Kind = Kind(38);
 pub(super) const PART: Kind = Kind(39);
+pub(super) const ORDER: Kind = Kind(40);
 
 /// The format; raised when one changes.
 const VERSION: u8 = 1;
@@ -168,6 +170,39 @@ impl Payload for DeadlineFact {
     }
 }
 
+/// The places of the databases, by their numbers.
+pub(super) struct OrderFact {
+    pub places: [u8; DATABASES],
+}
+
+impl OrderFact {
+    pub(super) const UNSWAPPED: [u8; DATABASES] =
+        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+
+    /// `None` when these are not the places of all databases.
+    pub(super) fn read(places: &[u8]) -> Option<[u8; DATABASES]> {
+        let places: [u8; DATABASES] = places.try_into().ok()?;
+        let mut sorted = places;
+        sorted.sort_unstable();
+        (sorted == Self::UNSWAPPED).then_some(places)
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct OrderRecord {
+    pub places: Bytes,
+}
+
+impl Payload for OrderFact {
+    fn weight(&self) -> u32 {
+        weight(self.places.len())
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        encode(&Raw(&self.places), out);
+    }
+}
+
 fn weight(text_bytes: usize) -> u32 {
     u32::try_from(FIXED_BYTES + text_bytes).unwrap_or(u32::MAX)
 }
@@ -251,6 +286,13 @@ mod tests {
             (record.list, record.index, &record.value[..]),
             (CollectionId(7), -2, &b"v"[..])
         );
+
+        let places = OrderFact::UNSWAPPED;
+        let bytes = bytes_of(&OrderFact { places });
+        assert_eq!(bytes, [&[1, 16], &places[..]].concat());
+        let record: OrderRecord = decode(&bytes).unwrap();
+        assert_eq!(OrderFact::read(&record.places), Some(places));
+        assert_eq!(OrderFact::read(&[0; 16]), None);
 
         let bytes = bytes_of(&DeadlineFact { db: 0, key, at_ms: 250 });
         assert_eq!(bytes, [1, 1, b'k', 250]);

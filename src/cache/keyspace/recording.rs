@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use super::Keyspace;
 use super::effects::{Fresh, Recorded};
 use super::record::{
-    CollectionFact, DEADLINE, DeadlineFact, ELEMENT, ElementFact, PART, PartFact, STRING,
+    CollectionFact, DEADLINE, DeadlineFact, ELEMENT, ElementFact, ORDER, PART, PartFact, STRING,
     StringFact,
 };
 use super::slot::{Key, SlotId, Value};
@@ -20,6 +20,7 @@ enum Place {
     Deadline(SlotId),
     Element(SlotId, i64),
     Part(SlotId, Key),
+    Order,
 }
 
 impl Keyspace {
@@ -68,11 +69,13 @@ impl Keyspace {
                 places.push(place);
             }
         };
-        for fresh in std::mem::take(&mut self.effects.fresh) {
+        for fresh in self.effects.take_fresh() {
             match fresh {
                 Fresh::Value(id) => queue(self, Place::Value(id)),
                 Fresh::Deadline(id) => queue(self, Place::Deadline(id)),
                 Fresh::Part(id, name) => queue(self, Place::Part(id, name)),
+                Fresh::Moved { .. } => {}
+                Fresh::Order => queue(self, Place::Order),
                 Fresh::Elements(id, indexes) => {
                     for index in indexes {
                         queue(self, Place::Element(id, index));
@@ -94,7 +97,9 @@ impl Keyspace {
     /// The fact of what is at `place`; `None` when it is gone again, recorded, or queued already.
     fn queue(&mut self, place: &Place) -> Option<(Kind, Arc<dyn Payload>)> {
         self.recorded(place)?.queue()?;
-        let id = place.slot();
+        let Some(id) = place.slot() else {
+            return Some((ORDER, Arc::new(self.order.fact()?)));
+        };
         let db = id.db;
         let slot = self.slot_at(id)?;
         let key = || Arc::clone(&slot.key);
@@ -113,7 +118,7 @@ impl Keyspace {
                 let value = list.at(*index)?.clone();
                 (ELEMENT, Arc::new(ElementFact { list: list.id(), index: *index, value }))
             }
-            (Place::Element(..), _) => return None,
+            (Place::Element(..) | Place::Order, _) => return None,
             (Place::Part(_, name), value) => {
                 let ((_, collection), value) = (value.collection()?, value.part(name)?);
                 (PART, Arc::new(PartFact { collection, name: Arc::clone(name), value }))
@@ -122,21 +127,25 @@ impl Keyspace {
     }
 
     fn recorded(&mut self, place: &Place) -> Option<&mut Recorded> {
-        let slot = self.slot_mut(place.slot())?;
+        let Some(id) = place.slot() else { return Some(&mut self.order.recorded) };
+        let slot = self.slot_mut(id)?;
         match (place, &mut slot.value) {
             (Place::Value(_), _) => Some(&mut slot.value_recorded),
             (Place::Deadline(_), _) => slot.expiry.as_mut().map(|expiry| &mut expiry.recorded),
             (Place::Element(_, index), Value::List(list)) => list.recorded_at(*index),
-            (Place::Element(..), _) => None,
+            (Place::Element(..) | Place::Order, _) => None,
             (Place::Part(_, name), value) => value.part_recorded_mut(name),
         }
     }
 }
 
 impl Place {
-    fn slot(&self) -> SlotId {
+    fn slot(&self) -> Option<SlotId> {
         match self {
-            Self::Value(id) | Self::Deadline(id) | Self::Element(id, _) | Self::Part(id, _) => *id,
+            Self::Value(id) | Self::Deadline(id) | Self::Element(id, _) | Self::Part(id, _) => {
+                Some(*id)
+            }
+            Self::Order => None,
         }
     }
 }

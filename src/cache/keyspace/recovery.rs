@@ -11,7 +11,8 @@ use super::effects::Recorded;
 use super::parts::PartRecord;
 use super::record::{
     CollectionId, CollectionRecord, DEADLINE, DeadlineRecord, ELEMENT, ElementRecord, HASH, LIST,
-    PART, PartFactRecord, SET, SORTED_SET, STRING, StringRecord, decode, decode_keyed,
+    ORDER, OrderFact, OrderRecord, PART, PartFactRecord, SET, SORTED_SET, STRING, StringRecord,
+    decode, decode_keyed,
 };
 use super::slot::{Key, Value};
 use super::{DATABASES, Keyspace};
@@ -29,6 +30,7 @@ pub struct Recovery {
     deadlines: AHashMap<(u8, Key), (UnixMs, Entry)>,
     elements: AHashMap<CollectionId, Vec<RecoveredElement>>,
     parts: AHashMap<CollectionId, Vec<(Key, PartRecord, Entry)>>,
+    order: Option<([u8; DATABASES], Entry)>,
 }
 
 enum RecoveredValue {
@@ -75,6 +77,11 @@ impl Recovery {
                 let (db, DeadlineRecord { key, at_ms }) = decode_keyed(payload)?;
                 self.deadlines.insert((in_range(db)?, own(&key)), (at_ms, entry)).is_none()
             }
+            ORDER => {
+                let OrderRecord { places } = decode(payload)?;
+                let places = OrderFact::read(&places).ok_or("no order of all databases")?;
+                self.order.replace((places, entry)).is_none()
+            }
             Kind(other) => return Err(format!("the cache knows no record of kind {other}")),
         };
         // One group replaces a fact by the next, so two of them can't both be live.
@@ -94,7 +101,10 @@ impl Keyspace {
     /// Fills an empty keyspace. Facts of keys that have expired, and those that belong to no key, are
     /// ended with the next recording.
     pub(in crate::cache) fn restore(&mut self, recovery: Recovery) {
-        let Recovery { values, mut deadlines, mut elements, mut parts } = recovery;
+        let Recovery { values, mut deadlines, mut elements, mut parts, order } = recovery;
+        if let Some((places, entry)) = order {
+            self.restore_order(places, entry);
+        }
         let in_values = values.values().filter_map(|(value, _)| match value {
             RecoveredValue::String(_) => None,
             RecoveredValue::Collection(_, id) => Some(*id),

@@ -21,7 +21,7 @@ use crate::model::clock::UnixMs;
 pub(in crate::cache) type Key = Arc<[u8]>;
 
 /// A key's place. Given to another key when this one is gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(in crate::cache) struct SlotId {
     pub at: u32,
     pub db: u8,
@@ -166,7 +166,7 @@ const SLOT_BYTES: usize = size_of::<Slot>() + 48;
 pub(super) const EXPIRY_BYTES: usize = 32;
 
 impl Slot {
-    pub(super) fn bytes(&self) -> usize {
+    pub(in crate::cache) fn bytes(&self) -> usize {
         let expiry_bytes = if self.expiry.is_some() { EXPIRY_BYTES } else { 0 };
         SLOT_BYTES + self.key.len() + self.value.bytes() + expiry_bytes
     }

@@ -19,9 +19,14 @@ impl Keyspace {
     pub(in crate::cache) fn watch(&mut self, key: &[u8], mark: &Mark) -> (u8, Key) {
         // One that has expired is gone for good: that it leaves later is no change.
         self.live(key);
-        let place = (self.selected, Key::from(key));
+        let place = self.watched_place(key);
         self.watched.entry(place.clone()).or_default().push(Mark::clone(mark));
         place
+    }
+
+    /// What a mark on a key of the selected database is kept by: the database's place, not its number.
+    pub(in crate::cache) fn watched_place(&self, key: &[u8]) -> (u8, Key) {
+        (self.selected, Key::from(key))
     }
 
     /// Takes a mark away again.
@@ -46,6 +51,16 @@ impl Keyspace {
         self.watched.is_empty()
     }
 
+    /// The key of this slot is new, or has another value.
+    pub(super) fn touch_value(&mut self, id: SlotId) {
+        self.touch(id);
+        if !self.waiters.is_empty()
+            && let Some(key) = self.slot_at(id).map(|slot| Key::clone(&slot.key))
+        {
+            self.waiters.key_changed(id.db, &key);
+        }
+    }
+
     /// The key of this slot was changed, or comes, or goes.
     pub(super) fn touch(&self, id: SlotId) {
         if self.watched.is_empty() {
@@ -54,6 +69,13 @@ impl Keyspace {
         let Some(slot) = self.slot_at(id) else { return };
         let marks = self.watched.get(&(id.db, Key::clone(&slot.key)));
         marks.into_iter().flatten().for_each(|mark| mark.store(true, Ordering::Relaxed));
+    }
+
+    /// A database gets another number, so its marks stand for other keys than was meant.
+    pub(super) fn touch_all_watched(&self, db: u8) {
+        for (_, marks) in self.watched.iter().filter(|((of, _), _)| *of == db) {
+            marks.iter().for_each(|mark| mark.store(true, Ordering::Relaxed));
+        }
     }
 
     /// Every key of a database goes.

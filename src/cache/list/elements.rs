@@ -58,6 +58,13 @@ impl List {
         self.elements.get(offset).map(|element| &element.value)
     }
 
+    /// All values, from left to right.
+    pub(in crate::cache) fn values(
+        &self,
+    ) -> impl DoubleEndedIterator<Item = &Bytes> + ExactSizeIterator {
+        self.elements.iter().map(|element| &element.value)
+    }
+
     /// The values at these offsets from the left, which lie inside the list.
     pub(super) fn range(&self, offsets: Range<usize>) -> impl Iterator<Item = &Bytes> {
         self.elements.range(offsets).map(|element| &element.value)
@@ -145,6 +152,70 @@ impl Edit<'_, List> {
         self.collection.bytes -= element.bytes();
         self.notes.end(element.recorded);
         Some(element.value)
+    }
+
+    /// Puts a value before the element at an offset, which lies inside the list. The side with fewer
+    /// elements makes room: they get new indexes.
+    pub(super) fn insert(&mut self, offset: usize, value: Bytes) {
+        let list = &mut *self.collection;
+        let element = Element { value: owned(value), recorded: Recorded::New };
+        list.bytes += element.bytes();
+        let is_left = offset < list.len() - offset;
+        list.elements.insert(offset, element);
+        if is_left {
+            list.first -= 1;
+            self.record_again(0..offset);
+        } else {
+            self.record_again(offset + 1..self.len());
+        }
+        self.notes.add_element(self.collection.first + offset as i64);
+    }
+
+    /// Gives the element at an offset another value. Whether there is one.
+    pub(super) fn replace(&mut self, offset: usize, value: Bytes) -> bool {
+        let list = &mut *self.collection;
+        let Some(element) = list.elements.get_mut(offset) else { return false };
+        list.bytes -= element.bytes();
+        element.value = owned(value);
+        list.bytes += element.bytes();
+        self.record_again(offset..offset + 1);
+        true
+    }
+
+    /// Removes the elements at these offsets, which rise and lie inside the list. What lay between them
+    /// closes up, and the side with fewer elements with it: they get new indexes.
+    pub(super) fn remove(&mut self, offsets: &[usize]) {
+        let (Some(&lowest), Some(&highest)) = (offsets.first(), offsets.last()) else { return };
+        let list = &mut *self.collection;
+        let (before, after) = (lowest, list.len() - 1 - highest);
+        let mut at = 0;
+        let mut removed = offsets.iter().peekable();
+        let notes = &mut self.notes;
+        let bytes = &mut list.bytes;
+        list.elements.retain(|element| {
+            let is_removed = removed.next_if_eq(&&at).is_some();
+            at += 1;
+            if is_removed {
+                *bytes -= element.bytes();
+                notes.end(element.recorded);
+            }
+            !is_removed
+        });
+        if before < after {
+            list.first += offsets.len() as i64;
+            self.record_again(0..highest + 1 - offsets.len());
+        } else {
+            self.record_again(lowest..self.len());
+        }
+    }
+
+    /// The elements at these offsets have another index or another value than was recorded.
+    fn record_again(&mut self, offsets: Range<usize>) {
+        let first = self.collection.first;
+        for (element, offset) in self.collection.elements.range_mut(offsets.clone()).zip(offsets) {
+            self.notes.end(std::mem::replace(&mut element.recorded, Recorded::New));
+            self.notes.add_element(first + offset as i64);
+        }
     }
 
     /// Removes all but these offsets, which lie inside the list.

@@ -4,18 +4,24 @@
 //! index is its place in the journal for as long as it lives, and the indexes of a list have no gap.
 
 mod elements;
+mod middle;
+mod transfer;
 
 use std::num::NonZeroUsize;
 use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::command::{Access, Args, Arity, Command, Spec, parse_integer};
+use super::command::{Access, Args, Arity, Command, Flags, Keys, Spec, parse_integer};
 use super::error::CacheError;
 use super::keyspace::{Edit, Keyspace, check_value};
 use super::notifications::Events;
 use super::reply::Reply;
 pub(super) use elements::{Element, List};
+pub use middle::Search;
+pub(super) use transfer::PopOfMany;
+
+use middle::Inserted;
 
 /// An end of a list: the left one is its head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +74,47 @@ pub enum ListCommand {
         key: Bytes,
         index: Option<i64>,
     },
+    /// LPUSHX and RPUSHX
+    PushIfThere {
+        end: End,
+        key: Bytes,
+        values: Vec<Bytes>,
+    },
+    Insert {
+        key: Bytes,
+        is_after: bool,
+        pivot: Bytes,
+        value: Bytes,
+    },
+    /// `index` as in [`ListCommand::Index`].
+    Set {
+        key: Bytes,
+        index: Option<i64>,
+        value: Bytes,
+    },
+    Remove {
+        key: Bytes,
+        /// From the right when it is negative; 0: all.
+        count: i64,
+        value: Bytes,
+    },
+    Position {
+        key: Bytes,
+        value: Bytes,
+        search: Search,
+    },
+    /// LMOVE and RPOPLPUSH
+    Move {
+        source: Bytes,
+        destination: Bytes,
+        from: End,
+        to: End,
+    },
+    PopOfMany {
+        keys: Vec<Bytes>,
+        end: End,
+        count: usize,
+    },
 }
 
 pub(super) const SPECS: &[Spec] = &[
@@ -90,7 +137,46 @@ pub(super) const SPECS: &[Spec] = &[
         let (key, index) = (args.next()?, parse_integer(&args.next()?));
         Ok(Command::List(ListCommand::Index { key, index }))
     }),
+    Spec::new("lpushx", Arity::AtLeast(2), |args| push_if_there(End::Left, args))
+        .flags(GROW.and(Flags::FAST))
+        .key(),
+    Spec::new("rpushx", Arity::AtLeast(2), |args| push_if_there(End::Right, args))
+        .flags(GROW.and(Flags::FAST))
+        .key(),
+    Spec::new("linsert", Arity::Exactly(4), middle::parse_insert).flags(GROW).key(),
+    Spec::new("lset", Arity::Exactly(3), |mut args| {
+        let (key, index, value) = (args.next()?, parse_integer(&args.next()?), args.next()?);
+        Ok(Command::List(ListCommand::Set { key, index, value }))
+    })
+    .flags(GROW)
+    .key(),
+    Spec::new("lrem", Arity::Exactly(3), |mut args| {
+        let (key, count, value) = (args.next()?, args.integer()?, args.next()?);
+        Ok(Command::List(ListCommand::Remove { key, count, value }))
+    })
+    .flags(Flags::WRITE)
+    .key(),
+    Spec::new("lpos", Arity::AtLeast(2), middle::parse_position).flags(Flags::READONLY).key(),
+    Spec::new("lmove", Arity::Exactly(4), transfer::parse_move).flags(GROW).keys(BOTH),
+    Spec::new("rpoplpush", Arity::Exactly(2), |mut args| {
+        let (source, destination) = (args.next()?, args.next()?);
+        let (from, to) = (End::Right, End::Left);
+        Ok(Command::List(ListCommand::Move { source, destination, from, to }))
+    })
+    .flags(GROW)
+    .keys(BOTH),
+    Spec::new("lmpop", Arity::AtLeast(3), transfer::parse_pop_of_many)
+        .flags(Flags::WRITE)
+        .keys(Keys::Counted { count: 1, also: 0 }),
 ];
+
+const GROW: Flags = Flags::WRITE.and(Flags::DENYOOM);
+const BOTH: Keys = Keys::Range { first: 1, last: 2, step: 1 };
+
+fn push_if_there(end: End, mut args: Args<'_>) -> Result<Command, CacheError> {
+    let (key, values) = (args.next()?, args.remaining());
+    Ok(Command::List(ListCommand::PushIfThere { end, key, values }))
+}
 
 fn push(end: End, mut args: Args<'_>) -> Result<Command, CacheError> {
     Ok(Command::List(ListCommand::Push { end, key: args.next()?, values: args.remaining() }))
@@ -112,9 +198,19 @@ fn pop(end: End, mut args: Args<'_>) -> Result<Command, CacheError> {
 impl ListCommand {
     pub(super) fn access(&self) -> Access {
         match self {
-            Self::Push { .. } => Access::Grow,
-            Self::Pop { .. } | Self::PopCount { .. } | Self::Trim { .. } => Access::Shrink,
-            Self::Range { .. } | Self::Len { .. } | Self::Index { .. } => Access::Read,
+            Self::Push { .. }
+            | Self::PushIfThere { .. }
+            | Self::Insert { .. }
+            | Self::Set { .. }
+            | Self::Move { .. } => Access::Grow,
+            Self::Pop { .. }
+            | Self::PopCount { .. }
+            | Self::Trim { .. }
+            | Self::Remove { .. }
+            | Self::PopOfMany { .. } => Access::Shrink,
+            Self::Range { .. } | Self::Len { .. } | Self::Index { .. } | Self::Position { .. } => {
+                Access::Read
+            }
         }
     }
 
@@ -145,6 +241,41 @@ impl ListCommand {
                     from_either_end(index, list.len()).and_then(|at| list.nth(at)).cloned(),
                 )
             }
+            Self::PushIfThere { end, key, values } => {
+                Reply::count(keyspace.push_if_there(*end, key, values)?)
+            }
+            Self::Insert { key, is_after, pivot, value } => {
+                match keyspace.list_insert(key, *is_after, pivot, value)? {
+                    Inserted::NoKey => Reply::Integer(0),
+                    Inserted::NoPivot => Reply::Integer(-1),
+                    Inserted::Length(length) => Reply::count(length),
+                }
+            }
+            Self::Set { key, index, value } => {
+                keyspace.list_set(key, *index, value)?;
+                Reply::OK
+            }
+            Self::Remove { key, count, value } => {
+                Reply::count(keyspace.list_remove(key, *count, value)?)
+            }
+            Self::Position { key, value, search } => {
+                let mut found = keyspace.list_positions(key, value, *search)?.into_iter();
+                match search.count {
+                    None => found.next().map_or(Reply::Nil, Reply::count),
+                    Some(_) => Reply::Array(found.map(Reply::count).collect()),
+                }
+            }
+            Self::Move { source, destination, from, to } => {
+                Reply::bulk_or_nil(keyspace.list_move(source, destination, *from, *to)?)
+            }
+            Self::PopOfMany { keys, end, count } => {
+                match keyspace.list_pop_of_many(keys, *end, *count)? {
+                    None => Reply::NilArray,
+                    Some((key, popped)) => {
+                        Reply::Array(vec![Reply::Bulk(key), Reply::bulks(popped)])
+                    }
+                }
+            }
         })
     }
 }
@@ -165,6 +296,23 @@ impl Keyspace {
             list.notes.event(Events::LIST, end.name("lpush", "rpush"));
             list.len()
         })
+    }
+
+    /// LPUSHX and RPUSHX: the list's length, 0 when there is none.
+    pub(super) fn push_if_there(
+        &mut self,
+        end: End,
+        key: &[u8],
+        values: &[Bytes],
+    ) -> Result<usize, CacheError> {
+        values.iter().try_for_each(|value| check_value(value.len()))?;
+        let length = self.edit(key, |list: &mut Edit<'_, List>| {
+            for value in values {
+                list.push(end, value.clone());
+            }
+            list.len()
+        })?;
+        Ok(length.unwrap_or(0))
     }
 
     /// LPUSH and LTRIM to the leftmost `keep`. Returns the list's length.

@@ -276,7 +276,7 @@ impl Keyspace {
 
     /// Puts members in place of whatever is at `key`; without any, the key is gone. Returns how many
     /// there are.
-    pub(super) fn put_sorted<'a>(
+    pub(in crate::cache) fn put_sorted<'a>(
         &mut self,
         key: &[u8],
         members: impl ExactSizeIterator<Item = (&'a [u8], Score)>,

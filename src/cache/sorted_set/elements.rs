@@ -49,6 +49,11 @@ impl SortedSet {
         self.order.range(ranks)
     }
 
+    /// All members, the lowest score first.
+    pub(in crate::cache) fn members(&self) -> impl Iterator<Item = (&Key, Score)> {
+        self.range(0..self.len()).map(|item| (&item.member, item.score))
+    }
+
     /// The ranks, the lowest score being 0, of the members that are meant.
     pub(super) fn ranks(&self, by: &RangeBy) -> Range<usize> {
         match by {

@@ -46,7 +46,7 @@ const SUBCOMMANDS: Row = Row::container(
             client.writer().map(0);
             Outcome::Answered
         }),
-        Row::new("command|getkeys", 1, ANY, keys_of),
+        Row::new("command|getkeys", 2, ANY, keys_of),
         Row::new("command|info", 0, ANY, |client, _, args| {
             match args.get(2..).unwrap_or_default() {
                 [] => return every(client),
@@ -55,7 +55,7 @@ const SUBCOMMANDS: Row = Row::container(
                     for name in names {
                         match Entry::find(name) {
                             Some(entry) => entry.write(&mut client.writer()),
-                            None => client.writer().nil_array(),
+                            None => client.writer().nil(),
                         }
                     }
                 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{ANY, Row, is};
-use crate::cache::{Flags, Visit};
+use crate::cache::{Flags, Visit, parse_integer};
 use crate::resp::client::{Client, Outcome, Replies};
-use crate::resp::clients::Handle;
+use crate::resp::clients::{Handle, Unblocked};
 
 pub(super) const ROWS: &[Row] = &[Row::container(
     "client",
@@ -40,6 +40,7 @@ pub(super) const ROWS: &[Row] = &[Row::container(
         Row::new("client|no-evict", 1, 1, no_evict).flags(Flags::ADMIN),
         Row::new("client|reply", 1, 1, set_replies),
         Row::new("client|setinfo", 2, 2, set_info),
+        Row::new("client|unblock", 1, 2, unblock).flags(Flags::ADMIN),
         Row::new("client|setname", 1, 1, |client, _, args| {
             match args.get(2).map_or(Ok(()), |name| set_name(client, name)) {
                 Ok(()) => client.ok(),
@@ -114,6 +115,26 @@ fn no_evict(client: &mut Client, _: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
         }
     }
     client.ok();
+    Outcome::Answered
+}
+
+fn unblock(client: &mut Client, _: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
+    let how = match args.get(3) {
+        None => Unblocked::AsTimedOut,
+        Some(how) if is(how, "timeout") => Unblocked::AsTimedOut,
+        Some(how) if is(how, "error") => Unblocked::WithError,
+        Some(_) => {
+            client.error("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR");
+            return Outcome::Answered;
+        }
+    };
+    match args.get(2).and_then(|id| parse_integer(id)) {
+        None => client.error("ERR value is not an integer or out of range"),
+        Some(id) => {
+            let other = u64::try_from(id).ok().and_then(|id| client.shared.clients.get(id));
+            client.count(usize::from(other.is_some_and(|other| other.unblock(how))));
+        }
+    }
     Outcome::Answered
 }
 

@@ -26,7 +26,7 @@ pub(super) const ROWS: &[Row] = &[Row::container(
 )];
 
 fn get(client: &mut Client, _: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
-    let found: Vec<(&str, String)> = {
+    let found: Vec<(Bytes, String)> = {
         let config = client.shared.config.lock();
         let found = config.get(args.get(2..).unwrap_or_default());
         found.map(|(name, value)| (name, value.to_owned())).collect()
@@ -34,7 +34,7 @@ fn get(client: &mut Client, _: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
     let mut writer = client.writer();
     writer.map(found.len());
     for (name, value) in found {
-        writer.bulk(name.as_bytes());
+        writer.bulk(&name);
         writer.bulk(value.as_bytes());
     }
     Outcome::Answered
@@ -44,7 +44,7 @@ fn set(client: &mut Client, _: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
     let mut pairs: Vec<(&[u8], &[u8])> = Vec::new();
     for pair in args.get(2..).unwrap_or_default().chunks(2) {
         let [name, value] = pair else {
-            client.error("ERR wrong number of arguments for 'config|set' command");
+            client.error("ERR syntax error");
             return Outcome::Answered;
         };
         pairs.push((name, value));

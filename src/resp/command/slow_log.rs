@@ -32,14 +32,10 @@ const COUNT: usize = 10;
 fn get(client: &mut Client, _: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
     let count = match args.get(2).map(|count| parse_integer(count)) {
         None => COUNT,
-        Some(None) => {
-            client.error("ERR value is not an integer or out of range");
-            return Outcome::Answered;
-        }
         Some(Some(-1)) => usize::MAX,
-        Some(Some(count)) => match usize::try_from(count) {
-            Ok(count) => count,
-            Err(_) => {
+        Some(count) => match count.map(usize::try_from) {
+            Some(Ok(count)) => count,
+            None | Some(Err(_)) => {
                 client.error("ERR count should be greater than or equal to -1");
                 return Outcome::Answered;
             }

@@ -110,10 +110,13 @@ fn exec(client: &mut Client, visit: &mut Visit<'_>, _: &[Bytes]) -> Outcome {
         return Outcome::Answered;
     }
     client.writer().array(transaction.queue.len());
-    for request in &transaction.queue {
-        if matches!(client.run_queued(request, visit), Outcome::Close) {
-            return Outcome::Close;
+    visit.as_one(|visit| {
+        let mut outcome = Outcome::Answered;
+        for request in &transaction.queue {
+            if matches!(client.run_queued(request, visit), Outcome::Close) {
+                outcome = Outcome::Close;
+            }
         }
-    }
-    Outcome::Answered
+        outcome
+    })
 }

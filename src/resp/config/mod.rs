@@ -7,6 +7,7 @@ mod parameter;
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use parameter::{PARAMETERS, Parameter};
 
 use super::shared::Options;
@@ -107,21 +108,17 @@ impl Config {
         self.fsync == AppendFsync::Always
     }
 
-    /// The parameters whose names one of the patterns matches, each once.
-    pub(super) fn get(
-        &self,
-        patterns: &[impl AsRef<[u8]>],
-    ) -> impl Iterator<Item = (&'static str, &str)> {
-        PARAMETERS
-            .iter()
-            .zip(&self.values)
-            .filter(|(parameter, _)| {
-                patterns.iter().any(|pattern| {
-                    let pattern = pattern.as_ref().to_ascii_lowercase();
-                    glob::matches(&pattern, parameter.name.as_bytes())
-                })
-            })
-            .map(|(parameter, value)| (parameter.name, value.as_str()))
+    /// The parameters whose names one of the patterns matches, each once. One that is named without a
+    /// wildcard is called as the pattern has it.
+    pub(super) fn get(&self, patterns: &[Bytes]) -> impl Iterator<Item = (Bytes, &str)> {
+        PARAMETERS.iter().zip(&self.values).filter_map(|(parameter, value)| {
+            let matching = patterns.iter().find(|pattern| {
+                glob::matches(&pattern.to_ascii_lowercase(), parameter.name.as_bytes())
+            })?;
+            let is_named = matching.eq_ignore_ascii_case(parameter.name.as_bytes());
+            let name = if is_named { matching.clone() } else { parameter.name.into() };
+            Some((name, value.as_str()))
+        })
     }
 
     /// CONFIG SET.

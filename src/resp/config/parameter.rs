@@ -32,7 +32,7 @@ enum Takes {
 /// In the order of their names.
 pub(super) static PARAMETERS: &[Parameter] = &[
     fixed("appendfilename", "journal"),
-    row("appendfsync", "everysec", Takes::OneOf(&["always", "everysec", "no"])),
+    row("appendfsync", "everysec", Takes::OneOf(&["everysec", "always", "no"])),
     fixed("appendonly", "yes"),
     fixed("bind", ""),
     row(
@@ -221,7 +221,7 @@ mod tests {
             ("maxmemory", "x", "argument must be a memory value"),
             ("maxclients", "0", "argument must be between 1 and 4294967295 inclusive"),
             ("maxclients", "x", "argument couldn't be parsed into an integer"),
-            ("appendfsync", "x", "argument(s) must be one of the following: always, everysec, no"),
+            ("appendfsync", "x", "argument(s) must be one of the following: everysec, always, no"),
             ("port", "1", "can't set immutable config"),
         ];
         for (name, value, expected) in cases {

@@ -102,26 +102,35 @@ impl Client {
         };
         match tokio::time::timeout(ANSWER_WITHIN, exchange).await {
             Ok(answer) => answer,
-            Err(_) => {
-                self.sender = None;
-                Err(self.lost(&format!("no answer within {} s", ANSWER_WITHIN.as_secs())))
-            }
+            Err(_) => Err(self.silent()),
         }
     }
 
-    /// Sends a request whose answer goes on and on.
+    /// The connection is given up: an answer may come that nobody waits for.
+    fn silent(&mut self) -> Error {
+        self.sender = None;
+        self.lost(&format!("no answer within {} s", ANSWER_WITHIN.as_secs()))
+    }
+
+    /// Sends a request whose answer begins soon and goes on and on.
     ///
     /// # Errors
     /// As [`Client::call`].
     pub(super) async fn stream(&mut self, method: Method, path: &str) -> Result<Incoming, Error> {
-        let answer = self.send(method, path, None).await?;
-        let status = answer.status();
-        if status.is_success() {
-            return Ok(answer.into_body());
+        let begun = async {
+            let answer = self.send(method, path, None).await?;
+            let status = answer.status();
+            if status.is_success() {
+                return Ok(answer.into_body());
+            }
+            let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
+            let body = body.map_err(|error| self.lost(&error.to_string()))?.to_bytes();
+            read(status, &body).and_then(|_| Err(self.lost("the answer is no stream")))
+        };
+        match tokio::time::timeout(ANSWER_WITHIN, begun).await {
+            Ok(answer) => answer,
+            Err(_) => Err(self.silent()),
         }
-        let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
-        let body = body.map_err(|error| self.lost(&error.to_string()))?.to_bytes();
-        read(status, &body).and_then(|_| Err(self.lost("the answer is no stream")))
     }
 
     async fn send(

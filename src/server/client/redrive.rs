@@ -84,12 +84,14 @@ async fn redrive(mut client: Client, arguments: RedriveArgs) -> Result<(), Error
         members.insert("ids".to_owned(), ids.collect::<Vec<_>>().into());
     }
     let path = queue_path(&arguments.queue, "/redrive")?;
-    // Watched from before the start: no Ctrl-C may end this command and leave the run going.
-    let interrupted = signal(SignalKind::interrupt()).map_err(Error::Runtime)?;
-    let mut answer = client.call(Method::POST, &path, Some(&request)).await?;
-    if !arguments.dry_run {
-        answer = watch(&mut client, &path, answer, interrupted).await?;
-    }
+    let answer = if arguments.dry_run {
+        client.call(Method::POST, &path, Some(&request)).await?
+    } else {
+        // Watched from before the start: no Ctrl-C may end this command and leave the run going.
+        let interrupted = signal(SignalKind::interrupt()).map_err(Error::Runtime)?;
+        let started = client.call(Method::POST, &path, Some(&request)).await?;
+        watch(&mut client, &path, started, interrupted).await?
+    };
     if arguments.server.json {
         print_line(&answer.to_string())?;
     }

@@ -1,0 +1,75 @@
+//! COPY.
+
+use bytes::Bytes;
+
+use crate::cache::error::CacheError;
+use crate::cache::keyspace::{Key, Keyspace, Ttl, Value};
+use crate::cache::list::End;
+use crate::cache::sorted_set::Score;
+
+/// What a key holds, on its own.
+enum Copied {
+    String(Bytes),
+    List(Vec<Bytes>),
+    Hash(Vec<(Bytes, Bytes)>),
+    Set(Vec<Key>),
+    SortedSet(Vec<(Key, Score)>),
+}
+
+impl Copied {
+    fn of(value: &Value) -> Self {
+        match value {
+            Value::String(value) => Self::String(value.clone()),
+            Value::List(list) => Self::List(list.values().cloned().collect()),
+            Value::Hash(hash) => {
+                let field =
+                    |(name, value): (&Key, &Bytes)| (Bytes::copy_from_slice(name), value.clone());
+                Self::Hash(hash.0.iter().map(field).collect())
+            }
+            Value::Set(set) => Self::Set(set.members().cloned().collect()),
+            Value::SortedSet(set) => Self::SortedSet(
+                set.members().map(|(member, score)| (Key::clone(member), score)).collect(),
+            ),
+        }
+    }
+}
+
+impl Keyspace {
+    /// COPY, to the database at a place: whether it was made. With its deadline.
+    pub(super) fn copy_key(
+        &mut self,
+        from: &[u8],
+        to: &[u8],
+        db: u8,
+        replaces: bool,
+    ) -> Result<bool, CacheError> {
+        let Some(slot) = self.slot(from) else { return Ok(false) };
+        let (copied, expires_at_ms) = (Copied::of(slot.value()), slot.expires_at_ms());
+        self.in_database(db, |keyspace| {
+            if keyspace.slot(to).is_some() && !replaces {
+                return Ok(false);
+            }
+            keyspace.remove(to);
+            match copied {
+                Copied::String(value) => keyspace.put(to, Value::String(value), Ttl::None)?,
+                Copied::List(values) => {
+                    keyspace.push(End::Right, to, values.into_iter())?;
+                }
+                Copied::Hash(fields) => {
+                    keyspace.hash_set(to, &fields)?;
+                }
+                Copied::Set(members) => {
+                    keyspace.set_add(to, &members)?;
+                }
+                Copied::SortedSet(members) => {
+                    let members = members.iter().map(|(member, score)| (&**member, *score));
+                    keyspace.put_sorted(to, members)?;
+                }
+            }
+            if expires_at_ms.is_some() {
+                keyspace.expire_at(to, expires_at_ms);
+            }
+            Ok(true)
+        })
+    }
+}

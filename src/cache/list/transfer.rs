@@ -1,0 +1,110 @@
+//! LMOVE, RPOPLPUSH and LMPOP. Those that block call the same operations.
+
+use bytes::Bytes;
+
+use super::{End, List, ListCommand};
+use crate::cache::command::{Args, Command, is, parse_integer};
+use crate::cache::error::CacheError;
+use crate::cache::keyspace::{Edit, Keyspace};
+
+pub(super) fn parse_move(mut args: Args<'_>) -> Result<Command, CacheError> {
+    let (source, destination) = (args.next()?, args.next()?);
+    let (from, to) = (End::parse(&args.next()?)?, End::parse(&args.next()?)?);
+    Ok(Command::List(ListCommand::Move { source, destination, from, to }))
+}
+
+pub(super) fn parse_pop_of_many(args: Args<'_>) -> Result<Command, CacheError> {
+    let PopOfMany { keys, end, count } = PopOfMany::parse(args)?;
+    Ok(Command::List(ListCommand::PopOfMany { keys, end, count }))
+}
+
+impl End {
+    /// LEFT or RIGHT.
+    pub(in crate::cache) fn parse(text: &[u8]) -> Result<Self, CacheError> {
+        match text {
+            text if is(text, "left") => Ok(Self::Left),
+            text if is(text, "right") => Ok(Self::Right),
+            _ => Err(CacheError::Syntax),
+        }
+    }
+}
+
+/// What the arguments of LMPOP say, and of BLMPOP behind its timeout.
+pub(in crate::cache) struct PopOfMany {
+    pub keys: Vec<Bytes>,
+    pub end: End,
+    /// At least 1.
+    pub count: usize,
+}
+
+impl PopOfMany {
+    pub(in crate::cache) fn parse(mut args: Args<'_>) -> Result<Self, CacheError> {
+        let positive = |text: &[u8]| {
+            let number = parse_integer(text).and_then(|number| usize::try_from(number).ok());
+            number.filter(|number| *number > 0)
+        };
+        let key_count = positive(&args.next()?).ok_or(CacheError::NumKeysNotPositive)?;
+        if key_count >= args.len() {
+            return Err(CacheError::Syntax);
+        }
+        let keys = (0..key_count).map(|_| args.next()).collect::<Result<Vec<_>, _>>()?;
+        let end = End::parse(&args.next()?)?;
+        let mut count = None;
+        while let Some(option) = args.option() {
+            if count.is_some() || !is(option, "count") || args.is_empty() {
+                return Err(CacheError::Syntax);
+            }
+            count = Some(positive(&args.next()?).ok_or(CacheError::CountNotPositive)?);
+        }
+        Ok(Self { keys, end, count: count.unwrap_or(1) })
+    }
+}
+
+impl Keyspace {
+    /// LMOVE and RPOPLPUSH: the value that was moved; `None` when there is no such source.
+    pub(in crate::cache) fn list_move(
+        &mut self,
+        source: &[u8],
+        destination: &[u8],
+        from: End,
+        to: End,
+    ) -> Result<Option<Bytes>, CacheError> {
+        if source == destination {
+            // The key, and its deadline, stay while its only element turns around.
+            return self
+                .edit(source, |list: &mut Edit<'_, List>| {
+                    let value = list.pop(from);
+                    if let Some(value) = value.clone() {
+                        list.push(to, value);
+                    }
+                    value
+                })
+                .map(Option::flatten);
+        }
+        let Some(list) = self.read_list(source)? else { return Ok(None) };
+        let outermost = match from {
+            End::Left => list.values().next(),
+            End::Right => list.values().next_back(),
+        };
+        let Some(value) = outermost.cloned() else { return Ok(None) };
+        // It leaves the source when the destination has it: that may be of another type.
+        self.push(to, destination, std::iter::once(value.clone()))?;
+        self.pop(from, source, 1)?;
+        Ok(Some(value))
+    }
+
+    /// LMPOP: from the first of the keys that is there; `None` when none is.
+    pub(in crate::cache) fn list_pop_of_many(
+        &mut self,
+        keys: &[Bytes],
+        end: End,
+        count: usize,
+    ) -> Result<Option<(Bytes, Vec<Bytes>)>, CacheError> {
+        for key in keys {
+            if let Some(popped) = self.pop(end, key, count)? {
+                return Ok(Some((key.clone(), popped)));
+            }
+        }
+        Ok(None)
+    }
+}
