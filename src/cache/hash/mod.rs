@@ -12,6 +12,7 @@ use super::error::CacheError;
 use super::keyspace::{
     Collection, CollectionId, Edit, Keyspace, Parts, Value, check_name, check_value, owned,
 };
+use super::notifications::Events;
 pub use commands::HashCommand;
 pub(super) use commands::SPECS;
 
@@ -59,11 +60,22 @@ impl Keyspace {
         key: &[u8],
         fields: &[(Bytes, Bytes)],
     ) -> Result<usize, CacheError> {
+        self.hash_set_as("hset", key, fields)
+    }
+
+    /// HSET, told as another event.
+    fn hash_set_as(
+        &mut self,
+        event: &'static str,
+        key: &[u8],
+        fields: &[(Bytes, Bytes)],
+    ) -> Result<usize, CacheError> {
         for (field, value) in fields {
             check_name(field.len())?;
             check_value(value.len())?;
         }
         self.edit_or_make(key, |hash: &mut Edit<'_, Hash>| {
+            hash.notes.event(Events::HASH, event);
             fields.iter().filter(|(field, value)| hash.set(field, value.clone())).count()
         })
     }
@@ -92,10 +104,14 @@ impl Keyspace {
     ) -> Result<usize, CacheError> {
         let removed = self.edit(key, |hash: &mut Edit<'_, Hash>| {
             let Edit { collection, notes } = hash;
-            fields
+            let removed = fields
                 .iter()
                 .filter(|field| collection.0.remove(field.as_ref(), notes).is_some())
-                .count()
+                .count();
+            if removed > 0 {
+                notes.event(Events::HASH, "hdel");
+            }
+            removed
         })?;
         Ok(removed.unwrap_or(0))
     }
@@ -125,7 +141,7 @@ impl Keyspace {
         let old = old.map_or(Some(0), |old| super::command::parse_integer(old));
         let old = old.ok_or(CacheError::HashValueNotAnInteger)?;
         let sum = old.checked_add(by).ok_or(CacheError::IncrementOverflow)?;
-        self.hash_set(key, &[(field.clone(), sum.to_string().into())])?;
+        self.hash_set_as("hincrby", key, &[(field.clone(), sum.to_string().into())])?;
         Ok(sum)
     }
 }
