@@ -154,8 +154,8 @@ impl Pop {
         }
     }
 
-    /// The answer when there was nothing.
-    pub(super) fn nothing(&self) -> Reply {
+    /// The answer when there was nothing, and nobody waits.
+    fn nothing(&self) -> Reply {
         match self {
             Self::Move { .. } => Reply::Nil,
             _ => Reply::NilArray,
