@@ -146,6 +146,10 @@ pub enum CacheError {
         "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust."
     )]
     NoLfuPolicy,
+    #[error(
+        "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust."
+    )]
+    LfuPolicy,
     /// The journal takes no writes; reads go on.
     #[error("MISCONF Errors writing to the AOF file: {0}")]
     Journal(#[from] JournalError),

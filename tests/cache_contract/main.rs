@@ -15,6 +15,7 @@ mod model;
 mod property;
 mod redis;
 mod refusal;
+mod rows;
 mod sets;
 mod sorted_sets;
 mod stand;
