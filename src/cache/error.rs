@@ -128,6 +128,10 @@ pub enum CacheError {
     NotAnInt32,
     #[error("ERR source and destination objects are the same")]
     SameObject,
+    #[error("ERR hash value is not a float")]
+    HashValueNotAFloat,
+    #[error("ERR value is NaN or Infinity")]
+    NanOrInfinity,
     #[error("ERR hash value is not an integer")]
     HashValueNotAnInteger,
     #[error("ERR Number of keys can't be greater than number of args")]

@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 
 /// A finite number or an infinity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct LongDouble {
+pub struct LongDouble {
     negative: bool,
     /// Its top bit is set, but for zero and the smallest numbers.
     mantissa: u64,
@@ -47,9 +47,13 @@ impl LongDouble {
         Some(Self { negative, ..size })
     }
 
+    pub(super) fn is_finite(self) -> bool {
+        self.exponent != INFINITE
+    }
+
     /// The sum; `None` when that is no finite number.
     pub(super) fn plus(self, other: Self) -> Option<Self> {
-        if self.exponent == INFINITE || other.exponent == INFINITE {
+        if !self.is_finite() || !other.is_finite() {
             return None;
         }
         if self.mantissa == 0 || other.mantissa == 0 {

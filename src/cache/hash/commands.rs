@@ -6,6 +6,7 @@ use super::Hash;
 use crate::cache::command::{Access, Args, Arity, Command, Flags, Spec};
 use crate::cache::error::CacheError;
 use crate::cache::keyspace::Keyspace;
+use crate::cache::long_double::LongDouble;
 use crate::cache::pick::Pick;
 use crate::cache::reply::Reply;
 use crate::cache::scan::{Scan, scanned};
@@ -55,6 +56,11 @@ pub enum HashCommand {
     },
     Values {
         key: Bytes,
+    },
+    IncrByFloat {
+        key: Bytes,
+        field: Bytes,
+        by: LongDouble,
     },
     IncrBy {
         key: Bytes,
@@ -137,6 +143,16 @@ pub(in crate::cache) const SPECS: &[Spec] = &[
     })
     .flags(GROW_FAST)
     .key(),
+    Spec::new("hincrbyfloat", Arity::Exactly(3), |mut args| {
+        let (key, field) = (args.next()?, args.next()?);
+        let by = LongDouble::parse(&args.next()?).ok_or(CacheError::NotAFloat)?;
+        if !by.is_finite() {
+            return Err(CacheError::NanOrInfinity);
+        }
+        Ok(Command::Hash(HashCommand::IncrByFloat { key, field, by }))
+    })
+    .flags(GROW_FAST)
+    .key(),
     Spec::new("hrandfield", Arity::AtLeast(1), |mut args| {
         let (key, pick) = (args.next()?, Pick::parse(&mut args, Some("withvalues"))?);
         Ok(Command::Hash(HashCommand::Random { key, pick }))
@@ -167,7 +183,10 @@ fn text(text: &[u8]) -> Reply {
 impl HashCommand {
     pub(in crate::cache) fn access(&self) -> Access {
         match self {
-            Self::Set { .. } | Self::SetNew { .. } | Self::IncrBy { .. } => Access::Grow,
+            Self::Set { .. }
+            | Self::SetNew { .. }
+            | Self::IncrBy { .. }
+            | Self::IncrByFloat { .. } => Access::Grow,
             Self::Delete { .. } => Access::Shrink,
             Self::Get { .. }
             | Self::GetMany { .. }
@@ -215,6 +234,9 @@ impl HashCommand {
             }
             Self::Values { key } => {
                 Reply::bulks(keyspace.hash_fields(key)?.map(|(_, value)| value.clone()))
+            }
+            Self::IncrByFloat { key, field, by } => {
+                Reply::Bulk(keyspace.hash_increment_float(key, field, *by)?)
             }
             Self::IncrBy { key, field, by } => {
                 Reply::Integer(keyspace.hash_increment(key, field, *by)?)

@@ -12,6 +12,7 @@ use super::error::CacheError;
 use super::keyspace::{
     Collection, CollectionId, Edit, Keyspace, Parts, Value, check_name, check_value, owned,
 };
+use super::long_double::LongDouble;
 use super::notifications::Events;
 pub use commands::HashCommand;
 pub(super) use commands::SPECS;
@@ -87,7 +88,7 @@ impl Keyspace {
         field: &Bytes,
         value: &Bytes,
     ) -> Result<bool, CacheError> {
-        let is_there = self.collection::<Hash>(key)?.is_some_and(|hash| hash.0.contains(field));
+        let is_there = self.looked_at::<Hash>(key)?.is_some_and(|hash| hash.0.contains(field));
         Ok(!is_there && self.hash_set(key, &[(field.clone(), value.clone())])? == 1)
     }
 
@@ -130,6 +131,22 @@ impl Keyspace {
         Ok(fields.map(|(field, value)| (&**field, value)))
     }
 
+    /// HINCRBYFLOAT: the sum as it is stored.
+    pub(super) fn hash_increment_float(
+        &mut self,
+        key: &[u8],
+        field: &Bytes,
+        by: LongDouble,
+    ) -> Result<Bytes, CacheError> {
+        let old = self.looked_at::<Hash>(key)?.and_then(|hash| hash.0.get(field));
+        let old = old.map_or(Some(LongDouble::ZERO), |old| LongDouble::parse(old));
+        let old = old.ok_or(CacheError::HashValueNotAFloat)?;
+        let sum = old.plus(by).ok_or(CacheError::NotFinite)?;
+        let sum = Bytes::from(sum.to_string());
+        self.hash_set_as("hincrbyfloat", key, &[(field.clone(), sum.clone())])?;
+        Ok(sum)
+    }
+
     /// HINCRBY: the sum.
     pub(super) fn hash_increment(
         &mut self,
@@ -137,7 +154,7 @@ impl Keyspace {
         field: &Bytes,
         by: i64,
     ) -> Result<i64, CacheError> {
-        let old = self.collection::<Hash>(key)?.and_then(|hash| hash.0.get(field));
+        let old = self.looked_at::<Hash>(key)?.and_then(|hash| hash.0.get(field));
         let old = old.map_or(Some(0), |old| super::command::parse_integer(old));
         let old = old.ok_or(CacheError::HashValueNotAnInteger)?;
         let sum = old.checked_add(by).ok_or(CacheError::IncrementOverflow)?;
