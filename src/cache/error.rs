@@ -131,7 +131,7 @@ pub enum CacheError {
     #[error("ERR hash value is not a float")]
     HashValueNotAFloat,
     #[error("ERR value is NaN or Infinity")]
-    NanOrInfinity,
+    NanOrInfinite,
     #[error("ERR hash value is not an integer")]
     HashValueNotAnInteger,
     #[error("ERR Number of keys can't be greater than number of args")]

@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 
 /// A finite number or an infinity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LongDouble {
+pub(super) struct LongDouble {
     negative: bool,
     /// Its top bit is set, but for zero and the smallest numbers.
     mantissa: u64,
@@ -47,13 +47,13 @@ impl LongDouble {
         Some(Self { negative, ..size })
     }
 
-    pub(super) fn is_finite(self) -> bool {
-        self.exponent != INFINITE
+    pub(super) fn is_infinite(self) -> bool {
+        self.exponent == INFINITE
     }
 
     /// The sum; `None` when that is no finite number.
     pub(super) fn plus(self, other: Self) -> Option<Self> {
-        if !self.is_finite() || !other.is_finite() {
+        if self.is_infinite() || other.is_infinite() {
             return None;
         }
         if self.mantissa == 0 || other.mantissa == 0 {
@@ -354,7 +354,7 @@ mod tests {
         }
         let large = sum("1.7976931348623157e308", "1.7976931348623157e308").unwrap();
         assert!(large.starts_with("35953862697246313999184209354820886809677289388865"), "{large}");
-        assert!(large.ends_with("352753604933726679072768"), "{large}");
+        assert!(large.ends_with("971852753604933726679072768"), "{large}");
         let largest = sum("0", "1e4932").unwrap();
         assert!(largest.starts_with("1000000000000000000006018949387963891323837774254533"));
         assert_eq!(largest.len(), 4_933);

@@ -60,7 +60,6 @@ pub use hash::HashCommand;
 pub use key::{ExpireIf, KeyCommand, ObjectQuestion, Sort};
 pub use keyspace::Recovery;
 pub use list::{End, ListCommand, Search};
-pub use long_double::LongDouble;
 pub use notifications::Events;
 pub use pick::Pick;
 pub use pubsub::{PubSubCommand, Published, Subscriber, SubscriberLimits, Topic};

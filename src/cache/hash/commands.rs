@@ -6,7 +6,6 @@ use super::Hash;
 use crate::cache::command::{Access, Args, Arity, Command, Flags, Spec};
 use crate::cache::error::CacheError;
 use crate::cache::keyspace::Keyspace;
-use crate::cache::long_double::LongDouble;
 use crate::cache::pick::Pick;
 use crate::cache::reply::Reply;
 use crate::cache::scan::{Scan, scanned};
@@ -57,15 +56,15 @@ pub enum HashCommand {
     Values {
         key: Bytes,
     },
-    IncrByFloat {
-        key: Bytes,
-        field: Bytes,
-        by: LongDouble,
-    },
     IncrBy {
         key: Bytes,
         field: Bytes,
         by: i64,
+    },
+    IncrByFloat {
+        key: Bytes,
+        field: Bytes,
+        by: Bytes,
     },
     Random {
         key: Bytes,
@@ -144,11 +143,7 @@ pub(in crate::cache) const SPECS: &[Spec] = &[
     .flags(GROW_FAST)
     .key(),
     Spec::new("hincrbyfloat", Arity::Exactly(3), |mut args| {
-        let (key, field) = (args.next()?, args.next()?);
-        let by = LongDouble::parse(&args.next()?).ok_or(CacheError::NotAFloat)?;
-        if !by.is_finite() {
-            return Err(CacheError::NanOrInfinity);
-        }
+        let (key, field, by) = (args.next()?, args.next()?, args.next()?);
         Ok(Command::Hash(HashCommand::IncrByFloat { key, field, by }))
     })
     .flags(GROW_FAST)
@@ -235,11 +230,11 @@ impl HashCommand {
             Self::Values { key } => {
                 Reply::bulks(keyspace.hash_fields(key)?.map(|(_, value)| value.clone()))
             }
-            Self::IncrByFloat { key, field, by } => {
-                Reply::Bulk(keyspace.hash_increment_float(key, field, *by)?)
-            }
             Self::IncrBy { key, field, by } => {
                 Reply::Integer(keyspace.hash_increment(key, field, *by)?)
+            }
+            Self::IncrByFloat { key, field, by } => {
+                Reply::Bulk(keyspace.hash_increment_by_float(key, field, by)?)
             }
             Self::Random { key, pick } => keyspace.random_fields(key, *pick)?,
             Self::Scan { key, scan } => keyspace.scan_fields(key, scan)?,

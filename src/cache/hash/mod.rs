@@ -131,22 +131,6 @@ impl Keyspace {
         Ok(fields.map(|(field, value)| (&**field, value)))
     }
 
-    /// HINCRBYFLOAT: the sum as it is stored.
-    pub(super) fn hash_increment_float(
-        &mut self,
-        key: &[u8],
-        field: &Bytes,
-        by: LongDouble,
-    ) -> Result<Bytes, CacheError> {
-        let old = self.looked_at::<Hash>(key)?.and_then(|hash| hash.0.get(field));
-        let old = old.map_or(Some(LongDouble::ZERO), |old| LongDouble::parse(old));
-        let old = old.ok_or(CacheError::HashValueNotAFloat)?;
-        let sum = old.plus(by).ok_or(CacheError::NotFinite)?;
-        let sum = Bytes::from(sum.to_string());
-        self.hash_set_as("hincrbyfloat", key, &[(field.clone(), sum.clone())])?;
-        Ok(sum)
-    }
-
     /// HINCRBY: the sum.
     pub(super) fn hash_increment(
         &mut self,
@@ -159,6 +143,25 @@ impl Keyspace {
         let old = old.ok_or(CacheError::HashValueNotAnInteger)?;
         let sum = old.checked_add(by).ok_or(CacheError::IncrementOverflow)?;
         self.hash_set_as("hincrby", key, &[(field.clone(), sum.to_string().into())])?;
+        Ok(sum)
+    }
+
+    /// HINCRBYFLOAT: the sum as it is stored.
+    pub(super) fn hash_increment_by_float(
+        &mut self,
+        key: &[u8],
+        field: &Bytes,
+        by: &[u8],
+    ) -> Result<Bytes, CacheError> {
+        let by = LongDouble::parse(by).ok_or(CacheError::NotAFloat)?;
+        if by.is_infinite() {
+            return Err(CacheError::NanOrInfinite);
+        }
+        let old = self.collection::<Hash>(key)?.and_then(|hash| hash.0.get(field));
+        let old = old.map_or(Some(LongDouble::ZERO), |old| LongDouble::parse(old));
+        let old = old.ok_or(CacheError::HashValueNotAFloat)?;
+        let sum = Bytes::from(old.plus(by).ok_or(CacheError::NotFinite)?.to_string());
+        self.hash_set_as("hincrbyfloat", key, &[(field.clone(), sum.clone())])?;
         Ok(sum)
     }
 }
