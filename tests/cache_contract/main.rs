@@ -15,6 +15,7 @@ mod lookups;
 mod model;
 mod notifications;
 mod property;
+mod recipes;
 mod redis;
 mod refusal;
 mod sets;
