@@ -116,8 +116,6 @@ pub enum CacheError {
     OutOfMemory,
     #[error("ERR timeout is not a float or out of range")]
     TimeoutNotAFloat,
-    #[error("ERR timeout is out of range")]
-    TimeoutOutOfRange,
     #[error("ERR too many keys are watched")]
     TooManyWatched,
     #[error("ERR DB index is out of range")]

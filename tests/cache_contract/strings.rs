@@ -197,4 +197,21 @@ pub const CASES: &[Case] = &[
             ("LRANGE l 0 -1", Array(&["x"])),
         ],
     },
+    Case {
+        name: "floats in hashes",
+        steps: &[
+            ("HINCRBYFLOAT h f 1.5", Bulk("1.5")),
+            ("HINCRBYFLOAT h f 0.1", Bulk("1.6")),
+            ("HGET h f", Bulk("1.6")),
+            ("HINCRBYFLOAT h f inf", Error("ERR value is NaN or Infinity")),
+            ("HINCRBYFLOAT h f nan", NOT_A_FLOAT),
+            ("HSET h g abc", Int(1)),
+            ("HINCRBYFLOAT h g 1", Error("ERR hash value is not a float")),
+            ("HSET h g inf", Int(0)),
+            ("HINCRBYFLOAT h g 1", NOT_FINITE),
+            ("RPUSH l x", Int(1)),
+            ("HINCRBYFLOAT l f x", NOT_A_FLOAT),
+            ("HINCRBYFLOAT l f 1", WRONG_TYPE),
+        ],
+    },
 ];

@@ -121,13 +121,10 @@ fn parse_timeout(text: &[u8]) -> Result<Option<Duration>, CacheError> {
     let seconds = std::str::from_utf8(text).ok().and_then(|text| text.parse::<f64>().ok());
     let seconds =
         seconds.filter(|seconds| !seconds.is_nan()).ok_or(CacheError::TimeoutNotAFloat)?;
-    // Redis counts milliseconds in 64 bits.
+    // Redis counts milliseconds in 64 bits; what does not fit becomes a negative number there.
     const SECONDS_MAX: f64 = 9.2e15;
-    if seconds < 0.0 {
+    if !(0.0..=SECONDS_MAX).contains(&seconds) {
         return Err(CacheError::NegativeTimeout);
-    }
-    if seconds > SECONDS_MAX {
-        return Err(CacheError::TimeoutOutOfRange);
     }
     Ok(Some(Duration::from_secs_f64(seconds)).filter(|timeout| !timeout.is_zero()))
 }

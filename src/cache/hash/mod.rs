@@ -88,7 +88,7 @@ impl Keyspace {
         field: &Bytes,
         value: &Bytes,
     ) -> Result<bool, CacheError> {
-        let is_there = self.collection::<Hash>(key)?.is_some_and(|hash| hash.0.contains(field));
+        let is_there = self.looked_at::<Hash>(key)?.is_some_and(|hash| hash.0.contains(field));
         Ok(!is_there && self.hash_set(key, &[(field.clone(), value.clone())])? == 1)
     }
 
@@ -138,7 +138,7 @@ impl Keyspace {
         field: &Bytes,
         by: i64,
     ) -> Result<i64, CacheError> {
-        let old = self.collection::<Hash>(key)?.and_then(|hash| hash.0.get(field));
+        let old = self.looked_at::<Hash>(key)?.and_then(|hash| hash.0.get(field));
         let old = old.map_or(Some(0), |old| super::command::parse_integer(old));
         let old = old.ok_or(CacheError::HashValueNotAnInteger)?;
         let sum = old.checked_add(by).ok_or(CacheError::IncrementOverflow)?;

@@ -10,6 +10,7 @@ use crate::cache::error::CacheError;
 use crate::cache::hash::Hash;
 use crate::cache::keyspace::{Collection, Keyspace, Slot, Value};
 use crate::cache::list::End;
+use crate::cache::notifications::Events;
 use crate::cache::reply::Reply;
 
 /// SORT: which elements, in what order, and what is answered for each.
@@ -83,12 +84,10 @@ impl Sort {
         let Some(to) = &self.store else {
             return Ok(Reply::Array(answers.into_iter().map(Reply::bulk_or_nil).collect()));
         };
-        keyspace.remove(to);
-        if answers.is_empty() {
-            return Ok(Reply::Integer(0));
-        }
         let values = answers.into_iter().map(Option::unwrap_or_default);
-        Ok(Reply::count(keyspace.push(End::Right, to, values)?))
+        Ok(Reply::count(keyspace.store(Events::LIST, "sortstore", to, |keyspace| {
+            if values.len() == 0 { Ok(0) } else { keyspace.push(End::Right, to, values) }
+        })?))
     }
 
     fn sorted(&self, keyspace: &Keyspace) -> Result<Vec<Bytes>, CacheError> {

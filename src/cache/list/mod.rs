@@ -326,6 +326,7 @@ impl Keyspace {
             for value in values {
                 list.push(end, value.clone());
             }
+            list.notes.event(Events::LIST, end.name("lpush", "rpush"));
             list.len()
         })?;
         Ok(length.unwrap_or(0))

@@ -114,9 +114,9 @@ impl Keyspace {
         to: &[u8],
         member: &Bytes,
     ) -> Result<bool, CacheError> {
-        let Some(source) = self.collection::<Set>(from)? else { return Ok(false) };
+        let Some(source) = self.looked_at::<Set>(from)? else { return Ok(false) };
         let is_there = source.0.contains(member);
-        self.collection::<Set>(to)?;
+        self.looked_at::<Set>(to)?;
         if is_there && from != to {
             self.set_remove(from, std::slice::from_ref(member))?;
             self.set_add(to, std::slice::from_ref(member))?;
@@ -126,7 +126,7 @@ impl Keyspace {
 
     /// SPOP: at most `count` members.
     pub(super) fn set_pop(&mut self, key: &[u8], count: usize) -> Result<Vec<Bytes>, CacheError> {
-        let len = self.set_len(key)?;
+        let len = self.looked_at::<Set>(key)?.map_or(0, |set| set.0.len());
         // Each removal moves the last member to the place that it leaves.
         let indexes: Vec<usize> =
             (0..count.min(len)).map(|popped| self.random_below(len - popped)).collect();
