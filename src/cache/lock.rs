@@ -7,7 +7,6 @@ use bytes::Bytes;
 use super::command::Access;
 use super::deadline::lifetime;
 use super::engine::Cache;
-use super::error::CacheError;
 use super::keyspace::{Keyspace, Ttl, Value};
 use super::typed::Write;
 
