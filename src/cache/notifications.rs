@@ -109,13 +109,14 @@ struct Happened {
 impl Keyspace {
     /// Something happened to a key of the selected database.
     pub(super) fn notify(&self, class: Events, event: &'static str, key: &[u8]) {
-        self.notify_of(self.selected(), class, event, key);
+        self.notify_of(self.numbered(None), class, event, key);
     }
 
-    pub(super) fn notify_of(&self, db: u8, class: Events, event: &'static str, key: &[u8]) {
+    /// Of a key in the database at a place.
+    pub(super) fn notify_of(&self, place: u8, class: Events, event: &'static str, key: &[u8]) {
         let notifications = self.notifications();
         if notifications.wanted.has(class) {
-            let key = Bytes::copy_from_slice(key);
+            let (db, key) = (self.number_of(place), Bytes::copy_from_slice(key));
             notifications.happened.borrow_mut().push(Happened { class, event, db, key });
         }
     }

@@ -289,6 +289,16 @@ pub const CASES: &[Case] = &[
             ("OBJECT ENCODING r", Bulk("raw")),
             ("OBJECT REFCOUNT n", Int(1)),
             ("OBJECT REFCOUNT small", Int(2_147_483_647)),
+            ("OBJECT IDLETIME none", Nil),
+            ("OBJECT IDLETIME n", Int(0)),
+            (
+                "OBJECT FREQ n",
+                Error(
+                    "ERR An LFU maxmemory policy is not selected, access frequency not tracked. \
+                     Please note that when switching between policies at runtime LRU and LFU data \
+                     will take some time to adjust.",
+                ),
+            ),
             ("RPUSH l a", Int(1)),
             ("OBJECT ENCODING l", Bulk("quicklist")),
             ("HSET h f v", Int(1)),
@@ -487,4 +497,24 @@ fn the_typed_methods_are_the_commands() {
     assert_eq!(cache.spop("renamed").unwrap().value.unwrap(), "b");
     let _ = cache.set("a", "1").unwrap();
     assert_eq!(cache.del_many(&["a", "b"]).unwrap().value, 1);
+}
+
+#[test]
+fn idle_time_goes_on_until_a_key_is_used() {
+    let stand = Stand::new();
+    run(&stand, 0, &["SET a 1", "HSET h f v"]);
+    stand.wait_ms(7_000);
+    assert_eq!(
+        run(&stand, 0, &["OBJECT IDLETIME a", "TTL a", "OBJECT ENCODING a"])[0],
+        Answer::Int(7)
+    );
+    assert_eq!(
+        run(&stand, 0, &["OBJECT IDLETIME a", "OBJECT IDLETIME h"]),
+        [Answer::Int(7), Answer::Int(7)]
+    );
+    run(&stand, 0, &["TOUCH a", "HGET h f"]);
+    assert_eq!(
+        run(&stand, 0, &["OBJECT IDLETIME a", "OBJECT IDLETIME h"]),
+        [Answer::Int(0), Answer::Int(0)]
+    );
 }

@@ -18,6 +18,7 @@ mod property;
 mod recipes;
 mod redis;
 mod refusal;
+mod rows;
 mod sets;
 mod sorted_sets;
 mod stand;

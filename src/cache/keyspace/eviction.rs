@@ -101,6 +101,17 @@ impl Keyspace {
         slot.access.set(access);
     }
 
+    /// OBJECT IDLETIME, in milliseconds; `None` when uses are counted instead.
+    pub(in crate::cache) fn idle_ms(&self, slot: &Slot) -> Option<u64> {
+        let idle_ticks = ticks(self.now_ms).wrapping_sub(slot.access.get());
+        (!self.eviction.policy.counts_uses()).then(|| u64::from(idle_ticks) * TICK_MS)
+    }
+
+    /// OBJECT FREQ; `None` when uses are not counted.
+    pub(in crate::cache) fn frequency(&self, slot: &Slot) -> Option<u32> {
+        self.eviction.policy.counts_uses().then(|| self.uses(slot))
+    }
+
     /// How often a slot was used, on a logarithmic scale that goes down with time.
     fn uses(&self, slot: &Slot) -> u32 {
         let access = slot.access.get();
