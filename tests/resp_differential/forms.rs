@@ -195,11 +195,6 @@ pub const FORMS: &[(&str, Same)] = &[
     ("BZPOPMIN <zset> <zset> 0.01", Exact),
     ("BZPOPMAX <zset> 0.01", Exact),
     ("BZMPOP 0.01 2 <zset> <zset> (MIN|MAX) [COUNT <cnt>]", Exact),
-    // Scripts
-    ("EVAL return{KEYS[1],ARGV[1],#ARGV} 1 <any> <val>", Exact),
-    ("EVAL return(redis.call('GET',KEYS[1])) 1 <any>", Exact),
-    ("EVAL return(redis.pcall('INCR',KEYS[1])) 1 <any>", Exact),
-    ("EVAL return(redis.call('LRANGE',KEYS[1],0,-1)) 1 <any>", Exact),
     // The rest
     ("ECHO <val>", Exact),
     ("PING [<val>]", Exact),
