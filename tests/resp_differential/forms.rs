@@ -52,7 +52,7 @@ pub const FORMS: &[(&str, Same)] = &[
     ("BITPOS <str> (0|1|2) [<idx>|<idx> <idx>|<idx> <idx> BIT]", Exact),
     ("BITOP (AND|OR|XOR|NOT) <str> <str>...", Exact),
     (
-        "BITFIELD <str> [GET <type> <off>] [OVERFLOW WRAP|OVERFLOW SAT|OVERFLOW FAIL] [SET <type> <off> <int>] [INCRBY <type> <off> <int>]",
+        "BITFIELD <str> [GET <type> <off>] [OVERFLOW WRAP|OVERFLOW SAT|OVERFLOW FAIL] [SET <type> <off> <idx>] [INCRBY <type> <off> <idx>]",
         Exact,
     ),
     ("BITFIELD_RO <str> [GET <type> <off>] [GET <type> <off>]", Exact),
