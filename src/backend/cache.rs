@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::BackendError;
-use crate::cache;
+use crate::cache::{self, CacheError};
 use crate::journal::Commit;
 
 pub use crate::cache::RateLimit;
@@ -196,6 +196,81 @@ impl Cache {
             Self::Embedded(cache) => {
                 Ok(cache.settle(cache.rate_limit(key, limit, window)?).await?)
             }
+        }
+    }
+
+    /// The value of a key; without one what `fetch` gives, which is kept for `ttl`, or until it is
+    /// removed. Callers who miss the same key at the same time wait for one `fetch`; when that fails, or
+    /// its caller goes away, the next of them fetches.
+    ///
+    /// # Errors
+    /// What `fetch` says to its own caller. See [`Cache::set`].
+    pub async fn get_or_set<E: From<BackendError>, F: Future<Output = Result<Bytes, E>>>(
+        &self,
+        key: &str,
+        ttl: Option<Duration>,
+        fetch: impl FnOnce() -> F,
+    ) -> Result<Bytes, E> {
+        /// Tells the cache's own error from the fetcher's.
+        enum Failed<E> {
+            Cache(CacheError),
+            Fetch(E),
+        }
+        impl<E> From<CacheError> for Failed<E> {
+            fn from(error: CacheError) -> Self {
+                Self::Cache(error)
+            }
+        }
+        match self {
+            Self::Embedded(cache) => {
+                let fetch = || async { fetch().await.map_err(Failed::Fetch) };
+                let value = cache.get_or_set(key.to_owned(), ttl, fetch).await;
+                value.map_err(|failed| match failed {
+                    Failed::Cache(error) => BackendError::from(error).into(),
+                    Failed::Fetch(error) => error,
+                })
+            }
+        }
+    }
+
+    /// Removes the keys that match a pattern of KEYS: how many.
+    ///
+    /// # Errors
+    /// See [`Cache::set`].
+    pub async fn invalidate_pattern(&self, pattern: &str) -> Result<usize, BackendError> {
+        match self {
+            Self::Embedded(cache) => Ok(cache.invalidate_pattern(pattern).await?),
+        }
+    }
+
+    /// Takes a lock for `ttl`; `None` while another holds it. The fencing token that it gives is higher
+    /// than all before it, over restarts too.
+    ///
+    /// # Errors
+    /// See [`Cache::set`].
+    pub async fn lock(&self, key: &str, ttl: Duration) -> Result<Option<u64>, BackendError> {
+        match self {
+            Self::Embedded(cache) => Ok(cache.settle(cache.lock(key, ttl)?).await?),
+        }
+    }
+
+    /// Holds a lock for `ttl` from now on; `false` when it is not, or no longer, the token's.
+    ///
+    /// # Errors
+    /// See [`Cache::set`].
+    pub async fn renew(&self, key: &str, token: u64, ttl: Duration) -> Result<bool, BackendError> {
+        match self {
+            Self::Embedded(cache) => Ok(cache.settle(cache.renew(key, token, ttl)?).await?),
+        }
+    }
+
+    /// Gives a lock back; `false` when it is not, or no longer, the token's.
+    ///
+    /// # Errors
+    /// See [`Cache::set`].
+    pub async fn release(&self, key: &str, token: u64) -> Result<bool, BackendError> {
+        match self {
+            Self::Embedded(cache) => Ok(cache.settle(cache.release(key, token)?).await?),
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::access::Access;
 use super::declare::{is_reserved, refuse_default};
 use super::error::BrokerError;
-use super::queue::{DeleteIf, Queue, Run};
+use super::queue::{DeleteIf, Part, Queue, Run};
 use super::vhost::Vhost;
 use super::{Broker, Inner};
 use crate::journal::{Commit, Group, Urgency};
@@ -62,10 +62,9 @@ impl Broker {
     /// An unknown queue; an exclusive queue of another connection.
     pub fn purge(&self, name: &QueueName) -> Result<usize, BrokerError> {
         let queue = self.readable_queue(name)?;
-        let (held, runs) = queue.drain_ready();
-        let count = held.len() + runs.iter().map(Run::len).sum::<usize>();
-        let _commit = self.inner.settle_all(&queue, &held);
-        self.inner.settle_runs(runs);
+        let parts = queue.drain_ready();
+        let count = parts.iter().map(Part::len).sum();
+        self.inner.settle_parts(&queue, parts);
         Ok(count)
     }
 
@@ -127,9 +126,19 @@ impl Inner {
         drop(topology);
         // The queue's own record has ended by now: a crash in between leaves messages of a queue
         // that is no more, and recovery drops those.
+        self.settle_parts(queue, deleted.parts);
         let _commit = self.settle_all(queue, &deleted.held);
-        self.settle_runs(deleted.runs);
         Ok(deleted.ready)
+    }
+
+    /// Ends messages in their order: of a purge that a crash cuts short, the last ones are left.
+    fn settle_parts(&self, queue: &Queue, parts: Vec<Part>) {
+        for part in parts {
+            match part {
+                Part::Memory(held) => drop(self.settle_all(queue, Vec::from(held).as_slice())),
+                Part::Paged(run) => self.settle_runs(vec![run]),
+            }
+        }
     }
 
     /// A run's messages need not be read to be ended.

@@ -63,6 +63,9 @@ impl Command {
     /// # Errors
     /// A syntax error, or a number that is none.
     pub fn parse_resolved(spec: &'static Spec, rest: &[Bytes]) -> Result<Self, CacheError> {
+        if spec.arity.is_passed_by(rest.len()) {
+            return Err(CacheError::WrongArity { command: spec.name });
+        }
         (spec.parse)(Args { command: spec.name, rest })
     }
 
@@ -94,9 +97,13 @@ impl Arity {
     fn admits(self, count: usize) -> bool {
         match self {
             Self::Exactly(exactly) => count == exactly,
-            Self::AtLeast(least) => count >= least,
-            Self::Between(least, most) => (least..=most).contains(&count),
+            Self::AtLeast(least) | Self::Between(least, _) => count >= least,
         }
+    }
+
+    /// Redis's table knows no most: such a command is queued, and fails as it runs.
+    fn is_passed_by(self, count: usize) -> bool {
+        matches!(self, Self::Between(_, most) if count > most)
     }
 }
 
@@ -284,8 +291,9 @@ static TABLES: [&[Spec]; 10] = [
 
 const SHOWN_BYTES_MAX: usize = 128;
 
-/// A stranger's text in an error: on one line, and not too much of it.
+/// A stranger's text in an error: on one line, as far as a C string goes, and not too much of it.
 fn shown(text: &[u8], bytes_max: usize) -> String {
+    let text = text.split(|&byte| byte == 0).next().unwrap_or_default();
     String::from_utf8_lossy(text.get(..bytes_max).unwrap_or(text)).replace(['\r', '\n'], " ")
 }
 

@@ -1,7 +1,7 @@
 //! The cache as others hold it: one keyspace behind one lock, its journal, its subscribers.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use super::command::{Access, Command};
 use super::error::CacheError;
+use super::get_or_set::Flights;
 use super::keyspace::{Keyspace, Lookups, Recovery};
 use super::pubsub::{PubSubCommand, Registry, Subscriber, SubscriberLimits, Topic};
 use super::reply::Reply;
@@ -77,6 +78,9 @@ pub(super) struct Shared {
     pub(super) settings: Mutex<Settings>,
     /// The keyspace has not yet heard of it.
     pub(super) settings_changed: AtomicBool,
+    pub(super) flights: Flights,
+    /// Locks that were taken since the start.
+    pub(super) locks: AtomicU64,
     /// A deadline came up that is earlier than the one that the expiry driver sleeps until.
     pub(super) earlier_deadline: Notify,
     scripts: Scripts,
@@ -109,6 +113,8 @@ impl Cache {
             clock,
             settings: Mutex::new(settings),
             settings_changed: AtomicBool::new(false),
+            flights: Flights::default(),
+            locks: AtomicU64::new(0),
             earlier_deadline: Notify::new(),
             scripts: Scripts::default(),
         };

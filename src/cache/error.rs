@@ -116,8 +116,6 @@ pub enum CacheError {
     OutOfMemory,
     #[error("ERR timeout is not a float or out of range")]
     TimeoutNotAFloat,
-    #[error("ERR timeout is out of range")]
-    TimeoutOutOfRange,
     #[error("ERR too many keys are watched")]
     TooManyWatched,
     #[error("ERR DB index is out of range")]
@@ -153,6 +151,10 @@ pub enum CacheError {
     NotAnInt32,
     #[error("ERR source and destination objects are the same")]
     SameObject,
+    #[error("ERR hash value is not a float")]
+    HashValueNotAFloat,
+    #[error("ERR value is NaN or Infinity")]
+    NanOrInfinite,
     #[error("ERR hash value is not an integer")]
     HashValueNotAnInteger,
     #[error("ERR Number of keys can't be greater than number of args")]
@@ -167,6 +169,10 @@ pub enum CacheError {
         "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust."
     )]
     NoLfuPolicy,
+    #[error(
+        "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust."
+    )]
+    LfuPolicy,
     /// The journal takes no writes; reads go on.
     #[error("MISCONF Errors writing to the AOF file: {0}")]
     Journal(#[from] JournalError),

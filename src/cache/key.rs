@@ -4,6 +4,7 @@ mod copy;
 mod object;
 mod scan;
 mod sort;
+mod typed;
 
 use bytes::Bytes;
 
@@ -308,7 +309,10 @@ impl KeyCommand {
             Self::Del { keys } => {
                 Reply::count(keys.iter().filter(|key| keyspace.remove(key)).count())
             }
-            Self::Exists { keys } | Self::Touch { keys } => {
+            Self::Touch { keys } => {
+                Reply::count(keys.iter().filter(|key| keyspace.read(key).is_some()).count())
+            }
+            Self::Exists { keys } => {
                 Reply::count(keys.iter().filter(|key| keyspace.slot(key).is_some()).count())
             }
             Self::Expire { key, deadline, condition } => {

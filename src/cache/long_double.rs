@@ -47,9 +47,13 @@ impl LongDouble {
         Some(Self { negative, ..size })
     }
 
+    pub(super) fn is_infinite(self) -> bool {
+        self.exponent == INFINITE
+    }
+
     /// The sum; `None` when that is no finite number.
     pub(super) fn plus(self, other: Self) -> Option<Self> {
-        if self.exponent == INFINITE || other.exponent == INFINITE {
+        if self.is_infinite() || other.is_infinite() {
             return None;
         }
         if self.mantissa == 0 || other.mantissa == 0 {
@@ -350,7 +354,7 @@ mod tests {
         }
         let large = sum("1.7976931348623157e308", "1.7976931348623157e308").unwrap();
         assert!(large.starts_with("35953862697246313999184209354820886809677289388865"), "{large}");
-        assert!(large.ends_with("352753604933726679072768"), "{large}");
+        assert!(large.ends_with("971852753604933726679072768"), "{large}");
         let largest = sum("0", "1e4932").unwrap();
         assert!(largest.starts_with("1000000000000000000006018949387963891323837774254533"));
         assert_eq!(largest.len(), 4_933);

@@ -9,6 +9,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::engine::Cache;
+use super::error::CacheError;
 use super::keyspace::Keyspace;
 
 /// Classes of events: Redis's `notify-keyspace-events`.
@@ -99,6 +100,7 @@ pub(super) struct Notifications {
 }
 
 struct Happened {
+    class: Events,
     event: &'static str,
     db: u8,
     key: Bytes,
@@ -107,15 +109,61 @@ struct Happened {
 impl Keyspace {
     /// Something happened to a key of the selected database.
     pub(super) fn notify(&self, class: Events, event: &'static str, key: &[u8]) {
-        self.notify_of(self.selected(), class, event, key);
+        self.notify_of(self.numbered(None), class, event, key);
     }
 
-    pub(super) fn notify_of(&self, db: u8, class: Events, event: &'static str, key: &[u8]) {
+    /// Of a key in the database at a place.
+    pub(super) fn notify_of(&self, place: u8, class: Events, event: &'static str, key: &[u8]) {
         let notifications = self.notifications();
         if notifications.wanted.has(class) {
-            let key = Bytes::copy_from_slice(key);
-            notifications.happened.borrow_mut().push(Happened { event, db, key });
+            let (db, key) = (self.number_of(place), Bytes::copy_from_slice(key));
+            notifications.happened.borrow_mut().push(Happened { class, event, db, key });
         }
+    }
+}
+
+impl Keyspace {
+    /// Makes a change of several that is to be told as another: what they would be told as is not, but
+    /// for keys that come or expire.
+    pub(super) fn quietly<T>(&mut self, change: impl FnOnce(&mut Self) -> T) -> T {
+        self.telling_only(Events(Events::NEW.0 | Events::EXPIRED.0), change)
+    }
+
+    fn telling_only<T>(&mut self, classes: Events, change: impl FnOnce(&mut Self) -> T) -> T {
+        let told = self.notifications().happened.borrow().len();
+        let result = change(self);
+        let mut happened = self.notifications().happened.borrow_mut();
+        if happened.len() > told {
+            let kept: Vec<Happened> =
+                happened.drain(told..).filter(|it| classes.has(it.class)).collect();
+            happened.extend(kept);
+        }
+        drop(happened);
+        result
+    }
+
+    /// Puts a result in the place of whatever `key` held: `put` does, and returns how many parts it has.
+    /// Without any the key is gone.
+    pub(super) fn store(
+        &mut self,
+        class: Events,
+        event: &'static str,
+        key: &[u8],
+        put: impl FnOnce(&mut Self) -> Result<usize, CacheError>,
+    ) -> Result<usize, CacheError> {
+        let was_there = self.slot(key).is_some();
+        // A key that gets another value is not new.
+        let new = if was_there { Events::NONE } else { Events::NEW };
+        let count = self.telling_only(Events(new.0 | Events::EXPIRED.0), |keyspace| {
+            keyspace.remove(key);
+            put(keyspace)
+        })?;
+        match count {
+            0 if was_there => self.notify(Events::GENERIC, "del", key),
+            0 => {}
+            _ => self.notify(class, event, key),
+        }
+        Ok(count)
     }
 }
 
@@ -126,7 +174,7 @@ impl Cache {
         if notifications.wanted == Events::NONE {
             return;
         }
-        for Happened { event, db, key } in notifications.happened.take() {
+        for Happened { event, db, key, .. } in notifications.happened.take() {
             let wanted = notifications.wanted;
             if wanted.has(Events::TO_KEYSPACE) {
                 let mut channel = format!("__keyspace@{db}__:").into_bytes();

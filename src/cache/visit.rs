@@ -57,6 +57,11 @@ impl Visit<'_> {
         self.keyspace.bytes()
     }
 
+    /// Keys that were removed because their time was over, and because memory ran out.
+    pub fn removals(&self) -> (u64, u64) {
+        self.keyspace.removals()
+    }
+
     /// The databases that have keys: their number, how many, and how many of those have a deadline.
     pub fn databases(&self) -> impl Iterator<Item = (u8, usize, usize)> {
         self.keyspace.key_counts().filter(|(_, keys, _)| *keys > 0)

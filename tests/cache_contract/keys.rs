@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use leveret::cache::{Command, Reply};
+use leveret::cache::{Command, Operation, Reply};
 
 use crate::case::Is::{Array, Bulk, Error, Int, Nil, Ok, Set, Shown, Status};
 use crate::case::{Answer, Case, Is, args};
@@ -289,6 +289,16 @@ pub const CASES: &[Case] = &[
             ("OBJECT ENCODING r", Bulk("raw")),
             ("OBJECT REFCOUNT n", Int(1)),
             ("OBJECT REFCOUNT small", Int(2_147_483_647)),
+            ("OBJECT IDLETIME none", Nil),
+            ("OBJECT IDLETIME n", Int(0)),
+            (
+                "OBJECT FREQ n",
+                Error(
+                    "ERR An LFU maxmemory policy is not selected, access frequency not tracked. \
+                     Please note that when switching between policies at runtime LRU and LFU data \
+                     will take some time to adjust.",
+                ),
+            ),
             ("RPUSH l a", Int(1)),
             ("OBJECT ENCODING l", Bulk("quicklist")),
             ("HSET h f v", Int(1)),
@@ -456,4 +466,55 @@ fn replies_tell_maps_sets_and_pairs_from_arrays() {
         assert!(matches!(ask(line), Reply::Set(_)), "{line}");
     }
     assert!(matches!(ask("SRANDMEMBER s 1"), Reply::Array(_)));
+}
+
+#[test]
+fn the_typed_methods_are_the_commands() {
+    let stand = Stand::new();
+    let cache = stand.cache();
+    assert!(cache.hset("h", "f", "1").unwrap().value);
+    assert_eq!(cache.hincr_by("h", "f", 4).unwrap().value, 5);
+    assert!(!cache.hset_new("h", "f", "9").unwrap().value);
+    assert_eq!(cache.hget("h", "f").unwrap().unwrap(), "5");
+    let _ = cache.hset_json("h", "json", &["a", "b"]).unwrap();
+    assert_eq!(cache.hget_json("h", "json").unwrap(), Some(["a".to_owned(), "b".to_owned()]));
+    assert_eq!(cache.hset_many("h", &[("g".into(), "v".into())]).unwrap().value, 1);
+    assert!(cache.hset_many("h", &[]).is_err());
+    assert_eq!((cache.hlen("h").unwrap(), cache.hgetall("h").unwrap().len()), (3, 3));
+    assert_eq!(cache.hdel("h", &["f", "g", "json"]).unwrap().value, 3);
+    assert!(!cache.exists("h"));
+    assert!(!cache.hexists("h", "f").unwrap());
+
+    assert_eq!(cache.sadd("s", &["a", "b"]).unwrap().value, 2);
+    assert!(cache.sadd::<&str>("s", &[]).is_err());
+    assert!(cache.sismember("s", "a").unwrap());
+    assert_eq!(cache.srem("s", &["a", "x"]).unwrap().value, 1);
+    assert_eq!((cache.scard("s").unwrap(), cache.smembers("s").unwrap()), (1, vec!["b".into()]));
+    let union = cache.combine_sets(Operation::Union, &["s".into(), "t".into()]).unwrap();
+    assert_eq!(union, ["b"]);
+    assert!(cache.rename("s", "renamed").unwrap().value);
+    assert_eq!(cache.keys("re*"), ["renamed"]);
+    assert_eq!(cache.spop("renamed").unwrap().value.unwrap(), "b");
+    let _ = cache.set("a", "1").unwrap();
+    assert_eq!(cache.del_many(&["a", "b"]).unwrap().value, 1);
+}
+
+#[test]
+fn idle_time_goes_on_until_a_key_is_used() {
+    let stand = Stand::new();
+    run(&stand, 0, &["SET a 1", "HSET h f v"]);
+    stand.wait_ms(7_000);
+    assert_eq!(
+        run(&stand, 0, &["OBJECT IDLETIME a", "TTL a", "OBJECT ENCODING a"])[0],
+        Answer::Int(7)
+    );
+    assert_eq!(
+        run(&stand, 0, &["OBJECT IDLETIME a", "OBJECT IDLETIME h"]),
+        [Answer::Int(7), Answer::Int(7)]
+    );
+    run(&stand, 0, &["TOUCH a", "HGET h f"]);
+    assert_eq!(
+        run(&stand, 0, &["OBJECT IDLETIME a", "OBJECT IDLETIME h"]),
+        [Answer::Int(0), Answer::Int(0)]
+    );
 }

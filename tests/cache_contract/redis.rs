@@ -7,17 +7,23 @@ use std::time::{Duration, Instant};
 
 use crate::case::Answer;
 
+const SOCKET: &str = "redis.sock";
+
 pub struct Server {
     process: Child,
+    connection: Connection,
+    folder: tempfile::TempDir,
+}
+
+pub struct Connection {
     stream: BufReader<UnixStream>,
-    _folder: tempfile::TempDir,
 }
 
 impl Server {
     /// Starts `redis-server` on a socket in a folder of its own, without persistence.
     pub fn start() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let socket = folder.path().join("redis.sock");
+        let socket = folder.path().join(SOCKET);
         let process = Command::new("redis-server")
             .args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"])
             .arg(&socket)
@@ -27,16 +33,28 @@ impl Server {
             .spawn()
             .expect("redis-server starts");
         let deadline = Instant::now() + Duration::from_secs(10);
-        let stream = loop {
+        let connection = loop {
             match UnixStream::connect(&socket) {
-                Ok(stream) => break BufReader::new(stream),
+                Ok(stream) => break Connection { stream: BufReader::new(stream) },
                 Err(error) => assert!(Instant::now() < deadline, "no answer: {error}"),
             }
             std::thread::sleep(Duration::from_millis(10));
         };
-        Self { process, stream, _folder: folder }
+        Self { process, connection, folder }
     }
 
+    pub fn ask(&mut self, args: &[Vec<u8>]) -> Answer {
+        self.connection.ask(args)
+    }
+
+    /// A second client.
+    pub fn another(&self) -> Connection {
+        let stream = UnixStream::connect(self.folder.path().join(SOCKET)).expect("it answers");
+        Connection { stream: BufReader::new(stream) }
+    }
+}
+
+impl Connection {
     pub fn ask(&mut self, args: &[Vec<u8>]) -> Answer {
         let mut request = format!("*{}\r\n", args.len()).into_bytes();
         for arg in args {
@@ -48,7 +66,7 @@ impl Server {
         self.read()
     }
 
-    fn read(&mut self) -> Answer {
+    pub fn read(&mut self) -> Answer {
         let mut line = String::new();
         self.stream.read_line(&mut line).expect("the server answers");
         let line = line.strip_suffix("\r\n").expect("a whole line");

@@ -99,7 +99,7 @@ async fn what_is_moved_wakes_the_next_one() {
     waiter.expect("*2\r\n$1\r\nb\r\n*1\r\n$1\r\ny\r\n").await;
     client.ask("LRANGE a 0 -1", "*1\r\n$1\r\nx\r\n").await;
     client.ask("BRPOPLPUSH a c 0\r\nSET s v", "$1\r\nx\r\n+OK\r\n").await;
-    client.ask("BRPOPLPUSH none c 0.001", "$-1\r\n").await;
+    client.ask("BRPOPLPUSH none c 0.001", "*-1\r\n").await;
     // Nothing is lost when it can't be moved.
     wait(&fixture, &mut mover, "BLMOVE a s LEFT LEFT 0").await;
     client.ask("RPUSH a z\r\nLLEN a", ":1\r\n:1\r\n").await;

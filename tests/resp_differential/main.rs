@@ -57,7 +57,7 @@ fn random_sequences_are_answered_with_the_same_bytes() {
     let forms = chosen();
     let first = number("LEVERET_SEED").unwrap_or(0);
     let by_hand = number("LEVERET_SEED").map(|_| 1);
-    let seeds = number("LEVERET_SEEDS").or(by_hand).unwrap_or(2_000);
+    let seeds = number("LEVERET_SEEDS").or(by_hand).unwrap_or(1_500);
     let steps = number("LEVERET_STEPS").unwrap_or(120) as usize;
     let mut differences = Vec::new();
     for seed in first..first + seeds {

@@ -159,6 +159,18 @@ fn same(how: Same, redis: &[u8], leveret: &[u8]) -> bool {
         Same::Exact => false,
         Same::Unordered => sorted(redis, 1) == sorted(leveret, 1),
         Same::UnorderedPairs => sorted(redis, 2) == sorted(leveret, 2),
+        Same::Transaction => match (elements(redis), elements(leveret)) {
+            (Some((redis_head, redis)), Some((leveret_head, leveret))) => {
+                redis_head == leveret_head
+                    && redis.len() == leveret.len()
+                    && redis.iter().zip(&leveret).all(|(redis, leveret)| {
+                        redis == leveret
+                            || sorted(redis, 1).is_some_and(|it| Some(it) == sorted(leveret, 1))
+                            || both_run_with_the_clock(redis, leveret)
+                    })
+            }
+            _ => false,
+        },
         Same::Near(most) => match (integer(redis), integer(leveret)) {
             (Some(redis), Some(leveret)) => (redis - leveret).abs() <= most,
             _ => false,
@@ -166,11 +178,21 @@ fn same(how: Same, redis: &[u8], leveret: &[u8]) -> bool {
     }
 }
 
-fn sorted(reply: &[u8], group: usize) -> Option<(Vec<u8>, Vec<Vec<Vec<u8>>>)> {
+/// A head, and groups of elements.
+type Grouped = (Vec<u8>, Vec<Vec<Vec<u8>>>);
+
+fn sorted(reply: &[u8], group: usize) -> Option<Grouped> {
     let (head, elements) = elements(reply)?;
     let mut groups: Vec<Vec<Vec<u8>>> = elements.chunks(group).map(<[_]>::to_vec).collect();
     groups.sort();
     Some((head, groups))
+}
+
+fn both_run_with_the_clock(redis: &[u8], leveret: &[u8]) -> bool {
+    const LEAST: i64 = 90;
+    const MOST: i64 = 1_500;
+    matches!((integer(redis), integer(leveret)), (Some(redis), Some(leveret))
+        if redis >= LEAST && (redis - leveret).abs() <= MOST)
 }
 
 fn integer(reply: &[u8]) -> Option<i64> {

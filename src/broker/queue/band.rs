@@ -17,8 +17,8 @@ pub(super) struct Band {
     cut_to: u64,
 }
 
-/// None is empty.
-pub(super) enum Part {
+/// Messages next to each other. None in a band is empty.
+pub(in crate::broker) enum Part {
     Memory(VecDeque<Held>),
     Paged(Run),
 }
@@ -34,6 +34,13 @@ pub(super) enum Front {
 }
 
 impl Part {
+    pub(in crate::broker) fn len(&self) -> usize {
+        match self {
+            Self::Memory(held) => held.len(),
+            Self::Paged(run) => run.len(),
+        }
+    }
+
     fn first(&self) -> Position {
         match self {
             Self::Memory(held) => held.front().map_or(Position::default(), |held| held.position),
@@ -213,16 +220,10 @@ impl Band {
         out
     }
 
-    pub(super) fn drain(&mut self) -> (Vec<Held>, Vec<Run>) {
-        let mut held: Vec<Held> = std::mem::take(&mut self.head).into();
-        let mut runs = Vec::new();
-        for part in std::mem::take(&mut self.rest) {
-            match part {
-                Part::Memory(line) => held.extend(line),
-                Part::Paged(run) => runs.push(run),
-            }
-        }
-        (held, runs)
+    /// Takes everything out, in order.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = Part> + use<> {
+        let head = Part::Memory(std::mem::take(&mut self.head));
+        std::iter::once(head).chain(std::mem::take(&mut self.rest))
     }
 }
 

@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+pub(super) use band::Part;
 pub use consumers::ConsumerEnd;
 pub(super) use consumers::{ConsumerId, Ends, InExclusiveUse, Slot};
 pub(super) use credit::Credit;
@@ -93,8 +94,9 @@ pub(super) enum Refusal {
 pub(super) struct Deleted {
     /// How many messages were ready.
     pub ready: usize,
+    pub parts: Vec<Part>,
+    /// What was not ready.
     pub held: Vec<Held>,
-    pub runs: Vec<Run>,
 }
 
 /// Whether a message fits into the queue's maximum length, whatever it does with one that does not.
@@ -319,8 +321,8 @@ impl Queue {
         self.dispatch(&mut state, now_ms)
     }
 
-    /// Takes every ready message out: what is in memory, and what is on the disk alone.
-    pub(super) fn drain_ready(&self) -> (Vec<Held>, Vec<Run>) {
+    /// Takes every ready message out, in the order of delivery.
+    pub(super) fn drain_ready(&self) -> Vec<Part> {
         self.state.lock().ready.drain()
     }
 
@@ -343,8 +345,8 @@ impl Queue {
         state.deleted = true;
         state.consumers.end_all(ConsumerEnd::QueueDeleted);
         let ready = state.ready.len();
-        let (mut held, runs) = state.ready.drain();
-        held.extend(std::mem::take(&mut state.delayed).into_values());
+        let parts = state.ready.drain();
+        let mut held: Vec<Held> = std::mem::take(&mut state.delayed).into_values().collect();
         held.extend(std::mem::take(&mut state.dying).into_iter().map(|(held, _)| held));
         for unacked in std::mem::take(&mut state.unacked).into_values() {
             if let Some(credit) = unacked.credit {
@@ -352,7 +354,7 @@ impl Queue {
             }
             held.push(unacked.held);
         }
-        Ok(Some(Deleted { ready, held, runs }))
+        Ok(Some(Deleted { ready, parts, held }))
     }
 
     /// Takes a ready message out that was `seen` here, and which need not be read again; what lies behind

@@ -274,18 +274,12 @@ impl Ready {
         }
     }
 
-    /// Takes everything out: what is in memory, in the order of delivery, and what is not.
-    pub(super) fn drain(&mut self) -> (Vec<Held>, Vec<Run>) {
+    /// Takes everything out, in the order of delivery.
+    pub(super) fn drain(&mut self) -> Vec<Part> {
         (self.len, self.on_disk, self.body_bytes, self.resident_bytes) = (0, 0, 0, 0);
         self.attempt_bytes = 0;
         self.count();
-        let (mut held, mut runs) = (Vec::new(), Vec::new());
-        for band in self.bands.iter_mut().rev() {
-            let (in_memory, on_disk) = band.drain();
-            held.extend(in_memory);
-            runs.extend(on_disk);
-        }
-        (held, runs)
+        self.bands.iter_mut().rev().flat_map(|band| band.drain()).collect()
     }
 }
 

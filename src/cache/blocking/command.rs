@@ -52,10 +52,10 @@ pub(in crate::cache) enum Pop {
 
 pub(in crate::cache) const SPECS: &[Spec] = &[
     Spec::new("blpop", Arity::AtLeast(2), |args| parse_list(args, End::Left))
-        .flags(Flags::WRITE.and(Flags::BLOCKING))
+        .flags(Flags::WRITE.and(Flags::BLOCKING).and(Flags::NOSCRIPT))
         .keys(Keys::Range { first: 1, last: -2, step: 1 }),
     Spec::new("brpop", Arity::AtLeast(2), |args| parse_list(args, End::Right))
-        .flags(Flags::WRITE.and(Flags::BLOCKING))
+        .flags(Flags::WRITE.and(Flags::BLOCKING).and(Flags::NOSCRIPT))
         .keys(Keys::Range { first: 1, last: -2, step: 1 }),
     Spec::new("blmpop", Arity::AtLeast(4), |mut args| {
         let timeout = parse_timeout(&args.next()?)?;
@@ -70,7 +70,7 @@ pub(in crate::cache) const SPECS: &[Spec] = &[
         let timeout = parse_timeout(&args.next()?)?;
         Ok(blocking(Pop::Move { source, destination, from, to }, timeout))
     })
-    .flags(Flags::WRITE.and(Flags::DENYOOM).and(Flags::BLOCKING))
+    .flags(Flags::WRITE.and(Flags::DENYOOM).and(Flags::BLOCKING).and(Flags::NOSCRIPT))
     .keys(Keys::Range { first: 1, last: 2, step: 1 }),
     Spec::new("brpoplpush", Arity::Exactly(3), |mut args| {
         let (source, destination) = ([args.next()?], args.next()?);
@@ -78,13 +78,13 @@ pub(in crate::cache) const SPECS: &[Spec] = &[
         let (from, to) = (End::Right, End::Left);
         Ok(blocking(Pop::Move { source, destination, from, to }, timeout))
     })
-    .flags(Flags::WRITE.and(Flags::DENYOOM).and(Flags::BLOCKING))
+    .flags(Flags::WRITE.and(Flags::DENYOOM).and(Flags::BLOCKING).and(Flags::NOSCRIPT))
     .keys(Keys::Range { first: 1, last: 2, step: 1 }),
     Spec::new("bzpopmin", Arity::AtLeast(2), |args| parse_scored(args, Extreme::Min))
-        .flags(Flags::WRITE.and(Flags::BLOCKING).and(Flags::FAST))
+        .flags(Flags::WRITE.and(Flags::BLOCKING).and(Flags::NOSCRIPT).and(Flags::FAST))
         .keys(Keys::Range { first: 1, last: -2, step: 1 }),
     Spec::new("bzpopmax", Arity::AtLeast(2), |args| parse_scored(args, Extreme::Max))
-        .flags(Flags::WRITE.and(Flags::BLOCKING).and(Flags::FAST))
+        .flags(Flags::WRITE.and(Flags::BLOCKING).and(Flags::NOSCRIPT).and(Flags::FAST))
         .keys(Keys::Range { first: 1, last: -2, step: 1 }),
     Spec::new("bzmpop", Arity::AtLeast(4), |mut args| {
         let timeout = parse_timeout(&args.next()?)?;
@@ -121,13 +121,10 @@ fn parse_timeout(text: &[u8]) -> Result<Option<Duration>, CacheError> {
     let seconds = std::str::from_utf8(text).ok().and_then(|text| text.parse::<f64>().ok());
     let seconds =
         seconds.filter(|seconds| !seconds.is_nan()).ok_or(CacheError::TimeoutNotAFloat)?;
-    // Redis counts milliseconds in 64 bits.
+    // Redis counts milliseconds in 64 bits; what does not fit becomes a negative number there.
     const SECONDS_MAX: f64 = 9.2e15;
-    if seconds < 0.0 {
+    if !(0.0..=SECONDS_MAX).contains(&seconds) {
         return Err(CacheError::NegativeTimeout);
-    }
-    if seconds > SECONDS_MAX {
-        return Err(CacheError::TimeoutOutOfRange);
     }
     Ok(Some(Duration::from_secs_f64(seconds)).filter(|timeout| !timeout.is_zero()))
 }
@@ -154,8 +151,8 @@ impl Pop {
         }
     }
 
-    /// The answer when there was nothing.
-    pub(super) fn nothing(&self) -> Reply {
+    /// The answer when there was nothing, and nobody waits.
+    fn nothing(&self) -> Reply {
         match self {
             Self::Move { .. } => Reply::Nil,
             _ => Reply::NilArray,

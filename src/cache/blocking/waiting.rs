@@ -15,7 +15,6 @@ pub struct Waiting {
     cache: Cache,
     id: WaiterId,
     answer: oneshot::Receiver<Reply>,
-    nothing: Reply,
     timeout: Option<Duration>,
 }
 
@@ -40,7 +39,6 @@ impl Visit<'_> {
                     id: self.keyspace.waiters.join(db, command.pop.clone(), sender),
                     cache: self.cache.clone(),
                     answer,
-                    nothing: command.pop.nothing(),
                     timeout: command.timeout,
                 })
             }
@@ -69,9 +67,9 @@ impl Waiting {
         self.answer.try_recv().ok()
     }
 
-    /// The answer of a wait that was in vain.
+    /// The answer of a wait that was in vain, whatever the command.
     pub fn nothing(&self) -> Reply {
-        self.nothing.clone()
+        Reply::NilArray
     }
 }
 

@@ -61,6 +61,11 @@ pub enum HashCommand {
         field: Bytes,
         by: i64,
     },
+    IncrByFloat {
+        key: Bytes,
+        field: Bytes,
+        by: Bytes,
+    },
     Random {
         key: Bytes,
         /// And whether the values come with the fields.
@@ -137,6 +142,12 @@ pub(in crate::cache) const SPECS: &[Spec] = &[
     })
     .flags(GROW_FAST)
     .key(),
+    Spec::new("hincrbyfloat", Arity::Exactly(3), |mut args| {
+        let (key, field, by) = (args.next()?, args.next()?, args.next()?);
+        Ok(Command::Hash(HashCommand::IncrByFloat { key, field, by }))
+    })
+    .flags(GROW_FAST)
+    .key(),
     Spec::new("hrandfield", Arity::AtLeast(1), |mut args| {
         let (key, pick) = (args.next()?, Pick::parse(&mut args, Some("withvalues"))?);
         Ok(Command::Hash(HashCommand::Random { key, pick }))
@@ -167,7 +178,10 @@ fn text(text: &[u8]) -> Reply {
 impl HashCommand {
     pub(in crate::cache) fn access(&self) -> Access {
         match self {
-            Self::Set { .. } | Self::SetNew { .. } | Self::IncrBy { .. } => Access::Grow,
+            Self::Set { .. }
+            | Self::SetNew { .. }
+            | Self::IncrBy { .. }
+            | Self::IncrByFloat { .. } => Access::Grow,
             Self::Delete { .. } => Access::Shrink,
             Self::Get { .. }
             | Self::GetMany { .. }
@@ -218,6 +232,9 @@ impl HashCommand {
             }
             Self::IncrBy { key, field, by } => {
                 Reply::Integer(keyspace.hash_increment(key, field, *by)?)
+            }
+            Self::IncrByFloat { key, field, by } => {
+                Reply::Bulk(keyspace.hash_increment_by_float(key, field, by)?)
             }
             Self::Random { key, pick } => keyspace.random_fields(key, *pick)?,
             Self::Scan { key, scan } => keyspace.scan_fields(key, scan)?,

@@ -12,6 +12,8 @@ use super::error::CacheError;
 use super::keyspace::{
     Collection, CollectionId, Edit, Keyspace, Parts, Value, check_name, check_value, owned,
 };
+use super::long_double::LongDouble;
+use super::notifications::Events;
 pub use commands::HashCommand;
 pub(super) use commands::SPECS;
 
@@ -59,11 +61,22 @@ impl Keyspace {
         key: &[u8],
         fields: &[(Bytes, Bytes)],
     ) -> Result<usize, CacheError> {
+        self.hash_set_as("hset", key, fields)
+    }
+
+    /// HSET, told as another event.
+    fn hash_set_as(
+        &mut self,
+        event: &'static str,
+        key: &[u8],
+        fields: &[(Bytes, Bytes)],
+    ) -> Result<usize, CacheError> {
         for (field, value) in fields {
             check_name(field.len())?;
             check_value(value.len())?;
         }
         self.edit_or_make(key, |hash: &mut Edit<'_, Hash>| {
+            hash.notes.event(Events::HASH, event);
             fields.iter().filter(|(field, value)| hash.set(field, value.clone())).count()
         })
     }
@@ -75,7 +88,7 @@ impl Keyspace {
         field: &Bytes,
         value: &Bytes,
     ) -> Result<bool, CacheError> {
-        let is_there = self.collection::<Hash>(key)?.is_some_and(|hash| hash.0.contains(field));
+        let is_there = self.looked_at::<Hash>(key)?.is_some_and(|hash| hash.0.contains(field));
         Ok(!is_there && self.hash_set(key, &[(field.clone(), value.clone())])? == 1)
     }
 
@@ -92,10 +105,14 @@ impl Keyspace {
     ) -> Result<usize, CacheError> {
         let removed = self.edit(key, |hash: &mut Edit<'_, Hash>| {
             let Edit { collection, notes } = hash;
-            fields
+            let removed = fields
                 .iter()
                 .filter(|field| collection.0.remove(field.as_ref(), notes).is_some())
-                .count()
+                .count();
+            if removed > 0 {
+                notes.event(Events::HASH, "hdel");
+            }
+            removed
         })?;
         Ok(removed.unwrap_or(0))
     }
@@ -121,11 +138,30 @@ impl Keyspace {
         field: &Bytes,
         by: i64,
     ) -> Result<i64, CacheError> {
-        let old = self.collection::<Hash>(key)?.and_then(|hash| hash.0.get(field));
+        let old = self.looked_at::<Hash>(key)?.and_then(|hash| hash.0.get(field));
         let old = old.map_or(Some(0), |old| super::command::parse_integer(old));
         let old = old.ok_or(CacheError::HashValueNotAnInteger)?;
         let sum = old.checked_add(by).ok_or(CacheError::IncrementOverflow)?;
-        self.hash_set(key, &[(field.clone(), sum.to_string().into())])?;
+        self.hash_set_as("hincrby", key, &[(field.clone(), sum.to_string().into())])?;
+        Ok(sum)
+    }
+
+    /// HINCRBYFLOAT: the sum as it is stored.
+    pub(super) fn hash_increment_by_float(
+        &mut self,
+        key: &[u8],
+        field: &Bytes,
+        by: &[u8],
+    ) -> Result<Bytes, CacheError> {
+        let by = LongDouble::parse(by).ok_or(CacheError::NotAFloat)?;
+        if by.is_infinite() {
+            return Err(CacheError::NanOrInfinite);
+        }
+        let old = self.collection::<Hash>(key)?.and_then(|hash| hash.0.get(field));
+        let old = old.map_or(Some(LongDouble::ZERO), |old| LongDouble::parse(old));
+        let old = old.ok_or(CacheError::HashValueNotAFloat)?;
+        let sum = Bytes::from(old.plus(by).ok_or(CacheError::NotFinite)?.to_string());
+        self.hash_set_as("hincrbyfloat", key, &[(field.clone(), sum.clone())])?;
         Ok(sum)
     }
 }

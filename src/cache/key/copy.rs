@@ -5,7 +5,9 @@ use bytes::Bytes;
 use crate::cache::error::CacheError;
 use crate::cache::keyspace::{Key, Keyspace, Ttl, Value};
 use crate::cache::list::End;
+use crate::cache::notifications::Events;
 use crate::cache::sorted_set::Score;
+use crate::model::clock::UnixMs;
 
 /// What a key holds, on its own.
 enum Copied {
@@ -49,27 +51,38 @@ impl Keyspace {
             if keyspace.slot(to).is_some() && !replaces {
                 return Ok(false);
             }
-            keyspace.remove(to);
-            match copied {
-                Copied::String(value) => keyspace.put(to, Value::String(value), Ttl::None)?,
-                Copied::List(values) => {
-                    keyspace.push(End::Right, to, values.into_iter())?;
-                }
-                Copied::Hash(fields) => {
-                    keyspace.hash_set(to, &fields)?;
-                }
-                Copied::Set(members) => {
-                    keyspace.set_add(to, &members)?;
-                }
-                Copied::SortedSet(members) => {
-                    let members = members.iter().map(|(member, score)| (&**member, *score));
-                    keyspace.put_sorted(to, members)?;
-                }
-            }
-            if expires_at_ms.is_some() {
-                keyspace.expire_at(to, expires_at_ms);
-            }
+            keyspace.quietly(|keyspace| keyspace.put_copy(to, copied, expires_at_ms))?;
+            keyspace.notify(Events::GENERIC, "copy_to", to);
             Ok(true)
         })
+    }
+
+    fn put_copy(
+        &mut self,
+        to: &[u8],
+        copied: Copied,
+        expires_at_ms: Option<UnixMs>,
+    ) -> Result<(), CacheError> {
+        self.remove(to);
+        match copied {
+            Copied::String(value) => self.put(to, Value::String(value), Ttl::None)?,
+            Copied::List(values) => {
+                self.push(End::Right, to, values.into_iter())?;
+            }
+            Copied::Hash(fields) => {
+                self.hash_set(to, &fields)?;
+            }
+            Copied::Set(members) => {
+                self.set_add(to, &members)?;
+            }
+            Copied::SortedSet(members) => {
+                let members = members.iter().map(|(member, score)| (&**member, *score));
+                self.put_sorted("zadd", to, members)?;
+            }
+        }
+        if expires_at_ms.is_some() {
+            self.expire_at(to, expires_at_ms);
+        }
+        Ok(())
     }
 }

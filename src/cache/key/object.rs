@@ -15,6 +15,8 @@ pub enum ObjectQuestion {
     RefCount,
     /// How often it is used, which only the LFU policies count.
     Freq,
+    /// Seconds since it was used last, which the LFU policies do not know.
+    IdleTime,
 }
 
 const OF_A_KEY: Keys = Keys::Range { first: 2, last: 2, step: 1 };
@@ -27,6 +29,9 @@ pub(super) const SUBCOMMANDS: &[Spec] = &[
         .flags(Flags::READONLY)
         .keys(OF_A_KEY),
     Spec::new("object|freq", Arity::Exactly(1), |args| ask(ObjectQuestion::Freq, args))
+        .flags(Flags::READONLY)
+        .keys(OF_A_KEY),
+    Spec::new("object|idletime", Arity::Exactly(1), |args| ask(ObjectQuestion::IdleTime, args))
         .flags(Flags::READONLY)
         .keys(OF_A_KEY),
     Spec::new("object|help", Arity::Exactly(0), |_| Ok(Command::Key(KeyCommand::ObjectHelp))),
@@ -62,7 +67,16 @@ impl Keyspace {
                 Reply::Bulk(Bytes::from_static(encoding(slot.value()).as_bytes()))
             }
             ObjectQuestion::RefCount => Reply::Integer(ref_count(slot.value())),
-            ObjectQuestion::Freq => Reply::Error(CacheError::NoLfuPolicy),
+            ObjectQuestion::Freq => self
+                .frequency(slot)
+                .map_or(Reply::Error(CacheError::NoLfuPolicy), |uses| Reply::Integer(uses.into())),
+            ObjectQuestion::IdleTime => {
+                let seconds = self.idle_ms(slot).map(|ms| i64::try_from(ms / 1_000));
+                match seconds {
+                    Some(seconds) => Reply::Integer(seconds.unwrap_or(i64::MAX)),
+                    None => Reply::Error(CacheError::LfuPolicy),
+                }
+            }
         }
     }
 }

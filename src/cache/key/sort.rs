@@ -10,6 +10,7 @@ use crate::cache::error::CacheError;
 use crate::cache::hash::Hash;
 use crate::cache::keyspace::{Collection, Keyspace, Slot, Value};
 use crate::cache::list::End;
+use crate::cache::notifications::Events;
 use crate::cache::reply::Reply;
 
 /// SORT: which elements, in what order, and what is answered for each.
@@ -83,12 +84,10 @@ impl Sort {
         let Some(to) = &self.store else {
             return Ok(Reply::Array(answers.into_iter().map(Reply::bulk_or_nil).collect()));
         };
-        keyspace.remove(to);
-        if answers.is_empty() {
-            return Ok(Reply::Integer(0));
-        }
         let values = answers.into_iter().map(Option::unwrap_or_default);
-        Ok(Reply::count(keyspace.push(End::Right, to, values)?))
+        Ok(Reply::count(keyspace.store(Events::LIST, "sortstore", to, |keyspace| {
+            if values.len() == 0 { Ok(0) } else { keyspace.push(End::Right, to, values) }
+        })?))
     }
 
     fn sorted(&self, keyspace: &Keyspace) -> Result<Vec<Bytes>, CacheError> {
@@ -138,9 +137,11 @@ impl Sort {
                 Some(pattern) => keyspace.looked_up(pattern, element),
             };
             if self.is_alpha {
-                return Ok(Weight::Text(value));
+                let as_shown =
+                    |value: Bytes| if self.store.is_some() { value } else { before_nul(value) };
+                return Ok(Weight::Text(value.map(as_shown)));
             }
-            let number = value.map_or(Some(0.0), |value| parse_double(&value));
+            let number = value.map_or(Some(0.0), |value| parse_double(&before_nul(value)));
             number.map(Weight::Number).ok_or(CacheError::NotSortable)
         };
         let mut weighted: Vec<(Weight, Bytes)> = elements
@@ -184,6 +185,13 @@ impl Keyspace {
             _ => None,
         }
     }
+}
+
+/// What C's functions see of a text. Redis compares numbers and texts by those, but texts to be stored
+/// by all their bytes.
+fn before_nul(text: Bytes) -> Bytes {
+    let end = text.iter().position(|&byte| byte == 0).unwrap_or(text.len());
+    text.slice(..end)
 }
 
 /// As C's `strtod` reads a whole text: nothing at all is zero, blanks may come first.

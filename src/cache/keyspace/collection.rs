@@ -70,6 +70,14 @@ impl Keyspace {
         self.read(key).map(|value| C::of(value).ok_or(CacheError::WrongType)).transpose()
     }
 
+    /// Looks at the collection at `key` before a change; no read is counted.
+    pub(in crate::cache) fn looked_at<C: Collection>(
+        &self,
+        key: &[u8],
+    ) -> Result<Option<&C>, CacheError> {
+        self.slot(key).map(|slot| C::of(slot.value()).ok_or(CacheError::WrongType)).transpose()
+    }
+
     /// Changes the collection at `key`; `None` when there is no such key. One that is empty
     /// afterwards is removed.
     pub(in crate::cache) fn edit<C: Collection, T>(

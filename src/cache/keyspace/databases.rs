@@ -35,7 +35,12 @@ impl Keyspace {
 
     /// The number of the database that the commands work on.
     pub(in crate::cache) fn selected(&self) -> u8 {
-        let number = self.order.places.iter().position(|place| *place == self.selected);
+        self.number_of(self.selected)
+    }
+
+    /// The number of the database at a place.
+    pub(in crate::cache) fn number_of(&self, place: u8) -> u8 {
+        let number = self.order.places.iter().position(|other| *other == place);
         number.and_then(|number| u8::try_from(number).ok()).unwrap_or(0)
     }
 

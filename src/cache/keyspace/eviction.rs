@@ -25,8 +25,8 @@ pub(super) struct Eviction {
 
 /// A unit of the time of an access: 2^32 of them are 13 years.
 const TICK_MS: u64 = 100;
-/// After so long without an access a key's uses count one less: Redis's `lfu-decay-time`.
-const DECAY_TICKS: u32 = 600;
+/// For every time as long without an access a key's uses count one less: Redis's `lfu-decay-time`.
+const DECAY_MS: u64 = 60_000;
 /// How much rarer every further use is counted: Redis's `lfu-log-factor`.
 const LOG_FACTOR: usize = 10;
 /// Uses that a new key is taken to have, so that it is not the first to go.
@@ -94,18 +94,29 @@ impl Keyspace {
             // The more uses are counted, the rarer one more is.
             let odds = uses.saturating_sub(USES_AT_FIRST) as usize * LOG_FACTOR + 1;
             let counts = uses < u32::from(u8::MAX) && self.random_below(odds) == 0;
-            ticks(self.now_ms) << USES_BITS | (uses + u32::from(counts))
+            decays(self.now_ms) << USES_BITS | (uses + u32::from(counts))
         } else {
             ticks(self.now_ms)
         };
         slot.access.set(access);
     }
 
+    /// OBJECT IDLETIME, in milliseconds; `None` when uses are counted instead.
+    pub(in crate::cache) fn idle_ms(&self, slot: &Slot) -> Option<u64> {
+        let idle_ticks = ticks(self.now_ms).wrapping_sub(slot.access.get());
+        (!self.eviction.policy.counts_uses()).then(|| u64::from(idle_ticks) * TICK_MS)
+    }
+
+    /// OBJECT FREQ; `None` when uses are not counted.
+    pub(in crate::cache) fn frequency(&self, slot: &Slot) -> Option<u32> {
+        self.eviction.policy.counts_uses().then(|| self.uses(slot))
+    }
+
     /// How often a slot was used, on a logarithmic scale that goes down with time.
     fn uses(&self, slot: &Slot) -> u32 {
         let access = slot.access.get();
-        let idle_ticks = (ticks(self.now_ms) << USES_BITS).wrapping_sub(access) >> USES_BITS;
-        (access & ((1 << USES_BITS) - 1)).saturating_sub(idle_ticks / DECAY_TICKS)
+        let since = decays(self.now_ms).wrapping_sub(access >> USES_BITS) << USES_BITS >> USES_BITS;
+        (access & ((1 << USES_BITS) - 1)).saturating_sub(since)
     }
 
     /// The higher, the sooner it goes.
@@ -172,6 +183,10 @@ fn ticks(now_ms: UnixMs) -> u32 {
     (now_ms / TICK_MS) as u32
 }
 
+fn decays(now_ms: UnixMs) -> u32 {
+    (now_ms / DECAY_MS) as u32
+}
+
 fn access_at(policy: EvictionPolicy, now_ms: UnixMs) -> u32 {
-    if policy.counts_uses() { ticks(now_ms) << USES_BITS | USES_AT_FIRST } else { ticks(now_ms) }
+    if policy.counts_uses() { decays(now_ms) << USES_BITS | USES_AT_FIRST } else { ticks(now_ms) }
 }

@@ -5,6 +5,7 @@ use super::effects::{Fresh, Recorded};
 use super::slot::{self, SlotId};
 use super::{DATABASES, Keyspace};
 use crate::cache::error::CacheError;
+use crate::cache::notifications::Events;
 
 impl Keyspace {
     /// Works in the database at another place.
@@ -26,11 +27,14 @@ impl Keyspace {
             return Ok(true);
         }
         let key = slot::new_key(to)?;
-        self.remove(to);
+        self.quietly(|keyspace| keyspace.remove(to));
         self.touch(id);
         self.bytes = self.bytes - from.len() + to.len();
         self.databases[usize::from(id.db) % DATABASES].rename(&self.hasher, id.at, key);
         self.record_key_again(id);
+        self.notify(Events::NEW, "new", to);
+        self.notify(Events::GENERIC, "rename_from", from);
+        self.notify(Events::GENERIC, "rename_to", to);
         Ok(true)
     }
 
@@ -63,6 +67,9 @@ impl Keyspace {
         }
         self.effects.add(Fresh::Moved { from, to });
         self.record_key_again(to);
+        self.notify_of(to.db, Events::NEW, "new", key);
+        self.notify_of(from.db, Events::GENERIC, "move_from", key);
+        self.notify_of(to.db, Events::GENERIC, "move_to", key);
         Ok(true)
     }
 

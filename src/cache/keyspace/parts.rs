@@ -101,11 +101,12 @@ struct Part<V> {
 pub(in crate::cache) struct Parts<V> {
     id: CollectionId,
     map: IndexMap<Key, Part<V>, RandomState>,
+    /// What its texts take.
     bytes: usize,
 }
 
-/// What a part takes beside its texts: its place in the table, its name's allocation.
-const PART_BYTES: usize = 48;
+/// What a name takes beside its bytes: its count, and what its allocation is rounded up by.
+const NAME_BYTES: usize = 24;
 
 impl<V: PartValue> Parts<V> {
     pub(in crate::cache) fn new(id: CollectionId) -> Self {
@@ -126,7 +127,21 @@ impl<V: PartValue> Parts<V> {
 
     /// Bytes of memory that the parts take, estimated.
     pub(in crate::cache) fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + Self::table_bytes(self.map.len())
+    }
+
+    /// What a table of so many parts takes that has only grown: it doubles, and keeps room for as many
+    /// parts as its index has.
+    fn table_bytes(len: usize) -> usize {
+        const BUCKETS_MIN: usize = 4;
+        const INDEX_BYTES: usize = size_of::<usize>() + 1;
+        const PLACE_BYTES: usize = size_of::<(usize, Key)>();
+        if len == 0 {
+            return 0;
+        }
+        let buckets = (len + 1 + len / 7).next_power_of_two().max(BUCKETS_MIN);
+        let places = buckets - (buckets / 8).max(1);
+        buckets * INDEX_BYTES + places * (PLACE_BYTES + size_of::<Part<V>>())
     }
 
     pub(in crate::cache) fn contains(&self, name: &[u8]) -> bool {
@@ -200,7 +215,7 @@ impl<V: PartValue> Parts<V> {
     }
 
     fn part_bytes(name: &[u8]) -> usize {
-        size_of::<Part<V>>() + PART_BYTES + name.len()
+        NAME_BYTES + name.len()
     }
 
     /// Takes a part from the journal; `false` when it is one of another type.

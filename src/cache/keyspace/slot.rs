@@ -74,8 +74,8 @@ impl Value {
         match self {
             Self::String(value) => TEXT_BYTES + value.len(),
             Self::List(list) => list.bytes(),
-            Self::Hash(hash) => hash.0.bytes(),
-            Self::Set(set) => set.0.bytes(),
+            Self::Hash(hash) => HEAD_BYTES + hash.0.bytes(),
+            Self::Set(set) => HEAD_BYTES + set.0.bytes(),
             Self::SortedSet(set) => set.bytes(),
         }
     }
@@ -158,10 +158,13 @@ pub(super) struct Expiry {
     pub recorded: Recorded,
 }
 
-/// What a stored text takes beside its bytes: the heads of its allocation and of its shared count.
-pub(in crate::cache) const TEXT_BYTES: usize = 48;
-/// What a key takes beside its texts: its slot, its place in the index, its allocation's head.
-const SLOT_BYTES: usize = size_of::<Slot>() + 48;
+/// What a stored text takes beside its bytes: its count, and what its allocation is rounded up by.
+pub(in crate::cache) const TEXT_BYTES: usize = 40;
+/// What a key takes beside its texts: its slot, its place in the index, its count, and what its
+/// allocation is rounded up by.
+const SLOT_BYTES: usize = size_of::<Slot>() + 36;
+/// The head of a hash or a set.
+const HEAD_BYTES: usize = size_of::<Hash>() + 8;
 /// What a deadline takes in the order of deadlines.
 pub(super) const EXPIRY_BYTES: usize = 32;
 

@@ -6,6 +6,7 @@ use super::{List, ListCommand, from_either_end};
 use crate::cache::command::{Args, Command, is, parse_integer};
 use crate::cache::error::CacheError;
 use crate::cache::keyspace::{Edit, Keyspace, check_value};
+use crate::cache::notifications::Events;
 
 /// Which elements LPOS looks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +76,7 @@ impl Keyspace {
                 return Inserted::NoPivot;
             };
             list.insert(at + usize::from(is_after), value.clone());
+            list.notes.event(Events::LIST, "linsert");
             Inserted::Length(list.len())
         })?;
         Ok(inserted.unwrap_or(Inserted::NoKey))
@@ -92,6 +94,9 @@ impl Keyspace {
             let index = index.ok_or(CacheError::NotAnInteger)?;
             let is_there = from_either_end(index, list.len())
                 .is_some_and(|offset| list.replace(offset, value.clone()));
+            if is_there {
+                list.notes.event(Events::LIST, "lset");
+            }
             is_there.then_some(()).ok_or(CacheError::IndexOutOfRange)
         })?
         .unwrap_or(Err(CacheError::NoSuchKey))
@@ -119,6 +124,9 @@ impl Keyspace {
                 same.take(count_max).collect()
             };
             list.remove(&offsets);
+            if !offsets.is_empty() {
+                list.notes.event(Events::LIST, "lrem");
+            }
             offsets.len()
         })?;
         Ok(removed.unwrap_or(0))

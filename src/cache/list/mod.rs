@@ -118,25 +118,41 @@ pub enum ListCommand {
 }
 
 pub(super) const SPECS: &[Spec] = &[
-    Spec::new("lpush", Arity::AtLeast(2), |args| push(End::Left, args)),
-    Spec::new("rpush", Arity::AtLeast(2), |args| push(End::Right, args)),
-    Spec::new("lpop", Arity::Between(1, 2), |args| pop(End::Left, args)),
-    Spec::new("rpop", Arity::Between(1, 2), |args| pop(End::Right, args)),
+    Spec::new("lpush", Arity::AtLeast(2), |args| push(End::Left, args))
+        .flags(GROW.and(Flags::FAST))
+        .key(),
+    Spec::new("rpush", Arity::AtLeast(2), |args| push(End::Right, args))
+        .flags(GROW.and(Flags::FAST))
+        .key(),
+    Spec::new("lpop", Arity::Between(1, 2), |args| pop(End::Left, args))
+        .flags(Flags::WRITE.and(Flags::FAST))
+        .key(),
+    Spec::new("rpop", Arity::Between(1, 2), |args| pop(End::Right, args))
+        .flags(Flags::WRITE.and(Flags::FAST))
+        .key(),
     Spec::new("lrange", Arity::Exactly(3), |mut args| {
         let (key, start, stop) = (args.next()?, args.integer()?, args.integer()?);
         Ok(Command::List(ListCommand::Range { key, start, stop }))
-    }),
+    })
+    .flags(Flags::READONLY)
+    .key(),
     Spec::new("ltrim", Arity::Exactly(3), |mut args| {
         let (key, start, stop) = (args.next()?, args.integer()?, args.integer()?);
         Ok(Command::List(ListCommand::Trim { key, start, stop }))
-    }),
+    })
+    .flags(Flags::WRITE)
+    .key(),
     Spec::new("llen", Arity::Exactly(1), |mut args| {
         Ok(Command::List(ListCommand::Len { key: args.next()? }))
-    }),
+    })
+    .flags(Flags::READONLY.and(Flags::FAST))
+    .key(),
     Spec::new("lindex", Arity::Exactly(2), |mut args| {
         let (key, index) = (args.next()?, parse_integer(&args.next()?));
         Ok(Command::List(ListCommand::Index { key, index }))
-    }),
+    })
+    .flags(Flags::READONLY)
+    .key(),
     Spec::new("lpushx", Arity::AtLeast(2), |args| push_if_there(End::Left, args))
         .flags(GROW.and(Flags::FAST))
         .key(),
@@ -310,6 +326,7 @@ impl Keyspace {
             for value in values {
                 list.push(end, value.clone());
             }
+            list.notes.event(Events::LIST, end.name("lpush", "rpush"));
             list.len()
         })?;
         Ok(length.unwrap_or(0))

@@ -6,6 +6,7 @@ use super::{End, List, ListCommand};
 use crate::cache::command::{Args, Command, is, parse_integer};
 use crate::cache::error::CacheError;
 use crate::cache::keyspace::{Edit, Keyspace};
+use crate::cache::notifications::Events;
 
 pub(super) fn parse_move(mut args: Args<'_>) -> Result<Command, CacheError> {
     let (source, destination) = (args.next()?, args.next()?);
@@ -79,9 +80,13 @@ impl Keyspace {
                     }
                     value
                 })
-                .map(Option::flatten);
+                .map(|moved| {
+                    self.notify(Events::LIST, to.name("lpush", "rpush"), source);
+                    self.notify(Events::LIST, from.name("lpop", "rpop"), source);
+                    moved.flatten()
+                });
         }
-        let Some(list) = self.read_list(source)? else { return Ok(None) };
+        let Some(list) = self.looked_at::<List>(source)? else { return Ok(None) };
         let outermost = match from {
             End::Left => list.values().next(),
             End::Right => list.values().next_back(),

@@ -39,5 +39,6 @@ pub(super) const SPECS: &[Spec] = &[
         let (channel, payload) = (args.next()?, args.next()?);
         Ok(Command::PubSub(PubSubCommand::ShardPublish { channel, payload }))
     })
-    .flags(Flags::PUBSUB.and(Flags::FAST)),
+    .flags(Flags::PUBSUB.and(Flags::FAST))
+    .key(),
 ];

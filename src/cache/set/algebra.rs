@@ -6,6 +6,7 @@ use bytes::Bytes;
 use super::Set;
 use crate::cache::error::CacheError;
 use crate::cache::keyspace::{Key, Keyspace};
+use crate::cache::notifications::Events;
 
 /// What is made of several sets, or sorted sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,9 +45,20 @@ impl Keyspace {
 
     /// Puts a new set in the place of whatever `key` held; an empty one removes the key. Returns how
     /// many members it has.
-    pub(super) fn set_store(&mut self, key: &[u8], members: &[Key]) -> Result<usize, CacheError> {
-        self.remove(key);
-        if members.is_empty() { Ok(0) } else { self.set_add(key, members) }
+    pub(super) fn set_store(
+        &mut self,
+        operation: Operation,
+        key: &[u8],
+        members: &[Key],
+    ) -> Result<usize, CacheError> {
+        let event = match operation {
+            Operation::Intersection => "sinterstore",
+            Operation::Union => "sunionstore",
+            Operation::Difference => "sdiffstore",
+        };
+        self.store(Events::SET, event, key, |keyspace| {
+            if members.is_empty() { Ok(0) } else { keyspace.set_add(key, members) }
+        })
     }
 }
 

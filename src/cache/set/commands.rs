@@ -242,7 +242,7 @@ impl SetCommand {
             }
             Self::Store { operation, to, keys } => {
                 let members = keyspace.set_combine(*operation, keys, usize::MAX)?;
-                Reply::count(keyspace.set_store(to, &members)?)
+                Reply::count(keyspace.set_store(*operation, to, &members)?)
             }
             Self::InterCard { keys, limit } => {
                 Reply::count(keyspace.set_combine(Operation::Intersection, keys, *limit)?.len())

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::error::CacheError;
 use super::keyspace::{Collection, CollectionId, Edit, Key, Keyspace, Parts, Value, check_name};
+use super::notifications::Events;
 pub use algebra::Operation;
 pub(super) use commands::SPECS;
 pub use commands::SetCommand;
@@ -72,7 +73,11 @@ impl Keyspace {
     ) -> Result<usize, CacheError> {
         members.iter().try_for_each(|member| check_name(member.as_ref().len()))?;
         self.edit_or_make(key, |set: &mut Edit<'_, Set>| {
-            members.iter().filter(|member| set.add(member.as_ref())).count()
+            let added = members.iter().filter(|member| set.add(member.as_ref())).count();
+            if added > 0 {
+                set.notes.event(Events::SET, "sadd");
+            }
+            added
         })
     }
 
@@ -83,7 +88,11 @@ impl Keyspace {
         members: &[M],
     ) -> Result<usize, CacheError> {
         let removed = self.edit(key, |set: &mut Edit<'_, Set>| {
-            members.iter().filter(|member| set.delete(member.as_ref())).count()
+            let removed = members.iter().filter(|member| set.delete(member.as_ref())).count();
+            if removed > 0 {
+                set.notes.event(Events::SET, "srem");
+            }
+            removed
         })?;
         Ok(removed.unwrap_or(0))
     }
@@ -105,9 +114,9 @@ impl Keyspace {
         to: &[u8],
         member: &Bytes,
     ) -> Result<bool, CacheError> {
-        let Some(source) = self.collection::<Set>(from)? else { return Ok(false) };
+        let Some(source) = self.looked_at::<Set>(from)? else { return Ok(false) };
         let is_there = source.0.contains(member);
-        self.collection::<Set>(to)?;
+        self.looked_at::<Set>(to)?;
         if is_there && from != to {
             self.set_remove(from, std::slice::from_ref(member))?;
             self.set_add(to, std::slice::from_ref(member))?;
@@ -117,12 +126,13 @@ impl Keyspace {
 
     /// SPOP: at most `count` members.
     pub(super) fn set_pop(&mut self, key: &[u8], count: usize) -> Result<Vec<Bytes>, CacheError> {
-        let len = self.set_len(key)?;
+        let len = self.looked_at::<Set>(key)?.map_or(0, |set| set.0.len());
         // Each removal moves the last member to the place that it leaves.
         let indexes: Vec<usize> =
             (0..count.min(len)).map(|popped| self.random_below(len - popped)).collect();
         let popped = self.edit(key, |set: &mut Edit<'_, Set>| {
             let Edit { collection, notes } = set;
+            notes.event(Events::SET, "spop");
             let popped =
                 indexes.into_iter().filter_map(|index| collection.0.remove_at(index, notes));
             popped.map(|(member, ())| Bytes::copy_from_slice(&member)).collect()

@@ -6,6 +6,7 @@ use super::score::Score;
 use crate::cache::command::{Args, Command, is};
 use crate::cache::error::CacheError;
 use crate::cache::keyspace::{Edit, Keyspace};
+use crate::cache::notifications::Events;
 
 /// Which members ZADD changes. NX goes with none of the others, GT not with LT.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -112,6 +113,9 @@ impl Keyspace {
                     }
                 }
             }
+            if done.added + done.updated > 0 {
+                set.notes.event(Events::SORTED_SET, "zadd");
+            }
             done
         })?;
         Ok(added.unwrap_or_default())
@@ -135,6 +139,7 @@ impl Keyspace {
             let sum = sum.ok_or(CacheError::NanScore)?;
             Ok(condition.admits(old, sum).then(|| {
                 set.set(member, sum);
+                set.notes.event(Events::SORTED_SET, "zincr");
                 sum
             }))
         })?;

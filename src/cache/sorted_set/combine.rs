@@ -9,6 +9,7 @@ use super::score::Score;
 use crate::cache::command::{Args, Command, is, parse_integer};
 use crate::cache::error::CacheError;
 use crate::cache::keyspace::{Collection, Edit, Key, Keyspace};
+use crate::cache::notifications::Events;
 use crate::cache::set::{Operation, Set};
 
 /// Sets and sorted sets that are to be made one.
@@ -278,18 +279,20 @@ impl Keyspace {
     /// there are.
     pub(in crate::cache) fn put_sorted<'a>(
         &mut self,
+        event: &'static str,
         key: &[u8],
         members: impl ExactSizeIterator<Item = (&'a [u8], Score)>,
     ) -> Result<usize, CacheError> {
-        self.remove(key);
-        let count = members.len();
-        if count > 0 {
-            self.edit_or_make(key, |set: &mut Edit<'_, SortedSet>| {
-                for (member, score) in members {
-                    set.set(member, score);
-                }
-            })?;
-        }
-        Ok(count)
+        self.store(Events::SORTED_SET, event, key, |keyspace| {
+            let count = members.len();
+            if count > 0 {
+                keyspace.edit_or_make(key, |set: &mut Edit<'_, SortedSet>| {
+                    for (member, score) in members {
+                        set.set(member, score);
+                    }
+                })?;
+            }
+            Ok(count)
+        })
     }
 }

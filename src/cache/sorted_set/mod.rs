@@ -23,6 +23,7 @@ use bytes::Bytes;
 use super::command::{Access, Args, Arity, Command, Flags, Keys, Spec};
 use super::error::CacheError;
 use super::keyspace::{Edit, Key, Keyspace};
+use super::notifications::Events;
 use super::pick::Pick;
 use super::reply::Reply;
 use super::scan::Scan;
@@ -335,7 +336,12 @@ impl SortedSetCommand {
             Self::CombineStore { destination, combination } => {
                 let (found, _) = keyspace.combine(combination)?;
                 let found = found.iter().map(|(member, score)| (&**member, *score));
-                Reply::count(keyspace.put_sorted(destination, found)?)
+                let event = match combination.operation {
+                    Operation::Intersection => "zinterstore",
+                    Operation::Union => "zunionstore",
+                    Operation::Difference => "zdiffstore",
+                };
+                Reply::count(keyspace.put_sorted(event, destination, found)?)
             }
             Self::CombineCount(combination) => Reply::count(keyspace.combine_count(combination)?),
             Self::Random { key, pick } => keyspace.random_scored(key, *pick)?,
@@ -369,7 +375,11 @@ impl Keyspace {
         members: impl IntoIterator<Item = &'a [u8]>,
     ) -> Result<usize, CacheError> {
         let removed = self.edit(key, |set: &mut Edit<'_, SortedSet>| {
-            members.into_iter().filter(|member| set.delete(member)).count()
+            let removed = members.into_iter().filter(|member| set.delete(member)).count();
+            if removed > 0 {
+                set.notes.event(Events::SORTED_SET, "zrem");
+            }
+            removed
         })?;
         Ok(removed.unwrap_or(0))
     }
@@ -380,9 +390,18 @@ impl Keyspace {
         key: &[u8],
         by: &RangeBy,
     ) -> Result<usize, CacheError> {
+        let event = match by {
+            RangeBy::Rank { .. } => "zremrangebyrank",
+            RangeBy::Score(..) => "zremrangebyscore",
+            RangeBy::Lex(..) => "zremrangebylex",
+        };
         let removed = self.edit(key, |set: &mut Edit<'_, SortedSet>| {
             let ranks = set.collection.ranks(by);
-            ranks.clone().map_while(|_| set.take(ranks.start)).count()
+            let removed = ranks.clone().map_while(|_| set.take(ranks.start)).count();
+            if removed > 0 {
+                set.notes.event(Events::SORTED_SET, event);
+            }
+            removed
         })?;
         Ok(removed.unwrap_or(0))
     }

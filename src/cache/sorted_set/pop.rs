@@ -8,6 +8,7 @@ use super::{SortedSetCommand, members, text};
 use crate::cache::command::{Args, Command, is, parse_integer};
 use crate::cache::error::CacheError;
 use crate::cache::keyspace::{Edit, Keyspace};
+use crate::cache::notifications::Events;
 use crate::cache::reply::Reply;
 
 /// An end of a sorted set.
@@ -106,7 +107,15 @@ impl Keyspace {
                 Extreme::Min => set.take(0),
                 Extreme::Max => set.take(set.collection.len() - 1),
             };
-            (0..count).map_while(next).collect()
+            let popped: Vec<_> = (0..count).map_while(next).collect();
+            if !popped.is_empty() {
+                let event = match extreme {
+                    Extreme::Min => "zpopmin",
+                    Extreme::Max => "zpopmax",
+                };
+                set.notes.event(Events::SORTED_SET, event);
+            }
+            popped
         })?;
         Ok(popped.unwrap_or_default())
     }

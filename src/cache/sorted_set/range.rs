@@ -249,7 +249,11 @@ impl Keyspace {
         query: &RangeQuery,
     ) -> Result<usize, CacheError> {
         let found = self.sorted_range(source, query)?;
-        self.put_sorted(destination, found.iter().map(|item| (&*item.member, item.score)))
+        self.put_sorted(
+            "zrangestore",
+            destination,
+            found.iter().map(|item| (&*item.member, item.score)),
+        )
     }
 
     /// ZCOUNT and ZLEXCOUNT.

@@ -27,14 +27,14 @@ const CELLS_MAX: usize = 512 * 1024 * 1024 / 4;
 pub(super) fn reply(
     keyspace: &Keyspace,
     keys: &[Bytes; 2],
-    form: LcsForm,
+    form: Result<LcsForm, CacheError>,
 ) -> Result<Reply, CacheError> {
     let [a, b] = keys.each_ref().map(|key| match keyspace.read(key) {
         None => Ok(Bytes::new()),
         Some(Value::String(value)) => Ok(value.clone()),
         Some(_) => Err(CacheError::LcsOfOthers),
     });
-    let (a, b) = (a?, b?);
+    let (a, b, form) = (a?, b?, form?);
     let table = Table::of(&a, &b)?;
     Ok(match form {
         LcsForm::Len => Reply::count(table.len()),

@@ -82,7 +82,8 @@ pub enum StringCommand {
     /// The longest common subsequence.
     Lcs {
         keys: [Bytes; 2],
-        form: LcsForm,
+        /// Redis looks at the keys before it says what is wrong with it.
+        form: Result<LcsForm, CacheError>,
     },
     IncrBy {
         key: Bytes,
@@ -241,7 +242,7 @@ impl StringCommand {
             Self::IncrByFloat { key, by } => Reply::Bulk(keyspace.incr_by_float(key, by)?),
             Self::Append { key, value } => Reply::count(keyspace.append(key, value)?),
             Self::StrLen { key } => Reply::count(keyspace.read_string(key)?.map_or(0, Bytes::len)),
-            Self::Lcs { keys, form } => lcs::reply(keyspace, keys, *form)?,
+            Self::Lcs { keys, form } => lcs::reply(keyspace, keys, form.clone())?,
         })
     }
 }

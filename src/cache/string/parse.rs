@@ -208,6 +208,10 @@ fn get_ex(mut args: Args<'_>) -> Result<Command, CacheError> {
 
 fn lcs(mut args: Args<'_>) -> Result<Command, CacheError> {
     let keys = [args.next()?, args.next()?];
+    Ok(Command::String(StringCommand::Lcs { keys, form: lcs_form(args) }))
+}
+
+fn lcs_form(mut args: Args<'_>) -> Result<LcsForm, CacheError> {
     let (mut len, mut idx) = (false, false);
     let mut matches = LcsMatches::default();
     while let Some(option) = args.option() {
@@ -223,11 +227,10 @@ fn lcs(mut args: Args<'_>) -> Result<Command, CacheError> {
             return Err(CacheError::Syntax);
         }
     }
-    let form = match (len, idx) {
-        (true, true) => return Err(CacheError::LenAndIdx),
-        (true, false) => LcsForm::Len,
-        (false, true) => LcsForm::Matches(matches),
-        (false, false) => LcsForm::Text,
-    };
-    Ok(Command::String(StringCommand::Lcs { keys, form }))
+    match (len, idx) {
+        (true, true) => Err(CacheError::LenAndIdx),
+        (true, false) => Ok(LcsForm::Len),
+        (false, true) => Ok(LcsForm::Matches(matches)),
+        (false, false) => Ok(LcsForm::Text),
+    }
 }

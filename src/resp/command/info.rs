@@ -149,14 +149,15 @@ fn persistence(client: &Client, _: &Visit<'_>, text: &mut String) -> std::fmt::R
     )
 }
 
-fn stats(client: &Client, _: &Visit<'_>, text: &mut String) -> std::fmt::Result {
+fn stats(client: &Client, visit: &Visit<'_>, text: &mut String) -> std::fmt::Result {
     let counters = &client.shared.counters;
+    let (expired, evicted) = visit.removals();
     let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     write!(
         text,
         "total_connections_received:{}\r\ntotal_commands_processed:{}\r\n\
          total_net_input_bytes:{}\r\ntotal_net_output_bytes:{}\r\nrejected_connections:{}\r\n\
-         total_error_replies:{}\r\n",
+         total_error_replies:{}\r\nexpired_keys:{expired}\r\nevicted_keys:{evicted}\r\n",
         get(&counters.connections),
         get(&counters.commands),
         get(&counters.input_bytes),
