@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use ahash::AHashMap;
+use ahash::{AHashMap, RandomState};
 use bytes::Bytes;
+use indexmap::IndexSet;
 use tokio::sync::oneshot;
 
 use super::command::Pop;
@@ -20,8 +21,10 @@ pub(in crate::cache) struct Waiters {
     by_id: AHashMap<WaiterId, Waiter>,
     /// Ids rise, so the first one came first.
     by_place: AHashMap<Place, BTreeSet<WaiterId>>,
-    /// Keys that were made, or got another value, and have waiters.
-    ready: Vec<Place>,
+    /// Keys that were made, or got another value, and have waiters; each once, in that order.
+    ready: IndexSet<Place, RandomState>,
+    /// A script runs: nobody is served before it ends.
+    are_held: bool,
 }
 
 struct Waiter {
@@ -66,12 +69,18 @@ impl Waiters {
         }
         let place = (db, Bytes::copy_from_slice(key));
         if self.by_place.contains_key(&place) {
-            self.ready.push(place);
+            self.ready.insert(place);
         }
     }
 
+    /// Whether someone may have to be served now.
     pub(in crate::cache) fn are_ready(&self) -> bool {
-        !self.ready.is_empty()
+        !self.ready.is_empty() && !self.are_held
+    }
+
+    /// A script begins, or ends: what lies between two of its calls is nothing that they may see.
+    pub(in crate::cache) fn hold(&mut self, are_held: bool) {
+        self.are_held = are_held;
     }
 
     pub(in crate::cache) fn is_empty(&self) -> bool {

@@ -133,6 +133,14 @@ impl ScriptTurn {
         }
     }
 
+    /// It has ended: whoever stops the next one does not stop what was this one's.
+    pub(super) fn end(&self) {
+        if let Some(running) = self.gate.running.lock().as_mut() {
+            running.wrote = false;
+            running.killed = false;
+        }
+    }
+
     pub(super) fn is_killed(&self) -> bool {
         self.gate.running.lock().as_ref().is_some_and(|running| running.killed)
     }

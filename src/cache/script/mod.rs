@@ -7,6 +7,7 @@
 //! - A script has the only turn: neither another script nor a client that takes [`Turn`]s sees what
 //!   lies between two of its calls. Methods of [`Cache`] don't wait for it: they take the keyspace's
 //!   lock between two calls, so a script that runs for long stops nobody in this process.
+//! - Whoever waits for a key is served at its end, not between two of its calls.
 //! - Its changes are one group of the journal, written at its end. Only when someone in this process
 //!   changes something meanwhile, what the script has done by then goes along with that.
 //! - Time stands still for it, and no key expires meanwhile.
@@ -43,8 +44,9 @@ pub use data::Data;
 pub use gate::Turn;
 
 use super::command::Command;
-use super::engine::{AppendFsync, Cache};
+use super::engine::{AppendFsync, Cache, Executed};
 use super::error::CacheError;
+use super::keyspace::Keyspace;
 use super::reply::Reply;
 use crate::journal::Commit;
 use crate::model::clock::UnixMs;
@@ -80,26 +82,19 @@ pub struct Exclusive {
 
 impl Exclusive {
     /// Runs the steps, each in its database, as one script: what they change is one group of the
-    /// journal. There is an answer for each step. Under `appendfsync always` it waits for the commit.
-    pub async fn run(self, steps: Vec<(u8, Step)>) -> Vec<Reply> {
+    /// journal. There is an answer for each step. They run to their end also when nobody waits for that.
+    ///
+    /// # Errors
+    /// [`CacheError::ScriptThread`].
+    pub async fn run(self, steps: Vec<(u8, Step)>) -> Result<Executed, CacheError> {
         let Self { cache, turn } = self;
-        let count = steps.len();
-        let failed = |error: CacheError| vec![Reply::Error(error); count];
         let (done, outcome) = oneshot::channel();
         let job = Job { cache: cache.clone(), turn, steps, done };
-        if let Err(error) = cache.scripts().worker.send(job) {
-            return failed(error);
-        }
+        cache.scripts().worker.send(job)?;
         let Ok(Done { replies, commit }) = outcome.await else {
-            return failed(CacheError::ScriptThread("its thread came to an end".to_owned()));
+            return Err(CacheError::ScriptThread("its thread came to an end".to_owned()));
         };
-        if cache.fsync() == AppendFsync::Always
-            && let Some(commit) = commit
-            && let Err(error) = commit.await
-        {
-            return failed(error.into());
-        }
-        replies
+        Ok(Executed { replies, commit })
     }
 }
 
@@ -125,14 +120,25 @@ impl Cache {
     /// waits for its answer any more. Under `appendfsync always` the answer waits for the commit.
     pub async fn script(&self, request: ScriptRequest) -> Reply {
         if request.command == ScriptCommand::Kill {
-            return self.scripts().gate.kill().map_or_else(Reply::Error, |()| Reply::OK);
+            return self.kill_script();
         }
-        let exclusive = match self.exclusive().await {
-            Ok(exclusive) => exclusive,
-            Err(error) => return Reply::Error(error),
-        };
-        let replies = exclusive.run(vec![(request.db, Step::Script(request.command))]).await;
-        replies.into_iter().next().unwrap_or(Reply::Nil)
+        self.try_script(request).await.unwrap_or_else(Reply::Error)
+    }
+
+    async fn try_script(&self, request: ScriptRequest) -> Result<Reply, CacheError> {
+        let steps = vec![(request.db, Step::Script(request.command))];
+        let Executed { replies, commit } = self.exclusive().await?.run(steps).await?;
+        if self.fsync() == AppendFsync::Always
+            && let Some(commit) = commit
+        {
+            commit.await?;
+        }
+        Ok(replies.into_iter().next().unwrap_or(Reply::Nil))
+    }
+
+    /// SCRIPT KILL: stops the script that runs, unless it has changed something.
+    pub fn kill_script(&self) -> Reply {
+        self.scripts().gate.kill().map_or_else(Reply::Error, |()| Reply::OK)
     }
 
     /// Waits for a turn that nobody shares: for a script, or a transaction that has one in it.
@@ -178,6 +184,7 @@ impl Cache {
     fn run_for_script(&self, now_ms: UnixMs, db: u8, command: &Command) -> Reply {
         self.visit_at(now_ms, |keyspace| {
             keyspace.select(db);
+            keyspace.waiters.hold(true);
             keyspace.switch_parked();
             let reply = self.apply(command, keyspace);
             keyspace.switch_parked();
@@ -185,9 +192,13 @@ impl Cache {
         })
     }
 
-    /// The script has ended: its changes become one group.
+    /// The script has ended: its changes become one group, and those that wait are served.
     fn record_script(&self) -> Option<Commit> {
-        self.pipeline(None, |keyspace| keyspace.switch_parked()).1
+        let end = |keyspace: &mut Keyspace| {
+            keyspace.switch_parked();
+            keyspace.waiters.hold(false);
+        };
+        self.pipeline(None, end).1
     }
 }
 

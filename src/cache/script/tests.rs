@@ -192,7 +192,7 @@ async fn a_transaction_may_have_scripts_in_it() {
     });
     let steps =
         vec![(3, command("SET n 1")), (3, script), (3, command("GET n")), (0, command("GET n"))];
-    let replies = cache.exclusive().await.unwrap().run(steps).await;
+    let replies = cache.exclusive().await.unwrap().run(steps).await.unwrap().replies;
     let six = Reply::Bulk(Bytes::from_static(b"6"));
     assert_eq!(replies, [Reply::OK, Reply::Integer(6), six, Reply::Nil]);
 }

@@ -68,9 +68,28 @@ fn work(jobs: &flume::Receiver<Job>) {
     }
 }
 
+/// What the steps have changed by now. It is recorded whatever ends them.
+struct Changes<'a>(Option<&'a Cache>);
+
+impl Changes<'_> {
+    fn record(mut self) -> Option<Commit> {
+        self.0.take().and_then(Cache::record_script)
+    }
+}
+
+impl Drop for Changes<'_> {
+    fn drop(&mut self) {
+        if let Some(cache) = self.0 {
+            // Nobody is left to be told.
+            let _ = cache.record_script();
+        }
+    }
+}
+
 fn run(library: &mut Library, job: Job) {
     let Job { cache, turn, steps, done } = job;
     let turn = Rc::new(turn);
+    let changes = Changes(Some(&cache));
     let now_ms = cache.now_ms();
     let mut replies = Vec::with_capacity(steps.len());
     for (db, step) in steps {
@@ -78,18 +97,20 @@ fn run(library: &mut Library, job: Job) {
             Step::Command(command) => cache.run_for_script(now_ms, db, &command),
             Step::Script(command) => {
                 turn.begin();
-                library.execute(&command, |read_only| Run {
+                let reply = library.execute(&command, |read_only| Run {
                     cache: cache.clone(),
                     turn: Rc::clone(&turn),
                     now_ms,
                     db,
                     read_only,
                     resp3: false,
-                })
+                });
+                turn.end();
+                reply
             }
         });
     }
-    let commit = cache.record_script();
+    let commit = changes.record();
     // The others go on before the answer is known, as far as it matters to its client.
     drop(turn);
     // Who asked may be gone; what was done stays done.
