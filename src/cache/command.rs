@@ -141,8 +141,11 @@ impl Flags {
     pub const BLOCKING: Self = Self(1 << 6);
     pub const FAST: Self = Self(1 << 7);
     pub const NO_MULTI: Self = Self(1 << 8);
+    pub const NO_MANDATORY_KEYS: Self = Self(1 << 9);
+    /// Is answered also while a script runs that is over its time.
+    pub const ALLOW_BUSY: Self = Self(1 << 10);
 
-    const NAMES: [(Self, &'static str); 9] = [
+    const NAMES: [(Self, &'static str); 11] = [
         (Self::WRITE, "write"),
         (Self::READONLY, "readonly"),
         (Self::DENYOOM, "denyoom"),
@@ -152,6 +155,8 @@ impl Flags {
         (Self::BLOCKING, "blocking"),
         (Self::FAST, "fast"),
         (Self::NO_MULTI, "no_multi"),
+        (Self::NO_MANDATORY_KEYS, "no_mandatory_keys"),
+        (Self::ALLOW_BUSY, "allow_busy"),
     ];
 
     #[must_use]

@@ -1,5 +1,6 @@
 //! One client: what it has said of itself, and how each of its requests is answered.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -9,13 +10,15 @@ use tokio::sync::oneshot;
 
 use super::clients::{Handle, Info, Peer, Unblocked};
 use super::command::pubsub::WHILE_LISTENING;
+use super::command::script::has_own_turn;
 use super::command::transaction::Transaction;
 use super::command::{self, Row};
 use super::reply;
+use super::scripted::Scripted;
 use super::shared::Shared;
 use super::slow_log::{self, Slow};
 use crate::cache::{
-    CacheError, Command, Reply, Spec, Subscriber, Visit, Waiting, Watch, unknown_command,
+    CacheError, Command, Flags, Reply, Spec, Subscriber, Visit, Waiting, Watch, unknown_command,
 };
 use crate::wire::resp::{Limits, Version, Writer};
 
@@ -24,6 +27,8 @@ pub(super) enum Outcome {
     Answered,
     /// The answer comes when the wait is over; until then nothing more is run.
     Waits(Box<Waiting>),
+    /// The answer comes from a turn of its own; until then nothing more is run.
+    Scripted(Box<Scripted>),
     /// Close when the answer is written.
     Close,
 }
@@ -53,6 +58,8 @@ pub(super) struct Client {
     pub pushed_bytes: usize,
     /// The answer to the last request is not sent.
     pub is_mute: bool,
+    /// A script runs that is over its time: most requests are told so.
+    pub is_busy: bool,
     /// What is to be written.
     pub out: Vec<u8>,
 }
@@ -94,6 +101,7 @@ impl Client {
             behind_since: None,
             pushed_bytes: 0,
             is_mute: false,
+            is_busy: false,
             out: Vec::new(),
         };
         (client, killed)
@@ -138,10 +146,14 @@ impl Client {
     }
 
     pub(super) fn reply(&mut self, answer: &Reply) {
+        self.count_error(answer);
+        reply::write(&mut self.writer(), answer);
+    }
+
+    pub(super) fn count_error(&self, answer: &Reply) {
         if matches!(answer, Reply::Error(_) | Reply::ErrorText(_)) {
             self.shared.counters.errors.fetch_add(1, Ordering::Relaxed);
         }
-        reply::write(&mut self.writer(), answer);
     }
 
     /// Nothing is run until what it waits for comes, or another client says so.
@@ -164,21 +176,32 @@ impl Client {
     /// Answers one request.
     pub(super) fn answer(&mut self, request: &[Bytes], visit: &mut Visit<'_>) -> Outcome {
         self.take_messages();
-        let written = self.out.len();
-        let before = self.replies;
+        let answer = self.begin_answer();
         let outcome = self.run(request, visit);
+        // What has a turn of its own is answered then.
+        if !matches!(outcome, Outcome::Scripted(_)) {
+            self.end_answer(answer);
+        }
+        outcome
+    }
+
+    pub(super) fn begin_answer(&self) -> Answer {
+        Answer { written: self.out.len(), replies: self.replies }
+    }
+
+    /// Takes what was written back if it is not to be sent.
+    pub(super) fn end_answer(&mut self, Answer { written, replies }: Answer) {
         self.is_mute = false;
-        match (before, self.replies) {
-            (Replies::On, Replies::On) => return outcome,
+        match (replies, self.replies) {
+            (Replies::On, Replies::On) => return,
             (_, Replies::Skip) => self.replies = Replies::SkipNext,
             (Replies::SkipNext, Replies::SkipNext) => self.replies = Replies::On,
             // ON itself is answered.
-            (_, Replies::On) => return outcome,
+            (_, Replies::On) => return,
             _ => {}
         }
         self.is_mute = true;
         self.out.truncate(written.max(self.pushed_bytes));
-        outcome
     }
 
     fn run(&mut self, request: &[Bytes], visit: &mut Visit<'_>) -> Outcome {
@@ -187,21 +210,28 @@ impl Client {
             Ok(target) => {
                 self.info.last_command = target.name();
                 match self.admit(&target) {
-                    Ok(()) => self.queue_or_execute(target, request, visit),
+                    Ok(()) if !self.is_busy || target.is_for_the_busy() => {
+                        self.queue_or_execute(target, request, visit)
+                    }
+                    Ok(()) if target.name() == "exec" => self.abort(visit, CacheError::Busy),
+                    Ok(()) => self.refuse(CacheError::Busy.to_string()),
                     Err(text) => self.refuse(text),
                 }
             }
             Err(Missing::Peer) => Outcome::Close,
             Err(Missing::Error(CacheError::WrongArity { command: "exec" })) => {
-                self.transaction = None;
-                visit.unwatch(&mut self.watch);
-                self.refuse(
-                    "EXECABORT Transaction discarded because of: wrong number of arguments for \
-                     'exec' command",
-                )
+                self.abort(visit, "wrong number of arguments for 'exec' command")
             }
             Err(Missing::Error(error)) => self.refuse(error.to_string()),
         }
+    }
+
+    /// Whether a request stops the script that runs, and nothing else.
+    pub(super) fn kills(&self, request: &[Bytes]) -> bool {
+        let [name, sub] = request else { return false };
+        self.transaction.is_none()
+            && name.eq_ignore_ascii_case(b"script")
+            && sub.eq_ignore_ascii_case(b"kill")
     }
 
     /// A request that is not even run: one of those spoils its transaction.
@@ -210,6 +240,14 @@ impl Client {
             transaction.refused = true;
         }
         self.error(text);
+        Outcome::Answered
+    }
+
+    /// EXEC itself is not run.
+    pub(super) fn abort(&mut self, visit: &mut Visit<'_>, why: impl Display) -> Outcome {
+        self.transaction = None;
+        visit.unwatch(&mut self.watch);
+        self.error(format!("EXECABORT Transaction discarded because of: {why}"));
         Outcome::Answered
     }
 
@@ -238,6 +276,7 @@ impl Client {
             && transaction.takes(target.name())
         {
             let has_room = transaction.queue(request);
+            transaction.has_scripts |= has_own_turn(target.name());
             self.writer().status("QUEUED");
             return if has_room { Outcome::Answered } else { Outcome::Close };
         }
@@ -300,6 +339,12 @@ impl Drop for Client {
     }
 }
 
+/// Where an answer begins, and whether answers were sent then.
+pub(super) struct Answer {
+    written: usize,
+    replies: Replies,
+}
+
 /// What a request is for: the row, and for the cache the arguments behind the names.
 pub(super) enum Target<'a> {
     Cache(&'static Spec, &'a [Bytes]),
@@ -332,6 +377,10 @@ impl<'a> Target<'a> {
             Self::Cache(spec, _) => spec.name,
             Self::Own(row) => row.name,
         }
+    }
+
+    fn is_for_the_busy(&self) -> bool {
+        matches!(self, Self::Own(row) if row.flags.has(Flags::ALLOW_BUSY))
     }
 
     fn is_for_strangers(&self) -> bool {

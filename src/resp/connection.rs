@@ -12,10 +12,11 @@ use tokio::sync::oneshot;
 
 use super::client::{Client, Outcome};
 use super::clients::Unblocked;
+use super::scripted::{Ran, Scripted};
 use super::shared::Counters;
 use crate::cache::{AppendFsync, Published, Reply, Subscriber, Waiting};
 use crate::journal::Commit;
-use crate::wire::resp::Decoder;
+use crate::wire::resp::{Decoder, Request};
 
 /// Once this much is to be written, it is written before the next request is run.
 pub(super) const OUTPUT_BYTES_SOFT: usize = 256 * 1024;
@@ -44,6 +45,8 @@ enum Pause {
     Write,
     /// The last one waits for a key.
     Wait(Box<Waiting>),
+    /// The last one has a turn of its own.
+    Scripted(Box<Scripted>, Request),
     Close,
 }
 
@@ -62,14 +65,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     async fn serve(&mut self) -> Result<(), Gone> {
         loop {
-            let (pause, commit) = self.run_requests();
+            let (mut pause, commit) = self.run_requests().await?;
             if let Some(commit) = commit {
                 self.settle(commit).await?;
+            }
+            if let Pause::Scripted(scripted, request) = pause {
+                pause = match self.run_scripted(*scripted, &request).await? {
+                    true => Pause::Close,
+                    false if self.client.out.len() > OUTPUT_BYTES_SOFT => Pause::Write,
+                    false => continue,
+                };
             }
             self.client.take_messages();
             self.write().await?;
             match pause {
-                Pause::Write => {}
+                Pause::Write | Pause::Scripted(..) => {}
                 Pause::Wait(waiting) => self.wait(*waiting).await?,
                 Pause::Close => return self.close().await,
                 Pause::Read => self.read().await?,
@@ -78,14 +88,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Runs what was read, under one visit to the keyspace.
-    fn run_requests(&mut self) -> (Pause, Option<Commit>) {
-        let Self { client, decoder, .. } = self;
+    async fn run_requests(&mut self) -> Result<(Pause, Option<Commit>), Gone> {
+        let Self { client, decoder, killed, .. } = self;
         // Without a whole request nobody has to wait.
         let mut next = match decoder.next(&client.limits()) {
-            Ok(None) => return (Pause::Read, None),
+            Ok(None) => return Ok((Pause::Read, None)),
             next => next,
         };
         let shared = Arc::clone(&client.shared);
+        let turn = match shared.cache.try_turn() {
+            Some(turn) => Some(turn),
+            // It comes for the script that has the turn.
+            None if matches!(&next, Ok(Some(request)) if client.kills(request)) => None,
+            None => unless(killed, shared.cache.turn()).await?.ok(),
+        };
+        client.is_busy = turn.is_none();
         let mut commands = 0;
         let slow_us = shared.config.lock().slow_log_us;
         let (pause, commit) = shared.cache.visit_with(None, |visit| {
@@ -106,6 +123,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                         match outcome {
                             Outcome::Answered => {}
                             Outcome::Waits(waiting) => return Pause::Wait(waiting),
+                            Outcome::Scripted(scripted) => {
+                                return Pause::Scripted(scripted, request);
+                            }
                             Outcome::Close => return Pause::Close,
                         }
                     }
@@ -121,12 +141,32 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 next = decoder.next(&client.limits());
             }
         });
+        drop(turn);
         Counters::add(&shared.counters.commands, commands);
         client.info.last_at = Instant::now();
         client.info.query_bytes = decoder.held_bytes();
         client.publish_info();
         let must_wait = shared.config.lock().waits_for_disk();
-        (pause, commit.filter(|_| must_wait))
+        Ok((pause, commit.filter(|_| must_wait)))
+    }
+
+    /// Runs what has a turn of its own; whether to close then.
+    async fn run_scripted(&mut self, scripted: Scripted, request: &Request) -> Result<bool, Gone> {
+        let Self { client, killed, .. } = self;
+        let Ran { commit, closes, begun } = unless(killed, client.run_scripted(scripted)).await?;
+        let took = begun.elapsed();
+        let (slow_us, must_wait) = {
+            let config = client.shared.config.lock();
+            (config.slow_log_us, config.waits_for_disk())
+        };
+        if slow_us.is_some_and(|slow_us| took.as_micros() >= u128::from(slow_us)) {
+            client.log_slow(request, took);
+        }
+        client.publish_info();
+        if let Some(commit) = commit.filter(|_| must_wait) {
+            self.settle(commit).await?;
+        }
+        Ok(closes)
     }
 
     /// Waits for a key, its time, or another client's word. What is sent meanwhile is read, but not

@@ -3,7 +3,7 @@
 use crate::fixture::{Client, Fixture};
 
 /// Sends a command that waits, and returns when it does.
-async fn wait(fixture: &Fixture, client: &mut Client, request: &str) {
+pub async fn wait(fixture: &Fixture, client: &mut Client, request: &str) {
     let blocked = fixture.blocked_count().await;
     client.send(format!("{request}\r\n")).await;
     while fixture.blocked_count().await == blocked {

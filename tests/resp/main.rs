@@ -4,4 +4,5 @@ mod blocking;
 mod connections;
 mod fixture;
 mod pubsub;
+mod scripts;
 mod transactions;

@@ -53,6 +53,7 @@ fn set(client: &mut Client, _: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
         let mut config = client.shared.config.lock();
         let set = config.set(&pairs);
         client.shared.cache.change_settings(|settings| config.apply(settings));
+        client.shared.cache.set_script_time_limit(config.script_time_limit);
         set
     };
     match set {

@@ -6,6 +6,7 @@ mod config;
 mod greeting;
 mod info;
 pub(super) mod pubsub;
+pub(super) mod script;
 mod slow_log;
 pub(super) mod transaction;
 
@@ -75,6 +76,7 @@ impl Row {
             client::ROWS,
             transaction::ROWS,
             pubsub::ROWS,
+            script::ROWS,
             config::ROWS,
             info::ROWS,
             about::ROWS,

@@ -5,12 +5,13 @@ use bytes::Bytes;
 use super::{ANY, Row};
 use crate::cache::{Flags, Keys, Visit};
 use crate::resp::client::{Client, Outcome};
+use crate::resp::scripted::Scripted;
 
 pub(super) const ROWS: &[Row] = &[
-    Row::new("multi", 0, 0, multi).flags(Flags::FAST),
+    Row::new("multi", 0, 0, multi).flags(AT_ONCE),
     Row::new("exec", 0, 0, exec),
-    Row::new("discard", 0, 0, discard).flags(Flags::FAST),
-    Row::new("watch", 1, ANY, watch).flags(Flags::FAST).keys(Keys::Range {
+    Row::new("discard", 0, 0, discard).flags(AT_ONCE),
+    Row::new("watch", 1, ANY, watch).flags(AT_ONCE).keys(Keys::Range {
         first: 1,
         last: -1,
         step: 1,
@@ -20,8 +21,10 @@ pub(super) const ROWS: &[Row] = &[
         client.ok();
         Outcome::Answered
     })
-    .flags(Flags::FAST),
+    .flags(AT_ONCE),
 ];
+
+const AT_ONCE: Flags = Flags::FAST.and(Flags::ALLOW_BUSY);
 
 /// What is not queued between MULTI and EXEC.
 const RUN_AT_ONCE: &[&str] = &["exec", "discard", "multi", "watch", "quit", "reset"];
@@ -36,6 +39,8 @@ pub(in crate::resp) struct Transaction {
     bytes: usize,
     /// One of the requests could not even be queued.
     pub refused: bool,
+    /// One of the requests is a script's.
+    pub has_scripts: bool,
 }
 
 impl Transaction {
@@ -52,6 +57,10 @@ impl Transaction {
 
     pub(in crate::resp) fn len(&self) -> usize {
         self.queue.len()
+    }
+
+    pub(in crate::resp) fn into_requests(self) -> Vec<Vec<Bytes>> {
+        self.queue
     }
 
     pub(in crate::resp) fn bytes(&self) -> usize {
@@ -100,6 +109,9 @@ fn exec(client: &mut Client, visit: &mut Visit<'_>, _: &[Bytes]) -> Outcome {
         client.error("ERR EXEC without MULTI");
         return Outcome::Answered;
     };
+    if transaction.has_scripts && !transaction.refused {
+        return Outcome::Scripted(Box::new(Scripted::Transaction(transaction)));
+    }
     let was_changed = visit.was_changed(&mut client.watch);
     if transaction.refused {
         client.error("EXECABORT Transaction discarded because of previous errors.");

@@ -27,6 +27,8 @@ pub(super) struct Config {
     pub maxmemory: u64,
     pub slow_log_us: Option<u64>,
     pub slow_log_len: usize,
+    /// Zero: for ever.
+    pub script_time_limit: Duration,
 }
 
 /// How much a client may leave unread.
@@ -47,6 +49,7 @@ impl Config {
             "maxmemory-samples" => settings.maxmemory_samples.to_string(),
             "notify-keyspace-events" => settings.notify_keyspace_events.to_string(),
             "appendonly" => if cache.journal().keeps() { "yes" } else { "no" }.to_owned(),
+            "busy-reply-threshold" => cache.script_time_limit().as_millis().to_string(),
             "port" => options.port.to_string(),
             "bind" => options.address.clone(),
             "requirepass" => options.password.clone().unwrap_or_default(),
@@ -72,6 +75,7 @@ impl Config {
             maxmemory: number("maxmemory").unwrap_or(0),
             slow_log_us: number("slowlog-log-slower-than"),
             slow_log_len: count("slowlog-max-len").unwrap_or(0),
+            script_time_limit: Duration::from_millis(number("busy-reply-threshold").unwrap_or(0)),
             values,
         }
     }
@@ -111,12 +115,15 @@ impl Config {
     /// The parameters whose names one of the patterns matches, each once. One that is named without a
     /// wildcard is called as the pattern has it.
     pub(super) fn get(&self, patterns: &[Bytes]) -> impl Iterator<Item = (Bytes, &str)> {
-        PARAMETERS.iter().zip(&self.values).filter_map(|(parameter, value)| {
-            let matching = patterns.iter().find(|pattern| {
-                glob::matches(&pattern.to_ascii_lowercase(), parameter.name.as_bytes())
-            })?;
-            let is_named = matching.eq_ignore_ascii_case(parameter.name.as_bytes());
-            let name = if is_named { matching.clone() } else { parameter.name.into() };
+        let values = PARAMETERS.iter().zip(&self.values);
+        let named =
+            values.flat_map(|(parameter, value)| parameter.names().map(move |it| (it, value)));
+        named.filter_map(|(name, value)| {
+            let matching = patterns
+                .iter()
+                .find(|pattern| glob::matches(&pattern.to_ascii_lowercase(), name.as_bytes()))?;
+            let is_named = matching.eq_ignore_ascii_case(name.as_bytes());
+            let name = if is_named { matching.clone() } else { name.into() };
             Some((name, value.as_str()))
         })
     }
@@ -134,14 +141,15 @@ impl Config {
                 format!("ERR Unknown option or number of arguments for CONFIG SET - '{name}'")
             })?;
             let (at, parameter) = found;
+            let is_called = |known: &&str| name.eq_ignore_ascii_case(known.as_bytes());
+            let name = parameter.names().find(is_called).unwrap_or(parameter.name);
             let failed = |reason: String| {
-                let name = parameter.name;
                 format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {reason}")
             };
-            if seen.contains(&parameter.name) {
+            if seen.contains(&name) {
                 return Err(failed("duplicate parameter".to_owned()));
             }
-            seen.push(parameter.name);
+            seen.push(name);
             let value = parameter.check(value).map_err(failed)?;
             if let Some(slot) = values.get_mut(at) {
                 *slot = value;

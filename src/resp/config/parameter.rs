@@ -8,6 +8,8 @@ use crate::cache::Events;
 pub(super) struct Parameter {
     /// In lower case.
     pub name: &'static str,
+    /// An older name of the same.
+    pub alias: Option<&'static str>,
     pub default: &'static str,
     takes: Takes,
 }
@@ -35,6 +37,10 @@ pub(super) static PARAMETERS: &[Parameter] = &[
     row("appendfsync", "everysec", Takes::OneOf(&["everysec", "always", "no"])),
     fixed("appendonly", "yes"),
     fixed("bind", ""),
+    Parameter {
+        alias: Some("lua-time-limit"),
+        ..row("busy-reply-threshold", "5000", Takes::Integer { least: 0, most: i64::MAX })
+    },
     row(
         "client-output-buffer-limit",
         "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60",
@@ -72,7 +78,7 @@ pub(super) static PARAMETERS: &[Parameter] = &[
 ];
 
 const fn row(name: &'static str, default: &'static str, takes: Takes) -> Parameter {
-    Parameter { name, default, takes }
+    Parameter { name, alias: None, default, takes }
 }
 
 const fn fixed(name: &'static str, value: &'static str) -> Parameter {
@@ -82,8 +88,12 @@ const fn fixed(name: &'static str, value: &'static str) -> Parameter {
 impl Parameter {
     /// Its place in the table, and itself.
     pub(super) fn find(name: &[u8]) -> Option<(usize, &'static Self)> {
-        let is_named = |parameter: &&Self| name.eq_ignore_ascii_case(parameter.name.as_bytes());
-        PARAMETERS.iter().enumerate().find(|(_, parameter)| is_named(parameter))
+        let is_named = |called: &str| name.eq_ignore_ascii_case(called.as_bytes());
+        PARAMETERS.iter().enumerate().find(|(_, parameter)| parameter.names().any(is_named))
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {
+        std::iter::once(self.name).chain(self.alias)
     }
 
     /// The value as it is shown.

@@ -1,0 +1,173 @@
+//! Scripts, and transactions with scripts in them: they leave the visit and have a turn of their own.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::client::{Client, Outcome, Target};
+use super::command::transaction::Transaction;
+use super::reply;
+use crate::cache::script::{Exclusive, ScriptCommand, Step};
+use crate::cache::{Command, Executed, Reply, Visit};
+use crate::journal::Commit;
+use crate::wire::resp::{Version, Writer};
+
+/// What runs in a turn of its own.
+pub(super) enum Scripted {
+    /// A command on scripts.
+    Alone(ScriptCommand),
+    /// EXEC of what was queued.
+    Transaction(Transaction),
+}
+
+/// What it leaves to be done.
+pub(super) struct Ran {
+    /// What has to be on disk before the answer goes.
+    pub commit: Option<Commit>,
+    /// Close when the answer is written.
+    pub closes: bool,
+    pub begun: Instant,
+}
+
+/// The answer to one request of a transaction.
+enum Part {
+    /// It is there already, as bytes.
+    Written(Vec<u8>),
+    /// The next step's, for a client of this version.
+    Step(Version),
+}
+
+/// A transaction in the making.
+#[derive(Default)]
+struct Plan {
+    parts: Vec<Part>,
+    steps: Vec<(u8, Step)>,
+    closes: bool,
+}
+
+impl Client {
+    /// Waits for a turn and answers.
+    pub(super) async fn run_scripted(&mut self, scripted: Scripted) -> Ran {
+        let cache = self.shared.cache.clone();
+        let mut ran = Ran { commit: None, closes: false, begun: Instant::now() };
+        if matches!(scripted, Scripted::Alone(ScriptCommand::Kill)) {
+            let answer = self.begin_answer();
+            self.reply(&cache.kill_script());
+            self.end_answer(answer);
+            return ran;
+        }
+        let exclusive = cache.exclusive().await;
+        // That it had to wait does not make it slow.
+        ran.begun = Instant::now();
+        let answer = self.begin_answer();
+        match (scripted, exclusive) {
+            (Scripted::Alone(command), Ok(exclusive)) => {
+                let steps = vec![(self.info.db, Step::Script(command))];
+                let executed = exclusive.run(steps).await;
+                // Its own message comes before the answer to its PUBLISH.
+                self.take_messages();
+                match executed {
+                    Ok(Executed { replies, commit }) => {
+                        replies.iter().for_each(|answer| self.reply(answer));
+                        ran.commit = commit;
+                    }
+                    Err(error) => self.error(error.to_string()),
+                }
+            }
+            (Scripted::Alone(_), Err(error)) => self.error(error.to_string()),
+            (Scripted::Transaction(transaction), Ok(exclusive)) => {
+                self.run_transaction(transaction, exclusive, &mut ran).await;
+            }
+            (Scripted::Transaction(_), Err(error)) => {
+                cache.visit_with(None, |visit| self.abort(visit, error));
+            }
+        }
+        self.end_answer(answer);
+        ran
+    }
+
+    async fn run_transaction(
+        &mut self,
+        transaction: Transaction,
+        exclusive: Exclusive,
+        ran: &mut Ran,
+    ) {
+        let cache = self.shared.cache.clone();
+        let plan = |visit: &mut Visit<'_>| {
+            let was_changed = visit.was_changed(&mut self.watch);
+            (!was_changed).then(|| self.plan(&transaction.into_requests(), visit))
+        };
+        // What has expired meanwhile is all that it may have recorded.
+        let (plan, _) = cache.visit_with(None, plan);
+        let Some(Plan { parts, steps, closes }) = plan else {
+            self.writer().nil_array();
+            return;
+        };
+        let executed = exclusive.run(steps).await;
+        self.take_messages();
+        match executed {
+            Ok(Executed { replies, commit }) => {
+                self.write_parts(parts, replies);
+                ran.commit = commit;
+                ran.closes = closes;
+            }
+            Err(error) => self.error(error.to_string()),
+        }
+    }
+
+    /// Sorts out what was queued. What is about the connection or the server, not about keys, is
+    /// done now.
+    fn plan(&mut self, requests: &[Vec<Bytes>], visit: &mut Visit<'_>) -> Plan {
+        let mut plan = Plan::default();
+        for request in requests {
+            let Some((name, rest)) = request.split_first() else { continue };
+            let begin = self.out.len();
+            let step = match Target::find(name, rest) {
+                Ok(Target::Cache(spec, rest)) => match Command::parse_resolved(spec, rest) {
+                    Ok(command) => Some(Step::Command(command)),
+                    Err(error) => {
+                        self.error(error.to_string());
+                        None
+                    }
+                },
+                Ok(Target::Own(row)) => match (row.run)(self, visit, request) {
+                    Outcome::Scripted(scripted) => match *scripted {
+                        Scripted::Alone(command) => Some(Step::Script(command)),
+                        // EXEC is not queued.
+                        Scripted::Transaction(_) => None,
+                    },
+                    outcome => {
+                        plan.closes |= matches!(outcome, Outcome::Close);
+                        None
+                    }
+                },
+                // What could be queued has a target.
+                Err(_) => continue,
+            };
+            plan.parts.push(match step {
+                Some(step) => {
+                    plan.steps.push((self.info.db, step));
+                    Part::Step(self.info.version)
+                }
+                None => Part::Written(self.out.split_off(begin)),
+            });
+        }
+        self.pushed_bytes = self.pushed_bytes.min(self.out.len());
+        plan
+    }
+
+    fn write_parts(&mut self, parts: Vec<Part>, replies: Vec<Reply>) {
+        self.writer().array(parts.len());
+        let mut replies = replies.into_iter();
+        for part in parts {
+            match part {
+                Part::Written(bytes) => self.out.extend(bytes),
+                Part::Step(version) => {
+                    let answer = replies.next().unwrap_or(Reply::Nil);
+                    self.count_error(&answer);
+                    reply::write(&mut Writer { out: &mut self.out, version }, &answer);
+                }
+            }
+        }
+    }
+}
