@@ -111,7 +111,7 @@ fn parse_script(args: &[Bytes]) -> Result<ScriptCommand, CacheError> {
 }
 
 /// What SCRIPT HELP says.
-pub(super) const HELP: [&str; 14] = [
+pub(super) const HELP: [&str; 15] = [
     "SCRIPT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
     "EXISTS <sha1> [<sha1> ...]",
     "    Return information about the existence of the scripts in the script cache.",
@@ -126,4 +126,5 @@ pub(super) const HELP: [&str; 14] = [
     "LOAD <script>",
     "    Load a script into the scripts cache without executing it.",
     "HELP",
+    "    Prints this help.",
 ];
