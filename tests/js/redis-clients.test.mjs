@@ -96,6 +96,22 @@ test("ioredis: a blocked pop is served by a push, first come first served", asyn
   second.disconnect();
 });
 
+test("ioredis: a defined command runs its script by its digest", async () => {
+  redis.defineCommand("takeToken", {
+    numberOfKeys: 1,
+    lua: `
+      local used = redis.call('INCR', KEYS[1])
+      if used == 1 then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+      if used > tonumber(ARGV[1]) then return {0, redis.call('PTTL', KEYS[1])} end
+      return {1, tonumber(ARGV[1]) - used}`,
+  });
+  assert.deepEqual(await redis.takeToken("limit:ada", 2, 60_000), [1, 1]);
+  assert.deepEqual(await redis.takeToken("limit:ada", 2, 60_000), [1, 0]);
+  const [allowed, waitMs] = await redis.takeToken("limit:ada", 2, 60_000);
+  assert.equal(allowed, 0);
+  assert.ok(waitMs > 50_000);
+});
+
 test("ioredis: a scan stream meets every key", async () => {
   const keys = Array.from({ length: 1_000 }, (_, n) => `scan:${n}`);
   await redis.mset(keys.flatMap((key) => [key, "x"]));

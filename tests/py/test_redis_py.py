@@ -71,6 +71,18 @@ class RedisPy(unittest.TestCase):
                 self.assertEqual(sorted(client.scan_iter()), ["h", "k", "l", "s", "z"])
                 self.assertGreaterEqual(client.info()["redis_version"], "7.0")
 
+    def test_its_lock(self):
+        client = self.client()
+        lock = client.lock("resource", timeout=30)
+        self.assertTrue(lock.acquire(blocking=False))
+        self.assertFalse(client.lock("resource", timeout=30).acquire(blocking=False))
+        self.assertTrue(lock.extend(30))
+        self.assertTrue(lock.reacquire())
+        lock.release()
+        self.assertIsNone(client.get("resource"))
+        with self.assertRaises(redis.exceptions.LockError):
+            lock.release()
+
     def test_a_pipeline_with_a_watched_key(self):
         client = self.client()
         client.set("balance", 10)
@@ -131,6 +143,8 @@ class RedisPy(unittest.TestCase):
         client.lpush("l", 1)
         with self.assertRaisesRegex(redis.exceptions.ResponseError, "^WRONGTYPE "):
             client.get("l")
+        with self.assertRaises(redis.exceptions.NoScriptError):
+            client.evalsha("0" * 40, 0)
 
 
 if __name__ == "__main__":

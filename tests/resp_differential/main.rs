@@ -77,7 +77,7 @@ fn random_sequences_are_answered_with_the_same_bytes() {
 #[test]
 fn planted_faults_are_found_and_shrunk() {
     let (redis, leveret) = (Server::redis(), Server::leveret());
-    let faults: [(&str, play::Fault); 4] = [
+    let faults: [(&str, play::Fault); 5] = [
         ("a rank is off by one", |request, reply| match reply.as_slice() {
             b":0\r\n" if request[0] == b"ZRANK" => b":1\r\n".to_vec(),
             _ => reply,
@@ -94,6 +94,10 @@ fn planted_faults_are_found_and_shrunk() {
         }),
         ("no list is told from no value", |request, reply| match reply.as_slice() {
             b"*-1\r\n" if request[0] == b"LPOP" => b"$-1\r\n".to_vec(),
+            _ => reply,
+        }),
+        ("a script's number is another one", |request, reply| match reply.as_slice() {
+            b":1\r\n" if request[0] == b"EVAL" => b":2\r\n".to_vec(),
             _ => reply,
         }),
     ];
