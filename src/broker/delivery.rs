@@ -17,7 +17,8 @@ use crate::model::topology::RetryPolicy;
 /// The text with which a delivery fails that its consumer dropped.
 const DROPPED_ERROR: &str = "the consumer dropped the delivery without settling it";
 
-/// More deliveries are not settled in one group of the journal, or in one visit to a queue.
+/// More deliveries are not settled in one group of the journal, nor in one visit to a queue; those that
+/// are requeued keep their order, and so go back in one.
 const SETTLED_TOGETHER_MAX: usize = 1_024;
 
 /// A message that is its holder's until it is settled. Dropped unsettled, it counts as failed, as
@@ -135,7 +136,9 @@ pub(super) fn shown(queue: &Queue, parcel: &Parcel) -> Option<Box<Message>> {
 impl Inner {
     /// Nothing also while so much is dead in front that the journal has no room for it yet.
     pub(super) fn get(&self, queue: &Arc<Queue>) -> Option<Parcel> {
-        loop {
+        /// Others have their turn then: the timers go on with what is dead.
+        const STEPS_MAX: usize = 16;
+        for _ in 0..STEPS_MAX {
             let (got, effects) = queue.get(self.now_ms());
             self.run(queue, effects);
             match got {
@@ -145,6 +148,7 @@ impl Inner {
                 Got::Unfinished => self.run(queue, queue.proceed(self.now_ms())),
             }
         }
+        None
     }
 
     pub(super) fn ack(&self, queue: &Arc<Queue>, tag: Tag) -> Option<Commit> {
@@ -162,14 +166,18 @@ impl Inner {
     /// As [`Inner::ack`], for several deliveries of one queue.
     pub(super) fn ack_all(&self, queue: &Arc<Queue>, tags: impl IntoIterator<Item = Tag>) {
         let now_ms = self.now_ms();
-        let (held, effects) = queue.take_all_unacked(tags, now_ms);
-        let _commit = self.settle_all(queue, &held);
-        queue.counters.acked.increment(held.len() as u64);
-        for held in &held {
-            let acked = || What::Acked(queue.spec.name.clone());
-            self.trace.note(&held.stored, held.position, now_ms, acked);
+        let mut tags = tags.into_iter().peekable();
+        while tags.peek().is_some() {
+            let some = tags.by_ref().take(SETTLED_TOGETHER_MAX);
+            let (held, effects) = queue.take_all_unacked(some, now_ms);
+            let _commit = self.settle_all(queue, &held);
+            queue.counters.acked.increment(held.len() as u64);
+            for held in &held {
+                let acked = || What::Acked(queue.spec.name.clone());
+                self.trace.note(&held.stored, held.position, now_ms, acked);
+            }
+            self.run(queue, effects);
         }
-        self.run(queue, effects);
     }
 
     /// Settles messages of one queue: neighbours that are in no other one together, and all in order, so

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::path::Path;
 
 use leveret::broker::{
-    Broker, DeathFilter, Delivery, Edit, Recovery, Redrive, RunState, Selection,
+    Broker, ConsumeOptions, DeathFilter, Delivery, Edit, Recovery, Redrive, RunState, Selection,
 };
 use leveret::journal::{FolderStore, Journal, JournalOptions};
 use leveret::model::clock::SystemClock;
@@ -56,6 +56,44 @@ impl Open {
         self.journal.close();
         drop(in_hand);
     }
+}
+
+/// One message is alone in its queue, one shares its body with another queue's.
+#[tokio::test]
+async fn what_was_acknowledged_together_stays_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = open(folder.path());
+    for queue in ["q", "r"] {
+        first.broker.declare_queue(QueueSpec::durable(queue_name(queue))).unwrap();
+        let binding = Binding::queue(name("amq.fanout"), queue_name(queue), key(""));
+        first.broker.bind(binding).unwrap();
+    }
+    for (exchange, to, body) in [("", "q", "1"), ("amq.fanout", "", "2"), ("amq.fanout", "", "3")] {
+        let message = Message::new(name(exchange), key(to), body).persistent();
+        first.broker.publish(message).await.unwrap().confirm.await.unwrap();
+    }
+    let mut channel = first.broker.channel(None);
+    channel.consume(&queue_name("q"), "c", ConsumeOptions::default()).unwrap();
+    let mut in_hand = Vec::new();
+    while let Some(event) = channel.try_next() {
+        in_hand.push(event);
+    }
+    assert_eq!(in_hand.len(), 3);
+    channel.ack(2, true).unwrap();
+    first.crash(Vec::new()).await;
+    drop(channel);
+
+    let second = open(folder.path());
+    let left = second.get("q");
+    assert_eq!((text(left.message()), left.redelivered()), ("3".to_owned(), true));
+    assert!(second.broker.get(&queue_name("q")).unwrap().is_none());
+    for body in ["2", "3"] {
+        let other = second.get("r");
+        assert_eq!(text(other.message()), body);
+        drop(other.ack());
+    }
+    drop(left);
+    second.stop().await;
 }
 
 #[tokio::test]
