@@ -1,15 +1,19 @@
 //! What a million keys take: the cache's own account beside what the process grows by, and a server of
 //! ours beside Redis's. It is run by hand; each figure comes from a process of its own.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+#[path = "../tests/resp_differential/servers.rs"]
+mod servers;
+
+use std::io::{BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
 
 use bytes::Bytes;
 use leveret::cache::{AppendFsync, Cache, Recovery};
 use leveret::journal::Journal;
 use leveret::model::clock::SystemClock;
+
+use servers::Server;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -63,9 +67,9 @@ fn account(name: &str, fill: Fill) {
 }
 
 /// What a server grows by when it gets a million keys of 100 B, in bytes a key.
-fn served(name: &str, process: Child, address: SocketAddr) -> usize {
-    let before = resident_bytes(process.id());
-    let mut stream = BufReader::new(TcpStream::connect(address).expect("it listens"));
+fn served(name: &str, server: &Server) -> usize {
+    let before = resident_bytes(server.process.id());
+    let mut stream = BufReader::new(TcpStream::connect(server.address).expect("it listens"));
     const PIPELINE: usize = 1_000;
     for first in (0..COUNT).step_by(PIPELINE) {
         let mut requests = Vec::new();
@@ -81,43 +85,9 @@ fn served(name: &str, process: Child, address: SocketAddr) -> usize {
         let mut replies = vec![0; PIPELINE * b"+OK\r\n".len()];
         stream.read_exact(&mut replies).expect("it answers");
     }
-    let each = (resident_bytes(process.id()) - before) / COUNT;
+    let each = (resident_bytes(server.process.id()) - before) / COUNT;
     println!("{name}: {each} B a key of 100 B");
-    let mut process = process;
-    let _ = process.kill();
-    let _ = process.wait();
     each
-}
-
-fn leveret() -> (Child, SocketAddr) {
-    let mut process = Command::new(env!("CARGO_BIN_EXE_leveret"))
-        .args(["serve", "--in-memory", "--http", "127.0.0.1:0", "--resp", "127.0.0.1:0"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("the program starts");
-    let lines = BufReader::new(process.stdout.take().expect("its output")).lines();
-    let address = lines
-        .map_while(Result::ok)
-        .find_map(|line| line.split_once("redis://")?.1.trim().parse().ok())
-        .expect("a line that says where it listens");
-    (process, address)
-}
-
-fn redis() -> (Child, SocketAddr) {
-    let free = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = free.local_addr().expect("an address");
-    drop(free);
-    let process = Command::new("redis-server")
-        .args(["--bind", "127.0.0.1", "--port", &address.port().to_string()])
-        .args(["--save", "", "--appendonly", "no"])
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("redis-server starts");
-    while TcpStream::connect(address).is_err() {
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    (process, address)
 }
 
 fn main() {
@@ -135,7 +105,7 @@ fn main() {
         let status = Command::new(itself).arg("--bench").env(CHILD, name).status();
         assert!(status.is_ok_and(|status| status.success()), "{name}");
     }
-    let [ours, theirs] = [("leveret", leveret()), ("redis-server", redis())]
-        .map(|(name, (process, address))| served(name, process, address));
+    let ours = served("leveret", &Server::leveret(&["--in-memory"]));
+    let theirs = served("redis-server", &Server::redis(&[]));
     println!("leveret / redis-server: {:.2}", ours as f64 / theirs as f64);
 }

@@ -1,14 +1,17 @@
 //! Redis's own benchmark against Redis's own server and ours, by turns: throughput, and what a request
-//! costs the server's process in CPU time. It is run by hand, on a quiet machine.
+//! costs the server's process in CPU time. It is run by hand, on a quiet machine. An LRANGE test pushes
+//! as many elements as it asks requests: its CPU time is the mean of both.
 //!
 //! `LEVERET_ROUNDS` (5), `LEVERET_REQUESTS` (200000), `LEVERET_TESTS` (all), `LEVERET_THREADS` (the
 //! client's; 1), `LEVERET_FSYNC=everysec` puts both on disk.
 
+#[path = "../tests/resp_differential/servers.rs"]
+mod servers;
+
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::{Command, Stdio};
+
+use servers::Server;
 
 const TESTS: &str = "ping_inline,ping_mbulk,set,get,incr,lpush,rpush,lpop,rpop,sadd,hset,spop,zadd,\
                      zpopmin,lrange_100,lrange_300,lrange_500,lrange_600,mset";
@@ -18,61 +21,14 @@ fn setting(name: &str, default: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| default.to_owned())
 }
 
-struct Server {
-    process: Child,
-    address: SocketAddr,
-    _folder: tempfile::TempDir,
-}
+/// A server, and what it is asked.
+struct Measured(Server);
 
-impl Server {
-    fn redis(on_disk: bool) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let free = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = free.local_addr().expect("an address");
-        drop(free);
-        let process = Command::new("redis-server")
-            .args(["--bind", "127.0.0.1", "--port", &address.port().to_string()])
-            .args(["--save", "", "--appendonly", if on_disk { "yes" } else { "no" }])
-            .args(["--appendfsync", "everysec"])
-            .arg("--dir")
-            .arg(folder.path())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server starts");
-        while TcpStream::connect(address).is_err() {
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Self { process, address, _folder: folder }
-    }
-
-    fn leveret(on_disk: bool) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_leveret"));
-        command.args(["serve", "--http", "127.0.0.1:0", "--resp", "127.0.0.1:0"]);
-        if on_disk {
-            command.arg("--data-dir").arg(folder.path());
-        } else {
-            command.arg("--in-memory");
-        }
-        let mut process = command
-            .current_dir(folder.path())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the program starts");
-        let stdout = BufReader::new(process.stdout.take().expect("its output"));
-        let address = stdout
-            .lines()
-            .map_while(Result::ok)
-            .find_map(|line| line.split_once("redis://")?.1.trim().parse().ok())
-            .expect("a line that says where it listens");
-        Self { process, address, _folder: folder }
-    }
-
+impl Measured {
     /// CPU time of the whole process so far, in milliseconds.
     fn cpu_ms(&self) -> f64 {
         const TICK_MS: f64 = 10.0;
-        let path = format!("/proc/{}/stat", self.process.id());
+        let path = format!("/proc/{}/stat", self.0.process.id());
         let stat = std::fs::read_to_string(path).expect("the process lives");
         let after_name = stat.rsplit_once(')').expect("a name").1;
         let fields: Vec<f64> =
@@ -127,25 +83,18 @@ impl Server {
 
     fn benchmark(&self) -> Command {
         let mut command = Command::new("redis-benchmark");
-        command.args(["-h", "127.0.0.1", "-p", &self.address.port().to_string()]);
+        command.args(["-h", "127.0.0.1", "-p", &self.0.address.port().to_string()]);
         command.args(["-c", CLIENTS, "--csv"]).stderr(Stdio::null());
         command
     }
 
     fn ask(&self, command: &str) {
         let status = Command::new("redis-cli")
-            .args(["-h", "127.0.0.1", "-p", &self.address.port().to_string(), command])
+            .args(["-h", "127.0.0.1", "-p", &self.0.address.port().to_string(), command])
             .stdout(Stdio::null())
             .status()
             .expect("redis-cli runs");
         assert!(status.success());
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 
@@ -162,7 +111,12 @@ fn main() {
     let on_disk = setting("LEVERET_FSYNC", "no") == "everysec";
     let rounds: usize = setting("LEVERET_ROUNDS", "5").parse().expect("a number");
     let tests = setting("LEVERET_TESTS", TESTS);
-    let (redis, leveret) = (Server::redis(on_disk), Server::leveret(on_disk));
+    let (theirs, ours): (&[&str], &[&str]) = if on_disk {
+        (&["--appendonly", "yes", "--appendfsync", "everysec"], &[])
+    } else {
+        (&[], &["--in-memory"])
+    };
+    let (redis, leveret) = (Measured(Server::redis(theirs)), Measured(Server::leveret(ours)));
     println!("ours / Redis's, {CLIENTS} clients, median of {rounds} rounds (least to most)");
     println!("| test | -P | requests/s | ratio | CPU a request, us | ratio |");
     println!("| --- | --- | --- | --- | --- | --- |");

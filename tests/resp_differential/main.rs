@@ -52,7 +52,7 @@ fn report(
 
 #[test]
 fn random_sequences_are_answered_with_the_same_bytes() {
-    let (redis, leveret) = (Server::redis(), Server::leveret());
+    let (redis, leveret) = (Server::redis(&[]), Server::leveret(&["--in-memory"]));
     let mut pair = connect(&redis, &leveret);
     let forms = chosen();
     let first = number("LEVERET_SEED").unwrap_or(0);
@@ -76,7 +76,7 @@ fn random_sequences_are_answered_with_the_same_bytes() {
 /// Each fault is in one kind of reply; the sequences have to meet it.
 #[test]
 fn planted_faults_are_found_and_shrunk() {
-    let (redis, leveret) = (Server::redis(), Server::leveret());
+    let (redis, leveret) = (Server::redis(&[]), Server::leveret(&["--in-memory"]));
     let faults: [(&str, play::Fault); 5] = [
         ("a rank is off by one", |request, reply| match reply.as_slice() {
             b":0\r\n" if request[0] == b"ZRANK" => b":1\r\n".to_vec(),

@@ -1,4 +1,5 @@
-//! The two servers: Redis's and ours, each on a free port of loopback and killed in the end.
+//! The two servers: Redis's and ours, each on a free port of loopback and killed in the end. The benches
+//! start them too.
 
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -6,23 +7,23 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 pub struct Server {
-    process: Child,
+    pub process: Child,
     pub address: SocketAddr,
     _folder: tempfile::TempDir,
 }
 
 impl Server {
-    /// `redis-server` without persistence.
-    pub fn redis() -> Self {
+    /// `redis-server` without persistence, unless the arguments say otherwise.
+    pub fn redis(args: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let free = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = free.local_addr().expect("an address");
         drop(free);
         let process = Command::new("redis-server")
             .args(["--bind", "127.0.0.1", "--port", &address.port().to_string()])
-            .args(["--save", "", "--appendonly", "no", "--enable-debug-command", "yes"])
-            .arg("--dir")
+            .args(["--save", "", "--appendonly", "no", "--dir"])
             .arg(folder.path())
+            .args(args)
             .stdout(Stdio::null())
             .spawn()
             .expect("redis-server starts");
@@ -34,11 +35,12 @@ impl Server {
         Self { process, address, _folder: folder }
     }
 
-    /// The program as its users start it, in memory.
-    pub fn leveret() -> Self {
+    /// The program as its users start it, in a folder of its own.
+    pub fn leveret(args: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let mut process = Command::new(env!("CARGO_BIN_EXE_leveret"))
-            .args(["serve", "--in-memory", "--http", "127.0.0.1:0", "--resp", "127.0.0.1:0"])
+            .args(["serve", "--http", "127.0.0.1:0", "--resp", "127.0.0.1:0"])
+            .args(args)
             .env_remove("REDIS_URL")
             .env_remove("RABBITMQ_URL")
             .current_dir(folder.path())
