@@ -88,7 +88,13 @@ impl Cache {
     /// When the commit failed: whether the change survived is unknown then.
     pub async fn settle<T>(&self, written: Written<T>) -> Result<T, JournalError> {
         match self.fsync() {
-            AppendFsync::Always => written.durable().await,
+            AppendFsync::Always => {
+                // Also where confirms are relaxed.
+                if written.commit.is_some() {
+                    self.journal().flush().await?;
+                }
+                Ok(written.value)
+            }
             AppendFsync::EverySec | AppendFsync::No => Ok(written.value),
         }
     }

@@ -15,7 +15,6 @@ use super::clients::Unblocked;
 use super::scripted::{Ran, Scripted};
 use super::shared::Counters;
 use crate::cache::{AppendFsync, Published, Reply, Subscriber, Waiting};
-use crate::journal::Commit;
 use crate::wire::resp::{Decoder, Request};
 
 /// Once this much is to be written, it is written before the next request is run.
@@ -65,18 +64,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     async fn serve(&mut self) -> Result<(), Gone> {
         loop {
-            let (mut pause, commit) = self.run_requests().await?;
-            if let Some(commit) = commit {
-                self.settle(commit).await?;
-            }
+            let (mut pause, changed) = self.run_requests().await?;
+            self.settle(changed).await?;
             if let Pause::Scripted(scripted, request) = pause {
-                pause = match self.run_scripted(*scripted, &request).await? {
+                let (closes, changed) = self.run_scripted(*scripted, &request).await?;
+                self.settle(changed).await?;
+                pause = match closes {
                     true => Pause::Close,
                     false if self.client.out.len() > OUTPUT_BYTES_SOFT => Pause::Write,
                     false => continue,
                 };
             }
             self.client.take_messages();
+            self.settle(false).await?;
             self.write().await?;
             match pause {
                 Pause::Write | Pause::Scripted(..) => {}
@@ -87,12 +87,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Runs what was read, under one visit to the keyspace.
-    async fn run_requests(&mut self) -> Result<(Pause, Option<Commit>), Gone> {
+    /// Runs what was read, under one visit to the keyspace; whether that has changed something.
+    async fn run_requests(&mut self) -> Result<(Pause, bool), Gone> {
         let Self { client, decoder, killed, .. } = self;
         // Without a whole request nobody has to wait.
         let mut next = match decoder.next(&client.limits()) {
-            Ok(None) => return Ok((Pause::Read, None)),
+            Ok(None) => return Ok((Pause::Read, false)),
             next => next,
         };
         let shared = Arc::clone(&client.shared);
@@ -146,33 +146,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         client.info.last_at = Instant::now();
         client.info.query_bytes = decoder.held_bytes();
         client.publish_info();
-        let must_wait = shared.config.lock().waits_for_disk();
-        Ok((pause, commit.filter(|_| must_wait)))
+        Ok((pause, commit.is_some()))
     }
 
-    /// Runs what has a turn of its own; whether to close then.
-    async fn run_scripted(&mut self, scripted: Scripted, request: &Request) -> Result<bool, Gone> {
+    /// Runs what has a turn of its own; whether to close then, and whether that has changed something.
+    async fn run_scripted(
+        &mut self,
+        scripted: Scripted,
+        request: &Request,
+    ) -> Result<(bool, bool), Gone> {
         let Self { client, killed, .. } = self;
         let Ran { commit, closes, begun } = unless(killed, client.run_scripted(scripted)).await?;
         let took = begun.elapsed();
-        let (slow_us, must_wait) = {
-            let config = client.shared.config.lock();
-            (config.slow_log_us, config.waits_for_disk())
-        };
+        let slow_us = client.shared.config.lock().slow_log_us;
         if slow_us.is_some_and(|slow_us| took.as_micros() >= u128::from(slow_us)) {
             client.log_slow(request, took);
         }
         client.publish_info();
-        if let Some(commit) = commit.filter(|_| must_wait) {
-            self.settle(commit).await?;
-        }
-        Ok(closes)
+        Ok((closes, commit.is_some()))
     }
 
     /// Waits for a key, its time, or another client's word. What is sent meanwhile is read, but not
     /// run, so that one that leaves is noticed.
     async fn wait(&mut self, mut waiting: Waiting) -> Result<(), Gone> {
+        if self.client.shared.draining.load(Ordering::Relaxed) {
+            return Err(Gone);
+        }
         let mut unblocked = self.client.begin_wait();
+        self.client.handle.idle.store(true, Ordering::Relaxed);
         let end = {
             let mut answer = pin!(waiting.answer());
             loop {
@@ -192,6 +193,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                         drop(room);
                         client.write_message(&message.ok_or(Gone)?);
                         client.take_messages();
+                        self.settle(false).await?;
                         self.write().await?;
                     }
                 }
@@ -206,23 +208,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
             }),
         };
+        self.client.handle.idle.store(false, Ordering::Relaxed);
         self.client.end_wait(&answer);
-        let cache = self.client.shared.cache.clone();
-        if cache.fsync() == AppendFsync::Always {
-            // What it took left the keyspace in a group of someone else's.
-            self.settle(cache.journal().flush()).await?;
-        }
-        Ok(())
+        let took = !matches!(answer, Reply::NilArray | Reply::Error(_) | Reply::ErrorText(_));
+        self.settle(took).await
     }
 
-    /// Waits until what was changed is on disk.
-    async fn settle(&mut self, commit: Commit) -> Result<(), Gone> {
-        let settled = self.unless_killed(commit).await?;
-        settled.map(|_| ()).map_err(|error| {
+    /// Under `appendfsync always` waits for the disk: nobody hears of what a crash may take back, whoever
+    /// has changed it.
+    async fn settle(&mut self, changed: bool) -> Result<(), Gone> {
+        let cache = &self.client.shared.cache;
+        if cache.fsync() != AppendFsync::Always {
+            return Ok(());
+        }
+        let flush = cache.journal().flush();
+        match self.unless_killed(flush).await? {
             // Whether the changes survive is not known, so neither answer would be true.
-            tracing::warn!(%error, "a client is cut off: its changes could not be written");
-            Gone
-        })
+            Err(error) if changed => {
+                tracing::warn!(%error, "a client is cut off: its changes could not be written");
+                Err(Gone)
+            }
+            // Reads go on when nothing can be written.
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     async fn write(&mut self) -> Result<(), Gone> {

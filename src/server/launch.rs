@@ -142,14 +142,19 @@ impl Server {
         self.readiness.drain();
         let _ = self.stop_accepting.send(());
         self.api.stop();
-        if let Ok(open) = self.accepting.await {
-            let sockets = within(DRAIN_PATIENCE, "sockets", self.gateway.shutdown());
-            let requests = within(DRAIN_PATIENCE, "requests", open.drain());
-            tokio::join!(sockets, requests);
-        }
-        if let Some(resp) = self.resp {
-            resp.stop().await;
-        }
+        let redis_clients = async {
+            if let Some(resp) = self.resp {
+                resp.stop().await;
+            }
+        };
+        let http_clients = async {
+            if let Ok(open) = self.accepting.await {
+                let sockets = within(DRAIN_PATIENCE, "sockets", self.gateway.shutdown());
+                let requests = within(DRAIN_PATIENCE, "requests", open.drain());
+                tokio::join!(sockets, requests);
+            }
+        };
+        tokio::join!(redis_clients, http_clients);
         if let Some(demo) = self.demo {
             within(DRAIN_PATIENCE, "deliveries", demo.stop()).await;
         }

@@ -12,7 +12,8 @@
 //!   changes something meanwhile, what the script has done by then goes along with that.
 //! - Time stands still for it, and no key expires meanwhile.
 //! - It can be stopped until it has changed something.
-//! - What it can allocate is bounded, in Lua and outside.
+//! - What it can allocate is bounded in Lua, and so is what one of its calls takes out of Lua; what a
+//!   decoder makes of a text is bounded by the text.
 
 mod bits;
 mod call;
@@ -128,10 +129,8 @@ impl Cache {
     async fn try_script(&self, request: ScriptRequest) -> Result<Reply, CacheError> {
         let steps = vec![(request.db, Step::Script(request.command))];
         let Executed { replies, commit } = self.exclusive().await?.run(steps).await?;
-        if self.fsync() == AppendFsync::Always
-            && let Some(commit) = commit
-        {
-            commit.await?;
+        if self.fsync() == AppendFsync::Always && commit.is_some() {
+            self.journal().flush().await?;
         }
         Ok(replies.into_iter().next().unwrap_or(Reply::Nil))
     }

@@ -51,10 +51,10 @@ fn set(client: &mut Client, _: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
     }
     let set = {
         let mut config = client.shared.config.lock();
-        let set = config.set(&pairs);
-        client.shared.cache.change_settings(|settings| config.apply(settings));
-        client.shared.cache.set_script_time_limit(config.script_time_limit);
-        set
+        config.set(&pairs).inspect(|()| {
+            client.shared.cache.change_settings(|settings| config.apply(settings));
+            client.shared.cache.set_script_time_limit(config.script_time_limit);
+        })
     };
     match set {
         Ok(()) => client.ok(),

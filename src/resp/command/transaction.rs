@@ -51,7 +51,8 @@ impl Transaction {
     /// Whether there is room for it.
     pub(in crate::resp) fn queue(&mut self, request: &[Bytes]) -> bool {
         self.bytes += request.iter().map(|arg| size_of::<Bytes>() + arg.len()).sum::<usize>();
-        self.queue.push(request.to_vec());
+        // Slices would keep a reader's whole buffer alive.
+        self.queue.push(request.iter().map(|arg| Bytes::copy_from_slice(arg)).collect());
         self.bytes <= QUEUED_BYTES_MAX
     }
 

@@ -19,7 +19,6 @@ pub(super) struct Config {
     values: Vec<String>,
     pub password: Option<String>,
     pub clients_max: usize,
-    pub fsync: AppendFsync,
     /// After so long without a request a client is closed.
     pub timeout: Option<Duration>,
     pub pubsub_limit: OutputLimit,
@@ -69,7 +68,6 @@ impl Config {
         Self {
             password: Some(get("requirepass").to_owned()).filter(|password| !password.is_empty()),
             clients_max: count("maxclients").unwrap_or(usize::MAX),
-            fsync: AppendFsync::of_name(get("appendfsync")).unwrap_or_default(),
             timeout: number("timeout").filter(|seconds| *seconds > 0).map(Duration::from_secs),
             pubsub_limit: parameter::pubsub_limit(get("client-output-buffer-limit")),
             maxmemory: number("maxmemory").unwrap_or(0),
@@ -82,7 +80,9 @@ impl Config {
 
     /// What of it is the cache's.
     pub(super) fn apply(&self, settings: &mut Settings) {
-        settings.appendfsync = self.fsync;
+        if let Some(fsync) = AppendFsync::of_name(self.value("appendfsync")) {
+            settings.appendfsync = fsync;
+        }
         settings.maxmemory_bytes = usize::try_from(self.maxmemory).unwrap_or(usize::MAX);
         if let Some(policy) = EvictionPolicy::of_name(self.maxmemory_policy()) {
             settings.maxmemory_policy = policy;
@@ -106,10 +106,6 @@ impl Config {
 
     pub(super) fn maxmemory_policy(&self) -> &str {
         self.value("maxmemory-policy")
-    }
-
-    pub(super) fn waits_for_disk(&self) -> bool {
-        self.fsync == AppendFsync::Always
     }
 
     /// The parameters whose names one of the patterns matches, each once. One that is named without a
