@@ -6,7 +6,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use mlua::{Lua, MultiValue, Table, Value};
 
-use super::convert::{argument, from_reply};
+use super::convert::{Budget, argument, from_reply};
 use super::failure::{Arguments, Failure, error_table, refused};
 use super::gate::ScriptTurn;
 use super::vm::KILLED;
@@ -175,14 +175,15 @@ const NO_ARGUMENTS: &str = "Please specify at least one argument for this redis 
 
 /// An answer as a value of Lua's, or what `redis.call` raises.
 fn called(lua: &Lua, slot: &RunSlot, args: &Arguments) -> mlua::Result<Result<Value, Failure>> {
-    let texts = || -> Result<Vec<Bytes>, Failure> {
-        if args.len() == 0 {
-            return Err(refused(NO_ARGUMENTS));
-        }
-        let all: Option<Vec<Bytes>> = args.iter().map(|(_, value)| argument(value)).collect();
-        all.ok_or_else(|| refused("Lua redis lib command arguments must be strings or integers"))
+    let mut budget = Budget::new();
+    let texts: mlua::Result<Option<Vec<Bytes>>> =
+        args.iter().map(|(_, value)| argument(value, &mut budget)).collect();
+    let texts = match texts? {
+        Some(texts) if texts.is_empty() => Err(refused(NO_ARGUMENTS)),
+        Some(texts) => Ok(texts),
+        None => Err(refused("Lua redis lib command arguments must be strings or integers")),
     };
-    let answer = texts().and_then(|args| match slot.borrow_mut().as_mut() {
+    let answer = texts.and_then(|args| match slot.borrow_mut().as_mut() {
         Some(run) => run.execute(&args).map(|reply| (reply, run.resp3)),
         None => Err(refused("redis.call/pcall can only be called inside a script invocation")),
     });
@@ -347,7 +348,11 @@ fn set_repl(lua: &Lua, args: MultiValue) -> mlua::Result<()> {
 /// There are no users that may do less than others.
 fn acl_check_cmd(_: &Lua, args: MultiValue) -> mlua::Result<bool> {
     let args = Arguments::from(args);
-    let name = args.get(1).and_then(argument).ok_or_else(|| refused(NO_ARGUMENTS))?;
+    let name = match args.get(1) {
+        Some(value) => argument(value, &mut Budget::new())?,
+        None => None,
+    };
+    let name = name.ok_or_else(|| refused(NO_ARGUMENTS))?;
     let is = |other: &&str| name.eq_ignore_ascii_case(other.as_bytes());
     if Spec::find(&name).is_none() && !NOT_FOR_SCRIPTS.iter().any(is) {
         return Err(refused("Invalid command passed to redis.acl_check_cmd()").into());

@@ -203,10 +203,13 @@ fn text(input: &mut &[u8], len: usize) -> Result<Data, DecodeError> {
     Ok(Data::String(text.to_vec()))
 }
 
+/// Parts that room is made for before they are there.
+const RESERVED_MAX: usize = 1_024;
+
 // Each part takes a byte at least, so a length that is not true ends with the input.
 fn array(input: &mut &[u8], len: usize, level: usize) -> Result<Data, DecodeError> {
     descend(level)?;
-    let mut items = Vec::with_capacity(len.min(input.len()));
+    let mut items = Vec::with_capacity(len.min(input.len()).min(RESERVED_MAX));
     for _ in 0..len {
         items.push(decode_at(input, level + 1)?);
     }
@@ -215,7 +218,7 @@ fn array(input: &mut &[u8], len: usize, level: usize) -> Result<Data, DecodeErro
 
 fn map(input: &mut &[u8], len: usize, level: usize) -> Result<Data, DecodeError> {
     descend(level)?;
-    let mut pairs = Vec::with_capacity(len.min(input.len() / 2));
+    let mut pairs = Vec::with_capacity(len.min(input.len() / 2).min(RESERVED_MAX));
     for _ in 0..len {
         pairs.push((decode_at(input, level + 1)?, decode_at(input, level + 1)?));
     }

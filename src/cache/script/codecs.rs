@@ -7,7 +7,7 @@ use mlua::{Lua, MultiValue, Table, Value, Variadic};
 
 use super::cjson::{Config, InvalidNumbers};
 use super::cmsgpack::NESTING_MAX;
-use super::convert::{codec_error, from_data, option, to_data};
+use super::convert::{Budget, codec_error, data_of, from_data, option, to_data};
 use super::failure::{Arguments, bad_argument, error_at_caller};
 use super::lua_struct::StructError;
 use super::{cjson as json, cmsgpack as msgpack, lua_struct as structs};
@@ -177,9 +177,9 @@ pub(super) fn cmsgpack(lua: &Lua) -> mlua::Result<Table> {
         if args.len() == 0 {
             return Err(bad_argument(lua, 0, "MessagePack pack needs input."));
         }
-        let mut out = Vec::new();
+        let (mut out, mut budget) = (Vec::new(), Budget::new());
         for (_, value) in args.iter() {
-            msgpack::encode(&to_data(value, NESTING_MAX)?, &mut out);
+            msgpack::encode(&data_of(value, NESTING_MAX, &mut budget)?, &mut out);
         }
         lua.create_string(out).map(Value::String)
     };
@@ -260,11 +260,11 @@ pub(super) fn lua_struct(lua: &Lua) -> mlua::Result<Table> {
     let pack = |lua: &Lua, args: MultiValue| -> mlua::Result<Value> {
         let args = Arguments::from(args);
         let format = args.text(lua, 1)?;
-        let mut values = Vec::new();
+        let (mut values, mut budget) = (Vec::new(), Budget::new());
         for (number, value) in args.iter().skip(1) {
             values.push(match value {
                 // Numbers and strings stand for each other.
-                Value::String(text) => Data::String(text.as_bytes().to_vec()),
+                Value::String(_) => data_of(value, 0, &mut budget)?,
                 Value::Number(_) | Value::Integer(_) => Data::Number(args.number(lua, number)?),
                 _ => Data::Nil,
             });

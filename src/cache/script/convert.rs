@@ -9,7 +9,7 @@ use super::number::format_g;
 use crate::cache::error::CacheError;
 use crate::cache::reply::Reply;
 
-/// Bytes that one value of a script may take outside of Lua.
+/// Bytes that the values of one call may take outside of Lua.
 const VALUE_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Tables within each other that a script may answer with.
 const REPLY_NESTING_MAX: usize = 1_000;
@@ -17,10 +17,14 @@ const REPLY_NESTING_MAX: usize = 1_000;
 const EXACT_DIGITS: usize = 17;
 
 /// What is left of [`VALUE_BYTES_MAX`].
-struct Budget(usize);
+pub(super) struct Budget(usize);
 
 impl Budget {
-    fn take(&mut self, bytes: usize) -> mlua::Result<()> {
+    pub(super) fn new() -> Self {
+        Self(VALUE_BYTES_MAX)
+    }
+
+    pub(super) fn take(&mut self, bytes: usize) -> mlua::Result<()> {
         const PART_BYTES: usize = 64;
         let left = self.0.checked_sub(bytes.saturating_add(PART_BYTES));
         self.0 = left.ok_or_else(|| mlua::Error::MemoryError("not enough memory".to_owned()))?;
@@ -30,10 +34,11 @@ impl Budget {
 
 /// Takes a value out of Lua. Of a table within `depth_max` others nothing is looked at.
 pub(super) fn to_data(value: &Value, depth_max: usize) -> mlua::Result<Data> {
-    data_of(value, depth_max, &mut Budget(VALUE_BYTES_MAX))
+    data_of(value, depth_max, &mut Budget::new())
 }
 
-fn data_of(value: &Value, depth_left: usize, budget: &mut Budget) -> mlua::Result<Data> {
+/// As [`to_data`], for one of several values that share a budget.
+pub(super) fn data_of(value: &Value, depth_left: usize, budget: &mut Budget) -> mlua::Result<Data> {
     Ok(match value {
         Value::Nil => Data::Nil,
         Value::Boolean(value) => Data::Boolean(*value),
@@ -95,15 +100,19 @@ pub(super) fn from_data(lua: &Lua, data: &Data) -> mlua::Result<Value> {
 }
 
 /// The argument of a command, if it can be one.
-pub(super) fn argument(value: &Value) -> Option<Bytes> {
+pub(super) fn argument(value: &Value, budget: &mut Budget) -> mlua::Result<Option<Bytes>> {
     let number = match value {
-        Value::String(text) => return Some(Bytes::copy_from_slice(&text.as_bytes())),
+        Value::String(text) => {
+            let text = text.as_bytes();
+            budget.take(text.len())?;
+            return Ok(Some(Bytes::copy_from_slice(&text)));
+        }
         Value::Number(number) => *number,
         #[expect(clippy::cast_precision_loss, reason = "it was a double before")]
         Value::Integer(number) => *number as f64,
-        _ => return None,
+        _ => return Ok(None),
     };
-    Some(digits(number))
+    Ok(Some(digits(number)))
 }
 
 fn digits(number: f64) -> Bytes {

@@ -29,6 +29,8 @@ pub(super) struct Library {
     /// Those that were only ever run, the oldest first: they go when the sources take too much.
     evaluated: VecDeque<Digest>,
     bytes: usize,
+    /// Those of the scripts that were loaded, and stay.
+    loaded_bytes: usize,
 }
 
 struct Known {
@@ -128,11 +130,17 @@ impl Library {
         let digest = script.digest;
         if let Some(known) = self.known.get_mut(&digest) {
             if load && !std::mem::replace(&mut known.is_loaded, true) {
+                self.loaded_bytes += weight(&known.script);
                 self.evaluated.retain(|other| *other != digest);
             }
             return true;
         }
         let weight = weight(&script);
+        if self.loaded_bytes + weight > SOURCES_BYTES_MAX {
+            // Nothing that may go would make room for it.
+            self.forget(&digest);
+            return false;
+        }
         while self.bytes + weight > SOURCES_BYTES_MAX {
             let Some(oldest) = self.evaluated.pop_front() else {
                 self.forget(&digest);
@@ -141,6 +149,7 @@ impl Library {
             self.forget(&oldest);
         }
         self.bytes += weight;
+        self.loaded_bytes += if load { weight } else { 0 };
         self.known.insert(digest, Known { script: script.owned(), is_loaded: load });
         if !load {
             self.evaluated.push_back(digest);
@@ -150,7 +159,9 @@ impl Library {
 
     fn forget(&mut self, digest: &Digest) {
         if let Some(known) = self.known.remove(digest) {
-            self.bytes -= weight(&known.script);
+            let weight = weight(&known.script);
+            self.bytes -= weight;
+            self.loaded_bytes -= if known.is_loaded { weight } else { 0 };
         }
         if let Some(vm) = &mut self.vm {
             vm.forget(digest);
