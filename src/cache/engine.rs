@@ -146,9 +146,7 @@ impl Cache {
     }
 
     pub(super) fn apply(&self, command: &Command, keyspace: &mut Keyspace) -> Reply {
-        self.follow_settings(keyspace);
-        let access = command.access();
-        if let Err(error) = self.admitted(access).and_then(|()| keyspace.make_room(access)) {
+        if let Err(error) = self.may_run(command.access(), keyspace) {
             return Reply::Error(error);
         }
         let reply = match command {
@@ -170,6 +168,17 @@ impl Cache {
         };
         self.tell(keyspace);
         reply.unwrap_or_else(Reply::Error)
+    }
+
+    /// Whether a command may run now, for which room is made.
+    pub(super) fn may_run(
+        &self,
+        access: Access,
+        keyspace: &mut Keyspace,
+    ) -> Result<(), CacheError> {
+        self.follow_settings(keyspace);
+        self.admitted(access)?;
+        keyspace.make_room(access)
     }
 
     /// Whether the journal takes what a command may write.
@@ -221,9 +230,11 @@ impl Cache {
         keyspace.begin(now_ms);
         self.follow_settings(&mut keyspace);
         let result = work(&mut keyspace);
+        // What a transaction across engines made ready, or evicted before it was refused.
         if keyspace.waiters.are_ready() {
-            // What a transaction across engines made ready.
             keyspace.serve_waiters();
+        }
+        if keyspace.has_changes() {
             let _ = keyspace.record(&shared.journal, self.fsync().urgency());
         }
         self.tell(&keyspace);

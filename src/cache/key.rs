@@ -335,7 +335,11 @@ impl KeyCommand {
             ),
             Self::ExpireTime { key } => {
                 let at_ms = keyspace.expire_time_ms(key);
-                Reply::Integer(at_ms.map_or_else(i64::from, |at_ms| (at_ms + 500) / 1_000))
+                Reply::Integer(
+                    at_ms.map_or_else(i64::from, |at_ms| {
+                        at_ms / 1_000 + (at_ms % 1_000 + 500) / 1_000
+                    }),
+                )
             }
             Self::PExpireTime { key } => {
                 Reply::Integer(keyspace.expire_time_ms(key).unwrap_or_else(i64::from))

@@ -4,7 +4,7 @@ use ahash::AHashSet;
 
 use super::command::{Args, is, parse_integer};
 use super::error::CacheError;
-use super::keyspace::Keyspace;
+use super::keyspace::{Keyspace, check_value};
 
 /// How many elements HRANDFIELD and SRANDMEMBER pick.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +46,21 @@ impl Pick {
             Err(CacheError::OutOfRange)
         }
     }
+}
+
+/// Picks, as long as their names together are no longer than a value may be: one large element can be
+/// picked a million times.
+pub(super) fn bounded<T>(
+    picked: impl Iterator<Item = T>,
+    name_bytes: impl Fn(&T) -> usize,
+) -> Result<Vec<T>, CacheError> {
+    let mut bytes = 0_usize;
+    picked
+        .map(|element| {
+            bytes += name_bytes(&element);
+            check_value(bytes).map(|()| element)
+        })
+        .collect()
 }
 
 impl Keyspace {

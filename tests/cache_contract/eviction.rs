@@ -133,6 +133,27 @@ fn the_keys_that_are_used_stay() {
     }
 }
 
+/// A few keys live far longer than all others: they are not the ones to go.
+#[test]
+fn a_late_deadline_does_not_make_a_key_likelier_to_go() {
+    for policy in
+        [EvictionPolicy::VolatileLru, EvictionPolicy::VolatileLfu, EvictionPolicy::VolatileRandom]
+    {
+        let (cache, _) = cache();
+        for number in 0..400 {
+            let seconds = if number < 20 { 31_536_000 } else { 3_600 };
+            let (key, ttl) = (format!("key:{number}"), Duration::from_secs(seconds));
+            let _ = cache.set_ex(key, "x".repeat(100), ttl).expect("room");
+        }
+        limit(&cache, cache.memory_bytes() * 3 / 4, policy);
+        for _ in 0..10 {
+            embedded(&cache, "DEL missing");
+        }
+        let late = (0..20).filter(|number| cache.exists(format!("key:{number}"))).count();
+        assert!(late >= 5, "{policy:?}: of 20 late ones {late} are left, of 400 about 300");
+    }
+}
+
 #[test]
 fn the_nearest_deadline_goes_first() {
     let (cache, _) = cache();

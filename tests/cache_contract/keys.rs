@@ -44,6 +44,8 @@ pub const CASES: &[Case] = &[
     Case {
         name: "expiretime",
         steps: &[
+            ("SET last x PXAT 9223372036854775807", Ok),
+            ("EXPIRETIME last", Int(9_223_372_036_854_776)),
             ("EXPIRETIME none", Int(-2)),
             ("PEXPIRETIME none", Int(-2)),
             ("SET a 1", Ok),
@@ -221,6 +223,10 @@ pub const CASES: &[Case] = &[
             ("SADD s b a c", Int(3)),
             ("SORT s", NOT_SORTABLE),
             ("SORT s ALPHA DESC", Array(&["c", "b", "a"])),
+            ("RPUSH unsorted 3 1 2", Int(3)),
+            ("SORT unsorted BY nosort", Array(&["3", "1", "2"])),
+            ("SORT unsorted BY nosort DESC", Array(&["2", "1", "3"])),
+            ("SORT unsorted BY nosort DESC LIMIT 0 2", Array(&["2", "1"])),
             ("SORT s BY nosort STORE out", Int(3)),
             ("LRANGE out 0 -1", Array(&["a", "b", "c"])),
             ("ZADD z 3 1 2 2 1 3", Int(3)),

@@ -49,6 +49,20 @@ async fn the_one_that_came_first_is_served_first() {
     assert_eq!(fixture.blocked_count().await, 0);
 }
 
+/// Whoever waits has named the database by its number, before a swap and after it.
+#[tokio::test]
+async fn a_swapped_database_serves_those_that_wait_in_it() {
+    let fixture = Fixture::new();
+    let (mut waiter, mut client) = (fixture.connect(), fixture.connect());
+    client.ask("SELECT 1\r\nRPUSH l there", "+OK\r\n:1\r\n").await;
+    wait(&fixture, &mut waiter, "BLPOP l 0").await;
+    client.ask("SWAPDB 0 1", "+OK\r\n").await;
+    waiter.expect("*2\r\n$1\r\nl\r\n$5\r\nthere\r\n").await;
+    wait(&fixture, &mut waiter, "BLPOP l 0").await;
+    client.ask("RPUSH l other\r\nSELECT 0\r\nRPUSH l own", ":1\r\n+OK\r\n:1\r\n").await;
+    waiter.expect("*2\r\n$1\r\nl\r\n$3\r\nown\r\n").await;
+}
+
 #[tokio::test]
 async fn a_transaction_is_not_interrupted_and_does_not_wait() {
     let fixture = Fixture::new();

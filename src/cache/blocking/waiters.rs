@@ -73,6 +73,17 @@ impl Waiters {
         }
     }
 
+    /// Databases hold other keys now, so any key in them may be ready.
+    pub(in crate::cache) fn databases_changed(&mut self, numbers: [u8; 2]) {
+        let waited_for = self.by_place.keys().filter(|(db, _)| numbers.contains(db));
+        self.ready.extend(waited_for.cloned());
+    }
+
+    /// The one that came first of those behind `after` that wait for a key.
+    fn next_for(&self, place: &Place, after: WaiterId) -> Option<WaiterId> {
+        self.by_place.get(place)?.range(after + 1..).next().copied()
+    }
+
     /// Whether someone may have to be served now.
     pub(in crate::cache) fn are_ready(&self) -> bool {
         !self.ready.is_empty() && !self.are_held
@@ -97,12 +108,12 @@ impl Keyspace {
             for (db, key) in std::mem::take(&mut self.waiters.ready) {
                 self.select(db);
                 let place = (db, key);
-                let ids = self.waiters.by_place.get(&place);
-                for id in ids.into_iter().flatten().copied().collect::<Vec<_>>() {
+                let mut served = 0;
+                while self.slot(&place.1).is_some()
+                    && let Some(id) = self.waiters.next_for(&place, served)
+                {
                     self.serve_waiter(id, &place.1);
-                    if self.slot(&place.1).is_none() {
-                        break;
-                    }
+                    served = id;
                 }
             }
         }

@@ -24,12 +24,13 @@ impl Visit<'_> {
     /// # Errors
     /// The wait, when none of its keys has anything yet. It begins now.
     pub fn run_or_wait(&mut self, db: u8, command: &BlockingCommand) -> Result<Reply, Waiting> {
-        if let Err(error) = self.cache.admitted(command.access()) {
+        self.keyspace.select(db);
+        if let Err(error) = self.cache.may_run(command.access(), self.keyspace) {
             return Ok(Reply::Error(error));
         }
-        self.keyspace.select(db);
         match command.pop.attempt(self.keyspace) {
             Ok(Some(reply)) => {
+                self.cache.tell(self.keyspace);
                 self.serve_waiters();
                 Ok(reply)
             }

@@ -6,7 +6,7 @@ use super::Hash;
 use crate::cache::command::{Access, Args, Arity, Command, Flags, Spec};
 use crate::cache::error::CacheError;
 use crate::cache::keyspace::Keyspace;
-use crate::cache::pick::Pick;
+use crate::cache::pick::{Pick, bounded};
 use crate::cache::reply::Reply;
 use crate::cache::scan::{Scan, scanned};
 
@@ -248,12 +248,13 @@ impl Keyspace {
         key: &[u8],
         pick: Option<(Pick, bool)>,
     ) -> Result<Reply, CacheError> {
-        let len = self.hash_len(key)?;
+        let len = self.looked_at::<Hash>(key)?.map_or(0, |hash| hash.0.len());
         let (wanted, with_values) = pick.unwrap_or((Pick::Distinct(1), false));
         let indexes = self.pick_indexes(len, wanted);
         let hash = self.collection::<Hash>(key)?;
-        let mut picked =
-            indexes.into_iter().filter_map(|index| hash.and_then(|hash| hash.0.at(index)));
+        let picked = indexes.into_iter().filter_map(|index| hash.and_then(|hash| hash.0.at(index)));
+        let picked = bounded(picked, |(field, _)| field.len())?;
+        let mut picked = picked.into_iter();
         Ok(if pick.is_none() {
             picked.next().map_or(Reply::Nil, |(field, _)| text(field))
         } else if with_values {

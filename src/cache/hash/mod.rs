@@ -157,7 +157,7 @@ impl Keyspace {
         if by.is_infinite() {
             return Err(CacheError::NanOrInfinite);
         }
-        let old = self.collection::<Hash>(key)?.and_then(|hash| hash.0.get(field));
+        let old = self.looked_at::<Hash>(key)?.and_then(|hash| hash.0.get(field));
         let old = old.map_or(Some(LongDouble::ZERO), |old| LongDouble::parse(old));
         let old = old.ok_or(CacheError::HashValueNotAFloat)?;
         let sum = Bytes::from(old.plus(by).ok_or(CacheError::NotFinite)?.to_string());

@@ -111,10 +111,7 @@ impl Sort {
                 elements.reverse();
             }
         } else if is_ordered_already {
-            if self.is_descending
-                && !is_set
-                && matches!(keyspace.read(&self.key), Some(Value::SortedSet(_)))
-            {
+            if self.is_descending && !is_set {
                 elements.reverse();
             }
         } else {

@@ -58,6 +58,10 @@ impl Database {
         if let Ok(entry) = self.index.find_entry(hash, |&other| other == at) {
             entry.remove();
         }
+        if self.slots.is_empty() {
+            // The next keys begin at the first place again, and a scan is short.
+            (self.slots, self.index) = Default::default();
+        }
         Some(slot)
     }
 

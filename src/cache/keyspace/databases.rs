@@ -66,6 +66,7 @@ impl Keyspace {
         let number = self.selected();
         self.order.places.swap(usize::from(one) % DATABASES, usize::from(other) % DATABASES);
         self.select(number);
+        self.waiters.databases_changed([one, other]);
         self.effects.end(std::mem::replace(&mut self.order.recorded, Recorded::New));
         self.effects.add(Fresh::Order);
     }

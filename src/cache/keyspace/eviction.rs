@@ -139,9 +139,9 @@ impl Keyspace {
                 worst(&mut (0..samples).filter_map(|_| self.random_slot()))
             }
             EvictionPolicy::VolatileTtl => self.deadlines.first().map(|(_, id)| *id),
-            EvictionPolicy::VolatileRandom => self.random_expiring(1).next(),
+            EvictionPolicy::VolatileRandom => self.random_expiring(),
             EvictionPolicy::VolatileLru | EvictionPolicy::VolatileLfu => {
-                worst(&mut (0..samples).flat_map(|_| self.random_expiring(1)))
+                worst(&mut (0..samples).flat_map(|_| self.random_expiring()))
             }
         }
     }
@@ -166,15 +166,27 @@ impl Keyspace {
         Some(SlotId { at, db })
     }
 
-    /// Up to `count` keys whose deadlines follow a random time.
-    fn random_expiring(&self, count: usize) -> impl Iterator<Item = SlotId> {
+    /// A key with a deadline. Where few of the keys have one it is found by a random time, which favours
+    /// those whose deadline follows a long gap.
+    fn random_expiring(&self) -> Option<SlotId> {
+        const TRIES: usize = 32;
+        self.deadlines.first()?;
+        let is_expiring = |id: &SlotId| self.slot_at(*id).is_some_and(|slot| slot.expiry.is_some());
+        (0..TRIES)
+            .map_while(|_| self.random_slot())
+            .find(is_expiring)
+            .or_else(|| self.next_expiring())
+    }
+
+    /// The key whose deadline follows a random time.
+    fn next_expiring(&self) -> Option<SlotId> {
         let [first, last] = [self.deadlines.first(), self.deadlines.last()];
         let at_ms = first.zip(last).map_or(0, |((first, _), (last, _))| {
             let span_ms = usize::try_from(last - first).unwrap_or(usize::MAX);
             first + self.random_below(span_ms.saturating_add(1)) as UnixMs
         });
         let from: (UnixMs, SlotId) = (at_ms, SlotId { at: 0, db: 0 });
-        self.deadlines.range(from..).take(count).map(|(_, id)| *id)
+        self.deadlines.range(from..).next().map(|(_, id)| *id)
     }
 }
 

@@ -211,6 +211,10 @@ impl<V: PartValue> Parts<V> {
     fn removed(&mut self, name: &Key, part: Part<V>, notes: &mut Notes<'_>) -> V {
         notes.end(part.recorded);
         self.bytes -= Self::part_bytes(name) + part.value.heap_bytes();
+        const CAPACITY_KEPT: usize = 64;
+        if self.map.capacity() > CAPACITY_KEPT.max(4 * self.map.len()) {
+            self.map.shrink_to(2 * self.map.len());
+        }
         part.value
     }
 

@@ -59,6 +59,11 @@ impl Keyspace {
         result
     }
 
+    /// Whether anything was changed that is not yet handed over.
+    pub(in crate::cache) fn has_changes(&self) -> bool {
+        self.effects.count() > 0
+    }
+
     /// A script's call begins or ends: its changes are kept apart until the script has ended.
     pub(in crate::cache) fn switch_parked(&mut self) {
         std::mem::swap(&mut self.effects, &mut self.parked);
@@ -77,9 +82,12 @@ impl Keyspace {
     /// The changes as one group, and where each of its facts belongs.
     fn gather(&mut self) -> (Group, Vec<Place>) {
         let mut group = Group::new();
+        /// What a pipeline of usual size needs; a large one does not keep its memory.
+        const ENDS_KEPT: usize = 1_024;
         for entry in self.effects.ends.drain(..) {
             group.end(entry);
         }
+        self.effects.ends.shrink_to(ENDS_KEPT);
         let mut places: Vec<Place> = Vec::new();
         let mut queue = |keyspace: &mut Self, place: Place| {
             if let Some((kind, payload)) = keyspace.queue(&place) {

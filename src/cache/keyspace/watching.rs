@@ -57,7 +57,9 @@ impl Keyspace {
         if !self.waiters.is_empty()
             && let Some(key) = self.slot_at(id).map(|slot| Key::clone(&slot.key))
         {
-            self.waiters.key_changed(id.db, &key);
+            // Who waits has named the database by its number.
+            let number = self.number_of(id.db);
+            self.waiters.key_changed(number, &key);
         }
     }
 

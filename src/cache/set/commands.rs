@@ -6,7 +6,7 @@ use super::{Operation, Set};
 use crate::cache::command::{Access, Args, Arity, Command, Flags, Keys, Spec, is, parse_integer};
 use crate::cache::error::CacheError;
 use crate::cache::keyspace::Keyspace;
-use crate::cache::pick::Pick;
+use crate::cache::pick::{Pick, bounded};
 use crate::cache::reply::Reply;
 use crate::cache::scan::{Scan, scanned};
 
@@ -254,14 +254,16 @@ impl SetCommand {
 
 impl Keyspace {
     fn random_members(&mut self, key: &[u8], pick: Option<Pick>) -> Result<Reply, CacheError> {
-        let len = self.set_len(key)?;
+        let len = self.looked_at::<Set>(key)?.map_or(0, |set| set.0.len());
         let indexes = self.pick_indexes(len, pick.unwrap_or(Pick::Distinct(1)));
         let set = self.collection::<Set>(key)?;
         let picked = indexes.into_iter().filter_map(|index| set.and_then(|set| set.0.at(index)));
-        let mut picked = picked.map(|(member, ())| text(member));
         Ok(match pick {
-            None => picked.next().unwrap_or(Reply::Nil),
-            Some(_) => Reply::Array(picked.collect()),
+            None => picked.map(|(member, ())| text(member)).next().unwrap_or(Reply::Nil),
+            Some(_) => {
+                let members = bounded(picked, |(member, ())| member.len())?;
+                Reply::Array(members.into_iter().map(|(member, ())| text(member)).collect())
+            }
         })
     }
 

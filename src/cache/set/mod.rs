@@ -117,6 +117,7 @@ impl Keyspace {
         let Some(source) = self.looked_at::<Set>(from)? else { return Ok(false) };
         let is_there = source.0.contains(member);
         self.looked_at::<Set>(to)?;
+        check_name(to.len())?;
         if is_there && from != to {
             self.set_remove(from, std::slice::from_ref(member))?;
             self.set_add(to, std::slice::from_ref(member))?;
@@ -132,7 +133,9 @@ impl Keyspace {
             (0..count.min(len)).map(|popped| self.random_below(len - popped)).collect();
         let popped = self.edit(key, |set: &mut Edit<'_, Set>| {
             let Edit { collection, notes } = set;
-            notes.event(Events::SET, "spop");
+            if !indexes.is_empty() {
+                notes.event(Events::SET, "spop");
+            }
             let popped =
                 indexes.into_iter().filter_map(|index| collection.0.remove_at(index, notes));
             popped.map(|(member, ())| Bytes::copy_from_slice(&member)).collect()

@@ -5,7 +5,7 @@ use super::elements::SortedSet;
 use super::score::Score;
 use crate::cache::command::{Args, Command, is};
 use crate::cache::error::CacheError;
-use crate::cache::keyspace::{Edit, Keyspace};
+use crate::cache::keyspace::{Edit, Keyspace, check_name};
 use crate::cache::notifications::Events;
 
 /// Which members ZADD changes. NX goes with none of the others, GT not with LT.
@@ -99,8 +99,9 @@ impl Keyspace {
         &mut self,
         key: &[u8],
         condition: AddIf,
-        members: impl IntoIterator<Item = (Score, &'a [u8])>,
+        members: impl IntoIterator<Item = (Score, &'a [u8])> + Clone,
     ) -> Result<Added, CacheError> {
+        members.clone().into_iter().try_for_each(|(_, member)| check_name(member.len()))?;
         let added = self.edit_sorted(key, condition, |set| {
             let mut done = Added::default();
             for (score, member) in members {
@@ -129,6 +130,7 @@ impl Keyspace {
         by: Score,
         member: &[u8],
     ) -> Result<Option<Score>, CacheError> {
+        check_name(member.len())?;
         let incremented = self.edit_sorted(key, condition, |set| {
             let old = set.collection.score(member);
             // NX does not look at the sum.

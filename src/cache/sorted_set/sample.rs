@@ -4,7 +4,7 @@ use super::elements::SortedSet;
 use super::{members, text};
 use crate::cache::error::CacheError;
 use crate::cache::keyspace::Keyspace;
-use crate::cache::pick::Pick;
+use crate::cache::pick::{Pick, bounded};
 use crate::cache::reply::Reply;
 use crate::cache::scan::{Scan, scanned};
 use crate::wire::resp::format_double;
@@ -15,11 +15,12 @@ impl Keyspace {
         key: &[u8],
         pick: Option<(Pick, bool)>,
     ) -> Result<Reply, CacheError> {
-        let len = self.collection::<SortedSet>(key)?.map_or(0, SortedSet::len);
+        let len = self.looked_at::<SortedSet>(key)?.map_or(0, SortedSet::len);
         let (wanted, with_scores) = pick.unwrap_or((Pick::Distinct(1), false));
         let indexes = self.pick_indexes(len, wanted);
         let set = self.collection::<SortedSet>(key)?;
-        let mut picked = indexes.into_iter().filter_map(|index| set.and_then(|set| set.at(index)));
+        let picked = indexes.into_iter().filter_map(|index| set.and_then(|set| set.at(index)));
+        let mut picked = bounded(picked, |(member, _)| member.len())?.into_iter();
         Ok(match pick {
             None => picked.next().map_or(Reply::Nil, |(member, _)| text(member)),
             Some(_) => members(picked, with_scores),

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::command::Access;
 use super::deadline::Deadline;
 use super::error::CacheError;
-use super::keyspace::{Keyspace, Ttl, Value, check_value, owned};
+use super::keyspace::{Keyspace, Ttl, Value, check_name, check_value, owned};
 use super::notifications::Events;
 use super::reply::Reply;
 use crate::model::clock::UnixMs;
@@ -221,7 +221,10 @@ impl StringCommand {
                 Reply::Bulk(value)
             }
             Self::MSet { pairs, if_missing } => {
-                pairs.iter().try_for_each(|(_, value)| check_value(value.len()))?;
+                pairs.iter().try_for_each(|(key, value)| {
+                    check_name(key.len())?;
+                    check_value(value.len())
+                })?;
                 let is_held =
                     *if_missing && pairs.iter().any(|(key, _)| keyspace.slot(key).is_some());
                 if !is_held {
