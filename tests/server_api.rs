@@ -8,6 +8,7 @@ use axum::body::Body;
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use leveret::backend::{Broker, Embedded};
+use leveret::gateway::{Authenticator, Gateway, GatewayOptions};
 use leveret::http::{Access, Api, ApiKey};
 use leveret::model::clock::SystemClock;
 use leveret::model::message::Message;
@@ -18,6 +19,8 @@ use tower::ServiceExt;
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+const SECRET: &[u8] = b"for tests alone, and long enough for anyone";
 
 struct Stand {
     api: Api,
@@ -42,7 +45,10 @@ impl Stand {
         ] {
             broker.declare_queue(spec).await.unwrap();
         }
-        Self { api: Api::new(broker.clone(), access), broker, _engines: engines }
+        let options = GatewayOptions::new(Authenticator::new(SECRET));
+        let gateway = Gateway::new(options, engines.cache(), SystemClock::shared());
+        let api = Api::new(broker.clone(), gateway, access);
+        Self { api, broker, _engines: engines }
     }
 
     fn router(&self) -> Router {

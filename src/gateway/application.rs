@@ -8,9 +8,11 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::auth::Authenticator;
+use super::directory::Presence;
 use super::fanout;
 use super::metrics::Metrics;
 use super::options::{GatewayOptions, Limits};
+use super::outbound::CloseReason;
 use super::presence::{self, PresenceQueue};
 use super::rooms::Rooms;
 use super::roster::{Arrival, Departure, OFFLINE, ONLINE, Peer, Roster, SocketId};
@@ -18,6 +20,7 @@ use super::websocket::Frame;
 use crate::backend::Cache;
 use crate::model::clock::SharedClock;
 use crate::model::names::{RoomId, UserId};
+use crate::wire::socket_io::{Namespace, encode};
 
 pub struct Application {
     pub authenticator: Authenticator,
@@ -160,12 +163,54 @@ impl Application {
         room: &RoomId,
         event: &str,
         payload: &(impl Serialize + ?Sized),
+    ) -> usize {
+        let Some(frame) = encoded(event, payload) else { return 0 };
+        let Some(handle) = self.rooms.find(room) else { return 0 };
+        // A room that ended in between had no members.
+        handle.relay_counted(frame).await.unwrap_or(0)
+    }
+
+    /// As [`Self::emit_to_room`], but waits for a place in the room's order only.
+    pub async fn queue_for_room(
+        &self,
+        room: &RoomId,
+        event: &str,
+        payload: &(impl Serialize + ?Sized),
     ) {
         let Some(frame) = encoded(event, payload) else { return };
         if let Some(handle) = self.rooms.find(room) {
             // A room that ended in between had no members.
             let _ = handle.relay(frame, None).await;
         }
+    }
+
+    /// A user's status and how many sockets it has; `None`: it is not there.
+    pub fn presence_of(&self, user: &UserId) -> Option<(String, usize)> {
+        let roster = self.roster.lock();
+        let status = roster.status(user)?.to_owned();
+        Some((status, roster.sockets_of(user).count()))
+    }
+
+    pub fn present(&self) -> Vec<Presence> {
+        let roster = self.roster.lock();
+        let presence = |(user, status, sockets): (&UserId, &str, usize)| Presence {
+            user: user.clone(),
+            status: status.to_owned(),
+            sockets,
+        };
+        roster.users().map(presence).collect()
+    }
+
+    /// Each socket gets a DISCONNECT packet, and its connection a close; how many there were.
+    pub fn disconnect_user(&self, user: &UserId) -> usize {
+        let disconnect = fanout::packet(|out| encode::disconnect(out, Namespace::ROOT));
+        let peers: Vec<_> =
+            self.roster.lock().sockets_of(user).map(|peer| Arc::clone(&peer.outbound)).collect();
+        for outbound in &peers {
+            outbound.reply(disconnect.clone());
+            outbound.close(CloseReason::ForcedClose);
+        }
+        peers.len()
     }
 
     /// Waits until presence is written as it is now.

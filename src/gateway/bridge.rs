@@ -61,7 +61,9 @@ async fn send(gateway: &Gateway, message: &Message) -> Result<(), &'static str> 
     let payload: &RawValue =
         serde_json::from_slice(&message.body).map_err(|_| "the body is no JSON")?;
     match audience {
-        Audience::Room(room) => gateway.emit_to_room(&room, name, payload).await,
+        Audience::Room(room) => {
+            gateway.engine.application.queue_for_room(&room, name, payload).await;
+        }
         Audience::User(user) => {
             gateway.emit_to_user(&user, name, payload);
         }

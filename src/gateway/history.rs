@@ -1,4 +1,4 @@
-//! Messages as a room's history keeps them, and what of it a newcomer is shown. Pure.
+//! Messages as a room's history keeps them, and what of it is shown.
 
 use ahash::AHashSet;
 use bytes::Bytes;
@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 
 use super::fanout;
 use super::websocket::Frame;
+use crate::backend::{BackendError, Cache};
 use crate::model::clock::UnixMs;
 use crate::model::names::RoomId;
 
@@ -40,27 +41,39 @@ pub struct ChatMessage<'a> {
 #[serde(rename_all = "camelCase")]
 struct History<'a> {
     room_id: &'a str,
-    messages: Vec<&'a RawValue>,
+    messages: &'a [Box<RawValue>],
 }
 
-/// What `room:history` shows of `list`, the newest entries of a room's list: the newest
-/// [`MESSAGES_SHOWN`] but the `untold` ones: those still to be broadcast, since the newcomer gets these
-/// as `message:new`, and those that failed. So history and what follows it are the log, without a gap
-/// and without a duplicate.
+/// The newest `count` messages of a room's list but the `untold` ones: those still to be broadcast, since
+/// a newcomer gets these as `message:new`, and those that failed. So history and what follows it are the
+/// log, without a gap and without a duplicate.
 ///
+/// # Errors
+/// A cache that does not answer.
+pub async fn read(
+    cache: &Cache,
+    room: &RoomId,
+    count: usize,
+    untold: &AHashSet<&[u8]>,
+) -> Result<Vec<Box<RawValue>>, BackendError> {
+    // What was not broadcast is among the newest of the list.
+    let last = i64::try_from(untold.len() + count).unwrap_or(i64::MAX) - 1;
+    let list = cache.list_range(&key(room), 0, last).await?;
+    Ok(shown(&list, untold, count))
+}
+
 /// The untold ones are known by their bytes, not by their number: the list is open to the cache's other
 /// users, and may have been trimmed or pushed to.
-fn shown<'a>(list: &'a [Bytes], untold: &AHashSet<&[u8]>) -> Vec<&'a RawValue> {
+fn shown(list: &[Bytes], untold: &AHashSet<&[u8]>, count: usize) -> Vec<Box<RawValue>> {
     list.iter()
         .filter(|message| !untold.contains(&message[..]))
         .filter_map(|message| serde_json::from_slice(message).ok())
-        .take(MESSAGES_SHOWN)
+        .take(count)
         .collect()
 }
 
 /// The `room:history` event.
-pub fn frame(room: &RoomId, list: &[Bytes], untold: &AHashSet<&[u8]>) -> Frame {
-    let messages = shown(list, untold);
+pub fn frame(room: &RoomId, messages: &[Box<RawValue>]) -> Frame {
     fanout::own_event("room:history", &History { room_id: room.as_str(), messages })
 }
 
@@ -72,25 +85,25 @@ mod tests {
         range.rev().map(|n| Bytes::from(format!(r#"{{"id":"{n}"}}"#))).collect()
     }
 
-    fn ids(shown: &[&RawValue]) -> Vec<u32> {
-        let id = |raw: &&RawValue| raw.get()[7..raw.get().len() - 2].parse().unwrap();
-        shown.iter().map(id).collect()
+    fn ids(shown: &[Box<RawValue>]) -> Vec<u32> {
+        let id = |raw: &RawValue| raw.get()[7..raw.get().len() - 2].parse().unwrap();
+        shown.iter().map(|raw| id(raw)).collect()
     }
 
     #[test]
     fn a_newcomer_is_shown_the_newest_that_were_broadcast() {
         let list = list(0..100);
         let newest: Vec<u32> = (50..100).rev().collect();
-        assert_eq!(ids(&shown(&list, &AHashSet::new())), newest);
+        assert_eq!(ids(&shown(&list, &AHashSet::new(), MESSAGES_SHOWN)), newest);
 
         let pending: AHashSet<&[u8]> = list[..3].iter().map(|message| &message[..]).collect();
         let newest: Vec<u32> = (47..97).rev().collect();
-        assert_eq!(ids(&shown(&list, &pending)), newest);
+        assert_eq!(ids(&shown(&list, &pending, MESSAGES_SHOWN)), newest);
     }
 
     #[test]
     fn entries_that_are_no_json_are_passed_over() {
         let list = [Bytes::from_static(b"not json"), Bytes::from_static(br#"{"id":"1"}"#)];
-        assert_eq!(ids(&shown(&list, &AHashSet::new())), [1]);
+        assert_eq!(ids(&shown(&list, &AHashSet::new(), MESSAGES_SHOWN)), [1]);
     }
 }

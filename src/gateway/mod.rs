@@ -13,6 +13,7 @@ mod application;
 mod auth;
 mod bridge;
 mod cors;
+mod directory;
 mod engine;
 mod error;
 mod events;
@@ -39,6 +40,7 @@ use http::{Request, Response};
 use serde::Serialize;
 
 pub use auth::{Authenticator, Claims};
+pub use directory::{Member, Presence};
 pub use error::GatewayError;
 pub use options::{GatewayOptions, Limits};
 
@@ -48,6 +50,7 @@ use self::metrics::Metrics;
 use crate::backend::Cache;
 use crate::model::clock::SharedClock;
 use crate::model::names::{RoomId, UserId};
+pub use crate::wire::socket_io::is_reserved;
 
 /// Where the stock client looks for a server.
 pub const PATH: &str = "/socket.io/";
@@ -97,15 +100,15 @@ impl Gateway {
         self.engine.application.emit_to_user(user, event, payload)
     }
 
-    /// Sends an event to a room's members, after the messages that were broadcast before. Waits while
-    /// the room is behind.
+    /// Sends an event to a room's members, after the messages that were broadcast before; how many
+    /// there are. Waits while the room is behind.
     pub async fn emit_to_room(
         &self,
         room: &RoomId,
         event: &str,
         payload: &(impl Serialize + ?Sized),
-    ) {
-        self.engine.application.emit_to_room(room, event, payload).await;
+    ) -> usize {
+        self.engine.application.emit_to_room(room, event, payload).await
     }
 
     /// Sends an event to every socket; how many there are.

@@ -52,6 +52,19 @@ pub enum Command {
         frame: Frame,
         except: Option<SocketId>,
     },
+    /// Sends a frame to all members; answered with how many there are.
+    RelayCounted {
+        frame: Frame,
+        done: oneshot::Sender<usize>,
+    },
+    Members {
+        done: oneshot::Sender<Vec<Arc<Peer>>>,
+    },
+    /// The newest messages that were broadcast.
+    History {
+        count: usize,
+        done: oneshot::Sender<Result<Vec<Box<RawValue>>, BackendError>>,
+    },
     /// Answered when everything before it was broadcast.
     Flush {
         done: oneshot::Sender<()>,
@@ -153,6 +166,17 @@ impl Room {
             }
             Command::Post(post) => self.push(post).await,
             Command::Relay { frame, except } => self.broadcast(&frame, except),
+            Command::RelayCounted { frame, done } => {
+                self.broadcast(&frame, None);
+                let _ = done.send(self.members.len());
+            }
+            Command::Members { done } => {
+                let _ = done.send(self.members.values().cloned().collect());
+            }
+            Command::History { count, done } => {
+                let history = history::read(&self.cache, &self.id, count, &self.untold()).await;
+                let _ = done.send(history);
+            }
             Command::Flush { done } if self.pending.is_empty() => {
                 let _ = done.send(());
             }
@@ -162,14 +186,9 @@ impl Room {
 
     /// Sends the history, then makes the peer a member: whatever is broadcast from here on follows it.
     async fn join(&mut self, peer: Arc<Peer>) -> Result<(), Refusal> {
-        // What was not broadcast is among the newest of the list, and is not shown.
-        let entries = self.pending.len() + self.failed.len() + MESSAGES_SHOWN;
-        let last = i64::try_from(entries).unwrap_or(i64::MAX) - 1;
-        let list = self.cache.list_range(&self.key, 0, last).await.map_err(Refusal::NoHistory)?;
-        let pending = self.pending.iter().map(|pending| &pending.post.json);
-        let untold: AHashSet<&[u8]> =
-            pending.chain(&self.failed).map(|json| json.get().as_bytes()).collect();
-        peer.outbound.reply(history::frame(&self.id, &list, &untold));
+        let messages = history::read(&self.cache, &self.id, MESSAGES_SHOWN, &self.untold()).await;
+        let messages = messages.map_err(Refusal::NoHistory)?;
+        peer.outbound.reply(history::frame(&self.id, &messages));
 
         if self.members.insert(peer.id, Arc::clone(&peer)).is_some() {
             return Ok(());
@@ -180,6 +199,12 @@ impl Room {
             self.tell_of_user("user:joined", &peer);
         }
         Ok(())
+    }
+
+    /// Messages in the list that nobody was told of.
+    fn untold(&self) -> AHashSet<&[u8]> {
+        let pending = self.pending.iter().map(|pending| &pending.post.json);
+        pending.chain(&self.failed).map(|json| json.get().as_bytes()).collect()
     }
 
     fn leave(&mut self, peer: &Peer) {

@@ -6,16 +6,18 @@
 
 use std::sync::Arc;
 
-use ahash::AHashMap;
+use ahash::{AHashMap, AHashSet};
 use parking_lot::Mutex;
+use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::Refusal;
+use super::history;
 use super::metrics::Metrics;
 use super::room::{COMMANDS_WAITING_MAX, Command, Post, Room};
 use super::roster::{Peer, SocketId};
 use super::websocket::Frame;
-use crate::backend::Cache;
+use crate::backend::{BackendError, Cache};
 use crate::model::names::RoomId;
 
 pub struct Rooms {
@@ -63,6 +65,38 @@ impl Rooms {
     /// The room, if it is alive.
     pub fn find(&self, room: &RoomId) -> Option<RoomHandle> {
         self.alive.lock().get(room).cloned()
+    }
+
+    /// Who is in the room; nobody when it is not alive.
+    pub async fn members(&self, room: &RoomId) -> Vec<Arc<Peer>> {
+        let Some(handle) = self.find(room) else { return Vec::new() };
+        let (done, members) = oneshot::channel();
+        match handle.send(Command::Members { done }).await {
+            Ok(()) => members.await.unwrap_or_default(),
+            // It ended in between, since nobody was in it.
+            Err(_) => Vec::new(),
+        }
+    }
+
+    /// The newest `count` messages that were broadcast, the newest first.
+    ///
+    /// # Errors
+    /// A cache that does not answer.
+    pub async fn history(
+        &self,
+        room: &RoomId,
+        count: usize,
+    ) -> Result<Vec<Box<RawValue>>, BackendError> {
+        if let Some(handle) = self.find(room) {
+            let (done, history) = oneshot::channel();
+            // A room that ended in between has broadcast everything.
+            if handle.send(Command::History { count, done }).await.is_ok()
+                && let Ok(history) = history.await
+            {
+                return history;
+            }
+        }
+        history::read(&self.cache, room, count, &AHashSet::new()).await
     }
 
     /// Takes an empty room off. False: somebody can still send to it, or has.
@@ -126,6 +160,16 @@ impl RoomHandle {
     /// [`Refusal::RoomGone`].
     pub async fn relay(&self, frame: Frame, except: Option<SocketId>) -> Result<(), Refusal> {
         self.send(Command::Relay { frame, except }).await
+    }
+
+    /// As [`Self::relay`] to everybody; how many members there were.
+    ///
+    /// # Errors
+    /// [`Refusal::RoomGone`].
+    pub async fn relay_counted(&self, frame: Frame) -> Result<usize, Refusal> {
+        let (done, sockets) = oneshot::channel();
+        self.send(Command::RelayCounted { frame, done }).await?;
+        sockets.await.map_err(|_| Refusal::RoomGone)
     }
 
     async fn send(&self, command: Command) -> Result<(), Refusal> {

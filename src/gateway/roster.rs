@@ -148,6 +148,11 @@ impl Roster {
         self.sockets.values().map(|peer| &**peer)
     }
 
+    /// Each user that is there, its status, and how many sockets it has.
+    pub fn users(&self) -> impl Iterator<Item = (&UserId, &str, usize)> {
+        self.users.iter().map(|(id, user)| (id, &*user.status, user.sockets.len()))
+    }
+
     pub fn sockets_of(&self, user: &UserId) -> impl Iterator<Item = &Peer> {
         self.users.get(user).into_iter().flat_map(|user| user.sockets.iter().map(|peer| &**peer))
     }

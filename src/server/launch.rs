@@ -83,7 +83,7 @@ impl Server {
         if settings.api_key.as_ref().is_some_and(ApiKey::is_short) {
             tracing::warn!("the API key is shorter than 16 characters: it can be guessed");
         }
-        let api = Api::new(state.engines.broker(), access);
+        let api = Api::new(state.engines.broker(), gateway.clone(), access);
         let listener = Listener::bind(address, Limits::default())
             .await
             .map_err(|source| Error::Listen { address, source })?;

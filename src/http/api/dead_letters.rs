@@ -11,7 +11,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::parameters::{InQueue, Named, Parameters};
+use super::parameters::{Named, Of, Parameters};
 use super::payload::{Encoding, read_body, read_headers};
 use super::refusal::refusal;
 use super::{Shared, answer};
@@ -41,7 +41,7 @@ struct Group {
 
 pub(super) async fn groups(
     State(shared): State<Arc<Shared>>,
-    InQueue(queue): InQueue,
+    Of(queue): Of<QueueName>,
     parameters: Parameters,
 ) -> Result<Response, Problem> {
     parameters.end()?;
@@ -102,7 +102,7 @@ pub(super) fn selection(
 /// 202 with the run that was started, or 200 with what it would do.
 pub(super) async fn redrive(
     State(shared): State<Arc<Shared>>,
-    InQueue(queue): InQueue,
+    Of(queue): Of<QueueName>,
     parameters: Parameters,
     Json(request): Json<Redrive>,
 ) -> Result<Response, Problem> {
@@ -121,7 +121,7 @@ pub(super) async fn redrive(
 
 pub(super) async fn progress(
     State(shared): State<Arc<Shared>>,
-    InQueue(queue): InQueue,
+    Of(queue): Of<QueueName>,
     mut parameters: Parameters,
 ) -> Result<Response, Problem> {
     let wait = parameters.number("waitSeconds", 0..=WAIT_SECONDS_MAX, 0)?;
@@ -134,7 +134,7 @@ pub(super) async fn progress(
 
 pub(super) async fn cancel(
     State(shared): State<Arc<Shared>>,
-    InQueue(queue): InQueue,
+    Of(queue): Of<QueueName>,
     parameters: Parameters,
 ) -> Result<Response, Problem> {
     parameters.end()?;
@@ -160,7 +160,7 @@ pub(super) struct EditRequest {
 /// Sends one message back, as it was or edited, and answers when that is durable.
 pub(super) async fn redrive_one(
     State(shared): State<Arc<Shared>>,
-    InQueue(queue): InQueue,
+    Of(queue): Of<QueueName>,
     Named(id): Named,
     parameters: Parameters,
     Json(request): Json<EditRequest>,

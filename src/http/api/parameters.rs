@@ -8,7 +8,10 @@ use http::StatusCode;
 use http::request::Parts;
 
 use crate::http::Problem;
-use crate::model::names::QueueName;
+use crate::model::names::{NameError, QueueName, RoomId, UserId};
+
+const LISTED_MAX: usize = 10_000;
+const LISTED_DEFAULT: usize = 1_000;
 
 /// The members of a query that nobody has asked for yet.
 pub(super) struct Parameters(Vec<(String, String)>);
@@ -71,20 +74,75 @@ impl Parameters {
     }
 }
 
-/// The queue that the path names.
-pub(super) struct InQueue(pub QueueName);
+/// A name that may stand in a path.
+pub(super) trait PathName: Sized {
+    /// The member of the route's pattern.
+    const MEMBER: &'static str;
 
-impl<S: Send + Sync> FromRequestParts<S> for InQueue {
+    fn read(text: &str) -> Result<Self, NameError>;
+}
+
+impl PathName for QueueName {
+    const MEMBER: &'static str = "queue";
+
+    fn read(text: &str) -> Result<Self, NameError> {
+        Self::new(text)
+    }
+}
+
+impl PathName for RoomId {
+    const MEMBER: &'static str = "room";
+
+    fn read(text: &str) -> Result<Self, NameError> {
+        Self::new(text)
+    }
+}
+
+impl PathName for UserId {
+    const MEMBER: &'static str = "user";
+
+    fn read(text: &str) -> Result<Self, NameError> {
+        Self::new(text)
+    }
+}
+
+/// The queue, room or user that the path names.
+pub(super) struct Of<T>(pub T);
+
+impl<T: PathName, S: Send + Sync> FromRequestParts<S> for Of<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let path: Result<Path<Vec<(String, String)>>, PathRejection> =
             Path::from_request_parts(parts, state).await;
         let Path(members) = path.map_err(|_| unreadable())?;
-        let (_, name) =
-            members.into_iter().find(|(member, _)| member == "queue").ok_or_else(unreadable)?;
-        let name = QueueName::new(name);
-        name.map(Self).map_err(|error| Problem::field("queue", &error.to_string()))
+        let (_, text) =
+            members.into_iter().find(|(member, _)| member == T::MEMBER).ok_or_else(unreadable)?;
+        T::read(&text).map(Self).map_err(|error| Problem::field(T::MEMBER, &error.to_string()))
+    }
+}
+
+/// Which part of a long list is asked for: `limit` entries behind the name `after`.
+pub(super) struct Page {
+    limit: usize,
+    after: String,
+}
+
+impl Page {
+    /// # Errors
+    /// A limit that is none.
+    pub(super) fn read(parameters: &mut Parameters) -> Result<Self, Problem> {
+        let limit = parameters.number("limit", 1..=LISTED_MAX, LISTED_DEFAULT)?;
+        Ok(Self { limit, after: parameters.text("after").unwrap_or_default() })
+    }
+
+    /// The page of `all` in the order of their names, and whether more follow.
+    pub(super) fn of<T>(&self, mut all: Vec<T>, name: impl Fn(&T) -> &str) -> (Vec<T>, bool) {
+        all.retain(|entry| name(entry) > self.after.as_str());
+        all.sort_unstable_by(|a, b| name(a).cmp(name(b)));
+        let more = all.len() > self.limit;
+        all.truncate(self.limit);
+        (all, more)
     }
 }
 

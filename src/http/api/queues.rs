@@ -9,16 +9,15 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::dead_letters::selection;
-use super::parameters::{InQueue, Parameters};
+use super::parameters::{Of, Page, Parameters};
 use super::payload::Shown;
 use super::rates::Rate;
 use super::refusal::refusal;
 use super::{Shared, answer};
 use crate::backend::{DeathFilter, Peeked, QueueStatus, Selection};
 use crate::http::Problem;
+use crate::model::names::QueueName;
 
-const LISTED_MAX: usize = 10_000;
-const LISTED_DEFAULT: usize = 1_000;
 const PEEKED_MAX: usize = 1_000;
 const PEEKED_DEFAULT: usize = 10;
 /// Bytes of one body that are shown.
@@ -57,21 +56,18 @@ pub(super) async fn list(
     State(shared): State<Arc<Shared>>,
     mut parameters: Parameters,
 ) -> Result<Response, Problem> {
-    let limit = parameters.number("limit", 1..=LISTED_MAX, LISTED_DEFAULT)?;
-    let after = parameters.text("after").unwrap_or_default();
+    let page = Page::read(&mut parameters)?;
     parameters.end()?;
     let all = shared.broker.queues().await.map_err(refusal)?;
-    let start = all.partition_point(|queue| queue.name.as_str() <= after.as_str());
-    let behind = all.get(start..).unwrap_or_default();
-    let shown = behind.iter().take(limit);
-    let queues: Vec<_> = shown.map(|queue| Queue::new(queue, shared.rates.of(queue))).collect();
-    let more = behind.len() > limit;
+    let (queues, more) = page.of(all, |queue| queue.name.as_str());
+    let shown = |queue: &QueueStatus| Queue::new(queue, shared.rates.of(queue));
+    let queues: Vec<_> = queues.iter().map(shown).collect();
     Ok(answer(StatusCode::OK, &json!({ "queues": queues, "more": more })))
 }
 
 pub(super) async fn one(
     State(shared): State<Arc<Shared>>,
-    InQueue(queue): InQueue,
+    Of(queue): Of<QueueName>,
     parameters: Parameters,
 ) -> Result<Response, Problem> {
     parameters.end()?;
@@ -88,7 +84,7 @@ struct Listed {
 
 pub(super) async fn peek(
     State(shared): State<Arc<Shared>>,
-    InQueue(queue): InQueue,
+    Of(queue): Of<QueueName>,
     mut parameters: Parameters,
 ) -> Result<Response, Problem> {
     let count = parameters.number("count", 1..=PEEKED_MAX, PEEKED_DEFAULT)?;
@@ -123,7 +119,7 @@ pub(super) async fn peek(
 /// Everything that is ready, or what the query names.
 pub(super) async fn purge(
     State(shared): State<Arc<Shared>>,
-    InQueue(queue): InQueue,
+    Of(queue): Of<QueueName>,
     mut parameters: Parameters,
 ) -> Result<Response, Problem> {
     let ids = parameters.text("ids").map(|ids| ids.split(',').map(str::to_owned).collect());

@@ -18,12 +18,13 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::consumers::{Registered, Unsettled};
-use super::parameters::{InQueue, Named, Parameters};
+use super::parameters::{Named, Of, Parameters};
 use super::payload::Shown;
 use super::refusal::refusal;
 use super::{Shared, answer};
 use crate::backend::{ConsumeOptions, Consumer, ConsumerEnd, Delivery};
 use crate::http::{Json, Problem};
+use crate::model::names::QueueName;
 
 const PREFETCH_MAX: usize = 1_000;
 const PREFETCH_DEFAULT: usize = 100;
@@ -37,7 +38,7 @@ const SETTLED_MAX: usize = 10_000;
 /// The first line names the consumer, then each is a delivery with its tag, the last says why it ended.
 pub(super) async fn consume(
     State(shared): State<Arc<Shared>>,
-    InQueue(queue): InQueue,
+    Of(queue): Of<QueueName>,
     mut parameters: Parameters,
 ) -> Result<Response, Problem> {
     let prefetch = parameters.number("prefetch", 1..=PREFETCH_MAX, PREFETCH_DEFAULT)?;
