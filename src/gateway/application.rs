@@ -1,31 +1,39 @@
-//! What all sockets share: the roster, the rooms, the cache, and the ways to reach them.
+//! The application: who may connect, and what all its sockets share.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::Serialize;
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::auth::Authenticator;
-use super::fanout;
+use super::events;
+use super::io::{Broadcast, Outgoing};
+use super::io::{ConnectError, Hub, Namespace, Socket, SocketId};
+use super::member::{Member, Peer};
 use super::metrics::Metrics;
 use super::options::{GatewayOptions, Limits};
 use super::presence::{self, PresenceQueue};
 use super::rooms::Rooms;
-use super::roster::{Arrival, Departure, OFFLINE, ONLINE, Peer, Roster, SocketId};
-use super::websocket::Frame;
+use super::roster::{Arrival, Departure, OFFLINE, ONLINE, Roster};
 use crate::backend::Cache;
 use crate::model::clock::SharedClock;
 use crate::model::names::{RoomId, UserId};
+use crate::wire::socket_io::ToArgs;
+
+/// The text that a client finds in `connect_error` when its token is missing or not valid.
+const AUTHENTICATION_FAILED: &str = "Authentication failed";
 
 pub struct Application {
-    pub authenticator: Authenticator,
+    authenticator: Option<Authenticator>,
     pub cache: Cache,
     pub clock: SharedClock,
     pub rooms: Arc<Rooms>,
     pub metrics: Arc<Metrics>,
     pub limits: Limits,
+    hub: Arc<Hub>,
     roster: Mutex<Roster>,
     presence: Arc<PresenceQueue>,
     presence_grace: Duration,
@@ -39,54 +47,95 @@ struct PresenceChanged<'a> {
 }
 
 impl Application {
-    /// Starts the task that keeps presence; needs a Tokio runtime.
+    /// Puts the application's handlers into a namespace, and starts the task that keeps presence; needs
+    /// a Tokio runtime.
     pub fn start(
         options: &GatewayOptions,
         cache: Cache,
         clock: SharedClock,
         metrics: Arc<Metrics>,
+        namespace: &Namespace,
     ) -> Arc<Self> {
         let limits = options.limits.clone();
+        let hub = Arc::clone(namespace.hub());
+        let rooms =
+            Rooms::new(limits.rooms_max, cache.clone(), Arc::clone(&metrics), Arc::clone(&hub));
         let application = Arc::new(Self {
             authenticator: options.authenticator.clone(),
-            rooms: Rooms::new(limits.rooms_max, cache.clone(), Arc::clone(&metrics)),
+            rooms,
             cache,
             clock,
             metrics,
             limits,
+            hub,
             roster: Mutex::default(),
             presence: Arc::default(),
             presence_grace: options.presence_grace,
         });
         let queue = Arc::clone(&application.presence);
         tokio::spawn(presence::keep(Arc::downgrade(&application), queue));
+
+        let admitting = Arc::clone(&application);
+        let arriving = Arc::clone(&application);
+        let departing = Arc::clone(&application);
+        namespace
+            .middleware(move |socket: Socket, auth: Value| {
+                std::future::ready(admitting.admit(&socket, &auth))
+            })
+            .on_connect(move |socket| {
+                arriving.arrived(&socket);
+                std::future::ready(())
+            })
+            .on_disconnect(move |socket, _| {
+                let application = Arc::clone(&departing);
+                async move { application.depart(socket).await }
+            });
+        events::register(namespace, &application);
         application
     }
 
-    /// Adds a socket and sends it `greeting`, before anything that others send it. False: its user has
-    /// too many.
-    pub fn arrive(&self, peer: &Arc<Peer>, greeting: Frame) -> bool {
-        let mut roster = self.roster.lock();
-        let arrival = roster.arrive(Arc::clone(peer), self.limits.user_sockets_max);
+    /// Looks at the token, and counts the socket as its user's.
+    fn admit(self: &Arc<Self>, socket: &Socket, auth: &Value) -> Result<(), ConnectError> {
+        let token = auth.get("token").and_then(Value::as_str);
+        let claims = token
+            .zip(self.authenticator.as_ref())
+            .and_then(|(token, authenticator)| authenticator.verify(token).ok());
+        let Some(claims) = claims else {
+            self.metrics.authentication_failures.increment(1);
+            return Err(ConnectError::new(AUTHENTICATION_FAILED));
+        };
+        let arrival = self.roster.lock().arrive(&claims.user, self.limits.user_sockets_max);
         if arrival == Arrival::TooMany {
-            return false;
+            return Err(ConnectError::new("Too many connections"));
         }
-        peer.outbound.reply(greeting);
-        self.metrics.websocket_connections.increment(1.0);
-        if arrival == Arrival::First {
-            self.tell_presence(&roster, &peer.user, ONLINE, Some(peer.id));
-        }
-        true
+        socket.join_own(&personal_room(&claims.user));
+        socket.insert(Member::new(self, claims));
+        Ok(())
     }
 
-    pub fn depart(&self, peer: &Peer) {
+    fn arrived(&self, socket: &Socket) {
+        let Some(peer) = Peer::of(socket.clone()) else { return };
+        let mut roster = self.roster.lock();
+        if roster.is_news(peer.user()) {
+            self.tell_presence(&roster, peer.user(), ONLINE, Some(&peer.socket));
+        }
+    }
+
+    async fn depart(&self, socket: Socket) {
+        let Some(peer) = Peer::of(socket) else { return };
+        peer.leave_all().await;
+        if peer.member.begin_to_depart() {
+            self.vacate(peer.user());
+        }
+    }
+
+    /// A user has a socket less.
+    pub fn vacate(&self, user: &UserId) {
         let now = Instant::now();
         let mut roster = self.roster.lock();
-        let departure = roster.depart(peer, self.presence_grace, now);
-        self.metrics.websocket_connections.decrement(1.0);
-        match departure {
-            Departure::Gone => self.tell_presence(&roster, &peer.user, OFFLINE, None),
-            Departure::Absent => self.presence.absent_until(&peer.user, now + self.presence_grace),
+        match roster.depart(user, self.presence_grace, now) {
+            Departure::Gone => self.tell_presence(&roster, user, OFFLINE, None),
+            Departure::Absent => self.presence.absent_until(user, now + self.presence_grace),
             Departure::OthersRemain => {}
         }
     }
@@ -102,23 +151,15 @@ impl Application {
 
     pub fn set_status(&self, peer: &Peer, status: &str) {
         let mut roster = self.roster.lock();
-        roster.set_status(&peer.user, status);
-        self.tell_presence(&roster, &peer.user, status, Some(peer.id));
+        roster.set_status(peer.user(), status);
+        self.tell_presence(&roster, peer.user(), status, Some(&peer.socket));
     }
 
     /// Under the roster's lock, so that everybody sees one user's changes in the same order.
-    fn tell_presence(
-        &self,
-        roster: &Roster,
-        user: &UserId,
-        status: &str,
-        except: Option<SocketId>,
-    ) {
+    fn tell_presence(&self, _: &Roster, user: &UserId, status: &str, except: Option<&Socket>) {
+        let others = except.map_or_else(|| self.everybody(), Socket::broadcast);
         let changed = PresenceChanged { user_id: user.as_str(), status };
-        let frame = fanout::own_event("presence:changed", &changed);
-        for peer in roster.sockets().filter(|peer| Some(peer.id) != except) {
-            peer.outbound.push(&frame);
-        }
+        sent("presence:changed", others.emit("presence:changed", &changed));
         self.presence.changed(user);
     }
 
@@ -129,42 +170,41 @@ impl Application {
 
     /// Whether a socket has this id. Rooms of sockets cannot be named.
     pub fn is_socket(&self, text: &str) -> bool {
-        SocketId::parse(text).is_some_and(|id| self.roster.lock().contains(id))
+        SocketId::parse(text).is_some_and(|id| self.hub.find(id).is_some())
     }
 
     pub fn connections(&self) -> usize {
-        self.roster.lock().len()
+        self.hub.len()
+    }
+
+    fn everybody<'a>(&self) -> Broadcast<'a> {
+        Broadcast::new(Arc::clone(&self.hub))
     }
 
     /// How many sockets the event was queued for.
-    pub fn emit_to_user(
-        &self,
-        user: &UserId,
-        event: &str,
-        payload: &(impl Serialize + ?Sized),
-    ) -> usize {
-        let Some(frame) = encoded(event, payload) else { return 0 };
-        let roster = self.roster.lock();
-        roster.sockets_of(user).inspect(|peer| peer.outbound.push(&frame)).count()
+    pub fn emit_to_user(&self, user: &UserId, event: &str, args: impl ToArgs) -> usize {
+        let room = personal_room(user);
+        sent(event, self.everybody().to(&room).emit(event, args))
     }
 
     /// How many sockets the event was queued for.
-    pub fn emit_to_all(&self, event: &str, payload: &(impl Serialize + ?Sized)) -> usize {
-        let Some(frame) = encoded(event, payload) else { return 0 };
-        let roster = self.roster.lock();
-        roster.sockets().inspect(|peer| peer.outbound.push(&frame)).count()
+    pub fn emit_to_all(&self, event: &str, args: impl ToArgs) -> usize {
+        sent(event, self.everybody().emit(event, args))
     }
 
-    pub async fn emit_to_room(
-        &self,
-        room: &RoomId,
-        event: &str,
-        payload: &(impl Serialize + ?Sized),
-    ) {
-        let Some(frame) = encoded(event, payload) else { return };
-        if let Some(handle) = self.rooms.find(room) {
-            // A room that ended in between had no members.
-            let _ = handle.relay(frame, None).await;
+    pub async fn emit_to_room(&self, room: &RoomId, event: &str, args: impl ToArgs) {
+        let packet = Outgoing::event(self.hub.name(), event, None, &args);
+        drop(args);
+        match packet {
+            Ok(packet) => {
+                if let Some(handle) = self.rooms.find(room) {
+                    // A room that ended in between had no members.
+                    let _ = handle.relay(packet, None).await;
+                }
+            }
+            Err(error) => {
+                sent(event, Err(error));
+            }
         }
     }
 
@@ -174,9 +214,15 @@ impl Application {
     }
 }
 
-/// `None`: the caller's own mistake, which no client sent and none is told of.
-fn encoded(event: &str, payload: &(impl Serialize + ?Sized)) -> Option<Frame> {
-    fanout::event(event, payload)
+/// The room of a user's sockets. The application lets no client name it.
+fn personal_room(user: &UserId) -> String {
+    format!("{}{user}", events::PERSONAL_PREFIX)
+}
+
+/// To how many an event went. One that could not be encoded is the caller's own mistake, which no
+/// client sent and none is told of.
+fn sent(event: &str, outcome: Result<usize, crate::wire::socket_io::encode::EncodeError>) -> usize {
+    outcome
         .inspect_err(|error| tracing::error!(event, %error, "an event could not be encoded"))
-        .ok()
+        .unwrap_or_default()
 }

@@ -5,10 +5,10 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::fanout;
-use super::websocket::Frame;
+use super::io::Outgoing;
 use crate::model::clock::UnixMs;
 use crate::model::names::RoomId;
+use crate::wire::socket_io::Namespace;
 
 /// Messages that a room's list keeps.
 pub const MESSAGES_KEPT: usize = 100;
@@ -58,10 +58,15 @@ fn shown<'a>(list: &'a [Bytes], untold: &AHashSet<&[u8]>) -> Vec<&'a RawValue> {
         .collect()
 }
 
-/// The `room:history` event.
-pub fn frame(room: &RoomId, list: &[Bytes], untold: &AHashSet<&[u8]>) -> Frame {
-    let messages = shown(list, untold);
-    fanout::own_event("room:history", &History { room_id: room.as_str(), messages })
+/// The `room:history` event. `None` does not happen: texts always have a JSON form.
+pub fn packet(
+    namespace: Namespace<'_>,
+    room: &RoomId,
+    list: &[Bytes],
+    untold: &AHashSet<&[u8]>,
+) -> Option<Outgoing> {
+    let history = History { room_id: room.as_str(), messages: shown(list, untold) };
+    Outgoing::event(namespace, "room:history", None, &&history).ok()
 }
 
 #[cfg(test)]

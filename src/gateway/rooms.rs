@@ -11,10 +11,10 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::Refusal;
+use super::io::{Ack, Hub, Outgoing, SocketId};
+use super::member::Peer;
 use super::metrics::Metrics;
 use super::room::{COMMANDS_WAITING_MAX, Command, Post, Room};
-use super::roster::{Peer, SocketId};
-use super::websocket::Frame;
 use crate::backend::Cache;
 use crate::model::names::RoomId;
 
@@ -23,6 +23,7 @@ pub struct Rooms {
     rooms_max: usize,
     cache: Cache,
     metrics: Arc<Metrics>,
+    hub: Arc<Hub>,
 }
 
 /// Sends to one room. Commands are obeyed in the order in which they were sent; when the room is
@@ -36,8 +37,8 @@ struct Address {
 }
 
 impl Rooms {
-    pub fn new(rooms_max: usize, cache: Cache, metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self { alive: Mutex::new(AHashMap::new()), rooms_max, cache, metrics })
+    pub fn new(rooms_max: usize, cache: Cache, metrics: Arc<Metrics>, hub: Arc<Hub>) -> Arc<Self> {
+        Arc::new(Self { alive: Mutex::new(AHashMap::new()), rooms_max, cache, metrics, hub })
     }
 
     /// The room, started if it is not alive.
@@ -53,7 +54,8 @@ impl Rooms {
             return Err(Refusal::RoomsExhausted);
         }
         let (sender, commands) = mpsc::channel(COMMANDS_WAITING_MAX);
-        let task = Room::new(room.clone(), self.cache.clone(), Arc::clone(&self.metrics));
+        let (metrics, hub) = (Arc::clone(&self.metrics), Arc::clone(&self.hub));
+        let task = Room::new(room.clone(), self.cache.clone(), metrics, hub);
         tokio::spawn(task.run(commands, Arc::downgrade(self)));
         let handle = RoomHandle(Arc::new(Address { room: room.clone(), commands: sender }));
         alive.insert(room.clone(), handle.clone());
@@ -98,7 +100,7 @@ impl RoomHandle {
     ///
     /// # Errors
     /// [`Refusal::NoHistory`], [`Refusal::RoomGone`].
-    pub async fn join(&self, peer: Arc<Peer>) -> Result<(), Refusal> {
+    pub async fn join(&self, peer: Peer) -> Result<(), Refusal> {
         let (done, joined) = oneshot::channel();
         self.send(Command::Join { peer, done }).await?;
         joined.await.map_err(|_| Refusal::RoomGone)?
@@ -106,7 +108,7 @@ impl RoomHandle {
 
     /// # Errors
     /// [`Refusal::RoomGone`].
-    pub async fn leave(self, peer: Arc<Peer>) -> Result<(), Refusal> {
+    pub async fn leave(self, peer: Peer) -> Result<(), Refusal> {
         let commands = self.0.commands.clone();
         let leave = Command::Leave { peer, handle: self };
         commands.send(leave).await.map_err(|_| Refusal::RoomGone)
@@ -115,17 +117,21 @@ impl RoomHandle {
     /// Hands a message over; the sender's acknowledgement comes when it is durable.
     ///
     /// # Errors
-    /// [`Refusal::RoomGone`].
-    pub async fn post(&self, post: Post) -> Result<(), Refusal> {
-        self.send(Command::Post(post)).await
+    /// [`Refusal::RoomGone`], and the acknowledgement, which is still owed.
+    pub async fn post(&self, post: Post) -> Result<(), (Refusal, Ack)> {
+        match self.0.commands.send(Command::Post(Box::new(post))).await {
+            Ok(()) => Ok(()),
+            Err(mpsc::error::SendError(Command::Post(post))) => Err((Refusal::RoomGone, post.ack)),
+            Err(_) => unreachable!("a command comes back as it was sent"),
+        }
     }
 
-    /// Sends a frame to the members, in order with the messages that were broadcast before.
+    /// Sends a packet to the members, in order with the messages that were broadcast before.
     ///
     /// # Errors
     /// [`Refusal::RoomGone`].
-    pub async fn relay(&self, frame: Frame, except: Option<SocketId>) -> Result<(), Refusal> {
-        self.send(Command::Relay { frame, except }).await
+    pub async fn relay(&self, packet: Outgoing, except: Option<SocketId>) -> Result<(), Refusal> {
+        self.send(Command::Relay { packet: Box::new(packet), except }).await
     }
 
     async fn send(&self, command: Command) -> Result<(), Refusal> {
