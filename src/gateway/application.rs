@@ -1,34 +1,41 @@
-//! What all sockets share: the roster, the rooms, the cache, and the ways to reach them.
+//! The application: who may connect, and what all its sockets share.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::Serialize;
+use serde_json::Value;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::auth::Authenticator;
 use super::directory::Presence;
-use super::fanout;
+use super::events;
+use super::io::{Broadcast, Outgoing};
+use super::io::{ConnectError, Hub, Namespace, Socket, SocketId};
+use super::member::{Member, Peer};
 use super::metrics::Metrics;
 use super::options::{GatewayOptions, Limits};
-use super::outbound::CloseReason;
 use super::presence::{self, PresenceQueue};
 use super::rooms::Rooms;
-use super::roster::{Arrival, Departure, OFFLINE, ONLINE, Peer, Roster, SocketId};
-use super::websocket::Frame;
+use super::roster::{Arrival, Departure, OFFLINE, ONLINE, Roster};
 use crate::backend::Cache;
 use crate::model::clock::SharedClock;
 use crate::model::names::{RoomId, UserId};
-use crate::wire::socket_io::{Namespace, encode};
+use crate::wire::socket_io::ToArgs;
+
+/// The text that a client finds in `connect_error` when its token is missing or not valid.
+const AUTHENTICATION_FAILED: &str = "Authentication failed";
 
 pub struct Application {
-    pub authenticator: Authenticator,
+    authenticator: Option<Authenticator>,
     pub cache: Cache,
     pub clock: SharedClock,
     pub rooms: Arc<Rooms>,
     pub metrics: Arc<Metrics>,
     pub limits: Limits,
+    hub: Arc<Hub>,
     roster: Mutex<Roster>,
     presence: Arc<PresenceQueue>,
     presence_grace: Duration,
@@ -42,54 +49,95 @@ struct PresenceChanged<'a> {
 }
 
 impl Application {
-    /// Starts the task that keeps presence; needs a Tokio runtime.
+    /// Puts the application's handlers into a namespace, and starts the task that keeps presence; needs
+    /// a Tokio runtime.
     pub fn start(
         options: &GatewayOptions,
         cache: Cache,
         clock: SharedClock,
         metrics: Arc<Metrics>,
+        namespace: &Namespace,
     ) -> Arc<Self> {
         let limits = options.limits.clone();
+        let hub = Arc::clone(namespace.hub());
+        let rooms =
+            Rooms::new(limits.rooms_max, cache.clone(), Arc::clone(&metrics), Arc::clone(&hub));
         let application = Arc::new(Self {
             authenticator: options.authenticator.clone(),
-            rooms: Rooms::new(limits.rooms_max, cache.clone(), Arc::clone(&metrics)),
+            rooms,
             cache,
             clock,
             metrics,
             limits,
+            hub,
             roster: Mutex::default(),
             presence: Arc::default(),
             presence_grace: options.presence_grace,
         });
         let queue = Arc::clone(&application.presence);
         tokio::spawn(presence::keep(Arc::downgrade(&application), queue));
+
+        let admitting = Arc::clone(&application);
+        let arriving = Arc::clone(&application);
+        let departing = Arc::clone(&application);
+        namespace
+            .middleware(move |socket: Socket, auth: Value| {
+                std::future::ready(admitting.admit(&socket, &auth))
+            })
+            .on_connect(move |socket| {
+                arriving.arrived(&socket);
+                std::future::ready(())
+            })
+            .on_disconnect(move |socket, _| {
+                let application = Arc::clone(&departing);
+                async move { application.depart(socket).await }
+            });
+        events::register(namespace, &application);
         application
     }
 
-    /// Adds a socket and sends it `greeting`, before anything that others send it. False: its user has
-    /// too many.
-    pub fn arrive(&self, peer: &Arc<Peer>, greeting: Frame) -> bool {
-        let mut roster = self.roster.lock();
-        let arrival = roster.arrive(Arc::clone(peer), self.limits.user_sockets_max);
+    /// Looks at the token, and counts the socket as its user's.
+    fn admit(self: &Arc<Self>, socket: &Socket, auth: &Value) -> Result<(), ConnectError> {
+        let token = auth.get("token").and_then(Value::as_str);
+        let claims = token
+            .zip(self.authenticator.as_ref())
+            .and_then(|(token, authenticator)| authenticator.verify(token).ok());
+        let Some(claims) = claims else {
+            self.metrics.authentication_failures.increment(1);
+            return Err(ConnectError::new(AUTHENTICATION_FAILED));
+        };
+        let arrival = self.roster.lock().arrive(&claims.user, self.limits.user_sockets_max);
         if arrival == Arrival::TooMany {
-            return false;
+            return Err(ConnectError::new("Too many connections"));
         }
-        peer.outbound.reply(greeting);
-        self.metrics.websocket_connections.increment(1.0);
-        if arrival == Arrival::First {
-            self.tell_presence(&roster, &peer.user, ONLINE, Some(peer.id));
-        }
-        true
+        socket.join_own(&personal_room(&claims.user));
+        socket.insert(Member::new(self, claims));
+        Ok(())
     }
 
-    pub fn depart(&self, peer: &Peer) {
+    fn arrived(&self, socket: &Socket) {
+        let Some(peer) = Peer::of(socket.clone()) else { return };
+        let mut roster = self.roster.lock();
+        if roster.is_news(peer.user()) {
+            self.tell_presence(&roster, peer.user(), ONLINE, Some(&peer.socket));
+        }
+    }
+
+    async fn depart(&self, socket: Socket) {
+        let Some(peer) = Peer::of(socket) else { return };
+        peer.leave_all().await;
+        if peer.member.begin_to_depart() {
+            self.vacate(peer.user());
+        }
+    }
+
+    /// A user has a socket less.
+    pub fn vacate(&self, user: &UserId) {
         let now = Instant::now();
         let mut roster = self.roster.lock();
-        let departure = roster.depart(peer, self.presence_grace, now);
-        self.metrics.websocket_connections.decrement(1.0);
-        match departure {
-            Departure::Gone => self.tell_presence(&roster, &peer.user, OFFLINE, None),
-            Departure::Absent => self.presence.absent_until(&peer.user, now + self.presence_grace),
+        match roster.depart(user, self.presence_grace, now) {
+            Departure::Gone => self.tell_presence(&roster, user, OFFLINE, None),
+            Departure::Absent => self.presence.absent_until(user, now + self.presence_grace),
             Departure::OthersRemain => {}
         }
     }
@@ -105,23 +153,15 @@ impl Application {
 
     pub fn set_status(&self, peer: &Peer, status: &str) {
         let mut roster = self.roster.lock();
-        roster.set_status(&peer.user, status);
-        self.tell_presence(&roster, &peer.user, status, Some(peer.id));
+        roster.set_status(peer.user(), status);
+        self.tell_presence(&roster, peer.user(), status, Some(&peer.socket));
     }
 
     /// Under the roster's lock, so that everybody sees one user's changes in the same order.
-    fn tell_presence(
-        &self,
-        roster: &Roster,
-        user: &UserId,
-        status: &str,
-        except: Option<SocketId>,
-    ) {
+    fn tell_presence(&self, _: &Roster, user: &UserId, status: &str, except: Option<&Socket>) {
+        let others = except.map_or_else(|| self.everybody(), Socket::broadcast);
         let changed = PresenceChanged { user_id: user.as_str(), status };
-        let frame = fanout::own_event("presence:changed", &changed);
-        for peer in roster.sockets().filter(|peer| Some(peer.id) != except) {
-            peer.outbound.push(&frame);
-        }
+        sent("presence:changed", others.emit("presence:changed", &changed));
         self.presence.changed(user);
     }
 
@@ -132,85 +172,72 @@ impl Application {
 
     /// Whether a socket has this id. Rooms of sockets cannot be named.
     pub fn is_socket(&self, text: &str) -> bool {
-        SocketId::parse(text).is_some_and(|id| self.roster.lock().contains(id))
+        SocketId::parse(text).is_some_and(|id| self.hub.find(id).is_some())
     }
 
     pub fn connections(&self) -> usize {
-        self.roster.lock().len()
+        self.hub.len()
+    }
+
+    fn everybody<'a>(&self) -> Broadcast<'a> {
+        Broadcast::new(Arc::clone(&self.hub))
     }
 
     /// How many sockets the event was queued for.
-    pub fn emit_to_user(
-        &self,
-        user: &UserId,
-        event: &str,
-        payload: &(impl Serialize + ?Sized),
-    ) -> usize {
-        let Some(frame) = encoded(event, payload) else { return 0 };
-        let roster = self.roster.lock();
-        roster.sockets_of(user).inspect(|peer| peer.outbound.push(&frame)).count()
+    pub fn emit_to_user(&self, user: &UserId, event: &str, args: impl ToArgs) -> usize {
+        let room = personal_room(user);
+        sent(event, self.everybody().to(&room).emit(event, args))
     }
 
     /// How many sockets the event was queued for.
-    pub fn emit_to_all(&self, event: &str, payload: &(impl Serialize + ?Sized)) -> usize {
-        let Some(frame) = encoded(event, payload) else { return 0 };
-        let roster = self.roster.lock();
-        roster.sockets().inspect(|peer| peer.outbound.push(&frame)).count()
+    pub fn emit_to_all(&self, event: &str, args: impl ToArgs) -> usize {
+        sent(event, self.everybody().emit(event, args))
     }
 
+    /// Waits for a place in the room's order. Once it is sent, the answer says to how many.
     pub async fn emit_to_room(
         &self,
         room: &RoomId,
         event: &str,
-        payload: &(impl Serialize + ?Sized),
-    ) -> usize {
-        let Some(frame) = encoded(event, payload) else { return 0 };
-        let Some(handle) = self.rooms.find(room) else { return 0 };
-        // A room that ended in between had no members.
-        handle.relay_counted(frame).await.unwrap_or(0)
-    }
-
-    /// As [`Self::emit_to_room`], but waits for a place in the room's order only.
-    pub async fn queue_for_room(
-        &self,
-        room: &RoomId,
-        event: &str,
-        payload: &(impl Serialize + ?Sized),
-    ) {
-        let Some(frame) = encoded(event, payload) else { return };
-        if let Some(handle) = self.rooms.find(room) {
-            // A room that ended in between had no members.
-            let _ = handle.relay(frame, None).await;
+        args: impl ToArgs,
+    ) -> Option<oneshot::Receiver<usize>> {
+        let packet = Outgoing::event(self.hub.name(), event, None, &args);
+        drop(args);
+        match packet {
+            Ok(packet) => {
+                let handle = self.rooms.find(room)?;
+                let (done, sent) = oneshot::channel();
+                // A room that ended in between had no members.
+                handle.relay(packet, None, Some(done)).await.ok()?;
+                Some(sent)
+            }
+            Err(error) => {
+                sent(event, Err(error));
+                None
+            }
         }
     }
 
-    /// A user's status and how many sockets it has; `None`: it is not there.
-    pub fn presence_of(&self, user: &UserId) -> Option<(String, usize)> {
-        let roster = self.roster.lock();
-        let status = roster.status(user)?.to_owned();
-        Some((status, roster.sockets_of(user).count()))
+    /// A user as the others see it; `None`: it is not there.
+    pub fn presence_of(&self, user: &UserId) -> Option<Presence> {
+        self.roster.lock().presence(user)
     }
 
     pub fn present(&self) -> Vec<Presence> {
-        let roster = self.roster.lock();
-        let presence = |(user, status, sockets): (&UserId, &str, usize)| Presence {
-            user: user.clone(),
-            status: status.to_owned(),
-            sockets,
-        };
-        roster.users().map(presence).collect()
+        self.roster.lock().present()
     }
 
-    /// Each socket gets a DISCONNECT packet, and its connection a close; how many there were.
+    /// The sockets in a room.
+    pub fn members(&self, room: &RoomId) -> Vec<Peer> {
+        let sockets = self.everybody().to(room.as_str()).fetch_sockets();
+        sockets.into_iter().filter_map(Peer::of).collect()
+    }
+
+    /// Ends the sessions of a user's sockets; how many there were.
     pub fn disconnect_user(&self, user: &UserId) -> usize {
-        let disconnect = fanout::packet(|out| encode::disconnect(out, Namespace::ROOT));
-        let peers: Vec<_> =
-            self.roster.lock().sockets_of(user).map(|peer| Arc::clone(&peer.outbound)).collect();
-        for outbound in &peers {
-            outbound.reply(disconnect.clone());
-            outbound.close(CloseReason::ForcedClose);
-        }
-        peers.len()
+        let sockets = self.everybody().to(&personal_room(user)).fetch_sockets();
+        sockets.iter().for_each(Socket::close);
+        sockets.len()
     }
 
     /// Waits until presence is written as it is now.
@@ -219,9 +246,15 @@ impl Application {
     }
 }
 
-/// `None`: the caller's own mistake, which no client sent and none is told of.
-fn encoded(event: &str, payload: &(impl Serialize + ?Sized)) -> Option<Frame> {
-    fanout::event(event, payload)
+/// The room of a user's sockets. The application lets no client name it.
+fn personal_room(user: &UserId) -> String {
+    format!("{}{user}", events::PERSONAL_PREFIX)
+}
+
+/// To how many an event went. One that could not be encoded is the caller's own mistake, which no
+/// client sent and none is told of.
+fn sent(event: &str, outcome: Result<usize, crate::wire::socket_io::encode::EncodeError>) -> usize {
+    outcome
         .inspect_err(|error| tracing::error!(event, %error, "an event could not be encoded"))
-        .ok()
+        .unwrap_or_default()
 }

@@ -62,7 +62,8 @@ async fn send(gateway: &Gateway, message: &Message) -> Result<(), &'static str> 
         serde_json::from_slice(&message.body).map_err(|_| "the body is no JSON")?;
     match audience {
         Audience::Room(room) => {
-            gateway.engine.application.queue_for_room(&room, name, payload).await;
+            // Its place in the room's order is enough.
+            let _ = gateway.application.emit_to_room(&room, name, payload).await;
         }
         Audience::User(user) => {
             gateway.emit_to_user(&user, name, payload);

@@ -31,23 +31,25 @@ pub struct Member {
 impl Gateway {
     /// A user's presence, also of one that is not there.
     pub fn presence(&self, user: &UserId) -> Presence {
-        let known = self.engine.application.presence_of(user);
-        let (status, sockets) = known.unwrap_or_else(|| (OFFLINE.to_owned(), 0));
-        Presence { user: user.clone(), status, sockets }
+        self.application.presence_of(user).unwrap_or_else(|| Presence {
+            user: user.clone(),
+            status: OFFLINE.to_owned(),
+            sockets: 0,
+        })
     }
 
     /// The users that are there, in no order.
     pub fn present(&self) -> Vec<Presence> {
-        self.engine.application.present()
+        self.application.present()
     }
 
-    /// Who is in a room, in no order; nobody is in a room that is not alive.
-    pub async fn members(&self, room: &RoomId) -> Vec<Member> {
+    /// Who is in a room, in no order; nobody is in a room that does not exist.
+    pub fn members(&self, room: &RoomId) -> Vec<Member> {
         let mut members: AHashMap<UserId, Member> = AHashMap::new();
-        for peer in self.engine.application.rooms.members(room).await {
-            let member = members.entry(peer.user.clone()).or_insert_with(|| Member {
-                user: peer.user.clone(),
-                username: peer.username.to_string(),
+        for peer in self.application.members(room) {
+            let member = members.entry(peer.user().clone()).or_insert_with(|| Member {
+                user: peer.user().clone(),
+                username: peer.member.username.to_string(),
                 sockets: 0,
             });
             member.sockets += 1;
@@ -65,12 +67,12 @@ impl Gateway {
         room: &RoomId,
         count: usize,
     ) -> Result<Vec<Box<RawValue>>, BackendError> {
-        self.engine.application.rooms.history(room, count).await
+        self.application.rooms.history(room, count).await
     }
 
     /// Disconnects a user's sockets, and closes their connections; how many there were. Stock clients
     /// find the reason `io server disconnect` and do not reconnect by themselves.
     pub fn disconnect_user(&self, user: &UserId) -> usize {
-        self.engine.application.disconnect_user(user)
+        self.application.disconnect_user(user)
     }
 }

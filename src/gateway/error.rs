@@ -2,6 +2,7 @@
 
 use crate::backend::BackendError;
 use crate::model::names::{NameError, RoomId};
+use crate::wire::socket_io::encode::EncodeError;
 
 /// Why the gateway did not do what its caller asked for.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +42,7 @@ pub enum Refusal {
     #[error("The room is not available")]
     RoomGone,
     #[error("The message could not be encoded: {0}")]
-    NotEncoded(serde_json::Error),
+    NotEncoded(EncodeError),
     #[error("Not stored: {0}")]
     NotStored(BackendError),
     #[error("History is not available: {0}")]

@@ -2,18 +2,21 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
-use serde_json::value::{RawValue, Value};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use uuid::{NoContext, Timestamp, Uuid};
 
 use super::application::Application;
 use super::error::Refusal;
-use super::fanout::{self, UserRef};
 use super::history::ChatMessage;
+use super::io::{Ack, Attachments, EventName, Namespace, Outgoing, Socket};
+use super::member::Peer;
+use super::metrics::Metrics;
 use super::room::Post;
-use super::roster::Peer;
-use super::socket::Socket;
 use crate::model::names::RoomId;
+use crate::wire::socket_io::Namespace as NamespaceName;
+use crate::wire::socket_io::encode::EncodeError;
 
 /// Characters of a status, and of a message's type.
 const LABEL_CHARS_MAX: usize = 32;
@@ -21,16 +24,20 @@ const LABEL_CHARS_MAX: usize = 32;
 /// Characters of an unknown event's name that are repeated to its sender.
 const NAME_SHOWN_CHARS_MAX: usize = 64;
 
-/// What begins a personal room's name. No client may say it; see [`super::roster`].
-const PERSONAL_PREFIX: &str = "user:";
+/// What begins a personal room's name. No client may say it.
+pub const PERSONAL_PREFIX: &str = "user:";
 
-/// An event as it came: a name and its arguments.
-pub struct Incoming<'a> {
-    pub name: &'a str,
-    pub args: &'a [&'a RawValue],
-    pub is_binary: bool,
-    /// The acknowledgement that the client waits for.
-    pub ack: Option<u64>,
+/// What clients may say.
+const EVENTS: [&str; 6] =
+    ["join:room", "leave:room", "message:send", "typing:start", "typing:stop", "presence:update"];
+
+/// A user, as events tell of it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UserRef<'a> {
+    pub user_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub username: Option<&'a str>,
 }
 
 /// An event that is well-formed.
@@ -44,31 +51,63 @@ enum ClientEvent {
     Presence { status: String },
 }
 
+/// Has a namespace obey the application's events. A client's next event waits until one is done, so
+/// that a message behind its join is not too early.
+pub fn register(namespace: &Namespace, application: &Arc<Application>) {
+    for name in EVENTS {
+        let application = Arc::clone(application);
+        let obey = move |socket: Socket, argument: Argument, binary: Attachments, ack: Ack| {
+            let content_bytes_max = application.limits.content_bytes_max;
+            let event = match binary.0.is_empty() {
+                true => ClientEvent::parse(name, &argument, content_bytes_max),
+                false => Err(Refusal::Binary { event: name.to_owned() }),
+            };
+            let application = Arc::clone(&application);
+            async move { handle(&application, socket, event, ack).await }
+        };
+        namespace.on_in_order(name, obey);
+    }
+    let metrics = Arc::clone(&application.metrics);
+    namespace.on_any_other(move |socket: Socket, EventName(name): EventName, ack: Ack| {
+        let name = name.chars().take(NAME_SHOWN_CHARS_MAX).collect();
+        refuse(&metrics, &socket, &Refusal::UnknownEvent { name }, ack);
+        std::future::ready(())
+    });
+}
+
 /// Does what the event asks for and acknowledges it, or says why not. Waits while the room is behind.
-pub async fn handle(application: &Application, socket: &mut Socket, incoming: Incoming<'_>) {
-    application.metrics.events.increment(1);
-    let ack = incoming.ack;
-    let outcome = match ClientEvent::parse(&incoming, application.limits.content_bytes_max) {
-        Ok(event) => apply(application, socket, event, ack).await,
+async fn handle(
+    application: &Application,
+    socket: Socket,
+    event: Result<ClientEvent, Refusal>,
+    ack: Ack,
+) {
+    let Some(peer) = Peer::of(socket) else { return };
+    let outcome = match event {
+        Ok(ClientEvent::Send { room, content, kind }) => {
+            return send(application, &peer, &room, &content, &kind, ack).await;
+        }
+        Ok(event) => apply(application, &peer, event).await,
         Err(refusal) => Err(refusal),
     };
-    let outbound = &socket.peer.outbound;
-    match (outcome, ack) {
-        (Ok(Answer::Now(answer)), Some(ack)) => outbound.reply(fanout::ack(ack, &answer)),
-        (Ok(_), _) => {}
-        (Err(refusal), ack) => {
-            application.metrics.refusals.increment(1);
-            for frame in fanout::refusal(&refusal, ack) {
-                outbound.reply(frame);
-            }
-        }
+    match outcome {
+        // A few texts always have a JSON form.
+        Ok(done) => drop(ack.send(&done)),
+        Err(refusal) => refuse(&application.metrics, &peer.socket, &refusal, ack),
     }
 }
 
-enum Answer {
-    Now(Done),
-    /// The room acknowledges the message when it is durable.
-    WhenDurable,
+/// Tells a client that its event was refused: by the event `error`, and by the acknowledgement if it
+/// waits for one.
+pub fn refuse(metrics: &Metrics, socket: &Socket, refusal: &Refusal, ack: Ack) {
+    metrics.refusals.increment(1);
+    let text = refusal.to_string();
+    let told = Outgoing::event(NamespaceName::ROOT, "error", None, &json!({ "message": text }));
+    if let Ok(event) = told {
+        socket.answer(&event);
+    }
+    // A text always has a JSON form.
+    let _ = ack.send(&json!({ "error": text }));
 }
 
 #[derive(Serialize)]
@@ -81,63 +120,86 @@ struct Done {
     status: Option<String>,
 }
 
-impl Answer {
+impl Done {
     fn in_room(room: RoomId) -> Self {
-        Self::Now(Done { ok: true, room_id: Some(room), status: None })
+        Self { ok: true, room_id: Some(room), status: None }
     }
 }
 
 async fn apply(
     application: &Application,
-    socket: &mut Socket,
+    peer: &Peer,
     event: ClientEvent,
-    ack: Option<u64>,
-) -> Result<Answer, Refusal> {
+) -> Result<Done, Refusal> {
     match event {
         ClientEvent::Join(room) => {
-            socket.join(application, &room).await?;
-            Ok(Answer::in_room(room))
+            peer.join(application, &room).await?;
+            Ok(Done::in_room(room))
         }
         ClientEvent::Leave(room) => {
-            socket.leave(&room).await?;
-            Ok(Answer::in_room(room))
-        }
-        ClientEvent::Send { room, content, kind } => {
-            let handle = socket.room(&room)?;
-            handle.post(compose(application, &socket.peer, &room, &content, &kind, ack)?).await?;
-            Ok(Answer::WhenDurable)
+            peer.leave(&room).await?;
+            Ok(Done::in_room(room))
         }
         ClientEvent::TypingStart(room) => {
-            let typing = UserRef {
-                user_id: socket.peer.user.as_str(),
-                username: Some(&socket.peer.username),
-            };
-            let frame = fanout::own_event("typing:user", &typing);
-            socket.room(&room)?.relay(frame, Some(socket.peer.id)).await?;
-            Ok(Answer::in_room(room))
+            let username = Some(&*peer.member.username);
+            tell_typing(peer, &room, "typing:user", username).await?;
+            Ok(Done::in_room(room))
         }
         ClientEvent::TypingStop(room) => {
-            let typing = UserRef { user_id: socket.peer.user.as_str(), username: None };
-            let frame = fanout::own_event("typing:stop", &typing);
-            socket.room(&room)?.relay(frame, Some(socket.peer.id)).await?;
-            Ok(Answer::in_room(room))
+            tell_typing(peer, &room, "typing:stop", None).await?;
+            Ok(Done::in_room(room))
         }
         ClientEvent::Presence { status } => {
-            application.set_status(&socket.peer, &status);
-            Ok(Answer::Now(Done { ok: true, room_id: None, status: Some(status) }))
+            application.set_status(peer, &status);
+            Ok(Done { ok: true, room_id: None, status: Some(status) })
         }
+        ClientEvent::Send { .. } => Err(Refusal::NoMessage),
+    }
+}
+
+async fn tell_typing(
+    peer: &Peer,
+    room: &RoomId,
+    event: &str,
+    username: Option<&str>,
+) -> Result<(), Refusal> {
+    let typing = UserRef { user_id: peer.user().as_str(), username };
+    let packet =
+        Outgoing::event(NamespaceName::ROOT, event, None, &&typing).map_err(Refusal::NotEncoded)?;
+    peer.room(room)?.relay(packet, Some(peer.id()), None).await
+}
+
+/// Hands a message to its room, which acknowledges it when it is durable.
+async fn send(
+    application: &Application,
+    peer: &Peer,
+    room: &RoomId,
+    content: &str,
+    kind: &str,
+    ack: Ack,
+) {
+    let composed = peer.room(room).and_then(|handle| {
+        let (id, json) = compose(application, peer, room, content, kind)?;
+        Ok((handle, id, json))
+    });
+    let (handle, id, json) = match composed {
+        Ok(composed) => composed,
+        Err(refusal) => return refuse(&application.metrics, &peer.socket, &refusal, ack),
+    };
+    let post = Post { sender: peer.clone(), ack, id, json };
+    if let Err((refusal, ack)) = handle.post(post).await {
+        refuse(&application.metrics, &peer.socket, &refusal, ack);
     }
 }
 
 /// The message that the history keeps and everybody gets, with its id and time.
 fn compose(
     application: &Application,
-    sender: &Arc<Peer>,
+    sender: &Peer,
     room: &RoomId,
     content: &str,
     kind: &str,
-    ack: Option<u64>,
-) -> Result<Post, Refusal> {
+) -> Result<(String, Box<RawValue>), Refusal> {
     let now_ms = application.clock.now_ms();
     // A version 7 id, so that ids sort by time; made from the gateway's clock.
     let (seconds, millis) = (now_ms / 1000, now_ms % 1000);
@@ -146,19 +208,20 @@ fn compose(
     let message = ChatMessage {
         id: &id,
         room_id: room.as_str(),
-        user_id: sender.user.as_str(),
-        username: &sender.username,
+        user_id: sender.user().as_str(),
+        username: &sender.member.username,
         content,
         kind,
         timestamp: now_ms,
     };
-    let json = serde_json::value::to_raw_value(&message).map_err(Refusal::NotEncoded)?;
-    Ok(Post { sender: Arc::clone(sender), ack, id, json })
+    let json = serde_json::value::to_raw_value(&message)
+        .map_err(|error| Refusal::NotEncoded(EncodeError::Argument(error)))?;
+    Ok((id, json))
 }
 
 impl ClientEvent {
-    fn parse(incoming: &Incoming<'_>, content_bytes_max: usize) -> Result<Self, Refusal> {
-        let parse: fn(&Argument, usize) -> Result<Self, Refusal> = match incoming.name {
+    fn parse(name: &str, argument: &Argument, content_bytes_max: usize) -> Result<Self, Refusal> {
+        let parse: fn(&Argument, usize) -> Result<Self, Refusal> = match name {
             "join:room" => |argument, _| Ok(Self::Join(argument.room()?)),
             "leave:room" => |argument, _| Ok(Self::Leave(argument.room()?)),
             "message:send" => Self::parse_send,
@@ -172,10 +235,7 @@ impl ClientEvent {
                 return Err(Refusal::UnknownEvent { name });
             }
         };
-        if incoming.is_binary {
-            return Err(Refusal::Binary { event: incoming.name.to_owned() });
-        }
-        parse(&Argument::first_of(incoming.args), content_bytes_max)
+        parse(argument, content_bytes_max)
     }
 
     fn parse_send(argument: &Argument, content_bytes_max: usize) -> Result<Self, Refusal> {
@@ -201,15 +261,10 @@ impl ClientEvent {
 }
 
 /// An event's only argument; null when the client sent none.
+#[derive(Deserialize)]
 struct Argument(Value);
 
 impl Argument {
-    fn first_of(args: &[&RawValue]) -> Self {
-        // A packet's data was checked to be JSON, and no deeper than serde_json reads.
-        let value = args.first().and_then(|raw| serde_json::from_str(raw.get()).ok());
-        Self(value.unwrap_or_default())
-    }
-
     /// The argument itself, or the member `field` of it.
     fn text_or(&self, field: &'static str) -> Result<&str, Refusal> {
         let value = match &self.0 {
@@ -244,9 +299,8 @@ mod tests {
     use super::*;
 
     fn parse(name: &str, arg: &str) -> Result<ClientEvent, String> {
-        let raw: &RawValue = serde_json::from_str(arg).unwrap();
-        let incoming = Incoming { name, args: &[raw], is_binary: false, ack: None };
-        ClientEvent::parse(&incoming, 64).map_err(|refusal| refusal.to_string())
+        ClientEvent::parse(name, &serde_json::from_str(arg).unwrap(), 64)
+            .map_err(|refusal| refusal.to_string())
     }
 
     fn room(name: &str) -> RoomId {
@@ -324,10 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unknown_or_binary_is_named() {
+    fn what_is_unknown_is_named() {
         assert_eq!(parse("order:new", "{}").unwrap_err(), "Unknown event: order:new");
-        let incoming = Incoming { name: "join:room", args: &[], is_binary: true, ack: None };
-        let refusal = ClientEvent::parse(&incoming, 64).unwrap_err();
-        assert_eq!(refusal.to_string(), "join:room does not take binary arguments");
     }
 }

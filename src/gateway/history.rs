@@ -5,11 +5,11 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::fanout;
-use super::websocket::Frame;
+use super::io::Outgoing;
 use crate::backend::{BackendError, Cache};
 use crate::model::clock::UnixMs;
 use crate::model::names::RoomId;
+use crate::wire::socket_io::Namespace;
 
 /// Messages that a room's list keeps.
 pub const MESSAGES_KEPT: usize = 100;
@@ -72,9 +72,14 @@ fn shown(list: &[Bytes], untold: &AHashSet<&[u8]>, count: usize) -> Vec<Box<RawV
         .collect()
 }
 
-/// The `room:history` event.
-pub fn frame(room: &RoomId, messages: &[Box<RawValue>]) -> Frame {
-    fanout::own_event("room:history", &History { room_id: room.as_str(), messages })
+/// The `room:history` event. `None` does not happen: texts always have a JSON form.
+pub fn packet(
+    namespace: Namespace<'_>,
+    room: &RoomId,
+    messages: &[Box<RawValue>],
+) -> Option<Outgoing> {
+    let history = History { room_id: room.as_str(), messages };
+    Outgoing::event(namespace, "room:history", None, &&history).ok()
 }
 
 #[cfg(test)]

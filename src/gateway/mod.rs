@@ -17,8 +17,9 @@ mod directory;
 mod engine;
 mod error;
 mod events;
-mod fanout;
 mod history;
+mod io;
+mod member;
 mod metrics;
 mod options;
 mod outbound;
@@ -26,7 +27,6 @@ mod presence;
 mod room;
 mod rooms;
 mod roster;
-mod socket;
 mod socket_io;
 pub mod websocket;
 
@@ -34,7 +34,6 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, HttpBody};
-use axum::routing::any;
 use bytes::Bytes;
 use http::{Request, Response};
 use serde::Serialize;
@@ -42,51 +41,54 @@ use serde::Serialize;
 pub use auth::{Authenticator, Claims};
 pub use directory::{Member, Presence};
 pub use error::GatewayError;
+pub use io::{
+    Ack, AckError, ArgError, Attachments, Broadcast, Call, ConnectError, Contextual,
+    DisconnectReason, EventName, FromCall, Handler, Io, JoinError, Namespace, PATH, Positional,
+    Replies, Reply, Running, Socket, SocketId,
+};
 pub use options::{GatewayOptions, Limits};
+pub use outbound::CloseReason;
+
+pub use crate::wire::socket_io::{Binary, ToArgs, is_reserved};
 
 use self::application::Application;
-use self::engine::Engine;
-use self::metrics::Metrics;
 use crate::backend::Cache;
 use crate::model::clock::SharedClock;
 use crate::model::names::{RoomId, UserId};
-pub use crate::wire::socket_io::is_reserved;
 
-/// Where the stock client looks for a server.
-pub const PATH: &str = "/socket.io/";
-
-/// The gateway. Clones share it.
+/// The application of rooms, presence and history, on a Socket.IO server's namespace `/`. Clones share it.
 #[derive(Clone)]
 pub struct Gateway {
-    engine: Arc<Engine>,
+    io: Io,
+    application: Arc<Application>,
 }
 
 impl Gateway {
     /// Starts a gateway on a cache. Needs a Tokio runtime; metrics go to the recorder of this moment.
     pub fn new(options: GatewayOptions, cache: Cache, clock: SharedClock) -> Self {
-        let metrics = Arc::new(Metrics::new());
-        let application = Application::start(&options, cache, clock, metrics);
-        Self { engine: Engine::new(options, application) }
+        let io = Io::new(options.clone());
+        let metrics = Arc::clone(&io.engine().namespaces.metrics);
+        let application = Application::start(&options, cache, clock, metrics, io.root());
+        Self { io, application }
     }
 
-    /// Answers one HTTP request, whatever its path. For a WebSocket the connection must be served with
-    /// upgrades.
+    /// The server that it is on: more namespaces, and more events in its own.
+    pub fn io(&self) -> &Io {
+        &self.io
+    }
+
+    /// See [`Io::handle`].
     pub async fn handle<B>(&self, request: Request<B>) -> Response<Body>
     where
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<axum::BoxError>,
     {
-        self.engine.handle(request).await
+        self.io.handle(request).await
     }
 
     /// The gateway at [`PATH`].
     pub fn router(&self) -> Router {
-        let gateway = self.clone();
-        let handler = move |request: Request<Body>| {
-            let gateway = gateway.clone();
-            async move { gateway.handle(request).await }
-        };
-        Router::new().route(PATH, any(handler))
+        self.io.router()
     }
 
     /// Sends an event to a user's sockets, as the personal room `user:<id>`; how many there are. An event
@@ -97,7 +99,7 @@ impl Gateway {
         event: &str,
         payload: &(impl Serialize + ?Sized),
     ) -> usize {
-        self.engine.application.emit_to_user(user, event, payload)
+        self.application.emit_to_user(user, event, payload)
     }
 
     /// Sends an event to a room's members, after the messages that were broadcast before; how many
@@ -108,22 +110,27 @@ impl Gateway {
         event: &str,
         payload: &(impl Serialize + ?Sized),
     ) -> usize {
-        self.engine.application.emit_to_room(room, event, payload).await
+        match self.application.emit_to_room(room, event, payload).await {
+            // A room that ended in between had no members.
+            Some(sent) => sent.await.unwrap_or_default(),
+            None => 0,
+        }
     }
 
     /// Sends an event to every socket; how many there are.
     pub fn emit_to_all(&self, event: &str, payload: &(impl Serialize + ?Sized)) -> usize {
-        self.engine.application.emit_to_all(event, payload)
+        self.application.emit_to_all(event, payload)
     }
 
     /// Sockets that are connected.
     pub fn connections(&self) -> usize {
-        self.engine.application.connections()
+        self.application.connections()
     }
 
     /// Broadcasts what is on its way, then closes every transport, in a few seconds at most. No
     /// Socket.IO DISCONNECT is sent, so stock clients reconnect.
     pub async fn shutdown(&self) {
-        self.engine.shut_down().await;
+        let (rooms, presence) = (self.application.rooms.flush(), self.application.flush_presence());
+        self.io.engine().shut_down(rooms, presence).await;
     }
 }

@@ -7,7 +7,8 @@ use super::auth::Authenticator;
 /// Settings of a gateway; [`GatewayOptions::new`] gives the stock server's where it has one.
 #[derive(Clone)]
 pub struct GatewayOptions {
-    pub authenticator: Authenticator,
+    /// Who may use [`Gateway`](super::Gateway); without it nobody. An [`Io`](super::Io) asks its middleware.
+    pub authenticator: Option<Authenticator>,
     /// Origins (`scheme://host[:port]`) that may use the gateway from a browser, with credentials,
     /// beside the gateway's own.
     pub cors_origins: Vec<String>,
@@ -24,8 +25,14 @@ pub struct GatewayOptions {
 
 impl GatewayOptions {
     pub fn new(authenticator: Authenticator) -> Self {
+        Self { authenticator: Some(authenticator), ..Self::default() }
+    }
+}
+
+impl Default for GatewayOptions {
+    fn default() -> Self {
         Self {
-            authenticator,
+            authenticator: None,
             cors_origins: vec!["http://localhost:3000".to_owned()],
             presence_grace: Duration::ZERO,
             ping_interval: Duration::from_secs(25),

@@ -122,31 +122,42 @@ impl Outbound {
 
     /// Queues what somebody else sent. Past the bound the session is closed as a slow consumer.
     pub fn push(&self, frame: &Frame) {
+        self.push_all(std::slice::from_ref(frame), false);
+    }
+
+    /// As [`Self::push`], of frames that nothing comes between. False: nothing was queued, because the
+    /// session is closed, or because what is volatile found something that waits already.
+    pub fn push_all(&self, frames: &[Frame], is_volatile: bool) -> bool {
         let mut state = self.state.lock();
-        if state.closed.is_some() {
-            return;
+        if state.closed.is_some() || is_volatile && state.bytes > 0 {
+            return false;
         }
-        let weight = weight(frame);
-        // A single frame above the bound passes when nothing else is queued, or it never could.
+        let weight: usize = frames.iter().map(weight).sum();
+        // What is above the bound by itself passes when nothing else is queued, or it never could.
         if state.bytes + weight > self.queue_bytes_max && state.bytes > 0 {
             state.frames = Vec::new();
             drop(state);
             self.close(CloseReason::SlowConsumer);
-            return;
+            return false;
         }
-        state.enqueue(frame.clone(), weight);
+        state.enqueue(frames, weight);
         drop(state);
         self.ready.notify_one();
+        true
     }
 
     /// Queues an answer to a request of the session itself, whatever is queued already.
     pub fn reply(&self, frame: Frame) {
+        self.reply_all(&[frame]);
+    }
+
+    /// As [`Self::reply`], of frames that nothing comes between.
+    pub fn reply_all(&self, frames: &[Frame]) {
         let mut state = self.state.lock();
         if state.closed.is_some() {
             return;
         }
-        let weight = weight(&frame);
-        state.enqueue(frame, weight);
+        state.enqueue(frames, frames.iter().map(weight).sum());
         drop(state);
         self.ready.notify_one();
     }
@@ -233,7 +244,12 @@ impl Outbound {
         let mut payload = Payload::new(payload_bytes_max);
         let mut taken = 0;
         for frame in &state.frames {
-            if !payload.push_text(&frame.payload()) {
+            let bytes = frame.payload();
+            let fits = match frame.is_binary() {
+                true => payload.push_binary(&bytes),
+                false => payload.push_text(&bytes),
+            };
+            if !fits {
                 break;
             }
             taken += 1;
@@ -284,9 +300,9 @@ impl Outbound {
 }
 
 impl State {
-    fn enqueue(&mut self, frame: Frame, weight: usize) {
+    fn enqueue(&mut self, frames: &[Frame], weight: usize) {
         self.bytes += weight;
-        self.frames.push(frame);
+        self.frames.extend_from_slice(frames);
     }
 }
 

@@ -16,14 +16,15 @@ use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::Refusal;
-use super::fanout::{self, UserRef};
+use super::events::{self, UserRef};
 use super::history::{self, MESSAGES_KEPT, MESSAGES_SHOWN};
+use super::io::{Ack, Broadcast, Hub, JoinError, Outgoing, SocketId};
+use super::member::Peer;
 use super::metrics::Metrics;
 use super::rooms::{RoomHandle, Rooms};
-use super::roster::{Peer, SocketId};
-use super::websocket::Frame;
 use crate::backend::{BackendError, Cache};
 use crate::model::names::{RoomId, UserId};
+use crate::wire::socket_io::ToArgs;
 
 /// Commands that may wait for a room; then those who send them wait.
 pub const COMMANDS_WAITING_MAX: usize = 64;
@@ -38,27 +39,20 @@ const IDLE_MAX: Duration = Duration::from_secs(1);
 pub enum Command {
     /// Answered when the newcomer has been sent the history and is a member.
     Join {
-        peer: Arc<Peer>,
+        peer: Peer,
         done: oneshot::Sender<Result<(), Refusal>>,
     },
     /// Brings the leaver's handle back, so that the room knows when nobody can send to it any more.
     Leave {
-        peer: Arc<Peer>,
+        peer: Peer,
         handle: RoomHandle,
     },
-    Post(Post),
-    /// Sends a frame to the members.
+    Post(Box<Post>),
+    /// Sends a packet to the members; `done` is told to how many.
     Relay {
-        frame: Frame,
+        packet: Box<Outgoing>,
         except: Option<SocketId>,
-    },
-    /// Sends a frame to all members; answered with how many there are.
-    RelayCounted {
-        frame: Frame,
-        done: oneshot::Sender<usize>,
-    },
-    Members {
-        done: oneshot::Sender<Vec<Arc<Peer>>>,
+        done: Option<oneshot::Sender<usize>>,
     },
     /// The newest messages that were broadcast.
     History {
@@ -73,9 +67,9 @@ pub enum Command {
 
 /// A message on its way to the log.
 pub struct Post {
-    pub sender: Arc<Peer>,
+    pub sender: Peer,
     /// The acknowledgement that the sender waits for.
-    pub ack: Option<u64>,
+    pub ack: Ack,
     pub id: String,
     /// What the history keeps and `message:new` carries.
     pub json: Box<RawValue>,
@@ -99,7 +93,9 @@ pub struct Room {
     key: String,
     cache: Cache,
     metrics: Arc<Metrics>,
-    members: AHashMap<SocketId, Arc<Peer>>,
+    hub: Arc<Hub>,
+    /// Whose users are counted; what is sent goes to the namespace's room of the same name.
+    members: AHashSet<SocketId>,
     /// Sockets a user has in the room.
     users: AHashMap<UserId, usize>,
     pending: VecDeque<Pending>,
@@ -111,13 +107,14 @@ pub struct Room {
 }
 
 impl Room {
-    pub fn new(id: RoomId, cache: Cache, metrics: Arc<Metrics>) -> Self {
+    pub fn new(id: RoomId, cache: Cache, metrics: Arc<Metrics>, hub: Arc<Hub>) -> Self {
         Self {
             key: history::key(&id),
             id,
             cache,
             metrics,
-            members: AHashMap::new(),
+            hub,
+            members: AHashSet::new(),
             users: AHashMap::new(),
             pending: VecDeque::new(),
             pending_bytes: 0,
@@ -164,14 +161,12 @@ impl Room {
                 self.leave(&peer);
                 drop(handle);
             }
-            Command::Post(post) => self.push(post).await,
-            Command::Relay { frame, except } => self.broadcast(&frame, except),
-            Command::RelayCounted { frame, done } => {
-                self.broadcast(&frame, None);
-                let _ = done.send(self.members.len());
-            }
-            Command::Members { done } => {
-                let _ = done.send(self.members.values().cloned().collect());
+            Command::Post(post) => self.push(*post).await,
+            Command::Relay { packet, except, done } => {
+                let sockets = self.broadcast(&packet, except);
+                if let Some(done) = done {
+                    let _ = done.send(sockets);
+                }
             }
             Command::History { count, done } => {
                 let history = history::read(&self.cache, &self.id, count, &self.untold()).await;
@@ -185,15 +180,23 @@ impl Room {
     }
 
     /// Sends the history, then makes the peer a member: whatever is broadcast from here on follows it.
-    async fn join(&mut self, peer: Arc<Peer>) -> Result<(), Refusal> {
+    async fn join(&mut self, peer: Peer) -> Result<(), Refusal> {
         let messages = history::read(&self.cache, &self.id, MESSAGES_SHOWN, &self.untold()).await;
         let messages = messages.map_err(Refusal::NoHistory)?;
-        peer.outbound.reply(history::frame(&self.id, &messages));
-
-        if self.members.insert(peer.id, Arc::clone(&peer)).is_some() {
+        if let Some(history) = history::packet(self.hub.name(), &self.id, &messages) {
+            peer.socket.answer(&history);
+        }
+        match peer.socket.join(self.id.as_str()) {
+            Ok(_) => {}
+            Err(JoinError::TooManyRooms { rooms_max }) => {
+                return Err(Refusal::TooManyRooms { rooms_max });
+            }
+            Err(JoinError::Disconnected) => return Err(Refusal::RoomGone),
+        }
+        if !self.members.insert(peer.id()) {
             return Ok(());
         }
-        let sockets = self.users.entry(peer.user.clone()).or_default();
+        let sockets = self.users.entry(peer.user().clone()).or_default();
         *sockets += 1;
         if *sockets == 1 {
             self.tell_of_user("user:joined", &peer);
@@ -208,20 +211,21 @@ impl Room {
     }
 
     fn leave(&mut self, peer: &Peer) {
-        if self.members.remove(&peer.id).is_none() {
+        peer.socket.leave(self.id.as_str());
+        if !self.members.remove(&peer.id()) {
             return;
         }
-        let Some(sockets) = self.users.get_mut(&peer.user) else { return };
+        let Some(sockets) = self.users.get_mut(peer.user()) else { return };
         *sockets -= 1;
         if *sockets == 0 {
-            self.users.remove(&peer.user);
+            self.users.remove(peer.user());
             self.tell_of_user("user:left", peer);
         }
     }
 
     fn tell_of_user(&self, event: &'static str, peer: &Peer) {
-        let user = UserRef { user_id: peer.user.as_str(), username: Some(&peer.username) };
-        self.broadcast(&fanout::own_event(event, &user), Some(peer.id));
+        let user = UserRef { user_id: peer.user().as_str(), username: Some(&peer.member.username) };
+        self.tell(event, &user, Some(peer.id()));
     }
 
     /// Appends the message to the log. It is broadcast once it is durable.
@@ -237,7 +241,7 @@ impl Room {
                     durable: Box::pin(pushed.durable()),
                 });
             }
-            Err(error) => self.refuse(&post, error),
+            Err(error) => self.refuse(post, error),
         }
     }
 
@@ -247,16 +251,15 @@ impl Room {
         self.pending_bytes -= post.json.get().len();
         match outcome {
             Ok(()) => {
-                self.broadcast(&fanout::own_event("message:new", &post.json), None);
+                self.tell("message:new", &post.json, None);
                 self.metrics.messages.increment(1);
-                if let Some(ack) = post.ack {
-                    let stored = Stored { ok: true, id: &post.id, offset: &offset };
-                    post.sender.outbound.push(&fanout::ack(ack, &stored));
-                }
+                // A few fields of text always have a JSON form.
+                let _ = post.ack.send(&Stored { ok: true, id: &post.id, offset: &offset });
             }
             Err(error) => {
-                self.refuse(&post, error);
-                self.failed.push(post.json);
+                let json = post.json.clone();
+                self.refuse(post, error);
+                self.failed.push(json);
             }
         }
         if self.pending.is_empty() {
@@ -266,22 +269,28 @@ impl Room {
         }
     }
 
-    fn refuse(&self, post: &Post, error: BackendError) {
-        self.metrics.refusals.increment(1);
-        for frame in fanout::refusal(&Refusal::NotStored(error), post.ack) {
-            post.sender.outbound.push(&frame);
+    fn refuse(&self, post: Post, error: BackendError) {
+        events::refuse(&self.metrics, &post.sender.socket, &Refusal::NotStored(error), post.ack);
+    }
+
+    fn tell(&self, event: &'static str, payload: impl ToArgs, except: Option<SocketId>) {
+        match Outgoing::event(self.hub.name(), event, None, &payload) {
+            Ok(packet) => {
+                self.broadcast(&packet, except);
+            }
+            Err(error) => tracing::error!(event, %error, "an event could not be encoded"),
         }
     }
 
-    fn broadcast(&self, frame: &Frame, except: Option<SocketId>) {
-        let mut deliveries = 0;
-        for (id, member) in &self.members {
-            if Some(*id) != except {
-                member.outbound.push(frame);
-                deliveries += 1;
-            }
+    /// To how many.
+    fn broadcast(&self, packet: &Outgoing, except: Option<SocketId>) -> usize {
+        let mut members = Broadcast::new(Arc::clone(&self.hub)).to(self.id.as_str());
+        if let Some(except) = except {
+            members = members.except_socket(except);
         }
-        self.metrics.deliveries.increment(deliveries);
+        let deliveries = members.send(packet);
+        self.metrics.deliveries.increment(deliveries.try_into().unwrap_or(u64::MAX));
+        deliveries
     }
 }
 

@@ -13,10 +13,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::error::Refusal;
 use super::history;
+use super::io::{Ack, Hub, Outgoing, SocketId};
+use super::member::Peer;
 use super::metrics::Metrics;
 use super::room::{COMMANDS_WAITING_MAX, Command, Post, Room};
-use super::roster::{Peer, SocketId};
-use super::websocket::Frame;
 use crate::backend::{BackendError, Cache};
 use crate::model::names::RoomId;
 
@@ -25,6 +25,7 @@ pub struct Rooms {
     rooms_max: usize,
     cache: Cache,
     metrics: Arc<Metrics>,
+    hub: Arc<Hub>,
 }
 
 /// Sends to one room. Commands are obeyed in the order in which they were sent; when the room is
@@ -38,8 +39,8 @@ struct Address {
 }
 
 impl Rooms {
-    pub fn new(rooms_max: usize, cache: Cache, metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self { alive: Mutex::new(AHashMap::new()), rooms_max, cache, metrics })
+    pub fn new(rooms_max: usize, cache: Cache, metrics: Arc<Metrics>, hub: Arc<Hub>) -> Arc<Self> {
+        Arc::new(Self { alive: Mutex::new(AHashMap::new()), rooms_max, cache, metrics, hub })
     }
 
     /// The room, started if it is not alive.
@@ -55,7 +56,8 @@ impl Rooms {
             return Err(Refusal::RoomsExhausted);
         }
         let (sender, commands) = mpsc::channel(COMMANDS_WAITING_MAX);
-        let task = Room::new(room.clone(), self.cache.clone(), Arc::clone(&self.metrics));
+        let (metrics, hub) = (Arc::clone(&self.metrics), Arc::clone(&self.hub));
+        let task = Room::new(room.clone(), self.cache.clone(), metrics, hub);
         tokio::spawn(task.run(commands, Arc::downgrade(self)));
         let handle = RoomHandle(Arc::new(Address { room: room.clone(), commands: sender }));
         alive.insert(room.clone(), handle.clone());
@@ -65,17 +67,6 @@ impl Rooms {
     /// The room, if it is alive.
     pub fn find(&self, room: &RoomId) -> Option<RoomHandle> {
         self.alive.lock().get(room).cloned()
-    }
-
-    /// Who is in the room; nobody when it is not alive.
-    pub async fn members(&self, room: &RoomId) -> Vec<Arc<Peer>> {
-        let Some(handle) = self.find(room) else { return Vec::new() };
-        let (done, members) = oneshot::channel();
-        match handle.send(Command::Members { done }).await {
-            Ok(()) => members.await.unwrap_or_default(),
-            // It ended in between, since nobody was in it.
-            Err(_) => Vec::new(),
-        }
     }
 
     /// The newest `count` messages that were broadcast, the newest first.
@@ -132,7 +123,7 @@ impl RoomHandle {
     ///
     /// # Errors
     /// [`Refusal::NoHistory`], [`Refusal::RoomGone`].
-    pub async fn join(&self, peer: Arc<Peer>) -> Result<(), Refusal> {
+    pub async fn join(&self, peer: Peer) -> Result<(), Refusal> {
         let (done, joined) = oneshot::channel();
         self.send(Command::Join { peer, done }).await?;
         joined.await.map_err(|_| Refusal::RoomGone)?
@@ -140,7 +131,7 @@ impl RoomHandle {
 
     /// # Errors
     /// [`Refusal::RoomGone`].
-    pub async fn leave(self, peer: Arc<Peer>) -> Result<(), Refusal> {
+    pub async fn leave(self, peer: Peer) -> Result<(), Refusal> {
         let commands = self.0.commands.clone();
         let leave = Command::Leave { peer, handle: self };
         commands.send(leave).await.map_err(|_| Refusal::RoomGone)
@@ -149,27 +140,27 @@ impl RoomHandle {
     /// Hands a message over; the sender's acknowledgement comes when it is durable.
     ///
     /// # Errors
-    /// [`Refusal::RoomGone`].
-    pub async fn post(&self, post: Post) -> Result<(), Refusal> {
-        self.send(Command::Post(post)).await
+    /// [`Refusal::RoomGone`], and the acknowledgement, which is still owed.
+    pub async fn post(&self, post: Post) -> Result<(), (Refusal, Ack)> {
+        match self.0.commands.send(Command::Post(Box::new(post))).await {
+            Ok(()) => Ok(()),
+            Err(mpsc::error::SendError(Command::Post(post))) => Err((Refusal::RoomGone, post.ack)),
+            Err(_) => unreachable!("a command comes back as it was sent"),
+        }
     }
 
-    /// Sends a frame to the members, in order with the messages that were broadcast before.
+    /// Sends a packet to the members, in order with the messages that were broadcast before; `done` is
+    /// told to how many.
     ///
     /// # Errors
     /// [`Refusal::RoomGone`].
-    pub async fn relay(&self, frame: Frame, except: Option<SocketId>) -> Result<(), Refusal> {
-        self.send(Command::Relay { frame, except }).await
-    }
-
-    /// As [`Self::relay`] to everybody; how many members there were.
-    ///
-    /// # Errors
-    /// [`Refusal::RoomGone`].
-    pub async fn relay_counted(&self, frame: Frame) -> Result<usize, Refusal> {
-        let (done, sockets) = oneshot::channel();
-        self.send(Command::RelayCounted { frame, done }).await?;
-        sockets.await.map_err(|_| Refusal::RoomGone)
+    pub async fn relay(
+        &self,
+        packet: Outgoing,
+        except: Option<SocketId>,
+        done: Option<oneshot::Sender<usize>>,
+    ) -> Result<(), Refusal> {
+        self.send(Command::Relay { packet: Box::new(packet), except, done }).await
     }
 
     async fn send(&self, command: Command) -> Result<(), Refusal> {

@@ -1,131 +1,251 @@
 //! Socket.IO, protocol 5, over one session: what each packet does to the connection.
 //!
-//! Source: <https://socket.io/docs/v4/socket-io-protocol/>. There is one namespace, `/`.
+//! Source: <https://socket.io/docs/v4/socket-io-protocol/>; where it is silent, the stock server decides.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::Bytes;
-use serde::Deserialize;
+use serde_json::json;
 use serde_json::value::RawValue;
+use smallvec::SmallVec;
+use tokio::sync::Semaphore;
 
-use super::application::Application;
-use super::events::{self, Incoming};
-use super::fanout;
+use super::io::{
+    Ack, ArgError, Call, ConnectError, DisconnectReason, Handlers, Namespaces, Order, Outgoing,
+    Parser, Reply, Running, Socket, greeting,
+};
 use super::outbound::{CloseReason, Outbound};
-use super::roster::{Peer, SocketId};
-use super::socket::Socket;
-use crate::wire::socket_io::{Body, Decoder, Limits, Namespace, Packet, ParseError, encode};
+use crate::wire::socket_io::{
+    Body, Decoder, Limits, Namespace, Packet, ParseError, encode, msgpack,
+};
 
-/// The text that a client finds in `connect_error` when its token is missing or not valid.
-const AUTHENTICATION_FAILED: &str = "Authentication failed";
+/// Handlers of one session that may wait for something at a time; then its messages wait too.
+const HANDLERS_WAITING_MAX: usize = 64;
 
 /// The receiving side of a session. Whoever reads the session's messages owns it for that time.
 pub struct Connection {
-    application: Arc<Application>,
+    namespaces: Arc<Namespaces>,
     outbound: Arc<Outbound>,
     decoder: Decoder,
-    /// Joined to the namespace.
-    socket: Option<Socket>,
+    limits: Limits,
+    /// Its first message tells.
+    parser: Option<Parser>,
+    joined: SmallVec<[Joined; 1]>,
+    /// Of the handlers that wait; made for the first one.
+    waiting: Option<Arc<Semaphore>>,
 }
 
-/// The auth payload of a CONNECT.
-#[derive(Deserialize)]
-struct Auth {
-    token: String,
+/// A namespace that the client has connected to. It stays here when the server disconnects it, since
+/// the client may not know yet, and what it still sends there is no mistake of its.
+struct Joined {
+    socket: Socket,
+    handlers: Arc<Handlers>,
 }
 
 impl Connection {
-    pub fn new(application: Arc<Application>, outbound: Arc<Outbound>) -> Self {
+    pub fn new(namespaces: Arc<Namespaces>, outbound: Arc<Outbound>) -> Self {
         let limits = Limits::default();
-        Self { application, outbound, decoder: Decoder::new(limits), socket: None }
+        Self {
+            namespaces,
+            outbound,
+            decoder: Decoder::new(limits),
+            limits,
+            parser: None,
+            joined: SmallVec::new(),
+            waiting: None,
+        }
     }
 
-    /// Takes a text message. Waits while the session or a room is behind.
+    /// Takes a text message. Waits while the session or a handler is behind.
     ///
     /// # Errors
     /// Why the session has to be closed.
     pub async fn text(&mut self, text: &str) -> Result<(), CloseReason> {
+        if *self.parser.get_or_insert(Parser::Text) != Parser::Text {
+            return Err(unreadable(ParseError::MessagePack("it is text")));
+        }
         match self.decoder.text(text).map_err(unreadable)? {
-            Some(packet) => self.packet(packet).await,
+            Some(packet) => self.packet(packet, &[]).await,
             None => Ok(()),
         }
     }
 
-    /// Takes a binary message, which is an attachment.
+    /// Takes a binary message: an attachment, or a whole packet of the MessagePack parser.
     ///
     /// # Errors
     /// Why the session has to be closed.
-    pub async fn binary(&mut self, attachment: Bytes) -> Result<(), CloseReason> {
-        match self.decoder.binary(attachment).map_err(unreadable)? {
-            Some(complete) => self.packet(complete.packet().map_err(unreadable)?).await,
-            None => Ok(()),
+    pub async fn binary(&mut self, message: Bytes) -> Result<(), CloseReason> {
+        match *self.parser.get_or_insert(Parser::MessagePack) {
+            Parser::Text => match self.decoder.binary(message).map_err(unreadable)? {
+                Some(complete) => {
+                    let packet = complete.packet().map_err(unreadable)?;
+                    self.packet(packet, complete.attachments()).await
+                }
+                None => Ok(()),
+            },
+            Parser::MessagePack => {
+                let (text, attachments) =
+                    msgpack::decode(&message, self.limits).map_err(unreadable)?;
+                let packet = Packet::parse(&text, attachments.len()).map_err(unreadable)?;
+                self.packet(packet, &attachments).await
+            }
         }
     }
 
     /// The session ended.
     pub async fn closed(&mut self) {
-        if let Some(socket) = self.socket.take() {
-            socket.depart(&self.application).await;
+        let reason = self.outbound.close_reason().unwrap_or(CloseReason::TransportClose);
+        for Joined { socket, .. } in std::mem::take(&mut self.joined) {
+            if let Some(told) = socket.depart(DisconnectReason::Session(reason)) {
+                told.await;
+            }
         }
     }
 
-    async fn packet(&mut self, packet: Packet<'_>) -> Result<(), CloseReason> {
+    async fn packet(
+        &mut self,
+        packet: Packet<'_>,
+        attachments: &[Bytes],
+    ) -> Result<(), CloseReason> {
         self.outbound.has_room().await;
-        let is_root = packet.namespace == Namespace::ROOT;
-        match (packet.body, &mut self.socket) {
-            (Body::Connect { .. }, _) if !is_root => {
-                self.refuse_connect(packet.namespace, "Invalid namespace");
+        let name = packet.namespace;
+        let at = self.joined.iter().position(|joined| joined.socket.namespace() == &*name);
+        let is_connected = at.is_some_and(|at| self.joined[at].socket.is_connected());
+        match (packet.body, at) {
+            (Body::Connect { auth }, at) if !is_connected => {
+                at.map(|at| self.joined.swap_remove(at));
+                self.connect(name, auth).await;
                 Ok(())
             }
-            (Body::Connect { auth }, None) => {
-                self.connect(auth);
+            (Body::Disconnect, Some(at)) => {
+                let Joined { socket, .. } = self.joined.swap_remove(at);
+                if let Some(told) = socket.depart(DisconnectReason::ClientNamespace) {
+                    told.await;
+                }
                 Ok(())
             }
-            (Body::Disconnect, Some(_)) if is_root => {
-                self.closed().await;
+            (Body::Event { .. } | Body::Ack { .. }, Some(_)) if !is_connected => Ok(()),
+            (Body::Event { id, name, args, .. }, Some(at)) => {
+                self.event(at, &name, &args, attachments, id).await;
                 Ok(())
             }
-            (Body::Event { id, name, args, attachments }, Some(socket)) if is_root => {
-                let incoming =
-                    Incoming { name: &name, args: &args, is_binary: attachments > 0, ack: id };
-                self.outbound.set_held(true);
-                events::handle(&self.application, socket, incoming).await;
-                self.outbound.set_held(false);
+            (Body::Ack { id, args, .. }, Some(at)) => {
+                let socket = &self.joined[at].socket;
+                socket.acknowledged(id, || Reply::new(&args, attachments));
                 Ok(())
             }
-            // The gateway asks for no acknowledgements; one that comes in late changes nothing.
-            (Body::Ack { .. }, Some(_)) if is_root => Ok(()),
             // As the stock server: a packet that the state does not allow ends the session.
             _ => Err(CloseReason::ForcedClose),
         }
     }
 
-    fn connect(&mut self, auth: Option<&RawValue>) {
-        let auth = auth.and_then(|auth| serde_json::from_str::<Auth>(auth.get()).ok());
-        let claims = auth.map(|auth| self.application.authenticator.verify(&auth.token));
-        let Some(Ok(claims)) = claims else {
-            self.application.metrics.authentication_failures.increment(1);
-            return self.refuse_connect(Namespace::ROOT, AUTHENTICATION_FAILED);
-        };
-        let peer = Arc::new(Peer {
-            id: SocketId::random(),
-            user: claims.user.clone(),
-            username: claims.username.as_str().into(),
-            outbound: Arc::clone(&self.outbound),
-        });
-        let sid = peer.id.to_string();
-        let greeting = fanout::packet(|out| encode::connect(out, Namespace::ROOT, &sid, None));
-        if !self.application.arrive(&peer, greeting) {
-            return self.refuse_connect(Namespace::ROOT, "Too many connections");
+    async fn event(
+        &mut self,
+        at: usize,
+        name: &str,
+        args: &[&RawValue],
+        attachments: &[Bytes],
+        ack: Option<u64>,
+    ) {
+        self.namespaces.metrics.events.increment(1);
+        let Joined { socket, handlers } = &self.joined[at];
+        let Some(handler) = handlers.of(name) else { return };
+        let mut call = Call { socket, name, args, attachments, ack, next: 0 };
+        match (handler.run)(&mut call) {
+            Ok(running) if handler.order == Order::InOrder => {
+                self.outbound.set_held(true);
+                guarded(running).await;
+                self.outbound.set_held(false);
+            }
+            Ok(running) => self.begin(running).await,
+            Err(error) => self.refuse_event(socket, name, &error, ack),
         }
-        self.outbound.mark_joined();
-        self.socket = Some(Socket::new(peer, claims));
     }
 
-    fn refuse_connect(&self, namespace: Namespace<'_>, message: &str) {
-        let frame = fanout::packet(|out| encode::connect_error(out, namespace, message, None));
-        self.outbound.reply(frame);
+    /// Runs a handler until it waits for something, and lets it go on by itself.
+    async fn begin(&mut self, running: Running) {
+        let mut running = Box::pin(guarded(running));
+        let is_done = std::future::poll_fn(|cx| Poll::Ready(running.as_mut().poll(cx).is_ready()));
+        if is_done.await {
+            return;
+        }
+        let waiting =
+            self.waiting.get_or_insert_with(|| Semaphore::new(HANDLERS_WAITING_MAX).into());
+        let place = match Arc::clone(waiting).try_acquire_owned() {
+            Ok(place) => Some(place),
+            Err(_) => {
+                self.outbound.set_held(true);
+                let place = tokio::select! {
+                    place = Arc::clone(waiting).acquire_owned() => place.ok(),
+                    _ = self.outbound.closed() => None,
+                };
+                self.outbound.set_held(false);
+                place
+            }
+        };
+        tokio::spawn(async move {
+            running.await;
+            drop(place);
+        });
     }
+
+    fn refuse_event(&self, socket: &Socket, name: &str, error: &ArgError, ack: Option<u64>) {
+        self.namespaces.metrics.refusals.increment(1);
+        let text = format!("{name}: {error}");
+        // Both are strings, which always have a JSON form.
+        let _ = socket.emit("error", &json!({ "message": text }));
+        let _ = Ack::new(socket.clone(), ack).send(&json!({ "error": text }));
+    }
+
+    async fn connect(&mut self, name: Namespace<'_>, auth: Option<&RawValue>) {
+        let Some(namespace) = self.namespaces.find(&name) else {
+            return self.refuse_connect(name, &ConnectError::new("Invalid namespace"));
+        };
+        let (hub, parser) = (Arc::clone(namespace.hub()), self.parser.unwrap_or_default());
+        let socket = Socket::new(hub, Arc::clone(&self.outbound), parser);
+        let handlers = Arc::clone(namespace.handlers());
+        self.outbound.set_held(true);
+        let admitted = guarded(handlers.admit(&socket, auth)).await;
+        self.outbound.set_held(false);
+        match admitted {
+            Some(Ok(())) => {}
+            Some(Err(refusal)) => return self.refuse_connect(name, &refusal),
+            None => return self.refuse_connect(name, &ConnectError::new("Internal server error")),
+        }
+        socket.admit(&greeting(name, socket.id()));
+        self.outbound.mark_joined();
+        self.joined.push(Joined { socket: socket.clone(), handlers: Arc::clone(&handlers) });
+        for running in handlers.connected(&socket) {
+            self.begin(running).await;
+        }
+    }
+
+    fn refuse_connect(&self, name: Namespace<'_>, refusal: &ConnectError) {
+        let data =
+            refusal.data.as_ref().and_then(|data| serde_json::value::to_raw_value(data).ok());
+        let packet = Outgoing::packet(|out| {
+            encode::connect_error(out, name, &refusal.message, data.as_deref());
+        });
+        self.outbound.reply_all(packet.frames(self.parser.unwrap_or_default()));
+    }
+}
+
+/// Runs what an application wrote. `None`: it panicked, which ends nothing but itself.
+async fn guarded<T>(running: impl Future<Output = T>) -> Option<T> {
+    let mut running = std::pin::pin!(running);
+    std::future::poll_fn(move |cx| {
+        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(cx)));
+        match polled {
+            Ok(polled) => polled.map(Some),
+            Err(_) => {
+                tracing::error!("a handler panicked");
+                Poll::Ready(None)
+            }
+        }
+    })
+    .await
 }
 
 fn unreadable(error: ParseError) -> CloseReason {

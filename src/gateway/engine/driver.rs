@@ -59,7 +59,7 @@ fn open(
     check_open(engine)?;
     let limits = &engine.options.limits;
     let outbound = Arc::new(Outbound::new(transport, limits.queue_bytes_max));
-    let connection = Connection::new(Arc::clone(&engine.application), Arc::clone(&outbound));
+    let connection = Connection::new(Arc::clone(&engine.namespaces), Arc::clone(&outbound));
     let session = Arc::new(Session::new(outbound, connection, upgrade));
     if !engine.sessions.insert(&session) {
         return Err(Refused::Unavailable);
@@ -75,7 +75,7 @@ fn open(
     let mut packet = Vec::with_capacity(128);
     handshake.encode(&mut packet);
     session.outbound.reply(Frame::text(&packet));
-    engine.application.metrics.session_opened(transport);
+    engine.namespaces.metrics.session_opened(transport);
     Ok(session)
 }
 
@@ -175,7 +175,7 @@ impl Driver {
     async fn end(self) {
         let reason = self.session.outbound.closed().await;
         tracing::debug!(session = %self.session.id, %reason, "session closed");
-        self.engine.application.metrics.session_closed(reason);
+        self.engine.namespaces.metrics.session_closed(reason);
         if let Some(mut connection) = self.session.take_connection() {
             Box::pin(connection.closed()).await;
         }

@@ -25,8 +25,8 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 
 use self::request::{Asked, Query, SessionRequest};
 use self::sessions::Sessions;
-use super::application::Application;
 use super::cors::{Cors, Origin};
+use super::io::Namespaces;
 use super::options::GatewayOptions;
 use super::outbound::{CloseReason, Transport};
 use crate::wire::engine_io::RequestError;
@@ -35,7 +35,7 @@ use crate::wire::engine_io::RequestError;
 const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
 
 pub struct Engine {
-    pub application: Arc<Application>,
+    pub namespaces: Arc<Namespaces>,
     options: GatewayOptions,
     cors: Cors,
     sessions: Sessions,
@@ -60,11 +60,11 @@ impl From<RequestError> for Refused {
 type Answer = Result<Response<Body>, Refused>;
 
 impl Engine {
-    pub fn new(options: GatewayOptions, application: Arc<Application>) -> Arc<Self> {
+    pub fn new(options: GatewayOptions, namespaces: Arc<Namespaces>) -> Arc<Self> {
         Arc::new(Self {
             cors: Cors::new(&options.cors_origins),
             sessions: Sessions::new(options.limits.sessions_max),
-            application,
+            namespaces,
             options,
             shutting_down: AtomicBool::new(false),
         })
@@ -130,14 +130,18 @@ impl Engine {
         }
     }
 
-    /// Sends what is on its way to the rooms, then closes every session.
-    pub async fn shut_down(&self) {
+    /// Waits for `before`, closes every session, waits for `after`.
+    pub async fn shut_down(
+        &self,
+        before: impl Future<Output = ()>,
+        after: impl Future<Output = ()>,
+    ) {
         self.shutting_down.store(true, Ordering::SeqCst);
         let ending = async {
-            self.application.rooms.flush().await;
+            before.await;
             self.sessions.close_all(CloseReason::ShuttingDown);
             self.sessions.all_gone().await;
-            self.application.flush_presence().await;
+            after.await;
         };
         if tokio::time::timeout(SHUTDOWN_MAX, ending).await.is_err() {
             tracing::warn!("sessions were cut at the end of the gateway, with writes outstanding");

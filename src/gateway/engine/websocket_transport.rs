@@ -45,7 +45,7 @@ pub fn upgrade<B>(engine: &Arc<Engine>, request: &mut Request<B>, session: Arc<S
         let probed = tokio::time::timeout(timeout, take_over(&probe, &mut reader, writer)).await;
         drop(probe);
         if let Ok(Some(turn)) = probed {
-            engine.application.metrics.upgrades.increment(1);
+            engine.namespaces.metrics.upgrades.increment(1);
             read(turn, reader).await;
         }
     });

@@ -81,7 +81,7 @@ pub(super) async fn members(
 ) -> Result<Response, Problem> {
     let page = Page::read(&mut parameters)?;
     parameters.end()?;
-    let members = shared.gateway.members(&room).await;
+    let members = shared.gateway.members(&room);
     let (members, more) = page.of(members, |member| member.user.as_str());
     let shown = |member: &Member| {
         let Member { user, username, sockets } = member;

@@ -5,10 +5,11 @@
 
 use std::io::Write as _;
 
-use serde::Serialize;
+use bytes::Bytes;
 use serde_json::value::RawValue;
 
-use super::{Body, Namespace, Packet, is_reserved};
+use super::args::{ArgsWriter, ToArgs};
+use super::{Body, Namespace, Packet, attachment, is_reserved};
 
 /// An event or acknowledgement that can't be put into words.
 #[derive(Debug, thiserror::Error)]
@@ -19,53 +20,74 @@ pub enum EncodeError {
     Argument(#[source] serde_json::Error),
 }
 
-/// Appends an EVENT. With an `id` the receiver is asked for an acknowledgement.
+/// Appends an EVENT, or a BINARY_EVENT when an argument holds a [`Binary`](super::Binary); its
+/// attachments, which follow as binary messages. With an `id` the receiver is asked for an
+/// acknowledgement.
 ///
 /// # Errors
 /// An [`EncodeError`]; `out` is then as it was.
-pub fn event<A: Serialize>(
+pub fn event<A: ToArgs + ?Sized>(
     out: &mut Vec<u8>,
     namespace: Namespace<'_>,
     name: &str,
     id: Option<u64>,
-    args: &[A],
-) -> Result<(), EncodeError> {
+    args: &A,
+) -> Result<Vec<Bytes>, EncodeError> {
     if is_reserved(name) {
         return Err(EncodeError::ReservedEvent(name.to_owned()));
     }
-    let start = out.len();
-    head(out, b'2', 0, namespace, id);
-    out.push(b'[');
-    string(out, name);
-    for arg in args {
-        out.push(b',');
-        argument(out, start, arg)?;
-    }
-    out.push(b']');
-    Ok(())
+    with_args(out, Kinds { plain: b'2', binary: b'5' }, namespace, id, Some(name), args)
 }
 
-/// Appends an ACK to the event with this `id`.
+/// Appends an ACK, or a BINARY_ACK, to the event with this `id`; its attachments as [`event`] has them.
 ///
 /// # Errors
 /// An [`EncodeError`]; `out` is then as it was.
-pub fn ack<A: Serialize>(
+pub fn ack<A: ToArgs + ?Sized>(
     out: &mut Vec<u8>,
     namespace: Namespace<'_>,
     id: u64,
-    args: &[A],
-) -> Result<(), EncodeError> {
+    args: &A,
+) -> Result<Vec<Bytes>, EncodeError> {
+    with_args(out, Kinds { plain: b'3', binary: b'6' }, namespace, Some(id), None, args)
+}
+
+/// A packet's type without attachments and with some.
+struct Kinds {
+    plain: u8,
+    binary: u8,
+}
+
+fn with_args<A: ToArgs + ?Sized>(
+    out: &mut Vec<u8>,
+    kinds: Kinds,
+    namespace: Namespace<'_>,
+    id: Option<u64>,
+    name: Option<&str>,
+    args: &A,
+) -> Result<Vec<Bytes>, EncodeError> {
     let start = out.len();
-    head(out, b'3', 0, namespace, Some(id));
+    head(out, kinds.plain, 0, namespace, id);
+    let data = out.len();
     out.push(b'[');
-    for (index, arg) in args.iter().enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
-        argument(out, start, arg)?;
+    if let Some(name) = name {
+        string(out, name);
+    }
+    let (written, attachments) =
+        attachment::collect(|| args.write(&mut ArgsWriter::new(out, name.is_none())));
+    if let Err(error) = written {
+        out.truncate(start);
+        return Err(EncodeError::Argument(error));
     }
     out.push(b']');
-    Ok(())
+    if !attachments.is_empty() {
+        // How many there are shows only now, and stands in front.
+        let data = out.split_off(data);
+        out.truncate(start);
+        head(out, kinds.binary, attachments.len(), namespace, id);
+        out.extend_from_slice(&data);
+    }
+    Ok(attachments)
 }
 
 /// Appends the server's CONNECT: the socket's id, and the private id that lets it resume, if any.
@@ -163,13 +185,6 @@ fn head(
     if let Some(id) = id {
         let _ = write!(out, "{id}");
     }
-}
-
-fn argument(out: &mut Vec<u8>, start: usize, arg: &impl Serialize) -> Result<(), EncodeError> {
-    serde_json::to_writer(&mut *out, arg).map_err(|error| {
-        out.truncate(start);
-        EncodeError::Argument(error)
-    })
 }
 
 #[expect(clippy::expect_used, reason = "a Vec takes every write, and every str has a JSON form")]

@@ -7,8 +7,11 @@
 //! has an id, a packet that takes no id has none, an event's name is a string, and a namespace holds no
 //! control character (a 0x1e in it would break a polling payload).
 
+mod args;
+pub mod attachment;
 mod binary;
 pub mod encode;
+pub mod msgpack;
 mod parse;
 #[cfg(test)]
 mod tests;
@@ -20,6 +23,8 @@ use std::ops::Deref;
 use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
+pub use args::{ArgsWriter, ToArgs};
+pub use attachment::Binary;
 pub use binary::{BinaryPacket, Decoder, placeholder};
 
 /// The largest acknowledgement id: JavaScript counts exactly up to here.
@@ -153,6 +158,8 @@ impl Default for Limits {
 /// A packet that was refused. The stock server closes the connection for it, with "parse error".
 #[derive(Debug, thiserror::Error)]
 pub enum ParseError {
+    #[error("no MessagePack packet: {0}")]
+    MessagePack(&'static str),
     #[error("empty packet")]
     Empty,
     #[error("unknown packet type {0:?}")]

@@ -177,7 +177,7 @@ fn encoders_write_what_the_stock_client_reads() {
         text(&|out| encode::ack(out, Namespace::ROOT, 7, &["a", "b"]).unwrap()),
         r#"437["a","b"]"#
     );
-    assert_eq!(text(&|out| encode::ack::<u8>(out, admin, 7, &[]).unwrap()), "43/admin,7[]");
+    assert_eq!(text(&|out| encode::ack(out, admin, 7, &()).unwrap()), "43/admin,7[]");
     assert_eq!(text(&|out| encode::connect(out, Namespace::ROOT, "s", None)), r#"40{"sid":"s"}"#);
     assert_eq!(
         text(&|out| encode::connect(out, admin, "s", Some("p"))),

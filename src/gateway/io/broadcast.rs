@@ -1,0 +1,206 @@
+//! Sending to many: who they are, and what is done with them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ahash::AHashSet;
+use smallvec::SmallVec;
+use tokio::time::Instant;
+
+use super::acks::Replies;
+use super::hub::{Hub, JoinError};
+use super::outgoing::Outgoing;
+use super::socket::{Socket, SocketId};
+use crate::wire::socket_io::ToArgs;
+use crate::wire::socket_io::encode::EncodeError;
+
+/// Chooses sockets of one namespace, all of them at first, and does something with them. A socket that
+/// is in several of the rooms is chosen once. Room names that are a socket's id mean that socket.
+#[derive(Debug, Clone)]
+#[must_use = "nothing is sent before `emit` is called"]
+pub struct Broadcast<'a> {
+    hub: Arc<Hub>,
+    rooms: SmallVec<[&'a str; 2]>,
+    except_rooms: SmallVec<[&'a str; 2]>,
+    except: Option<SocketId>,
+    is_volatile: bool,
+}
+
+impl<'a> Broadcast<'a> {
+    pub(crate) fn new(hub: Arc<Hub>) -> Self {
+        let (rooms, except_rooms) = (SmallVec::new(), SmallVec::new());
+        Self { hub, rooms, except_rooms, except: None, is_volatile: false }
+    }
+
+    /// The members of this room too. Without any room everybody is chosen.
+    pub fn to(mut self, room: &'a str) -> Self {
+        self.rooms.push(room);
+        self
+    }
+
+    /// But not the members of this room.
+    pub fn except(mut self, room: &'a str) -> Self {
+        self.except_rooms.push(room);
+        self
+    }
+
+    pub(crate) fn except_socket(mut self, id: SocketId) -> Self {
+        self.except = Some(id);
+        self
+    }
+
+    /// Not to sockets that have something to read already: what is only worth having when it is new.
+    pub fn volatile(mut self) -> Self {
+        self.is_volatile = true;
+        self
+    }
+
+    /// Only to sockets of this node, which are all there are as long as there is one node.
+    pub fn local(self) -> Self {
+        self
+    }
+
+    /// Sends an event, encoded once; how many sockets it was queued for. Nobody is waited for: a socket
+    /// that does not read fast enough is cut when its queue is full.
+    ///
+    /// # Errors
+    /// [`EncodeError`] when the name is reserved or an argument has no JSON form.
+    pub fn emit(&self, event: &str, args: impl ToArgs) -> Result<usize, EncodeError> {
+        let packet = Outgoing::event(self.hub.name(), event, None, &args)?;
+        Ok(self.send(&packet))
+    }
+
+    /// Queues a packet of this namespace; for how many.
+    pub(crate) fn send(&self, packet: &Outgoing) -> usize {
+        let mut sockets = 0;
+        let is_volatile = self.is_volatile;
+        self.each(|socket| sockets += usize::from(socket.push(packet, is_volatile)));
+        sockets
+    }
+
+    /// Sends an event and waits for everybody's acknowledgement, at most for `timeout`.
+    ///
+    /// # Errors
+    /// As [`Self::emit`].
+    pub async fn emit_with_ack(
+        &self,
+        event: &str,
+        args: impl ToArgs,
+        timeout: Duration,
+    ) -> Result<Replies, EncodeError> {
+        let id = self.hub.next_ack();
+        let packet = Outgoing::event(self.hub.name(), event, Some(id), &args)?;
+        drop(args);
+        let (mut pending, mut replies) = (Vec::new(), Replies::default());
+        self.each(|socket| match socket.expect_ack(id) {
+            Some(ack) => {
+                socket.push(&packet, false);
+                pending.push(ack);
+            }
+            None => replies.missing.push(socket.clone()),
+        });
+        let deadline = Instant::now() + timeout;
+        for ack in pending {
+            let socket = ack.socket.clone();
+            match ack.wait(timeout, deadline).await {
+                Ok(reply) => replies.replies.push((socket, reply)),
+                Err(_) => replies.missing.push(socket),
+            }
+        }
+        Ok(replies)
+    }
+
+    pub fn fetch_sockets(&self) -> Vec<Socket> {
+        let mut sockets = Vec::new();
+        self.each(|socket| sockets.push(socket.clone()));
+        sockets
+    }
+
+    /// Makes them all join a room.
+    ///
+    /// # Errors
+    /// The first [`JoinError`] of a socket in too many rooms; the others have joined.
+    pub fn join(&self, room: &str) -> Result<(), JoinError> {
+        let mut outcome = Ok(());
+        for socket in self.fetch_sockets() {
+            match socket.join(room) {
+                // Gone in between.
+                Ok(_) | Err(JoinError::Disconnected) => {}
+                Err(error) => outcome = outcome.and(Err(error)),
+            }
+        }
+        outcome
+    }
+
+    /// Makes them all leave a room.
+    pub fn leave(&self, room: &str) {
+        for socket in self.fetch_sockets() {
+            socket.leave(room);
+        }
+    }
+
+    /// Disconnects them from the namespace.
+    pub fn disconnect(&self) {
+        for socket in self.fetch_sockets() {
+            socket.disconnect();
+        }
+    }
+
+    /// Ends their sessions, and every namespace with them.
+    pub fn close(&self) {
+        for socket in self.fetch_sockets() {
+            socket.close();
+        }
+    }
+
+    /// Visits each chosen socket once. The work grows with the rooms that are named, and no others.
+    fn each(&self, mut visit: impl FnMut(&Socket)) {
+        let except = self.excepted();
+        let is_chosen =
+            |socket: &Socket| Some(socket.id()) != self.except && !except.contains(&socket.id());
+        match &self.rooms[..] {
+            [] => self.hub.each(|socket| {
+                if is_chosen(socket) {
+                    visit(socket);
+                }
+            }),
+            [room] => self.members(room, |socket| {
+                if is_chosen(socket) {
+                    visit(socket);
+                }
+            }),
+            rooms => {
+                let mut seen = AHashSet::new();
+                for room in rooms {
+                    self.members(room, |socket| {
+                        if is_chosen(socket) && seen.insert(socket.id()) {
+                            visit(socket);
+                        }
+                    });
+                }
+            }
+        }
+    }
+
+    fn excepted(&self) -> AHashSet<SocketId> {
+        let mut ids = AHashSet::new();
+        for room in &self.except_rooms {
+            self.members(room, |socket| {
+                ids.insert(socket.id());
+            });
+        }
+        ids
+    }
+
+    fn members(&self, room: &str, mut visit: impl FnMut(&Socket)) {
+        match self.hub.room(room) {
+            Some(room) => room.each(visit),
+            None => {
+                let own = SocketId::parse(room).and_then(|id| self.hub.find(id));
+                if let Some(socket) = own {
+                    visit(&socket);
+                }
+            }
+        }
+    }
+}

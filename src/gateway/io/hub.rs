@@ -1,0 +1,187 @@
+//! The sockets of one namespace and the rooms that they are in.
+//!
+//! What always holds: a room has a member; a member is a connected socket; a socket that is gone is in
+//! no room. The lock of the namespace is taken before a room's, and a room's before a socket's.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use ahash::AHashMap;
+use parking_lot::RwLock;
+
+use super::handlers::Handlers;
+use super::outgoing::Outgoing;
+use super::socket::{Socket, SocketId};
+use crate::gateway::metrics::Metrics;
+use crate::wire::socket_io::{Namespace as Name, ParseError};
+
+/// Why a socket did not join a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum JoinError {
+    #[error("the socket is not connected")]
+    Disconnected,
+    #[error("a socket may be in {rooms_max} rooms at most")]
+    TooManyRooms { rooms_max: usize },
+}
+
+pub struct Hub {
+    name: Box<str>,
+    state: RwLock<State>,
+    next_ack: AtomicU64,
+    socket_rooms_max: usize,
+    handlers: Weak<Handlers>,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Default)]
+struct State {
+    sockets: AHashMap<SocketId, Socket>,
+    rooms: AHashMap<Arc<str>, Arc<Room>>,
+}
+
+/// The members of one room.
+#[derive(Default)]
+pub struct Room {
+    members: RwLock<AHashMap<SocketId, Socket>>,
+}
+
+impl Hub {
+    /// # Errors
+    /// [`ParseError::Namespace`] when the name is none.
+    pub fn new(
+        name: &str,
+        socket_rooms_max: usize,
+        handlers: Weak<Handlers>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, ParseError> {
+        Ok(Self {
+            name: Name::new(name)?.as_str().into(),
+            state: RwLock::default(),
+            next_ack: AtomicU64::new(0),
+            socket_rooms_max,
+            handlers,
+            metrics,
+        })
+    }
+
+    pub fn name(&self) -> Name<'_> {
+        // It was checked when the hub was made.
+        Name::new(&self.name).unwrap_or(Name::ROOT)
+    }
+
+    pub fn handlers(&self) -> Option<Arc<Handlers>> {
+        self.handlers.upgrade()
+    }
+
+    pub fn next_ack(&self) -> u64 {
+        self.next_ack.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Lets a socket in, and sends it `greeting` before anything that others send it.
+    pub fn admit(&self, socket: &Socket, greeting: &Outgoing) {
+        let mut state = self.state.write();
+        socket.answer(greeting);
+        state.sockets.insert(socket.id(), socket.clone());
+        for room in socket.rooms() {
+            state.enter(room, socket);
+        }
+        self.metrics.websocket_connections.increment(1.0);
+    }
+
+    /// Takes a socket off, out of its rooms. False: it was not there.
+    pub fn expel(&self, socket: &Socket) -> bool {
+        let mut state = self.state.write();
+        if state.sockets.remove(&socket.id()).is_none() {
+            return false;
+        }
+        for room in socket.rooms() {
+            state.leave(&room, socket.id());
+        }
+        self.metrics.websocket_connections.decrement(1.0);
+        true
+    }
+
+    /// Whether the socket was not in the room before.
+    pub fn join(&self, socket: &Socket, room: &str) -> Result<bool, JoinError> {
+        let mut state = self.state.write();
+        let is_new = socket.is_new();
+        if !is_new && !state.sockets.contains_key(&socket.id()) {
+            return Err(JoinError::Disconnected);
+        }
+        let name = match state.rooms.get_key_value(room) {
+            Some((name, _)) => Arc::clone(name),
+            None => Arc::from(room),
+        };
+        if !socket.note_join(&name, self.socket_rooms_max)? {
+            return Ok(false);
+        }
+        if !is_new {
+            state.enter(name, socket);
+        }
+        Ok(true)
+    }
+
+    /// Whether the socket was in the room.
+    pub fn leave(&self, socket: &Socket, room: &str) -> bool {
+        let mut state = self.state.write();
+        // One that is gone keeps its list, to tell where it was.
+        let is_there = socket.is_new() || state.sockets.contains_key(&socket.id());
+        if !is_there || !socket.note_leave(room) {
+            return false;
+        }
+        state.leave(room, socket.id());
+        true
+    }
+
+    pub fn find(&self, id: SocketId) -> Option<Socket> {
+        self.state.read().sockets.get(&id).cloned()
+    }
+
+    pub fn len(&self) -> usize {
+        self.state.read().sockets.len()
+    }
+
+    pub fn room(&self, name: &str) -> Option<Arc<Room>> {
+        self.state.read().rooms.get(name).cloned()
+    }
+
+    /// Every socket. None comes or goes meanwhile.
+    pub fn each(&self, visit: impl FnMut(&Socket)) {
+        self.state.read().sockets.values().for_each(visit);
+    }
+}
+
+impl State {
+    fn enter(&mut self, room: Arc<str>, socket: &Socket) {
+        let room = self.rooms.entry(room).or_default();
+        room.members.write().insert(socket.id(), socket.clone());
+    }
+
+    fn leave(&mut self, name: &str, id: SocketId) {
+        let Some(room) = self.rooms.get(name) else { return };
+        let mut members = room.members.write();
+        members.remove(&id);
+        let is_empty = members.is_empty();
+        if members.capacity() > 64 && members.len() < members.capacity() / 4 {
+            members.shrink_to_fit();
+        }
+        drop(members);
+        if is_empty {
+            self.rooms.remove(name);
+        }
+    }
+}
+
+impl Room {
+    /// Every member. None joins or leaves meanwhile.
+    pub fn each(&self, visit: impl FnMut(&Socket)) {
+        self.members.read().values().for_each(visit);
+    }
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Namespace").field(&self.name).finish()
+    }
+}

@@ -1,0 +1,56 @@
+//! The namespaces of a server, by name.
+
+use std::sync::Arc;
+
+use ahash::AHashMap;
+use parking_lot::RwLock;
+
+use super::namespace::Namespace;
+use crate::gateway::metrics::Metrics;
+use crate::gateway::options::Limits;
+use crate::wire::socket_io::ParseError;
+
+pub struct Namespaces {
+    root: Namespace,
+    others: RwLock<AHashMap<Box<str>, Namespace>>,
+    pub limits: Limits,
+    pub metrics: Arc<Metrics>,
+}
+
+impl Namespaces {
+    #[expect(clippy::expect_used, reason = "the name of the root is one")]
+    pub fn new(limits: Limits, metrics: Arc<Metrics>) -> Self {
+        let root = Namespace::new("/", limits.socket_rooms_max, Arc::clone(&metrics));
+        let root = root.expect("the root has a name");
+        Self { root, others: RwLock::default(), limits, metrics }
+    }
+
+    pub fn root(&self) -> &Namespace {
+        &self.root
+    }
+
+    /// # Errors
+    /// [`ParseError::Namespace`].
+    pub fn of(&self, name: &str) -> Result<Namespace, ParseError> {
+        let with_slash;
+        let name = if name.starts_with('/') {
+            name
+        } else {
+            with_slash = format!("/{name}");
+            &with_slash
+        };
+        if let Some(namespace) = self.find(name) {
+            return Ok(namespace);
+        }
+        let metrics = Arc::clone(&self.metrics);
+        let made = Namespace::new(name, self.limits.socket_rooms_max, metrics)?;
+        Ok(self.others.write().entry(name.into()).or_insert(made).clone())
+    }
+
+    pub fn find(&self, name: &str) -> Option<Namespace> {
+        match name {
+            "/" => Some(self.root.clone()),
+            name => self.others.read().get(name).cloned(),
+        }
+    }
+}

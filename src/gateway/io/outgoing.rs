@@ -1,0 +1,130 @@
+//! Packets that are sent: each encoded once, and shared by whoever gets it.
+
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+use smallvec::{SmallVec, smallvec};
+
+use crate::gateway::websocket::Frame;
+use crate::wire::engine_io::MESSAGE;
+use crate::wire::socket_io::encode::{self, EncodeError};
+use crate::wire::socket_io::{Namespace, ToArgs, msgpack};
+
+/// How a client writes packets. Its first message tells.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Parser {
+    /// `socket.io-parser`, the stock one: text, and attachments behind it.
+    #[default]
+    Text,
+    /// `socket.io-msgpack-parser`: binary messages only.
+    MessagePack,
+}
+
+/// One packet: a frame of text and one of each attachment.
+#[derive(Debug)]
+pub struct Outgoing {
+    frames: SmallVec<[Frame; 1]>,
+    /// The same for clients of the other parser; made when the first of them gets it.
+    msgpack: OnceLock<Frame>,
+}
+
+impl Outgoing {
+    /// # Errors
+    /// [`EncodeError`] when the name is reserved or an argument has no JSON form.
+    pub fn event(
+        namespace: Namespace<'_>,
+        name: &str,
+        id: Option<u64>,
+        args: &(impl ToArgs + ?Sized),
+    ) -> Result<Self, EncodeError> {
+        let mut packet = message();
+        let attachments = encode::event(&mut packet, namespace, name, id, args)?;
+        Ok(Self::new(&packet, &attachments))
+    }
+
+    /// # Errors
+    /// [`EncodeError`] when an argument has no JSON form.
+    pub fn ack(
+        namespace: Namespace<'_>,
+        id: u64,
+        args: &(impl ToArgs + ?Sized),
+    ) -> Result<Self, EncodeError> {
+        let mut packet = message();
+        let attachments = encode::ack(&mut packet, namespace, id, args)?;
+        Ok(Self::new(&packet, &attachments))
+    }
+
+    /// A packet of the connection itself.
+    pub fn packet(write: impl FnOnce(&mut Vec<u8>)) -> Self {
+        let mut packet = message();
+        write(&mut packet);
+        Self::new(&packet, &[])
+    }
+
+    fn new(packet: &[u8], attachments: &[Bytes]) -> Self {
+        let mut frames = smallvec![Frame::text(packet)];
+        frames.extend(attachments.iter().map(|attachment| Frame::binary(attachment)));
+        Self { frames, msgpack: OnceLock::new() }
+    }
+
+    /// What a client of this parser is sent.
+    pub fn frames(&self, parser: Parser) -> &[Frame] {
+        match parser {
+            Parser::Text => &self.frames,
+            Parser::MessagePack => {
+                std::slice::from_ref(self.msgpack.get_or_init(|| self.to_msgpack()))
+            }
+        }
+    }
+
+    fn to_msgpack(&self) -> Frame {
+        let attachments: Vec<Bytes> = self.frames[1..].iter().map(Frame::payload).collect();
+        let text = self.frames[0].payload();
+        let written =
+            str::from_utf8(&text[1..]).map_err(|error| error.to_string()).and_then(|text| {
+                msgpack::encode(text, &attachments).map_err(|error| error.to_string())
+            });
+        debug_assert!(written.is_ok(), "what was written by this server reads back: {written:?}");
+        Frame::binary(&written.unwrap_or_default())
+    }
+}
+
+fn message() -> Vec<u8> {
+    let mut packet = Vec::with_capacity(256);
+    packet.push(MESSAGE);
+    packet
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::wire::socket_io::Binary;
+
+    #[test]
+    fn frames_carry_engine_io_messages() {
+        let payload = json!({ "userId": "ada" });
+        let event = Outgoing::event(Namespace::ROOT, "typing:stop", None, &[&payload]).unwrap();
+        assert_eq!(
+            event.frames(Parser::Text)[0].payload(),
+            r#"42["typing:stop",{"userId":"ada"}]"#
+        );
+        let ack = Outgoing::ack(Namespace::ROOT, 7, &[&payload]).unwrap();
+        assert_eq!(ack.frames(Parser::Text)[0].payload(), r#"437[{"userId":"ada"}]"#);
+        assert!(Outgoing::event(Namespace::ROOT, "disconnect", None, &[&payload]).is_err());
+    }
+
+    #[test]
+    fn attachments_follow_in_frames_of_their_own_or_lie_in_the_one() {
+        let bytes = Binary::from(&b"\x01\x02"[..]);
+        let event = Outgoing::event(Namespace::ROOT, "up", Some(7), &("a", bytes)).unwrap();
+        let frames = event.frames(Parser::Text);
+        assert_eq!(frames[0].payload(), r#"451-7["up","a",{"_placeholder":true,"num":0}]"#);
+        assert!(frames[1].is_binary());
+        assert_eq!(frames[1].payload(), &b"\x01\x02"[..]);
+        let frames = event.frames(Parser::MessagePack);
+        assert_eq!(frames.len(), 1);
+        assert!(frames[0].is_binary() && frames[0].payload().ends_with(b"\xa1a\xc4\x02\x01\x02"));
+    }
+}

@@ -1,0 +1,32 @@
+//! Why a socket left its namespace.
+
+use std::fmt;
+
+use crate::gateway::outbound::CloseReason;
+
+/// The texts are Socket.IO's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DisconnectReason {
+    /// The client said so.
+    ClientNamespace,
+    /// [`Socket::disconnect`](super::Socket::disconnect) and the like.
+    ServerNamespace,
+    /// Its session ended, and every namespace with it.
+    Session(CloseReason),
+}
+
+impl DisconnectReason {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ClientNamespace => "client namespace disconnect",
+            Self::ServerNamespace => "server namespace disconnect",
+            Self::Session(reason) => reason.as_str(),
+        }
+    }
+}
+
+impl fmt::Display for DisconnectReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

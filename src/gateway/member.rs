@@ -1,0 +1,136 @@
+//! A socket of the application: whose it is, and the rooms it is in.
+
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+use super::application::Application;
+use super::auth::Claims;
+use super::error::Refusal;
+use super::io::{Socket, SocketId};
+use super::rooms::RoomHandle;
+use crate::model::names::{RoomId, UserId};
+
+/// What the application keeps beside each of its sockets.
+pub struct Member {
+    pub user: UserId,
+    pub username: Box<str>,
+    application: Weak<Application>,
+    state: Mutex<State>,
+}
+
+struct State {
+    claims: Claims,
+    rooms: Vec<RoomHandle>,
+    has_departed: bool,
+}
+
+/// A socket and who it belongs to.
+#[derive(Clone)]
+pub struct Peer {
+    pub socket: Socket,
+    pub member: Arc<Member>,
+}
+
+impl Member {
+    pub fn new(application: &Arc<Application>, claims: Claims) -> Self {
+        Self {
+            user: claims.user.clone(),
+            username: claims.username.as_str().into(),
+            application: Arc::downgrade(application),
+            state: Mutex::new(State { claims, rooms: Vec::new(), has_departed: false }),
+        }
+    }
+
+    /// True the first time: then the user has a socket less.
+    pub fn begin_to_depart(&self) -> bool {
+        !std::mem::replace(&mut self.state.lock().has_departed, true)
+    }
+
+    fn allow(&self, room: &RoomId) -> bool {
+        self.state.lock().claims.allow(room)
+    }
+}
+
+impl Drop for Member {
+    /// A member that was counted, but whose socket was not let in after all.
+    fn drop(&mut self) {
+        if self.begin_to_depart()
+            && let Some(application) = self.application.upgrade()
+        {
+            application.vacate(&self.user);
+        }
+    }
+}
+
+impl Peer {
+    /// `None`: the application did not let this socket in.
+    pub fn of(socket: Socket) -> Option<Self> {
+        let member = socket.get()?;
+        Some(Self { socket, member })
+    }
+
+    pub fn id(&self) -> SocketId {
+        self.socket.id()
+    }
+
+    pub fn user(&self) -> &UserId {
+        &self.member.user
+    }
+
+    /// Joins a room that the claims allow. A second time only sends the history again.
+    pub async fn join(&self, application: &Application, room: &RoomId) -> Result<(), Refusal> {
+        if !self.member.allow(room) || application.is_socket(room.as_str()) {
+            return Err(Refusal::AccessDenied);
+        }
+        if let Some(handle) = self.find(room) {
+            return handle.join(self.clone()).await;
+        }
+        let rooms_max = application.limits.socket_rooms_max;
+        if self.member.state.lock().rooms.len() >= rooms_max {
+            return Err(Refusal::TooManyRooms { rooms_max });
+        }
+        let handle = application.rooms.open(room)?;
+        handle.join(self.clone()).await?;
+        self.member.state.lock().rooms.push(handle);
+        Ok(())
+    }
+
+    pub async fn leave(&self, room: &RoomId) -> Result<(), Refusal> {
+        let handle = {
+            let mut state = self.member.state.lock();
+            let at = state.rooms.iter().position(|handle| handle.room() == room);
+            at.map(|at| state.rooms.swap_remove(at))
+        };
+        handle.ok_or_else(|| self.not_in(room))?.leave(self.clone()).await
+    }
+
+    /// The room, if the socket is in it.
+    ///
+    /// # Errors
+    /// [`Refusal::AccessDenied`] when the claims do not allow it, [`Refusal::NotMember`].
+    pub fn room(&self, room: &RoomId) -> Result<RoomHandle, Refusal> {
+        self.find(room).ok_or_else(|| self.not_in(room))
+    }
+
+    /// The socket is gone: leaves its rooms.
+    pub async fn leave_all(&self) {
+        let rooms = std::mem::take(&mut self.member.state.lock().rooms);
+        for handle in rooms {
+            // A room that ended has forgotten its members.
+            let _ = handle.leave(self.clone()).await;
+        }
+    }
+
+    fn find(&self, room: &RoomId) -> Option<RoomHandle> {
+        self.member.state.lock().rooms.iter().find(|handle| handle.room() == room).cloned()
+    }
+
+    fn not_in(&self, room: &RoomId) -> Refusal {
+        if self.member.allow(room) {
+            Refusal::NotMember { room: room.clone() }
+        } else {
+            Refusal::AccessDenied
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Packets of `socket.io-msgpack-parser`: one MessagePack map `{type, nsp, data, id}`, binary data in place.
+//!
+//! Source: <https://github.com/socketio/socket.io-msgpack-parser> and notepack.io, which it encodes with.
+//! Such a packet is turned into the text form and its attachments, and back, so that everything else
+//! knows one form only.
+
+mod read;
+mod write;
+
+pub use read::decode;
+pub use write::encode;
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::wire::socket_io::{Limits, ParseError};
+
+    fn decoded(bytes: &[u8]) -> Result<(String, Vec<Bytes>), ParseError> {
+        decode(bytes, Limits::default())
+    }
+
+    /// Bytes as the stock parser (socket.io-msgpack-parser 3.0.2) made them.
+    const EVENT: &[u8] = b"\x83\xa4type\x02\xa4data\x92\xa1a\x81\xa1b\xc4\x02\x01\x02\xa3nsp\xa1/";
+
+    #[test]
+    fn what_the_stock_parser_writes_is_read() {
+        let (header, attachments) = decoded(EVENT).unwrap();
+        assert_eq!(header, r#"51-["a",{"b":{"_placeholder":true,"num":0}}]"#);
+        assert_eq!(attachments, [&b"\x01\x02"[..]]);
+
+        // {type: 0, nsp: "/chat", data: undefined}
+        let connect = b"\x83\xa4type\x00\xa3nsp\xa5/chat\xa4data\xd4\x00\x00";
+        assert_eq!(decoded(connect).unwrap().0, "0/chat,");
+        // {type: 3, id: 300, nsp: "/", data: [new Date(0), 1.5, -1, undefined, {x: undefined}]}
+        let ack = b"\x84\xa4type\x03\xa2id\xcd\x01\x2c\xa3nsp\xa1/\xa4data\x95\
+            \xd7\x00\x00\x00\x00\x00\x00\x00\x00\x00\xcb\x3f\xf8\x00\x00\x00\x00\x00\x00\
+            \xff\xd4\x00\x00\x81\xa1x\xd4\x00\x00";
+        assert_eq!(decoded(ack).unwrap().0, r#"3300["1970-01-01T00:00:00.000Z",1.5,-1,null,{}]"#);
+    }
+
+    #[test]
+    fn what_is_written_reads_back_as_it_was() {
+        let attachment = [Bytes::from_static(b"\x01\x02")];
+        let packets: [(&str, &[Bytes]); 8] = [
+            ("0/chat,", &[]),
+            (r#"0{"sid":"x"}"#, &[]),
+            ("1", &[]),
+            (r#"212["a",null,true,false,-1,-200,-40000,5000000000,1.5,"é",{"z":1,"a":[]}]"#, &[]),
+            (r#"3/n,7[128,256,70000,-129,-3000000000]"#, &[]),
+            (r#"4{"message":"no","data":{"code":7}}"#, &[]),
+            (r#"51-["a",{"b":{"_placeholder":true,"num":0}}]"#, &attachment),
+            (r#"2["a",{"_placeholder":true,"num":0}]"#, &[]),
+        ];
+        for (text, attachments) in packets {
+            let written = encode(text, attachments).unwrap();
+            assert_eq!(decoded(&written).unwrap(), (text.to_owned(), attachments.to_vec()));
+        }
+        let long = format!(r#"2["{}",[{}]]"#, "x".repeat(70_000), vec!["1"; 3000].join(","));
+        assert_eq!(decoded(&encode(&long, &[]).unwrap()).unwrap().0, long);
+        assert_eq!(
+            encode(r#"51-["a",{"b":{"_placeholder":true,"num":0}}]"#, &attachment).unwrap()[..],
+            [&b"\x83\xa4type\x02\xa3nsp\xa1/\xa4data\x92\xa1a\x81\xa1b\xc4\x02\x01\x02"[..]]
+                .concat()
+        );
+    }
+
+    #[test]
+    fn what_is_no_packet_is_refused() {
+        for cut in 0..EVENT.len() {
+            assert!(decoded(&EVENT[..cut]).is_err(), "{cut}");
+        }
+        let refused: [&[u8]; 9] = [
+            b"\x93\x01\x02\x03",
+            b"\x82\xa4type\x05\xa3nsp\xa1/",
+            b"\x82\xa4type\x01\xa3nsp\x07",
+            b"\x81\xa4type\x01",
+            b"\x83\xa4type\x02\xa3nsp\xa1/\xa4data\x92\xa1a\x81\x01\x02",
+            b"\x83\xa4type\x02\xa3nsp\xa1/\xa4data\xdd\xff\xff\xff\xff",
+            b"\x83\xa4type\x00\xa3nsp\xa1/\xa4data\x81\xa1a\xc4\x01\x00",
+            b"\x83\xa4type\x02\xa3nsp\xa1/\xa4data\x92\xa1a\xd4\x05\x00",
+            b"\x82\xa4type\x01\xa3nsp\xa1/\x00",
+        ];
+        for bytes in refused {
+            assert!(decoded(bytes).is_err(), "{bytes:?}");
+        }
+        let mut deep = b"\x83\xa4type\x02\xa3nsp\xa1/\xa4data".to_vec();
+        deep.extend([0x91; 100_000]);
+        assert!(matches!(decoded(&deep), Err(ParseError::TooDeep)));
+        let mut many = b"\x83\xa4type\x02\xa3nsp\xa1/\xa4data\x9c\xa1a".to_vec();
+        many.extend(b"\xc4\x00".repeat(11));
+        assert!(matches!(decoded(&many), Err(ParseError::TooManyAttachments { .. })));
+    }
+}
