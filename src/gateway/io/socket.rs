@@ -201,7 +201,7 @@ impl Socket {
     }
 
     /// Ends the client's session, and every namespace with it, after what is queued. The stock client
-    /// comes back by itself.
+    /// does not come back by itself.
     pub fn close(&self) {
         self.disconnect();
         self.0.outbound.close(CloseReason::ForcedClose);
