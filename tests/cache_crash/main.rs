@@ -107,11 +107,10 @@ impl Done {
     }
 }
 
-/// A pipeline as it was run.
+/// A pipeline that was run.
 struct Pipeline {
-    db: usize,
-    ops: Vec<Op>,
-    now_ms: u64,
+    /// For a person.
+    shown: String,
     /// Its commit has resolved.
     settled: bool,
 }
@@ -127,17 +126,9 @@ impl Left {
         Self { states: vec![first], pipelines: Vec::new() }
     }
 
-    /// Whether nothing is missed of the pipelines after the first `count` that have settled. One that
-    /// made what another removed before the journal wrote anything has settled and left no trace.
-    fn misses_nothing_after(&self, count: usize) -> bool {
-        let mut state = self.states[count].clone();
-        let settled = self.pipelines[count..].iter().filter(|pipeline| pipeline.settled);
-        let mut last_ms = None;
-        for pipeline in settled {
-            state.apply(pipeline.db, &pipeline.ops, pipeline.now_ms);
-            last_ms = Some(pipeline.now_ms);
-        }
-        last_ms.is_none_or(|now_ms| state == self.states[count].at(now_ms))
+    /// How many pipelines may not be taken back: up to the last that has settled.
+    fn kept(&self) -> usize {
+        self.pipelines.iter().rposition(|pipeline| pipeline.settled).map_or(0, |at| at + 1)
     }
 }
 
@@ -192,18 +183,18 @@ fn now_ms(clock: &ManualClock) -> u64 {
 
 /// After how many pipelines the keys are those that were found.
 fn moment(found: &State, left: &Left, now_ms: u64) -> Result<usize, String> {
-    let last = left.states.len() - 1;
+    let (kept, last) = (left.kept(), left.states.len() - 1);
     let like = |at: &usize| left.states[*at].at(now_ms) == *found;
-    let mut alike = (0..=last).rev().filter(like).peekable();
-    match alike.peek().copied() {
-        None => {
-            let difference = found.difference(&left.states[last].at(now_ms));
-            Err(format!("the keys of no moment in {last} pipelines; {difference}"))
-        }
-        Some(latest) => alike
-            .find(|&at| left.misses_nothing_after(at))
-            .ok_or_else(|| format!("what settled after pipeline {latest} of {last} is lost")),
+    if let Some(at) = (kept..=last).rev().find(like) {
+        return Ok(at);
     }
+    let Some(at) = (0..kept).rev().find(like) else {
+        let difference = found.difference(&left.states[last].at(now_ms));
+        return Err(format!("the keys of no moment in {last} pipelines; {difference}"));
+    };
+    let shown = |pipeline: &Pipeline| format!("\n{} {}", pipeline.settled, pipeline.shown);
+    let lost: String = left.pipelines[at..kept].iter().map(shown).collect();
+    Err(format!("pipeline {kept} had settled, and only {at} of {last} are there:{lost}"))
 }
 
 /// What is recorded is what is there: nothing that was removed stays behind.
@@ -243,6 +234,8 @@ async fn live(
         let db = op::database(random);
         let ops: Vec<Op> = (0..=random.below(4)).map(|_| Op::draw(random, now_ms)).collect();
         let requests: Vec<_> = ops.iter().map(Op::request).collect();
+        let lines: Vec<String> = requests.iter().map(|request| op::shown(request)).collect();
+        let shown = format!("{now_ms} in {db}: {}", lines.join("; "));
         let executed = match plan.fault {
             Fault::OneByOne => {
                 let each = requests.iter().map(|one| run(cache, db, std::slice::from_ref(one)));
@@ -263,7 +256,7 @@ async fn live(
         let mut state = left.states.last().unwrap().clone();
         state.apply(db, &ops, now_ms);
         left.states.push(state);
-        left.pipelines.push(Pipeline { db, ops, now_ms, settled: false });
+        left.pipelines.push(Pipeline { shown, settled: false });
         done.pipelines += 1;
         let number = left.pipelines.len() - 1;
         commits.extend(executed.commit.map(|commit| (number, commit)));
@@ -318,7 +311,7 @@ fn seeds(default: u64) -> std::ops::Range<u64> {
 
 fn play_all(fsync: AppendFsync) {
     let mut done = Done::default();
-    for seed in seeds(150) {
+    for seed in seeds(80) {
         match play(seed, Plan::usual(fsync)) {
             Ok(one) => done.add(&one),
             Err(error) => panic!("seed {seed}: {error}"),
@@ -327,8 +320,8 @@ fn play_all(fsync: AppendFsync) {
     if std::env::var_os("LEVERET_SEEDS").is_some() {
         return;
     }
-    assert!(done.bytes_rewritten > 1_000_000, "compaction was hardly tried: {done:?}");
-    assert!(done.settled > 500 && done.taken_back > 50, "{done:?}");
+    assert!(done.bytes_rewritten > 100_000, "compaction was hardly tried: {done:?}");
+    assert!(done.settled > 500 && done.taken_back > 20, "{done:?}");
     assert!(done.refused > 0 && done.failed_opens > 0, "{done:?}");
 }
 
@@ -367,7 +360,7 @@ fn the_model_catches_what_breaks_a_promise() {
         Fault::LostOrder,
     ] {
         let plan = Plan { fault, ..Plan::usual(AppendFsync::Always) };
-        let caught = (0..30).filter(|&seed| play(seed, plan).is_err()).count();
-        assert!(caught >= 5, "only {caught} of 30 seeds noticed {fault:?}");
+        let caught = (0..16).filter(|&seed| play(seed, plan).is_err()).count();
+        assert!(caught >= 3, "only {caught} of 16 seeds noticed {fault:?}");
     }
 }

@@ -157,3 +157,15 @@ impl Op {
         request
     }
 }
+
+/// A request on one line; what is long by its length.
+pub fn shown(request: &[Text]) -> String {
+    let words: Vec<String> = request
+        .iter()
+        .map(|word| match word.len() {
+            0..20 if word.is_ascii() => String::from_utf8_lossy(word).into_owned(),
+            bytes => format!("<{bytes} bytes>"),
+        })
+        .collect();
+    words.join(" ")
+}
