@@ -7,8 +7,10 @@
 mod forms;
 mod grammar;
 mod play;
+mod promises;
 mod rng;
 mod servers;
+mod sessions;
 mod wire;
 
 use forms::{FORMS, Same};
