@@ -180,6 +180,41 @@ fn a_command_without_a_test_is_found() {
     assert_eq!(empty, ["ge", "nosuch"]);
 }
 
+/// The fuzzer begins with valid requests of every command: those of keys as lines, all of them as they
+/// are on the wire.
+#[test]
+fn the_fuzzer_begins_with_every_command() {
+    let leveret = Server::leveret(&["--in-memory"]);
+    let folder = |target: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
+        let files = std::fs::read_dir(path).expect("the folder is there");
+        let read = |file: std::io::Result<std::fs::DirEntry>| {
+            std::fs::read(file.expect("an entry").path()).expect("a file")
+        };
+        files.map(read).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).collect()
+    };
+    let (lines, requests): (Vec<String>, Vec<String>) =
+        (folder("cache_commands"), folder("resp_request"));
+    let mut missing = Vec::new();
+    for command in commands(&mut Connection::open(leveret.address)) {
+        let words: Vec<String> = command.to_uppercase().split('|').map(str::to_owned).collect();
+        let line = words.join(" ");
+        let is_line = |text: &String| {
+            text.lines().any(|of| of == line || of.starts_with(&format!("{line} ")))
+        };
+        let sent: String =
+            words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect();
+        let is_of_keys = leveret::cache::Spec::find(words[0].as_bytes()).is_some();
+        if is_of_keys && !lines.iter().any(is_line) {
+            missing.push(format!("cache_commands: {line}"));
+        }
+        if !requests.iter().any(|text| text.contains(&sent)) {
+            missing.push(format!("resp_request: {line}"));
+        }
+    }
+    assert_eq!(missing, Vec::<String>::new());
+}
+
 /// What is listed, counted and told is one and the same, and all that is played is in it.
 #[test]
 fn the_list_of_commands_is_the_table_and_redis_knows_each() {
@@ -353,7 +388,13 @@ const ROWS: [Row; 12] = [
     (
         "planted faults are seen",
         &[
-            ("resp_differential/main", &["planted_faults_are_found_and_shrunk"]),
+            (
+                "resp_differential/main",
+                &[
+                    "planted_faults_are_found_and_shrunk",
+                    "planted_faults_of_meaning_are_found_and_shrunk",
+                ],
+            ),
             ("cache_crash/main", &["the_model_catches_what_breaks_a_promise"]),
         ],
     ),
