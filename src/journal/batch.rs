@@ -57,10 +57,11 @@ impl Batch {
     /// Adds a group; `next` gives the positions, rising from call to call.
     ///
     /// A fact that is ended while it is still here is not written, and neither is its end. Both
-    /// groups are settled at once if nothing else of either has to be written. Otherwise they wait
-    /// for the batch: a group that also adds a fact put it in the place of the one that it ended (a
-    /// dead letter, a new value), and a group of which more is to be written may be undone by a
-    /// crash, and with it whatever led to the fact that was ended. So does what hangs on these.
+    /// groups are settled at once if nothing else of either has to be written and the second need not
+    /// keep its order. Otherwise they wait for the batch: a group that also adds a fact put it in the
+    /// place of the one that it ended (a dead letter, a new value), and a group of which more is to be
+    /// written may be undone by a crash, and with it whatever led to the fact that was ended. So does
+    /// what hangs on these.
     pub(super) fn add(&mut self, group: Group, next: &mut impl FnMut() -> Position) -> Added {
         let mut added = Added::default();
         let mut settled = SmallVec::<[u32; 4]>::new();
@@ -84,7 +85,8 @@ impl Batch {
         }
         let parts = added.entries.len() + self.ends.len() - ends_before;
         // A group that waits for the batch counts one part more, which only the batch settles.
-        let hangs = usize::from(!self.settle(&settled, parts == 0, &mut added));
+        let moot = parts == 0 && !group.in_order;
+        let hangs = usize::from(!self.settle(&settled, moot, &mut added));
         if parts + hangs > 0 {
             self.groups.push(u32::try_from(parts + hangs).unwrap_or(u32::MAX));
             added.group = Some(id);

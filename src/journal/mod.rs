@@ -146,6 +146,7 @@ pub enum Urgency {
 pub struct Group {
     facts: SmallVec<[(Kind, Arc<dyn Payload>); 2]>,
     ends: SmallVec<[Entry; 4]>,
+    in_order: bool,
 }
 
 impl Group {
@@ -162,6 +163,15 @@ impl Group {
     /// Ends a fact. An entry is ended at most once.
     pub fn end(&mut self, entry: Entry) -> &mut Self {
         self.ends.push(entry);
+        self
+    }
+
+    /// It is never settled before what was appended earlier, also when nothing of it has to be written.
+    ///
+    /// For facts that stand for one another, as the values of a key do: what ended the value before
+    /// last may still be undone when a new one has come and gone.
+    pub fn in_order(&mut self) -> &mut Self {
+        self.in_order = true;
         self
     }
 

@@ -1,6 +1,7 @@
 //! What is written to the journal, and what a commit says.
 
 use std::num::NonZeroUsize;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -116,6 +117,24 @@ async fn appendfsync_always_settles_when_the_value_is_on_disk() {
     assert!(cache.journal().stats().commits > commits);
     // Something that changed nothing waits for nothing.
     assert!(!cache.settle(cache.del("missing").unwrap()).await.unwrap());
+}
+
+/// A value that comes and goes before anything is written leaves no trace; what ended the one before
+/// it is written, and until then both can come back.
+#[tokio::test]
+async fn what_came_and_went_is_durable_once_what_it_replaced_is_gone() {
+    let stand = Stand::new();
+    let cache = stand.cache();
+    cache.set("k", "old").unwrap().durable().await.unwrap();
+    let _ = cache.del("k").unwrap();
+    let mut new = Box::pin(cache.set("k", "new").unwrap().durable());
+    let mut gone = Box::pin(cache.del("k").unwrap().durable());
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(new.as_mut().poll(&mut context).is_pending());
+    assert!(gone.as_mut().poll(&mut context).is_pending());
+    cache.journal().flush().await.unwrap();
+    new.await.unwrap();
+    assert!(gone.await.unwrap());
 }
 
 #[test]

@@ -109,6 +109,9 @@ impl Keyspace {
                 }
             }
         }
+        if !group.is_empty() {
+            group.in_order();
+        }
         (group, places)
     }
 
