@@ -13,7 +13,6 @@ use super::vm::KILLED;
 use crate::cache::command::{Access, Command, Spec, parse_integer};
 use crate::cache::engine::Cache;
 use crate::cache::error::CacheError;
-use crate::cache::pubsub::PubSubCommand;
 use crate::cache::reply::Reply;
 use crate::model::clock::UnixMs;
 
@@ -32,17 +31,15 @@ pub(super) struct Run {
 pub(super) type RunSlot = Rc<RefCell<Option<Run>>>;
 
 /// Commands of a connection, not of the keyspace, and those that would wait: not for scripts.
-const NOT_FOR_SCRIPTS: [&str; 61] = [
+const NOT_FOR_SCRIPTS: [&str; 58] = [
     "acl",
     "auth",
     "bgrewriteaof",
     "bgsave",
     "blmove",
-    "blmpop",
     "blpop",
     "brpop",
     "brpoplpush",
-    "bzmpop",
     "bzpopmax",
     "bzpopmin",
     "client",
@@ -92,7 +89,6 @@ const NOT_FOR_SCRIPTS: [&str; 61] = [
     "restore-asking",
     "pfdebug",
     "pfselftest",
-    "memory",
     "lolwut",
 ];
 
@@ -133,7 +129,7 @@ impl Run {
             Err(error) => return Ok(Reply::Error(error)),
         };
         let writes = command.access() != Access::Read;
-        let publishes = matches!(command, Command::PubSub(PubSubCommand::Publish { .. }));
+        let publishes = matches!(&command, Command::PubSub(command) if command.publishes());
         if self.read_only && (writes || publishes) {
             return Err(refused("Write commands are not allowed from read-only scripts."));
         }
