@@ -216,6 +216,9 @@ pub(super) fn redis(lua: &Lua, slot: &RunSlot) -> mlua::Result<Table> {
     let setresp = move |lua: &Lua, args: MultiValue| set_resp(lua, &run, &args.into());
     redis.raw_set("setresp", lua.create_function(setresp)?)?;
     redis.raw_set("set_repl", lua.create_function(set_repl)?)?;
+    // Nobody debugs a script here.
+    redis.raw_set("breakpoint", lua.create_function(|_, _: MultiValue| Ok(false))?)?;
+    redis.raw_set("debug", lua.create_function(|_, _: MultiValue| Ok(()))?)?;
     redis.raw_set("replicate_commands", lua.create_function(|_, _: MultiValue| Ok(true))?)?;
     for (name, flags) in [("NONE", 0), ("AOF", 1), ("SLAVE", 2), ("REPLICA", 2), ("ALL", 3)] {
         redis.raw_set(format!("REPL_{name}"), flags)?;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::help::{self, tell};
 use super::{ANY, Row, categories, is};
-use crate::cache::{CacheError, Flags, Keys, Spec, Visit};
+use crate::cache::{CacheError, Flags, Keys, Spec, Visit, parse_integer};
 use crate::model::glob;
 use crate::resp::client::{Client, Missing, Outcome, Target};
 use crate::wire::resp::Writer;
@@ -36,7 +36,7 @@ const COMMAND_ROWS: &[Row] = &[
         client.writer().map(0);
         Outcome::Answered
     }),
-    Row::for_scripts("command|getkeys", 1, ANY, keys_of),
+    Row::for_scripts("command|getkeys", 2, ANY, keys_of),
     Row::help("command|help", |client, _, _| tell(client, help::COMMAND)),
     Row::for_scripts("command|info", 0, ANY, |client, _, args| {
         match args.get(2..).unwrap_or_default() {
@@ -201,37 +201,64 @@ fn keys_of(client: &mut Client, _: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
 }
 
 fn find_keys(request: &[Bytes]) -> Result<Vec<&Bytes>, &'static str> {
-    const INVALID: &str = "ERR Invalid command specified";
     const NO_KEYS: &str = "ERR The command has no key arguments";
-    let (name, rest) = request.split_first().ok_or(INVALID)?;
-    let keys = match Target::find(name, rest) {
-        Ok(Target::Cache(spec, _)) => spec.keys,
-        Ok(Target::Own(row)) => row.keys,
+    let unknown = "ERR Invalid command specified";
+    let (name, rest) = request.split_first().ok_or(unknown)?;
+    let (name, flags, keys) = match Target::find(name, rest) {
+        Ok(Target::Cache(spec, _)) => (spec.name, spec.flags, spec.keys),
+        Ok(Target::Own(row)) => (row.name, row.flags, row.keys),
         Err(Missing::Error(CacheError::WrongArity { .. })) => {
             return Err("ERR Invalid number of arguments specified for command");
         }
-        Err(_) => return Err(INVALID),
+        Err(_) => return Err(unknown),
     };
-    let keys = match keys {
-        Keys::None => return Err(NO_KEYS),
+    match keys {
+        // They are keys to a cluster alone: they say where a channel is.
+        _ if matches!(name, "spublish" | "ssubscribe" | "sunsubscribe") => Err(NO_KEYS),
+        Keys::None => Err(NO_KEYS),
         Keys::Range { first, last, step } => {
             let end = match usize::try_from(last) {
                 Ok(last) => last + 1,
                 Err(_) => request.len().saturating_sub(last.unsigned_abs() - 1),
             };
             let range = request.get(first..end).unwrap_or_default();
-            range.iter().step_by(step.max(1)).collect()
+            let destination = if name == "sort" { sort_destination(request) } else { None };
+            Ok(range.iter().step_by(step.max(1)).chain(destination).collect())
         }
-        Keys::Counted { count, also } => {
-            let number = request
-                .get(count)
-                .and_then(|text| std::str::from_utf8(text).ok()?.parse::<usize>().ok())
-                .ok_or(INVALID)?;
-            let counted = request.get(count + 1..).unwrap_or_default();
-            let counted = counted.get(..number).ok_or(INVALID)?;
-            let also = if also > 0 { request.get(also) } else { None };
-            also.into_iter().chain(counted).collect::<Vec<_>>()
-        }
-    };
-    if keys.is_empty() { Err(NO_KEYS) } else { Ok(keys) }
+        Keys::Counted { count, also } => match counted(request, count) {
+            Some(keys) => {
+                Ok(request.get(also).filter(|_| also > 0).into_iter().chain(keys).collect())
+            }
+            // A script may have none, and then nothing else is looked at.
+            None if flags.has(Flags::NO_MANDATORY_KEYS) => Ok(Vec::new()),
+            None => Err("ERR Invalid arguments specified for command"),
+        },
+    }
+}
+
+/// As many keys as the argument `count` says, one at least.
+fn counted(request: &[Bytes], count: usize) -> Option<&[Bytes]> {
+    let number = parse_integer(request.get(count)?)?;
+    let number = usize::try_from(number).ok().filter(|number| *number > 0)?;
+    request.get(count + 1..)?.get(..number)
+}
+
+/// Where SORT stores what it has sorted: the last STORE counts.
+fn sort_destination(request: &[Bytes]) -> Option<&Bytes> {
+    let mut options = request.get(2..)?;
+    let mut destination = None;
+    while let [option, rest @ ..] = options {
+        let is_one_of = |words: &[&str]| words.iter().any(|word| is(option, word));
+        let arguments = match () {
+            () if is_one_of(&["limit"]) => 2,
+            () if is_one_of(&["by", "get"]) => 1,
+            () if is_one_of(&["store"]) => {
+                destination = rest.first().or(destination);
+                1
+            }
+            () => 0,
+        };
+        options = rest.get(arguments..).unwrap_or_default();
+    }
+    destination
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{ANY, Row};
-use crate::cache::{Flags, Topic};
+use crate::cache::{Flags, Keys, Topic};
 use crate::resp::client::{Client, Outcome};
 
 pub(super) const ROWS: &[Row] = &[
@@ -12,14 +12,19 @@ pub(super) const ROWS: &[Row] = &[
     Row::new("psubscribe", 1, ANY, |client, _, args| listen(client, args, Topic::Pattern))
         .flags(Flags::PUBSUB),
     Row::new("ssubscribe", 1, ANY, |client, _, args| listen(client, args, Topic::ShardChannel))
-        .flags(Flags::PUBSUB),
+        .flags(Flags::PUBSUB)
+        .keys(CHANNELS),
     Row::new("unsubscribe", 0, ANY, |client, _, args| leave(client, args, Topic::Channel))
         .flags(Flags::PUBSUB),
     Row::new("punsubscribe", 0, ANY, |client, _, args| leave(client, args, Topic::Pattern))
         .flags(Flags::PUBSUB),
     Row::new("sunsubscribe", 0, ANY, |client, _, args| leave(client, args, Topic::ShardChannel))
-        .flags(Flags::PUBSUB),
+        .flags(Flags::PUBSUB)
+        .keys(CHANNELS),
 ];
+
+/// To a cluster they are keys.
+const CHANNELS: Keys = Keys::Range { first: 1, last: -1, step: 1 };
 
 /// What a client of RESP2 may say while it listens.
 pub(in crate::resp) const WHILE_LISTENING: &[&str] = &[
