@@ -18,7 +18,6 @@ mod property;
 mod recipes;
 mod redis;
 mod refusal;
-mod rows;
 mod script;
 mod script_table;
 mod sets;

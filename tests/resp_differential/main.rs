@@ -4,6 +4,7 @@
 //! each; `LEVERET_ONLY` names the commands that are played. A difference is shrunk
 //! before it is shown.
 
+mod about;
 mod forms;
 mod grammar;
 mod play;

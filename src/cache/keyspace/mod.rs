@@ -186,6 +186,13 @@ impl Keyspace {
         places.map(move |place| (place + 1, at(place).filter(|slot| !slot.is_due(self.now_ms))))
     }
 
+    /// Some key of the selected database, unless it has expired.
+    pub(super) fn random_live_slot(&self) -> Option<&Slot> {
+        let database = self.database(self.selected);
+        let at = database.random(|end| self.random_below(end))?;
+        database.get(at).filter(|slot| !slot.is_due(self.now_ms))
+    }
+
     /// Places of the selected database are below this.
     pub(super) fn places_end(&self) -> usize {
         self.database(self.selected).places_end()
