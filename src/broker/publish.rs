@@ -170,9 +170,12 @@ impl Inner {
         now_ms: UnixMs,
     ) -> Option<String> {
         let mut refused_by = None;
-        for queue in targets {
-            let held = Held::new(stored.clone(), position);
-            let (effects, taken) = self.enqueue(&queue, held, now_ms);
+        let mut targets = targets.into_iter();
+        let mut next = targets.next().map(|queue| (queue, stored));
+        while let Some((queue, stored)) = next.take() {
+            // The last one gets the message, the others a handle on it.
+            next = targets.next().map(|queue| (queue, stored.clone()));
+            let (effects, taken) = self.enqueue(&queue, Held::new(stored, position), now_ms);
             if !taken {
                 refused_by = Some(queue.spec.name.to_string());
             }
@@ -277,6 +280,9 @@ impl Inner {
     /// Runs what a queue asked for. A dead letter may kill another message in turn, so this is a
     /// loop over work, not a recursion. What a queue did not finish is left to the timers.
     pub(super) fn run(&self, queue: &Arc<Queue>, effects: Effects) {
+        if effects.are_none() {
+            return;
+        }
         let mut work: Vec<(Arc<Queue>, Held, Reason)> = Vec::new();
         self.collect(queue, effects, &mut work);
         while let Some((queue, held, reason)) = work.pop() {

@@ -419,11 +419,9 @@ impl Payload for Stored {
 
 /// Appends a message's record on its own and remembers where.
 pub(super) fn append(journal: &Journal, stored: &Arc<Stored>) -> Commit {
-    let mut group = Group::new();
-    group.fact(KIND_MESSAGE, stored.clone());
     // Held over the append, so that no settlement can see the message without its entry.
     let mut journaled = stored.journaled.lock();
-    let appended = journal.append(group, Urgency::Now);
-    journaled.entry = appended.entries.first().copied();
-    appended.commit
+    let (entry, commit) = journal.append_fact(KIND_MESSAGE, stored, Urgency::Now);
+    journaled.entry = Some(entry);
+    commit
 }

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::commit::Waiters;
 use super::shared::LARGE_BATCH_BYTES;
-use super::{Entry, Group, Kind, Payload, Position};
+use super::{Entry, Fact, Group, Kind, Payload, Position, SMALL_WEIGHT_MAX, encode_content};
 
 /// What a slot or an end counts in memory, beside the payload.
 const SLOT_BYTES: usize = 64;
@@ -15,12 +15,25 @@ const SLOT_BYTES: usize = 64;
 /// A batch without anything to write is dropped when it has this many dead slots.
 const DEAD_SLOTS_MAX: usize = 1_024;
 
-/// One fact. Its payload is gone when it was ended before the batch was taken, and once it is encoded.
+/// One fact.
 pub(super) struct Slot {
     pub entry: Entry,
     pub kind: Kind,
-    pub payload: Option<Arc<dyn Payload>>,
+    pub content: Content,
     group: u32,
+}
+
+/// What a fact says.
+pub(super) enum Content {
+    Shared(Arc<dyn Payload>),
+    /// It lies in [`Batch::encoded`], its tag first.
+    Encoded {
+        start: usize,
+        bytes: u32,
+        tag_bytes: u8,
+    },
+    /// It was ended before the batch was taken, or is written.
+    Gone,
 }
 
 /// The slots are in the order of their positions; those of messages that are never written are
@@ -28,6 +41,8 @@ pub(super) struct Slot {
 #[derive(Default)]
 pub(super) struct Batch {
     pub slots: Vec<Slot>,
+    /// What small facts say, those included that were ended since.
+    pub encoded: Vec<u8>,
     pub ends: Vec<Entry>,
     pub waiters: Arc<Waiters>,
     /// What it weighs in memory, and what the writer gives back when it is committed.
@@ -47,8 +62,8 @@ pub(super) struct Added {
     pub group: Option<u32>,
     pub bytes_added: usize,
     pub bytes_freed: usize,
-    /// Payloads that will not be written; to be dropped once no lock is held.
-    pub elided: SmallVec<[Arc<dyn Payload>; 4]>,
+    /// Payloads that are not needed any more; to be dropped once no lock is held.
+    pub unneeded: SmallVec<[Arc<dyn Payload>; 4]>,
     /// To be woken once no lock is held.
     pub wakers: SmallVec<[Waker; 4]>,
 }
@@ -76,11 +91,18 @@ impl Batch {
             }
         }
         let id = u32::try_from(self.groups.len()).unwrap_or(u32::MAX);
-        for (kind, payload) in group.facts {
-            let entry = Entry { position: next(), weight: payload.weight() };
+        let encoded_at = self.take_encoded(group.encoded);
+        for (kind, fact) in group.facts {
+            let entry = Entry { position: next(), weight: fact.weight() };
+            let content = match fact {
+                Fact::Shared(payload) => self.content(payload, entry.weight, &mut added),
+                Fact::Encoded { start, bytes, .. } => {
+                    Content::Encoded { start: encoded_at + start, bytes, tag_bytes: 0 }
+                }
+            };
             added.entries.push(entry);
             added.bytes_added += SLOT_BYTES + entry.weight as usize;
-            self.slots.push(Slot { entry, kind, payload: Some(payload), group: id });
+            self.slots.push(Slot { entry, kind, content, group: id });
             self.live += 1;
         }
         let parts = added.entries.len() + self.ends.len() - ends_before;
@@ -94,6 +116,54 @@ impl Batch {
         self.bytes += added.bytes_added;
         self.bytes -= added.bytes_freed;
         added
+    }
+
+    /// As [`Batch::add`], of a single fact: its group, and the bytes that it added.
+    pub(super) fn add_fact<P: Payload>(
+        &mut self,
+        entry: Entry,
+        kind: Kind,
+        payload: &Arc<P>,
+    ) -> (u32, usize) {
+        let content = match entry.weight {
+            0..=SMALL_WEIGHT_MAX => self.encode(payload.as_ref()),
+            _ => Content::Shared(Arc::<P>::clone(payload)),
+        };
+        let group = u32::try_from(self.groups.len()).unwrap_or(u32::MAX);
+        self.slots.push(Slot { entry, kind, content, group });
+        self.groups.push(1);
+        self.live += 1;
+        let bytes = SLOT_BYTES + entry.weight as usize;
+        self.bytes += bytes;
+        (group, bytes)
+    }
+
+    /// Where it begins now.
+    fn take_encoded(&mut self, encoded: Vec<u8>) -> usize {
+        if self.encoded.is_empty() && encoded.len() > self.encoded.capacity() {
+            self.encoded = encoded;
+            return 0;
+        }
+        let start = self.encoded.len();
+        self.encoded.extend_from_slice(&encoded);
+        start
+    }
+
+    fn content(&mut self, payload: Arc<dyn Payload>, weight: u32, added: &mut Added) -> Content {
+        if weight > SMALL_WEIGHT_MAX {
+            return Content::Shared(payload);
+        }
+        let content = self.encode(payload.as_ref());
+        added.unneeded.push(payload);
+        content
+    }
+
+    fn encode(&mut self, payload: &dyn Payload) -> Content {
+        let start = self.encoded.len();
+        let tag_bytes = encode_content(payload, &mut self.encoded);
+        // Admission bounds what is uncommitted far below 4 GiB.
+        let bytes = u32::try_from(self.encoded.len() - start).unwrap_or(u32::MAX);
+        Content::Encoded { start, bytes, tag_bytes }
     }
 
     /// Settles the groups whose facts one group ended (a group as often as facts of it), if nothing
@@ -136,7 +206,11 @@ impl Batch {
         let index =
             self.slots.binary_search_by_key(&entry.position, |slot| slot.entry.position).ok()?;
         let slot = self.slots.get_mut(index)?;
-        added.elided.push(slot.payload.take()?);
+        match std::mem::replace(&mut slot.content, Content::Gone) {
+            Content::Shared(payload) => added.unneeded.push(payload),
+            Content::Encoded { .. } => {}
+            Content::Gone => return None,
+        }
         added.bytes_freed += slot.entry.weight as usize;
         self.live -= 1;
         Some(slot.group)
@@ -170,6 +244,9 @@ impl Batch {
     /// Empties it for reuse; the memory of a burst is given back. Who waited for it.
     pub(super) fn reset(&mut self) -> Arc<Waiters> {
         const SLOTS_KEPT: usize = 16 * 1_024;
+        const ENCODED_BYTES_KEPT: usize = 4 * 1_024 * 1_024;
+        self.encoded.clear();
+        self.encoded.shrink_to(ENCODED_BYTES_KEPT);
         self.slots.clear();
         self.slots.shrink_to(SLOTS_KEPT);
         self.ends.clear();

@@ -100,7 +100,12 @@ pub struct Entry {
     pub weight: u32,
 }
 
-/// What a fact says. Encoded by the writer, and only if the fact was not ended before that.
+/// A payload that weighs no more is encoded as it is appended: its memory is at hand then, and the
+/// writer, on another core, would have to fetch it. A larger one is worth waiting for its end.
+pub const SMALL_WEIGHT_MAX: u32 = 512;
+
+/// What a fact says. A small one is encoded as it is appended, while it is at hand; a larger one by the
+/// writer, and only if the fact was not ended before that.
 pub trait Payload: Send + Sync + 'static {
     /// About how many bytes `encode` will write.
     fn weight(&self) -> u32;
@@ -115,9 +120,10 @@ pub trait Payload: Send + Sync + 'static {
 
 /// Appends tag and payload; how many bytes the tag has.
 fn encode_content(payload: &dyn Payload, out: &mut Vec<u8>) -> u8 {
+    let start = out.len();
     payload.tag(out);
-    out.truncate(row::TAG_BYTES_MAX);
-    let tag_bytes = u8::try_from(out.len()).unwrap_or(u8::MAX);
+    out.truncate(start + row::TAG_BYTES_MAX);
+    let tag_bytes = u8::try_from(out.len() - start).unwrap_or(u8::MAX);
     payload.encode(out);
     tag_bytes
 }
@@ -144,9 +150,31 @@ pub enum Urgency {
 /// Facts and ends that become durable together or not at all.
 #[derive(Default)]
 pub struct Group {
-    facts: SmallVec<[(Kind, Arc<dyn Payload>); 2]>,
+    facts: SmallVec<[(Kind, Fact); 2]>,
+    /// The payloads of those that came encoded.
+    encoded: Vec<u8>,
     ends: SmallVec<[Entry; 4]>,
     in_order: bool,
+}
+
+/// What a fact of a group says.
+enum Fact {
+    Shared(Arc<dyn Payload>),
+    /// It lies in [`Group::encoded`].
+    Encoded {
+        weight: u32,
+        start: usize,
+        bytes: u32,
+    },
+}
+
+impl Fact {
+    fn weight(&self) -> u32 {
+        match self {
+            Self::Shared(payload) => payload.weight(),
+            Self::Encoded { weight, .. } => *weight,
+        }
+    }
 }
 
 impl Group {
@@ -156,7 +184,22 @@ impl Group {
 
     /// Adds a fact; the n-th call's entry is the n-th of [`Appended::entries`].
     pub fn fact(&mut self, kind: Kind, payload: Arc<dyn Payload>) -> &mut Self {
-        self.facts.push((kind, payload));
+        self.facts.push((kind, Fact::Shared(payload)));
+        self
+    }
+
+    /// As [`Group::fact`], of a payload without a tag that weighs at most [`SMALL_WEIGHT_MAX`]: it is
+    /// spared an allocation of its own. `encode` appends it.
+    pub fn small_fact(
+        &mut self,
+        kind: Kind,
+        weight: u32,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) -> &mut Self {
+        let start = self.encoded.len();
+        encode(&mut self.encoded);
+        let bytes = u32::try_from(self.encoded.len() - start).unwrap_or(u32::MAX);
+        self.facts.push((kind, Fact::Encoded { weight, start, bytes }));
         self
     }
 
@@ -347,10 +390,26 @@ impl Journal {
         }
     }
 
+    /// As [`Journal::append`], of a single fact: the way of a message, and the one that is taken most.
+    pub fn append_fact<P: Payload>(
+        &self,
+        kind: Kind,
+        payload: &Arc<P>,
+        urgency: Urgency,
+    ) -> (Entry, Commit) {
+        match &self.log {
+            Some(log) => log.shared.append_fact(kind, payload, urgency),
+            None => {
+                let entry = Entry { position: self.next_position(), weight: payload.weight() };
+                (entry, Commit::settled(entry.position, Ok(())))
+            }
+        }
+    }
+
     fn forget(&self, group: &Group) -> Appended {
         let entry = |weight| Entry { position: self.next_position(), weight };
         let entries: SmallVec<[Entry; 2]> =
-            group.facts.iter().map(|(_, payload)| entry(payload.weight())).collect();
+            group.facts.iter().map(|(_, fact)| entry(fact.weight())).collect();
         let last = entries.last().map_or_else(|| self.next_position(), |entry| entry.position);
         Appended { entries, commit: Commit::settled(last, Ok(())) }
     }

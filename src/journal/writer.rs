@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::batch::Batch;
+use super::batch::{Batch, Content};
 use super::compaction::Compaction;
 use super::liveness::Liveness;
 use super::reading::Reader;
@@ -301,17 +301,30 @@ fn write_batch(
     writer: &mut RowWriter,
     emit: &mut impl FnMut(&[u8]) -> Result<(), SegmentError>,
 ) -> Result<(), SegmentError> {
-    for slot in &mut batch.slots {
-        let Some(payload) = slot.payload.take() else { continue };
+    let Batch { slots, encoded, ends, .. } = batch;
+    for slot in slots {
+        let content = std::mem::replace(&mut slot.content, Content::Gone);
+        if matches!(content, Content::Gone) {
+            continue;
+        }
         let Entry { position, weight } = slot.entry;
+        let fact = (position.0, slot.kind.0, weight);
         if !liveness.fact(segment, slot.entry) {
             let reason = format!("position {} was given twice", position.0);
             return Err(SegmentError::damaged(None, reason));
         }
-        let encode = |out: &mut Vec<u8>| encode_content(payload.as_ref(), out);
-        writer.fact((position.0, slot.kind.0, weight), encode, emit)?;
+        match content {
+            Content::Shared(payload) => {
+                writer.fact(fact, |out| encode_content(payload.as_ref(), out), emit)?
+            }
+            Content::Encoded { start, bytes, tag_bytes } => {
+                let content = encoded.get(start..start + bytes as usize).unwrap_or_default();
+                writer.encoded_fact(fact, tag_bytes, content, emit)?
+            }
+            Content::Gone => 0,
+        };
     }
-    for &entry in &batch.ends {
+    for &entry in &*ends {
         match liveness.end(segment, entry) {
             Some(of) => {
                 writer.end(entry.position.0, of, emit)?;

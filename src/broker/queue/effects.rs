@@ -39,6 +39,12 @@ impl Effects {
         effects
     }
 
+    /// Whether there is nothing to do, as after most steps.
+    pub(in crate::broker) fn are_none(&self) -> bool {
+        let Self { dead, wake_ms, delivered, unused, unfinished, .. } = self;
+        dead.is_empty() && delivered.is_empty() && wake_ms.is_none() && !unused && !unfinished
+    }
+
     pub(super) fn is_full(&self) -> bool {
         self.dead.len() >= DEAD_MAX || self.dead_bytes >= DEAD_BYTES_MAX
     }

@@ -93,6 +93,7 @@ fn encoding(value: &Value) -> &'static str {
     const INTSET_LEN_MAX: usize = 512;
     let is_short = |name: &Key| name.len() <= LISTPACK_BYTES_MAX;
     match value {
+        Value::Long(_) => "raw",
         Value::String(value) if parse_integer(value).is_some() => "int",
         Value::String(value) if value.len() <= EMBEDDED_BYTES_MAX => "embstr",
         Value::String(_) => "raw",

@@ -155,7 +155,7 @@ impl Effects {
     }
 
     /// An element was pushed. Neighbours share one range.
-    pub(super) fn add_element(&mut self, slot: SlotId, index: i64) {
+    pub(in crate::cache) fn add_element(&mut self, slot: SlotId, index: i64) {
         self.count += 1;
         if !self.are_kept {
             return;
