@@ -22,7 +22,8 @@ pub(super) const X_DELAY: &str = "x-delay";
 
 /// What became of a published message.
 pub struct Published {
-    /// It reached a queue; if not, it was dropped (AMQP's basic.return 312 when mandatory).
+    /// It reached a queue; if not, it was dropped (AMQP's basic.return 312 when mandatory), or went
+    /// directly to who waits for a reply: as in RabbitMQ, that is no queue.
     pub routed: bool,
     pub confirm: Confirm,
     unrouted: Option<Arc<Stored>>,
@@ -151,7 +152,7 @@ impl Inner {
         } else {
             (self.journal.next_position(), None)
         };
-        let routed = !targets.is_empty();
+        let routed = targets.iter().any(|queue| !queue.is_for_replies());
         let unrouted = (!routed).then(|| stored.clone());
         let confirm = match (self.enqueue_all(stored, position, targets, now_ms), commit) {
             (Some(refused_by), _) => State::Refused(refused_by),

@@ -69,15 +69,18 @@ impl Channel {
     }
 
     /// basic.qos. Not `global`: for each consumer that starts from now on; `global`: for all
-    /// deliveries of the channel together. 0 is unlimited. Deliveries of basic.get never count.
+    /// deliveries of the channel together, until the next that is not. 0 is unlimited. Deliveries of
+    /// basic.get never count.
     pub fn qos(&mut self, prefetch: u16, global: bool) {
-        if global {
-            self.is_credit_limited = prefetch > 0;
-            self.credit.set_limit(usize::from(prefetch));
-            self.resume_waiting();
-        } else {
+        // As in RabbitMQ, a prefetch for consumers ends the channel's: who wants both asks for the
+        // channel's last.
+        let limit = if global { prefetch } else { 0 };
+        self.is_credit_limited = limit > 0;
+        self.credit.set_limit(usize::from(limit));
+        if !global {
             self.prefetch = prefetch;
         }
+        self.resume_waiting();
     }
 
     fn take_one(&mut self, delivery_tag: u64) -> Result<Unsettled, BrokerError> {

@@ -29,6 +29,7 @@ pub(super) use held::{Failed, Held, Reason};
 pub(super) use run::{Paged, Run, push as push_paged};
 
 use super::QueueStatus;
+use super::channel::REPLY_TO;
 use super::connection::ConnectionId;
 use super::error::BrokerError;
 use super::metrics::QueueCounters;
@@ -142,6 +143,11 @@ impl Queue {
     /// Whether its persistent messages are written: an exclusive queue never outlives the process.
     pub(super) fn is_durable(&self) -> bool {
         self.spec.durable && !self.spec.exclusive
+    }
+
+    /// Whether it stands behind direct reply-to: to a client it is no queue.
+    pub(super) fn is_for_replies(&self) -> bool {
+        self.spec.name.as_str().starts_with(REPLY_TO)
     }
 
     pub(super) fn locked(&self) -> BrokerError {
