@@ -59,6 +59,14 @@ impl Queue {
         effects
     }
 
+    /// As [`Queue::dispatch`], and leaves what is dead to [`Queue::proceed`].
+    pub(super) fn dispatch_living(&self, state: &mut State, now_ms: UnixMs) -> Effects {
+        let was_burying = std::mem::replace(&mut state.burying, true);
+        let mut effects = self.dispatch(state, now_ms);
+        effects.unfinished = state.burying && !was_burying;
+        effects
+    }
+
     /// Consumers left: disuse begins with the last one, and an auto-delete queue goes with it.
     pub(super) fn is_left_alone(&self, state: &mut State, had_any: bool, now_ms: UnixMs) -> bool {
         let left_alone = had_any && state.consumers.is_empty() && !state.deleted;
