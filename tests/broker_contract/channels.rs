@@ -1,11 +1,13 @@
 //! What of a channel only the embedded engine shows: deliveries that the client has not seen yet, and
 //! the order of a queue that changes while it hands out.
 
+use std::collections::BTreeMap;
+
 use leveret::broker::{Broker, Channel, ChannelDelivery, ChannelEvent, ConsumeOptions};
 use leveret::model::message::Message;
 use leveret::model::topology::QueueSpec;
 
-use super::fixture::{Fixture, key, name, queue_name, text};
+use super::fixture::{Fixture, PATIENCE, key, name, queue_name, text};
 
 const NO_ACK: ConsumeOptions =
     ConsumeOptions { prefetch: 0, no_ack: true, exclusive: false, priority: 0 };
@@ -176,4 +178,88 @@ async fn more_than_the_line_holds_arrives_in_order() {
     let expected: Vec<String> = (0..5_000).map(|number| number.to_string()).collect();
     assert_eq!(bodies(&mut channel), expected);
     assert_eq!((channel.unsettled_count(), f.depth("q").await), (0, (0, 0, 0)));
+}
+
+/// The line is full, so each of its consumers stops, and goes on when there is room.
+#[tokio::test]
+async fn a_full_line_holds_up_each_of_its_consumers_and_loses_none() {
+    let f = Fixture::new();
+    let names: Vec<String> = (0..40).map(|number| format!("q{number}")).collect();
+    let mut channel = f.engine.channel(None);
+    for name in &names {
+        declare(&f.engine, &[name]);
+        for number in 0..100 {
+            publish(&mut channel, name, &[&number.to_string()]);
+        }
+    }
+    for name in &names {
+        channel.consume(&queue_name(name), name, NO_ACK).unwrap();
+    }
+    // What it makes room for is taken up by the others.
+    channel.cancel("q0");
+    assert_eq!(f.bodies("q0").await.len(), 100);
+    let mut seen: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+    for (tag, delivery) in deliveries(&mut channel) {
+        seen.entry(tag).or_default().push(text(delivery.message()).parse().unwrap());
+    }
+    assert_eq!(seen.len(), 39);
+    assert!(seen.into_values().all(|numbers| numbers.into_iter().eq(0..100)));
+}
+
+#[tokio::test]
+async fn a_dropped_channel_of_many_queues_returns_to_each_its_own() {
+    let f = Fixture::new();
+    let names: Vec<String> = (0..40).map(|number| format!("q{number}")).collect();
+    let mut channel = f.engine.channel(None);
+    for name in &names {
+        declare(&f.engine, &[name]);
+        consume(&mut channel, name, name);
+    }
+    for number in 0..100 {
+        for name in &names {
+            publish(&mut channel, name, &[&number.to_string()]);
+        }
+    }
+    for _ in 0..500 {
+        assert!(matches!(channel.try_next(), Some(ChannelEvent::Deliver { .. })));
+    }
+    drop(channel);
+    let expected: Vec<String> = (0..100).map(|number| number.to_string()).collect();
+    for name in &names {
+        assert_eq!(f.depth(name).await, (100, 0, 0));
+        assert_eq!(f.bodies(name).await, expected);
+    }
+}
+
+/// Queues hand out while the line is emptied for another one's sake: none of them waits for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_consumer_misses_that_the_line_has_room() {
+    let f = Fixture::new();
+    declare(&f.engine, &["q", "r", "s"]);
+    let engine = f.engine.clone();
+    let publisher = std::thread::spawn(move || {
+        for number in 0..20_000 {
+            for queue in ["q", "r"] {
+                let message = Message::new(name(""), key(queue), number.to_string());
+                drop(engine.try_publish(message).unwrap());
+            }
+        }
+    });
+    let mut channel = f.engine.channel(None);
+    channel.consume(&queue_name("q"), "q", NO_ACK).unwrap();
+    channel.consume(&queue_name("r"), "r", NO_ACK).unwrap();
+    let mut seen: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+    for count in 0..40_000 {
+        if count % 700 == 0 {
+            channel.consume(&queue_name("s"), "s", NO_ACK).unwrap();
+            channel.cancel("s");
+        }
+        let next = tokio::time::timeout(PATIENCE, channel.next()).await.expect("more in time");
+        if let ChannelEvent::Deliver { consumer_tag, delivery } = next {
+            let number = text(delivery.message()).parse().unwrap();
+            seen.entry(consumer_tag.to_string()).or_default().push(number);
+        }
+    }
+    publisher.join().unwrap();
+    assert!(seen.into_values().all(|numbers| numbers.into_iter().eq(0..20_000)));
 }

@@ -122,6 +122,10 @@ impl Returned {
         returned
     }
 
+    pub(super) fn queue_ids(&self) -> impl Iterator<Item = QueueId> {
+        self.0.keys().copied()
+    }
+
     pub(super) fn into_queues(self) -> impl Iterator<Item = (Arc<Queue>, Vec<Seen>)> {
         self.0.into_values()
     }

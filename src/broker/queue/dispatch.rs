@@ -92,7 +92,7 @@ impl Queue {
         }
         let Some(held) = ready.pop_front() else { return };
         let tag = *next_tag;
-        if slot.parcels.try_send(Parcel::new(&held, slot.key, tag)).is_err() {
+        if !slot.send(Parcel::new(&held, slot.key, tag)) {
             // The channel is full or its owner went away: the message stays here, and the owner
             // resumes or removes the consumer. So it does with one that found no credit.
             if let Some(credit) = credit {

@@ -309,17 +309,6 @@ impl Queue {
         Ok((id, self.dispatch(&mut state, now_ms)))
     }
 
-    /// Forgets a consumer. Its deliveries stay unacknowledged until they are settled, and what it did
-    /// not take is the caller's to give to [`Queue::requeue`]: nobody is served before that, so that
-    /// the next consumer gets it first.
-    pub(super) fn remove_consumer(&self, id: ConsumerId, now_ms: UnixMs) -> Effects {
-        let mut state = self.state.lock();
-        let had_any = !state.consumers.is_empty();
-        state.consumers.remove(id);
-        let unused = self.is_left_alone(&mut state, had_any, now_ms);
-        Effects { unused, ..Effects::default() }
-    }
-
     pub(super) fn cancel_all(&self) {
         self.state.lock().consumers.end_all(ConsumerEnd::Cancelled);
     }
@@ -327,7 +316,7 @@ impl Queue {
     /// A consumer whose channel was full, or that had no credit, has room again.
     pub(super) fn resume(&self, id: ConsumerId, now_ms: UnixMs) -> Effects {
         let mut state = self.state.lock();
-        state.consumers.offer_turn(id);
+        state.consumers.resume(id);
         self.dispatch(&mut state, now_ms)
     }
 
