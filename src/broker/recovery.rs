@@ -205,7 +205,8 @@ impl Recovery {
             priority.unwrap_or(0).min(max)
         };
         let backlog = std::mem::take(&mut self.backlog);
-        let (lines, taken) = backlog.into_runs(band_of, &noted, !was_closed);
+        let run_bytes = inner.pager.run_bytes();
+        let (lines, taken) = backlog.into_runs(band_of, &noted, !was_closed, run_bytes);
         for Restored { queue, band, runs } in lines {
             match queues.get(&queue) {
                 Some(queue) => queue.restore_runs(band, runs),

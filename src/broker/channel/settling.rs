@@ -1,6 +1,5 @@
 //! Acknowledgements and rejections of a channel, and its prefetch.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ahash::AHashMap;
@@ -88,19 +87,20 @@ impl Channel {
         unsettled.ok_or(BrokerError::UnknownDeliveryTag(delivery_tag))
     }
 
-    /// Everything up to the tag; with tag 0, everything.
-    fn take(
-        &mut self,
-        delivery_tag: u64,
-    ) -> Result<impl Iterator<Item = Unsettled> + use<>, BrokerError> {
-        let later = match delivery_tag {
-            0 => BTreeMap::new(),
+    /// Everything up to the tag; with tag 0, everything. One by one: splitting a tree counts what stays.
+    fn take(&mut self, delivery_tag: u64) -> Result<Vec<Unsettled>, BrokerError> {
+        let last = match delivery_tag {
+            0 => u64::MAX,
             _ if !self.unsettled.contains_key(&delivery_tag) => {
                 return Err(BrokerError::UnknownDeliveryTag(delivery_tag));
             }
-            _ => self.unsettled.split_off(&delivery_tag.saturating_add(1)),
+            _ => delivery_tag,
         };
-        Ok(std::mem::replace(&mut self.unsettled, later).into_values())
+        let mut taken = Vec::new();
+        while let Some(first) = self.unsettled.first_entry().filter(|first| *first.key() <= last) {
+            taken.push(first.remove());
+        }
+        Ok(taken)
     }
 }
 
