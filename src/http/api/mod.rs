@@ -1,6 +1,6 @@
 //! The server API under `/api/v1`: what an operator, a script or a back end without an AMQP client calls.
 //!
-//! Owns: the routes of queues, messages and dead letters, who may call them, and consumers over HTTP. May
+//! Owns: the routes of queues, messages, dead letters and policies, who may call them, and consumers over HTTP. May
 //! import: the broker's port and the forms of bodies and errors beside it. What always holds: nobody
 //! gets in without the key, or, where there is none, from a page of another site; every parameter is
 //! checked and named in the refusal; every answer is bounded; a delivery whose consumer is gone returns to
@@ -12,6 +12,7 @@ mod dead_letters;
 mod explain;
 mod parameters;
 mod payload;
+mod policies;
 mod publish;
 mod queues;
 mod rates;
@@ -64,6 +65,10 @@ impl Api {
         Router::new()
             .route("/api/v1/publish", post(publish::publish).layer(large()))
             .route("/api/v1/explain/{id}", get(explain::explain))
+            .route("/api/v1/policies", get(policies::list))
+            .route("/api/v1/policies/{policy}", {
+                get(policies::one).put(policies::put).delete(policies::delete)
+            })
             .route("/api/v1/queues", get(queues::list))
             .route("/api/v1/queues/{queue}", get(queues::one))
             .route("/api/v1/queues/{queue}/messages", get(queues::peek).delete(queues::purge))
