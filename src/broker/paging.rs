@@ -87,6 +87,11 @@ impl Pager {
         self.options.ready_bytes_max / COUNT_SHARE
     }
 
+    /// Whether the journal can't give back what leaves memory.
+    pub(super) fn forgets(&self) -> bool {
+        self.journal.is_in_memory()
+    }
+
     pub(super) fn committed_position(&self) -> Position {
         self.journal.committed_position()
     }

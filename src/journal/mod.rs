@@ -434,6 +434,11 @@ impl Journal {
         }
     }
 
+    /// Whether it writes nothing, and can give nothing back.
+    pub fn is_in_memory(&self) -> bool {
+        self.log.is_none()
+    }
+
     /// Everything that was appended up to here is on disk; what was not appended, such as a position
     /// that was only taken, is of course not.
     pub fn committed_position(&self) -> Position {

@@ -207,11 +207,10 @@ impl Ready {
     pub(super) fn page_out(&mut self) -> bool {
         let Some(head_bytes_max) = self.pager.head_bytes() else { return false };
         let run_bytes_max = self.pager.run_bytes();
-        let committed = self.pager.committed_position();
-        if committed == Position::default() {
-            // A journal that forgets can't give back, and one without a commit has nothing to.
+        if self.pager.forgets() {
             return false;
         }
+        let committed = self.pager.committed_position();
         let queue = self.queue;
         let mut awaits_commit = false;
         for band in &mut self.bands {

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use leveret::model::topology::{ExchangeSpec, Policy, QueueSettings, QueueSpec};
 
 use crate::durable::{Bound, Durable, QueueNumber, Seq};
-use crate::queue::{Copy, Effects, Queue, Tag};
+use crate::queue::{Copy, Queue, Tag};
 use crate::step::{ConsumerNumber, HandNumber};
 
 /// Orders in which queues are looked at that are tried at most, for one step.
@@ -108,7 +108,6 @@ impl World {
             let queue = Queue::new(*number, spec.clone(), settings, now_ms);
             world.queues.insert(name.clone(), queue);
         }
-        let mut dead = Vec::new();
         for (&seq, kept) in &durable.messages {
             for &number in &kept.open {
                 let Some(queue) = world.queues.values_mut().find(|q| q.number == number) else {
@@ -125,19 +124,13 @@ impl World {
                     failures: retry.map_or(0, |(failures, _)| failures),
                 };
                 if queue.is_over_limit(copy.returns) {
-                    dead.push((number, copy));
+                    queue.dying.push(copy);
                 } else if let Some(due_ms) = retry.map(|(_, due_ms)| due_ms).or(kept.due_ms) {
                     queue.delayed.push((due_ms, copy));
                 } else {
                     queue.insert(copy);
                 }
             }
-        }
-        for (number, copy) in dead {
-            world.run(
-                number,
-                Effects { dead: vec![(copy, "delivery_limit")], ..Effects::default() },
-            );
         }
         world.ticked()
     }

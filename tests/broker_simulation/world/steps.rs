@@ -347,17 +347,26 @@ impl World {
             let settings = self.settings(&self.queues[&name].spec);
             let Some(queue) = self.queues.get_mut(&name) else { continue };
             queue.settings = settings;
+            let mut looked_at = queue.clone();
             let mut effects = Effects::default();
-            queue.dispatch(now_ms, &mut effects);
-            if !effects.dead.is_empty() {
-                all.push((queue.number, effects));
+            looked_at.dispatch(now_ms, &mut effects);
+            match effects.dead.is_empty() {
+                true => *queue = looked_at,
+                false => {
+                    queue.burying = true;
+                    all.push(queue.number);
+                }
             }
         }
         if all.len() > 1 {
-            self.involved.extend(all.iter().map(|(number, _)| number));
-            all.sort_by_key(|(number, _)| self.order.iter().position(|other| other == number));
+            self.involved.extend(&all);
+            all.sort_by_key(|number| self.order.iter().position(|other| other == number));
         }
-        for (number, effects) in all {
+        for number in all {
+            let Some(queue) = self.by_number(number) else { continue };
+            queue.burying = false;
+            let mut effects = Effects::default();
+            queue.dispatch(now_ms, &mut effects);
             self.run(number, effects);
         }
     }
