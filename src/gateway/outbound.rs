@@ -18,7 +18,10 @@ use crate::wire::engine_io::{Packet, Payload};
 /// Why a session ended. The texts are Socket.IO's where it has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CloseReason {
+    /// The stream ended, or a close packet came.
     TransportClose,
+    /// A close frame of the WebSocket came, with its status code.
+    ClosedByClient(Option<u16>),
     TransportError,
     PingTimeout,
     ParseError,
@@ -34,7 +37,7 @@ pub enum CloseReason {
 impl CloseReason {
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::TransportClose => "transport close",
+            Self::TransportClose | Self::ClosedByClient(_) => "transport close",
             Self::TransportError | Self::Violation(_) => "transport error",
             Self::PingTimeout => "ping timeout",
             Self::ParseError => "parse error",
@@ -45,16 +48,19 @@ impl CloseReason {
         }
     }
 
-    /// The status code of the WebSocket close frame (RFC 6455 section 7.4.1); `None` when the peer is
-    /// gone, or would not read one.
-    pub fn status_code(self) -> Option<u16> {
-        match self {
-            Self::TransportError | Self::PingTimeout | Self::SlowConsumer => None,
-            Self::TransportClose | Self::ForcedClose | Self::ConnectTimeout => Some(1000),
-            Self::ShuttingDown => Some(1001),
-            Self::ParseError => Some(1002),
-            Self::Violation(code) => Some(code),
-        }
+    /// The last frame on a WebSocket (RFC 6455 section 7.4.1); `None` when the peer is gone.
+    pub fn close_frame(self) -> Option<Frame> {
+        let code = match self {
+            Self::TransportError | Self::PingTimeout => return None,
+            // The client's own code, and it knows why.
+            Self::ClosedByClient(code) => return Some(Frame::close(code, "")),
+            Self::TransportClose | Self::ForcedClose | Self::ConnectTimeout => 1000,
+            Self::ShuttingDown => 1001,
+            Self::ParseError => 1002,
+            Self::SlowConsumer => 1008,
+            Self::Violation(code) => code,
+        };
+        Some(Frame::close(Some(code), self.as_str()))
     }
 }
 

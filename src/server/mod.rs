@@ -5,6 +5,7 @@
 //! before anything is opened; a wrong one is a single line on standard error and exit code 2, and
 //! whatever else prevents the work is a single line and exit code 1.
 
+mod amount;
 mod check;
 mod client;
 mod command;
@@ -18,6 +19,7 @@ mod serve;
 mod settings;
 mod signals;
 mod token;
+mod ws_echo;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -58,6 +60,7 @@ fn run(command: Command, environment: Environment<'_>) -> Result<(), Error> {
         Command::Serve(arguments) => return serve::run(arguments, environment),
         Command::Token(arguments) => return token::run(arguments, environment),
         Command::Check(arguments) => return check::run(arguments, environment),
+        Command::WsEcho(arguments) => return ws_echo::run(arguments),
         Command::Publish(arguments) => Call::Publish(arguments),
         Command::Consume(arguments) => Call::Consume(arguments),
         Command::Queues(arguments) => Call::Queues(arguments),

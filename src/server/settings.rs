@@ -260,7 +260,7 @@ fn switch(text: &str) -> Result<bool, String> {
     }
 }
 
-fn address(text: &str) -> Result<SocketAddr, String> {
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| format!("'{text}' is not an address and port, such as {DEFAULT_HTTP}"))
 }
 

@@ -112,9 +112,9 @@ impl Driver {
 
     async fn run_websocket(mut self, mut writer: SessionWriter) {
         let is_whole = self.write_until_closed(&mut writer).await;
-        let code = self.session.outbound.close_reason().and_then(CloseReason::status_code);
-        if let (true, Some(code)) = (is_whole, code) {
-            let farewell = Box::pin(farewell(&self.session.outbound, &mut writer, code));
+        let close = self.session.outbound.close_reason().and_then(CloseReason::close_frame);
+        if let (true, Some(close)) = (is_whole, close) {
+            let farewell = Box::pin(farewell(&self.session.outbound, &mut writer, close));
             if tokio::time::timeout(FAREWELL_MAX, farewell).await.is_err() {
                 tracing::debug!("a closed session did not take its last frames");
             }
@@ -163,7 +163,7 @@ impl Driver {
                 }
                 reason = outbound.closed() => {
                     // A client that reads gets the rest, and a close frame after it.
-                    let has_farewell = reason.status_code().is_some();
+                    let has_farewell = reason.close_frame().is_some();
                     let patience = if has_farewell { FAREWELL_MAX } else { Duration::ZERO };
                     return matches!(tokio::time::timeout(patience, &mut write).await, Ok(Ok(())));
                 }
@@ -184,11 +184,10 @@ impl Driver {
 }
 
 /// Writes what was queued before the close, then the close frame.
-async fn farewell(outbound: &Outbound, writer: &mut SessionWriter, code: u16) {
+async fn farewell(outbound: &Outbound, writer: &mut SessionWriter, close: Frame) {
     let mut batch = Vec::new();
     outbound.take(&mut batch);
-    let reason = outbound.close_reason().map_or("", CloseReason::as_str);
-    batch.push(Frame::close(code, reason));
+    batch.push(close);
     if writer.write(&batch).await.is_ok() {
         // A client that closed first is gone by now, and that is fine.
         let _ = writer.shutdown().await;

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use bytes::Bytes;
 use http::{Request, Response};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
@@ -126,12 +125,14 @@ async fn read(mut turn: Turn, mut reader: SessionReader) {
                 Err(_) => Err(CloseReason::ParseError),
             },
             Ok(Incoming::Binary(bytes)) => turn.packet(Packet::Binary(bytes)).await,
-            Ok(Incoming::Ping(payload)) => {
-                pong(&session, &payload);
+            Ok(Incoming::Close { code, .. }) => Err(CloseReason::ClosedByClient(code)),
+            Ok(control @ (Incoming::Ping(_) | Incoming::Pong(_))) => {
+                if let Some(answer) = control.answer() {
+                    // Pushed, not replied: a client that only pings and never reads is a slow consumer.
+                    outbound.push(&answer);
+                }
                 Ok(())
             }
-            Ok(Incoming::Pong(_)) => Ok(()),
-            Ok(Incoming::Close { .. }) => Err(CloseReason::TransportClose),
             Err(error) => Err(reason_of(&error)),
         };
         if let Err(reason) = read {
@@ -142,11 +143,6 @@ async fn read(mut turn: Turn, mut reader: SessionReader) {
     // The stream goes now; leaving the rooms may take longer.
     drop(reader);
     turn.end().await;
-}
-
-fn pong(session: &Session, payload: &Bytes) {
-    // Pushed, not replied: a client that only pings and never reads is a slow consumer.
-    session.outbound.push(&Frame::pong(payload));
 }
 
 fn reason_of(error: &WebSocketError) -> CloseReason {
