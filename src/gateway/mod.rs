@@ -17,6 +17,7 @@ mod engine;
 mod error;
 mod events;
 mod fanout;
+mod forwarded;
 mod history;
 mod metrics;
 mod options;
@@ -40,7 +41,8 @@ use serde::Serialize;
 
 pub use auth::{Authenticator, Claims};
 pub use error::GatewayError;
-pub use options::{GatewayOptions, Limits};
+pub use forwarded::{Network, NetworkError};
+pub use options::{GatewayOptions, Limits, PATH};
 
 use self::application::Application;
 use self::engine::Engine;
@@ -48,9 +50,6 @@ use self::metrics::Metrics;
 use crate::backend::Cache;
 use crate::model::clock::SharedClock;
 use crate::model::names::{RoomId, UserId};
-
-/// Where the stock client looks for a server.
-pub const PATH: &str = "/socket.io/";
 
 /// The gateway. Clones share it.
 #[derive(Clone)]
@@ -76,14 +75,14 @@ impl Gateway {
         self.engine.handle(request).await
     }
 
-    /// The gateway at [`PATH`].
+    /// The gateway at the path of its options, [`PATH`] if nothing else was said.
     pub fn router(&self) -> Router {
         let gateway = self.clone();
         let handler = move |request: Request<Body>| {
             let gateway = gateway.clone();
             async move { gateway.handle(request).await }
         };
-        Router::new().route(PATH, any(handler))
+        Router::new().route(self.engine.path(), any(handler))
     }
 
     /// Sends an event to a user's sockets, as the personal room `user:<id>`; how many there are. An event

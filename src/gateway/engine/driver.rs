@@ -7,9 +7,11 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::addresses::Place;
 use super::heartbeat::{Beat, Heartbeat};
 use super::session::{Session, SessionWriter, Turn};
 use super::{Engine, Refused};
+use crate::gateway::metrics::CountedTask;
 use crate::gateway::outbound::{CloseReason, Outbound, Transport};
 use crate::gateway::socket_io::Connection;
 use crate::gateway::websocket::Frame;
@@ -24,16 +26,20 @@ const FAREWELL_MAX: Duration = Duration::from_secs(5);
 /// [`Refused::Unavailable`] at the end of the gateway, and at the bound of sessions.
 pub fn check_open(engine: &Engine) -> Result<(), Refused> {
     let is_open = !engine.is_shutting_down() && engine.sessions.has_place();
-    if is_open { Ok(()) } else { Err(Refused::Unavailable) }
+    if is_open {
+        return Ok(());
+    }
+    engine.application.metrics.session_refused("unavailable");
+    Err(Refused::Unavailable)
 }
 
 /// Begins a session with polling.
 ///
 /// # Errors
 /// [`Refused::Unavailable`].
-pub fn open_polling(engine: &Arc<Engine>) -> Result<Arc<Session>, Refused> {
+pub fn open_polling(engine: &Arc<Engine>, place: Place) -> Result<Arc<Session>, Refused> {
     let (upgrade, upgraded) = oneshot::channel();
-    let session = open(engine, Transport::Polling, Some(upgrade))?;
+    let session = open(engine, Transport::Polling, Some(upgrade), place)?;
     let task = Driver::new(engine, &session);
     tokio::spawn(task.run_polling(upgraded));
     Ok(session)
@@ -43,8 +49,12 @@ pub fn open_polling(engine: &Arc<Engine>) -> Result<Arc<Session>, Refused> {
 ///
 /// # Errors
 /// [`Refused::Unavailable`].
-pub fn open_websocket(engine: &Arc<Engine>, writer: SessionWriter) -> Result<Turn, Refused> {
-    let session = open(engine, Transport::WebSocket, None)?;
+pub fn open_websocket(
+    engine: &Arc<Engine>,
+    writer: SessionWriter,
+    place: Place,
+) -> Result<Turn, Refused> {
+    let session = open(engine, Transport::WebSocket, None, place)?;
     let turn = session.turn().ok_or(Refused::Unavailable)?;
     let task = Driver::new(engine, &session);
     tokio::spawn(task.run_websocket(writer));
@@ -55,12 +65,14 @@ fn open(
     engine: &Arc<Engine>,
     transport: Transport,
     upgrade: Option<oneshot::Sender<SessionWriter>>,
+    place: Place,
 ) -> Result<Arc<Session>, Refused> {
     check_open(engine)?;
     let limits = &engine.options.limits;
     let outbound = Arc::new(Outbound::new(transport, limits.queue_bytes_max));
     let connection = Connection::new(Arc::clone(&engine.application), Arc::clone(&outbound));
-    let session = Arc::new(Session::new(outbound, connection, upgrade));
+    let metrics = Arc::clone(&engine.application.metrics);
+    let session = Arc::new(Session::new(outbound, connection, upgrade, metrics, place));
     if !engine.sessions.insert(&session) {
         return Err(Refused::Unavailable);
     }
@@ -83,6 +95,7 @@ struct Driver {
     engine: Arc<Engine>,
     session: Arc<Session>,
     watch: Watch,
+    _counted: CountedTask,
 }
 
 impl Driver {
@@ -90,8 +103,9 @@ impl Driver {
         let now = Instant::now();
         let options = &engine.options;
         let heartbeat = Heartbeat::new(now, options.ping_interval, options.ping_timeout);
-        let watch = Watch { heartbeat, join_by: Some(now + options.connect_timeout) };
-        Self { engine: Arc::clone(engine), session: Arc::clone(session), watch }
+        let watch = Watch { heartbeat, join_by: now.checked_add(options.connect_timeout) };
+        let _counted = engine.application.metrics.task();
+        Self { engine: Arc::clone(engine), session: Arc::clone(session), watch, _counted }
     }
 
     async fn run_polling(mut self, mut upgraded: oneshot::Receiver<SessionWriter>) {

@@ -8,6 +8,7 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::ReadHalf;
 
+use super::addresses::Place;
 use super::session::{Session, SessionWriter, Turn};
 use super::{Answer, Engine, Refused, driver};
 use crate::gateway::outbound::CloseReason;
@@ -17,14 +18,16 @@ use crate::wire::engine_io::{Packet, RequestError};
 type SessionReader = Reader<ReadHalf<TokioIo<Upgraded>>>;
 
 /// Begins a session on a WebSocket.
-pub fn handshake<B>(engine: &Arc<Engine>, request: &mut Request<B>) -> Answer {
+pub fn handshake<B>(engine: &Arc<Engine>, request: &mut Request<B>, place: Place) -> Answer {
     driver::check_open(engine)?;
     let (response, upgrade) = accept(request)?;
     let engine = Arc::clone(engine);
+    let counted = engine.application.metrics.task();
     tokio::spawn(async move {
+        let _counted = counted;
         let Some((reader, writer)) = streams(&engine, upgrade).await else { return };
         // At the bound of sessions since the check above: the client sees the stream end.
-        let Ok(turn) = driver::open_websocket(&engine, writer) else { return };
+        let Ok(turn) = driver::open_websocket(&engine, writer, place) else { return };
         read(turn, reader).await;
     });
     Ok(response)
@@ -38,7 +41,9 @@ pub fn upgrade<B>(engine: &Arc<Engine>, request: &mut Request<B>, session: Arc<S
     let probe = Probe(session);
     let (response, upgrade) = accept(request)?;
     let engine = Arc::clone(engine);
+    let counted = engine.application.metrics.task();
     tokio::spawn(async move {
+        let _counted = counted;
         let Some((mut reader, writer)) = streams(&engine, upgrade).await else { return };
         let timeout = engine.options.upgrade_timeout;
         let probed = tokio::time::timeout(timeout, take_over(&probe, &mut reader, writer)).await;
