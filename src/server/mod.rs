@@ -10,6 +10,7 @@ mod check;
 mod client;
 mod command;
 mod error;
+mod gateway_settings;
 mod launch;
 mod layer;
 mod logs;
@@ -29,6 +30,7 @@ use client::Call;
 use command::{Cli, Command};
 
 pub use error::Error;
+pub use gateway_settings::GatewaySettings;
 pub use launch::Server;
 pub use logs::LogFormat;
 pub use memory::MemoryLimit;
