@@ -5,12 +5,14 @@
 
 mod bad_input;
 mod bridge;
+mod compression;
 mod connection;
 mod durability;
 mod fanout;
 mod handshake;
 mod heartbeat;
 mod http;
+mod limits;
 mod polling;
 mod presence;
 mod rooms;
