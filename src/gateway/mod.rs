@@ -117,6 +117,11 @@ impl Gateway {
         self.engine.application.connections()
     }
 
+    /// Engine.IO sessions that are open, whether they have connected a socket or not.
+    pub fn sessions(&self) -> usize {
+        self.engine.sessions()
+    }
+
     /// Broadcasts what is on its way, then closes every transport, in a few seconds at most. No
     /// Socket.IO DISCONNECT is sent, so stock clients reconnect.
     pub async fn shutdown(&self) {

@@ -145,6 +145,10 @@ impl Engine {
         }
     }
 
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
     /// A place among the sessions of the client's address.
     fn place<B>(&self, request: &Request<B>) -> Result<Place, Refused> {
         let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
