@@ -229,7 +229,8 @@ impl Outbound {
     }
 
     /// The answer of a poll: as much of the queue as fits into `payload_bytes_max`. What is queued
-    /// when the session is closed still goes out, with a close packet at its end.
+    /// when the session is closed still goes out, with a close packet at its end; a client that closed
+    /// it itself gets a noop there, as the stock server's does.
     pub fn poll(&self, payload_bytes_max: usize) -> Polled {
         let mut state = self.state.lock();
         if state.transport == Transport::WebSocket {
@@ -246,12 +247,14 @@ impl Outbound {
         }
         let bytes = state.frames.drain(..taken).map(|frame| weight(&frame)).sum();
         state.frames.shrink_to(FRAMES_KEPT_MAX);
-        let ends = state.closed.is_some() && state.frames.is_empty();
+        let closed = state.closed.filter(|_| state.frames.is_empty());
         drop(state);
         self.ease(bytes);
-        if ends {
+        if let Some(reason) = closed {
+            let by_client = reason == CloseReason::TransportClose;
+            let last = if by_client { Packet::Noop } else { Packet::Close };
             // Past the bound by one byte at most, which no client counts.
-            let _ = payload.push_text(&single(&Packet::Close));
+            let _ = payload.push_text(&single(&last));
         }
         if payload.is_empty() { Polled::Nothing } else { Polled::Payload(payload.into_bytes()) }
     }

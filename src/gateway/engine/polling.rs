@@ -87,11 +87,8 @@ where
     };
     let body = match body {
         Ok(body) => body,
-        Err(Unread::TooLarge) => {
-            // As the stock server: the request is refused, the session goes on.
-            given_up.disarm();
-            return Err(Refused::BodyTooLarge);
-        }
+        // The session ends, as the stock server's does: what the body meant to say is lost.
+        Err(Unread::TooLarge) => return Err(Refused::BodyTooLarge),
         Err(Unread::Broken) => return Err(RequestError::BadRequest.into()),
     };
     // In a task of its own, so that a client that hangs up cannot stop an event half-way.
