@@ -5,7 +5,9 @@ use axum::body::Body;
 use http::{Method, Request};
 use http_body_util::BodyExt;
 use leveret::backend::{Broker, Embedded};
+use leveret::gateway::{Authenticator, Gateway, GatewayOptions};
 use leveret::http::{Access, Api, ApiKey};
+use leveret::model::clock::SystemClock;
 use leveret::model::message::Message;
 use leveret::model::names::{ExchangeName, QueueName, RoutingKey};
 use leveret::model::topology::QueueSpec;
@@ -17,7 +19,9 @@ const KEY: &str = "open-sesame";
 fn api(engines: &Embedded) -> (Router, Broker) {
     let broker = engines.broker();
     let access = Access::Key(ApiKey::new(KEY).unwrap());
-    (Api::new(broker.clone(), access).router(), broker)
+    let options = GatewayOptions::new(Authenticator::new(b"for tests alone, and long enough"));
+    let gateway = Gateway::new(options, engines.cache(), SystemClock::shared());
+    (Api::new(broker.clone(), gateway, access).router(), broker)
 }
 
 async fn send(router: &Router, request: Request<Body>) -> (u16, Value) {

@@ -11,7 +11,7 @@ use super::secret::{self, Secret};
 use super::{Error, Settings, Storage};
 use crate::backend::{Cache, Embedded};
 use crate::demo::Demo;
-use crate::gateway::{Authenticator, Gateway, GatewayOptions};
+use crate::gateway::{Authenticator, Gateway};
 use crate::http::{Access, Api, ApiKey, Limits, Listener, Metrics, Open, Readiness, router};
 use crate::journal::JournalOptions;
 use crate::model::clock::{SharedClock, SystemClock};
@@ -62,11 +62,7 @@ impl Server {
     ) -> Result<Self, Error> {
         let authenticator = Authenticator::new(state.secret.as_bytes());
         let gateway = Gateway::new(
-            GatewayOptions {
-                cors_origins: settings.client_origins.clone(),
-                presence_grace: settings.presence_grace,
-                ..GatewayOptions::new(authenticator.clone())
-            },
+            settings.gateway.options(authenticator.clone()),
             state.engines.cache(),
             clock.clone(),
         );

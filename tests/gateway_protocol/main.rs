@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod bridge;
+mod compression;
 mod connection;
 mod durability;
 mod fanout;
@@ -12,6 +13,7 @@ mod handshake;
 mod heartbeat;
 mod http;
 mod library;
+mod limits;
 mod polling;
 mod presence;
 mod rooms;

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use bytes::Bytes;
 use http::{Request, Response};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::ReadHalf;
 
+use super::addresses::Place;
 use super::session::{Session, SessionWriter, Turn};
 use super::{Answer, Engine, Refused, driver};
 use crate::gateway::outbound::CloseReason;
@@ -18,14 +18,16 @@ use crate::wire::engine_io::{Packet, RequestError};
 type SessionReader = Reader<ReadHalf<TokioIo<Upgraded>>>;
 
 /// Begins a session on a WebSocket.
-pub fn handshake<B>(engine: &Arc<Engine>, request: &mut Request<B>) -> Answer {
+pub fn handshake<B>(engine: &Arc<Engine>, request: &mut Request<B>, place: Place) -> Answer {
     driver::check_open(engine)?;
     let (response, upgrade) = accept(request)?;
     let engine = Arc::clone(engine);
+    let counted = engine.namespaces.metrics.task();
     tokio::spawn(async move {
+        let _counted = counted;
         let Some((reader, writer)) = streams(&engine, upgrade).await else { return };
         // At the bound of sessions since the check above: the client sees the stream end.
-        let Ok(turn) = driver::open_websocket(&engine, writer) else { return };
+        let Ok(turn) = driver::open_websocket(&engine, writer, place) else { return };
         read(turn, reader).await;
     });
     Ok(response)
@@ -39,7 +41,9 @@ pub fn upgrade<B>(engine: &Arc<Engine>, request: &mut Request<B>, session: Arc<S
     let probe = Probe(session);
     let (response, upgrade) = accept(request)?;
     let engine = Arc::clone(engine);
+    let counted = engine.namespaces.metrics.task();
     tokio::spawn(async move {
+        let _counted = counted;
         let Some((mut reader, writer)) = streams(&engine, upgrade).await else { return };
         let timeout = engine.options.upgrade_timeout;
         let probed = tokio::time::timeout(timeout, take_over(&probe, &mut reader, writer)).await;
@@ -126,12 +130,14 @@ async fn read(mut turn: Turn, mut reader: SessionReader) {
                 Err(_) => Err(CloseReason::ParseError),
             },
             Ok(Incoming::Binary(bytes)) => turn.packet(Packet::Binary(bytes)).await,
-            Ok(Incoming::Ping(payload)) => {
-                pong(&session, &payload);
+            Ok(Incoming::Close { code, .. }) => Err(CloseReason::ClosedByClient(code)),
+            Ok(control @ (Incoming::Ping(_) | Incoming::Pong(_))) => {
+                if let Some(answer) = control.answer() {
+                    // Pushed, not replied: a client that only pings and never reads is a slow consumer.
+                    outbound.push(&answer);
+                }
                 Ok(())
             }
-            Ok(Incoming::Pong(_)) => Ok(()),
-            Ok(Incoming::Close { .. }) => Err(CloseReason::TransportClose),
             Err(error) => Err(reason_of(&error)),
         };
         if let Err(reason) = read {
@@ -142,11 +148,6 @@ async fn read(mut turn: Turn, mut reader: SessionReader) {
     // The stream goes now; leaving the rooms may take longer.
     drop(reader);
     turn.end().await;
-}
-
-fn pong(session: &Session, payload: &Bytes) {
-    // Pushed, not replied: a client that only pings and never reads is a slow consumer.
-    session.outbound.push(&Frame::pong(payload));
 }
 
 fn reason_of(error: &WebSocketError) -> CloseReason {
