@@ -12,7 +12,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_
 
 use super::frames::{self, Heard};
 use super::latency::Latency;
-use super::servers::Server;
+use super::servers::{Kind, Server};
 
 /// An address of loopback has 28,000 ports for connections to one server; old ones wait a minute.
 const SOURCES: usize = 32;
@@ -43,6 +43,7 @@ struct Client {
     rest: Vec<u8>,
     packet: Vec<u8>,
     room: Option<String>,
+    awaits_ready: bool,
 }
 
 /// What the clients have got.
@@ -104,6 +105,7 @@ impl Clients {
         let client = self.connect(server.address, State::Connecting);
         let place = self.clients[client].as_mut().expect("it was made");
         (place.packet, place.room) = (frames::masked(&packet), room);
+        place.awaits_ready = server.kind == Kind::Socketioxide;
         self.handshakes += 1;
         client
     }
@@ -140,7 +142,7 @@ impl Clients {
     }
 
     pub fn trigger(&mut self, server: &Server) -> Trigger {
-        let publishes = server.kind == super::servers::Kind::Leveret;
+        let publishes = server.kind == Kind::Leveret;
         if !publishes {
             let client = self.open(server, 1, |_| None)[0];
             return Trigger { client, publishes };
@@ -221,7 +223,14 @@ impl Clients {
         }
         let stream = TcpStream::from(socket);
         stream.set_nodelay(true).expect("an option of TCP");
-        let made = Client { stream, state, rest: Vec::new(), packet: Vec::new(), room: None };
+        let made = Client {
+            stream,
+            state,
+            rest: Vec::new(),
+            packet: Vec::new(),
+            room: None,
+            awaits_ready: false,
+        };
         let client = self.free.pop().unwrap_or_else(|| {
             self.clients.push(None);
             self.clients.len() - 1
@@ -325,14 +334,9 @@ impl Clients {
                 let packet = std::mem::take(&mut place.packet);
                 self.send(client, &packet);
             }
-            (Heard::Connected, State::Opening) => match &place.room {
-                Some(room) => {
-                    place.state = State::Joining;
-                    let frame = frames::masked(&format!("421[\"join:room\",\"{room}\"]"));
-                    self.send(client, &frame);
-                }
-                None => self.live(client),
-            },
+            (Heard::Connected, State::Opening) if !place.awaits_ready => self.join(client),
+            (Heard::Ready, State::Opening) => self.join(client),
+            (Heard::Connected, State::Opening) => {}
             (Heard::Ack { ok: true }, State::Joining) => self.live(client),
             (Heard::Ack { ok: true }, State::Echoing { asked_ns }) => {
                 self.seen.acks += 1;
@@ -345,6 +349,14 @@ impl Clients {
             (Heard::Refused(payload), _) => panic!("{}", String::from_utf8_lossy(payload)),
             (heard, state) => panic!("{heard:?} while {state:?}"),
         }
+    }
+
+    fn join(&mut self, client: usize) {
+        let place = self.clients[client].as_mut().expect("a client");
+        let Some(room) = &place.room else { return self.live(client) };
+        place.state = State::Joining;
+        let frame = frames::masked(&format!("421[\"join:room\",\"{room}\"]"));
+        self.send(client, &frame);
     }
 
     fn live(&mut self, client: usize) {

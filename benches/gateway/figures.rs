@@ -39,10 +39,13 @@ impl Figures {
         }
     }
 
-    /// Medians, least to most, and ours as a ratio to each of the others of the same round.
+    /// Medians, least to most, and ours as a ratio to each of the others of the same round, but for latencies.
     pub fn print(&self) {
         self.print_medians();
         for figure in &self.names {
+            if figure.contains(", ms") {
+                continue;
+            }
             let of = |server: &str| self.values.get(&(figure.clone(), server.to_owned()));
             let Some(ours) = of("Leveret") else { continue };
             for server in self.servers.iter().filter(|server| *server != "Leveret") {

@@ -6,6 +6,8 @@ pub enum Heard<'a> {
     /// Engine.IO's first packet.
     Open,
     Connected,
+    /// socketioxide has its handlers in place only some time after its answer to CONNECT.
+    Ready,
     Ping,
     /// An acknowledgement; whether it says `ok`.
     Ack {
@@ -76,6 +78,7 @@ pub fn hear(payload: &[u8]) -> Heard<'_> {
             Heard::Ack { ok: memchr::memmem::find(rest, b"\"ok\":true").is_some() }
         }
         [b'4', b'4', ..] => Heard::Refused(payload),
+        _ if payload.starts_with(b"42[\"ready\"") => Heard::Ready,
         _ if payload.starts_with(b"42[\"error\"") => Heard::Refused(payload),
         _ => Heard::Other,
     }

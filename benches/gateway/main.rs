@@ -16,6 +16,7 @@ mod process;
 mod servers;
 mod sockets;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
@@ -38,6 +39,9 @@ struct Arguments {
     scenarios: Vec<Scenario>,
     #[arg(long, value_delimiter = ',', default_value = "leveret,node,socketioxide")]
     servers: Vec<Kind>,
+    /// Another build of ours.
+    #[arg(long)]
+    leveret: Option<PathBuf>,
     /// Clients in the room of a broadcast: hundreds.
     #[arg(long, value_delimiter = ',', default_value = "100,1000,10000")]
     clients: Vec<usize>,
@@ -75,13 +79,14 @@ fn main() {
     limit.current = limit.maximum;
     setrlimit(Resource::Nofile, limit).expect("a limit that may be raised");
 
+    let start = |kind| Server::start(kind, arguments.leveret.as_ref());
     if let Some(time) = arguments.soak {
-        let server = Server::start(Kind::Leveret);
+        let server = start(Kind::Leveret);
         return sockets::soak(&server, arguments.soak_clients, time.into());
     }
     let time: Duration = arguments.time.into();
     let run = Run { rounds: arguments.rounds, time, window: arguments.window };
-    let servers: Vec<Server> = arguments.servers.iter().copied().map(Server::start).collect();
+    let servers: Vec<Server> = arguments.servers.iter().copied().map(start).collect();
     for server in &servers {
         println!("{}: {}", server.version(), server.address);
     }
@@ -101,7 +106,7 @@ fn main() {
     if has(Scenario::Idle) {
         // Its memory is to be that of a process that did nothing before.
         drop(servers);
-        let fresh: Vec<Server> = arguments.servers.iter().copied().map(Server::start).collect();
+        let fresh: Vec<Server> = arguments.servers.iter().copied().map(start).collect();
         sockets::idle(&fresh, arguments.idle_clients);
     }
 }

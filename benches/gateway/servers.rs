@@ -3,12 +3,8 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddrV4;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, SystemTime};
-
-use leveret::gateway::{Authenticator, Claims};
-use leveret::model::names::UserId;
 
 const SECRET: &str = "the secret of a bench, that is long enough";
 const USERS: u64 = 16;
@@ -29,12 +25,13 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn start(kind: Kind) -> Self {
+    pub fn start(kind: Kind, program: Option<&PathBuf>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers");
+        let ours = program.map_or(Path::new(env!("CARGO_BIN_EXE_leveret")), PathBuf::as_path);
         let mut command = match kind {
             Kind::Leveret => {
-                let mut command = Command::new(env!("CARGO_BIN_EXE_leveret"));
+                let mut command = Command::new(ours);
                 command.args(["serve", "--in-memory", "--http", "127.0.0.1:0", "--jwt-secret"]);
                 command.arg(SECRET).env_remove("REDIS_URL").env_remove("RABBITMQ_URL");
                 command
@@ -72,7 +69,10 @@ impl Server {
                 address.split(ends).next()?.parse().ok()
             })
             .expect("a line that says where it listens");
-        let tokens = (0..USERS).map(token).collect();
+        let tokens = match kind {
+            Kind::Leveret => (0..USERS).map(|user| token(ours, user)).collect(),
+            Kind::Node | Kind::Socketioxide => Vec::new(),
+        };
         Self { kind, address, process, tokens, _folder: folder }
     }
 
@@ -126,14 +126,12 @@ fn run(command: &mut Command) {
 }
 
 /// Few users with many sockets each, as the peers know no users at all.
-fn token(user: u64) -> String {
-    #[expect(clippy::disallowed_methods, reason = "a token ends at a time of the wall clock")]
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock").as_secs();
-    let claims = Claims {
-        user: UserId::new(format!("load{user}")).expect("a user"),
-        username: "Load".to_owned(),
-        rooms: vec!["*".to_owned()],
-        expires_at_s: now + Duration::from_secs(86_400).as_secs(),
-    };
-    Authenticator::new(SECRET).mint(&claims).expect("a token")
+fn token(program: &Path, user: u64) -> String {
+    let output = Command::new(program)
+        .args(["token", "--user", &format!("load{user}"), "--room", "*", "--ttl", "1day"])
+        .args(["--jwt-secret", SECRET])
+        .output()
+        .expect("the program runs");
+    assert!(output.status.success(), "no token: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }

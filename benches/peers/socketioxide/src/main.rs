@@ -40,6 +40,8 @@ async fn main() -> std::io::Result<()> {
                 let _ = socket.within(room_id).emit("news", &text).await;
             },
         );
+        // An event that comes in before its handler is there is lost: clients wait for this.
+        let _ = socket.emit("ready", &());
     });
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     println!("http://{}", listener.local_addr()?);
