@@ -97,6 +97,8 @@ struct State {
     bytes: usize,
     transport: Transport,
     closed: Option<CloseReason>,
+    /// Somebody waits for room.
+    room_wanted: bool,
 }
 
 /// What a poll gets at this moment.
@@ -108,7 +110,8 @@ pub enum Polled {
 
 impl Outbound {
     pub fn new(transport: Transport, queue_bytes_max: usize) -> Self {
-        let state = State { frames: Vec::new(), bytes: 0, transport, closed: None };
+        let state =
+            State { frames: Vec::new(), bytes: 0, transport, closed: None, room_wanted: false };
         Self {
             state: Mutex::new(state),
             queue_bytes_max,
@@ -134,9 +137,11 @@ impl Outbound {
             self.close(CloseReason::SlowConsumer);
             return;
         }
-        state.enqueue(frame.clone(), weight);
+        let is_first = state.enqueue(frame.clone(), weight);
         drop(state);
-        self.ready.notify_one();
+        if is_first {
+            self.ready.notify_one();
+        }
     }
 
     /// Queues an answer to a request of the session itself, whatever is queued already.
@@ -146,9 +151,11 @@ impl Outbound {
             return;
         }
         let weight = weight(&frame);
-        state.enqueue(frame, weight);
+        let is_first = state.enqueue(frame, weight);
         drop(state);
-        self.ready.notify_one();
+        if is_first {
+            self.ready.notify_one();
+        }
     }
 
     /// Ends the session; the first reason stays.
@@ -192,8 +199,10 @@ impl Outbound {
     }
 
     fn is_eased(&self) -> bool {
-        let state = self.state.lock();
-        state.bytes <= self.queue_bytes_max / 2 || state.closed.is_some()
+        let mut state = self.state.lock();
+        let is_eased = state.bytes <= self.queue_bytes_max / 2 || state.closed.is_some();
+        state.room_wanted |= !is_eased;
+        is_eased
     }
 
     /// Waits until there may be something to drain. Cancel safe. For one waiter at a time.
@@ -202,6 +211,8 @@ impl Outbound {
     }
 
     /// Moves the queue into `batch`, which is empty. They count until [`Self::written`] is called.
+    /// Who takes has to come back for more until there is none, and then wait: only the first frame of
+    /// an empty queue wakes.
     pub fn take(&self, batch: &mut Vec<Frame>) {
         let mut state = self.state.lock();
         std::mem::swap(&mut state.frames, batch);
@@ -218,8 +229,12 @@ impl Outbound {
     fn ease(&self, bytes: usize) {
         let mut state = self.state.lock();
         state.bytes = state.bytes.saturating_sub(bytes);
+        let wakes = state.room_wanted && state.bytes <= self.queue_bytes_max / 2;
+        state.room_wanted &= !wakes;
         drop(state);
-        self.eased.notify_waiters();
+        if wakes {
+            self.eased.notify_waiters();
+        }
     }
 
     /// The answer of a poll: as much of the queue as fits into `payload_bytes_max`. What is queued
@@ -231,14 +246,24 @@ impl Outbound {
             return Polled::Payload(single(&Packet::Noop));
         }
         let mut payload = Payload::new(payload_bytes_max);
-        let mut taken = 0;
-        for frame in &state.frames {
-            if !payload.push_text(&frame.payload()) {
+        let (mut taken, mut bytes) = (0, 0);
+        while let Some(frame) = state.frames.get_mut(taken) {
+            let (first, others) = frame.split_first();
+            if !payload.push_text(&first.payload()) {
                 break;
             }
-            taken += 1;
+            match others {
+                Some(others) => {
+                    bytes += first.wire_bytes();
+                    *frame = others;
+                }
+                None => {
+                    bytes += weight(frame);
+                    taken += 1;
+                }
+            }
         }
-        let bytes = state.frames.drain(..taken).map(|frame| weight(&frame)).sum();
+        state.frames.drain(..taken);
         state.frames.shrink_to(FRAMES_KEPT_MAX);
         let ends = state.closed.is_some() && state.frames.is_empty();
         drop(state);
@@ -284,9 +309,12 @@ impl Outbound {
 }
 
 impl State {
-    fn enqueue(&mut self, frame: Frame, weight: usize) {
+    /// Whether nothing was queued before.
+    fn enqueue(&mut self, frame: Frame, weight: usize) -> bool {
+        let is_first = self.frames.is_empty();
         self.bytes += weight;
         self.frames.push(frame);
+        is_first
     }
 }
 
@@ -324,6 +352,19 @@ mod tests {
         assert_eq!(polled(&outbound, 7).as_deref(), Some("4aa\u{1e}4bb"));
         assert_eq!(polled(&outbound, 1).as_deref(), Some("4cc"));
         assert_eq!(polled(&outbound, 7), None);
+    }
+
+    #[test]
+    fn frames_in_a_row_are_polled_one_by_one() {
+        let outbound = Outbound::new(Transport::Polling, 1_000);
+        let frames = [text("4aa"), text(&format!("4{}", "b".repeat(200))), text("4cc")];
+        outbound.push(&Frame::joined(&frames));
+        outbound.push(&text("4dd"));
+        assert_eq!(polled(&outbound, 7).as_deref(), Some("4aa"));
+        assert_eq!(polled(&outbound, 203).unwrap().len(), 201);
+        assert_eq!(polled(&outbound, 7).as_deref(), Some("4cc\u{1e}4dd"));
+        assert_eq!(polled(&outbound, 7), None);
+        assert_eq!(outbound.state.lock().bytes, 0);
     }
 
     #[test]
