@@ -2,12 +2,12 @@
 
 use ahash::AHashSet;
 use bytes::Bytes;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::io::Outgoing;
 use crate::model::clock::UnixMs;
-use crate::model::names::RoomId;
+use crate::model::names::{RoomId, UserId};
 use crate::wire::socket_io::Namespace;
 
 /// Messages that a room's list keeps.
@@ -32,6 +32,9 @@ pub struct ChatMessage<'a> {
     pub content: &'a str,
     #[serde(rename = "type")]
     pub kind: &'a str,
+    /// The sender's own name for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<&'a str>,
     /// Milliseconds since the Unix epoch.
     pub timestamp: UnixMs,
 }
@@ -56,6 +59,20 @@ fn shown<'a>(list: &'a [Bytes], untold: &AHashSet<&[u8]>) -> Vec<&'a RawValue> {
         .filter_map(|message| serde_json::from_slice(message).ok())
         .take(MESSAGES_SHOWN)
         .collect()
+}
+
+/// Of a message in the list, what tells it from others of its sender.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NamedMessage {
+    pub id: String,
+    pub user_id: UserId,
+    pub client_id: String,
+}
+
+/// `None`: its sender gave the message no name.
+pub fn named(message: &Bytes) -> Option<NamedMessage> {
+    serde_json::from_slice(message).ok()
 }
 
 /// The `room:history` event. `None` does not happen: texts always have a JSON form.
