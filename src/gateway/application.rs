@@ -5,18 +5,21 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::auth::Authenticator;
+use super::auth::{Authenticator, Claims};
 use super::directory::Presence;
+use super::error::Refusal;
 use super::events;
+use super::expiry::{self, Expiries};
 use super::io::{Broadcast, Outgoing};
 use super::io::{ConnectError, Hub, Namespace, Socket, SocketId};
 use super::member::{Member, Peer};
 use super::metrics::Metrics;
 use super::options::{GatewayOptions, Limits};
+use super::outbound::CloseReason;
 use super::presence::{self, PresenceQueue};
 use super::rooms::Rooms;
 use super::roster::{Arrival, Departure, OFFLINE, ONLINE, Roster};
@@ -38,6 +41,7 @@ pub struct Application {
     hub: Arc<Hub>,
     roster: Mutex<Roster>,
     presence: Arc<PresenceQueue>,
+    expiries: Arc<Expiries>,
     presence_grace: Duration,
 }
 
@@ -72,10 +76,13 @@ impl Application {
             hub,
             roster: Mutex::default(),
             presence: Arc::default(),
+            expiries: Arc::default(),
             presence_grace: options.presence_grace,
         });
         let queue = Arc::clone(&application.presence);
         tokio::spawn(presence::keep(Arc::downgrade(&application), queue));
+        let expiries = Arc::clone(&application.expiries);
+        tokio::spawn(expiry::keep(Arc::downgrade(&application), expiries));
 
         let admitting = Arc::clone(&application);
         let arriving = Arc::clone(&application);
@@ -99,11 +106,7 @@ impl Application {
     /// Looks at the token, and counts the socket as its user's.
     fn admit(self: &Arc<Self>, socket: &Socket, auth: &Value) -> Result<(), ConnectError> {
         let token = auth.get("token").and_then(Value::as_str);
-        let claims = token
-            .zip(self.authenticator.as_ref())
-            .and_then(|(token, authenticator)| authenticator.verify(token).ok());
-        let Some(claims) = claims else {
-            self.metrics.authentication_failures.increment(1);
+        let Some(claims) = token.and_then(|token| self.verify(token)) else {
             return Err(ConnectError::new(AUTHENTICATION_FAILED));
         };
         let arrival = self.roster.lock().arrive(&claims.user, self.limits.user_sockets_max);
@@ -115,8 +118,51 @@ impl Application {
         Ok(())
     }
 
+    /// What a token says; `None`: it is not valid, which is counted.
+    fn verify(&self, token: &str) -> Option<Claims> {
+        let claims = self.authenticator.as_ref().and_then(|keys| keys.verify(token).ok());
+        if claims.is_none() {
+            self.metrics.authentication_failures.increment(1);
+        }
+        claims
+    }
+
+    /// Puts a fresh token of the same user in the place of a socket's own; the second at which it ends.
+    pub async fn refresh(&self, peer: &Peer, token: &str) -> Result<u64, Refusal> {
+        let claims = self.verify(token).ok_or(Refusal::Token)?;
+        if claims.user != *peer.user() {
+            return Err(Refusal::AnotherUser);
+        }
+        let expires_at_s = claims.expires_at_s;
+        peer.renew(claims).await;
+        self.watch_expiry(peer, expires_at_s);
+        Ok(expires_at_s)
+    }
+
+    fn watch_expiry(&self, peer: &Peer, expires_at_s: u64) {
+        let left_ms = expires_at_s.saturating_mul(1000).saturating_sub(self.clock.now_ms());
+        // What no clock can tell does not come.
+        let at = Instant::now().checked_add(Duration::from_millis(left_ms));
+        let before = peer.member.expires_at(at);
+        if let Some(before) = before {
+            self.expiries.remove(before, peer.id());
+        }
+        if let Some(at) = at {
+            self.expiries.add(at, peer.id());
+        }
+    }
+
+    /// A socket's token has ended. Its session is closed, not disconnected, so that the stock client
+    /// comes back, with whatever token its `auth` gives then.
+    pub fn expire(&self, id: SocketId) {
+        let Some(socket) = self.hub.find(id) else { return };
+        sent("error", socket.emit("error", json!({ "message": "Token expired" })).map(|()| 1));
+        socket.close_for(CloseReason::TokenExpired);
+    }
+
     fn arrived(&self, socket: &Socket) {
         let Some(peer) = Peer::of(socket.clone()) else { return };
+        self.watch_expiry(&peer, peer.member.expires_at_s());
         let mut roster = self.roster.lock();
         if roster.is_news(peer.user()) {
             self.tell_presence(&roster, peer.user(), ONLINE, Some(&peer.socket));
@@ -125,6 +171,9 @@ impl Application {
 
     async fn depart(&self, socket: Socket) {
         let Some(peer) = Peer::of(socket) else { return };
+        if let Some(at) = peer.member.expires_at(None) {
+            self.expiries.remove(at, peer.id());
+        }
         peer.leave_all().await;
         if peer.member.begin_to_depart() {
             self.vacate(peer.user());

@@ -2,13 +2,13 @@
 
 use ahash::AHashSet;
 use bytes::Bytes;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::io::Outgoing;
 use crate::backend::{BackendError, Cache};
 use crate::model::clock::UnixMs;
-use crate::model::names::RoomId;
+use crate::model::names::{RoomId, UserId};
 use crate::wire::socket_io::Namespace;
 
 /// Messages that a room's list keeps.
@@ -33,6 +33,9 @@ pub struct ChatMessage<'a> {
     pub content: &'a str,
     #[serde(rename = "type")]
     pub kind: &'a str,
+    /// The sender's own name for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<&'a str>,
     /// Milliseconds since the Unix epoch.
     pub timestamp: UnixMs,
 }
@@ -70,6 +73,20 @@ fn shown(list: &[Bytes], untold: &AHashSet<&[u8]>, count: usize) -> Vec<Box<RawV
         .filter_map(|message| serde_json::from_slice(message).ok())
         .take(count)
         .collect()
+}
+
+/// Of a message in the list, what tells it from others of its sender.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NamedMessage {
+    pub id: String,
+    pub user_id: UserId,
+    pub client_id: String,
+}
+
+/// `None`: its sender gave the message no name.
+pub fn named(message: &Bytes) -> Option<NamedMessage> {
+    serde_json::from_slice(message).ok()
 }
 
 /// The `room:history` event. `None` does not happen: texts always have a JSON form.

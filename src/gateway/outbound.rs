@@ -29,6 +29,8 @@ pub enum CloseReason {
     ForcedClose,
     ConnectTimeout,
     SlowConsumer,
+    /// The token that the client showed has ended.
+    TokenExpired,
     ShuttingDown,
     /// A frame that RFC 6455 forbids; the status code says which rule.
     Violation(u16),
@@ -44,6 +46,7 @@ impl CloseReason {
             Self::ForcedClose => "forced server close",
             Self::ConnectTimeout => "connect timeout",
             Self::SlowConsumer => "slow consumer",
+            Self::TokenExpired => "token expired",
             Self::ShuttingDown => "server shutting down",
         }
     }
@@ -57,7 +60,7 @@ impl CloseReason {
             Self::TransportClose | Self::ForcedClose | Self::ConnectTimeout => 1000,
             Self::ShuttingDown => 1001,
             Self::ParseError => 1002,
-            Self::SlowConsumer => 1008,
+            Self::SlowConsumer | Self::TokenExpired => 1008,
             Self::Violation(code) => code,
         };
         Some(Frame::close(Some(code), self.as_str()))

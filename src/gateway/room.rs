@@ -14,6 +14,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::error::Refusal;
 use super::events::{self, UserRef};
@@ -21,6 +22,7 @@ use super::history::{self, MESSAGES_KEPT, MESSAGES_SHOWN};
 use super::io::{Ack, Broadcast, Hub, JoinError, Outgoing, SocketId};
 use super::member::Peer;
 use super::metrics::Metrics;
+use super::repeats::{Named, Receipt, Repeats, Seen};
 use super::rooms::{RoomHandle, Rooms};
 use crate::backend::{BackendError, Cache};
 use crate::model::names::{RoomId, UserId};
@@ -73,6 +75,8 @@ pub struct Post {
     pub id: String,
     /// What the history keeps and `message:new` carries.
     pub json: Box<RawValue>,
+    /// What its sender calls it.
+    pub named: Option<Named>,
 }
 
 struct Pending {
@@ -85,7 +89,8 @@ struct Pending {
 struct Stored<'a> {
     ok: bool,
     id: &'a str,
-    offset: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offset: Option<&'a str>,
 }
 
 pub struct Room {
@@ -104,10 +109,19 @@ pub struct Room {
     /// though a restart may find that they were written. No more come once the journal has failed.
     failed: Vec<Box<RawValue>>,
     flushes: Vec<oneshot::Sender<()>>,
+    repeats: Arc<Repeats>,
+    /// The names of the messages in the list were read.
+    knows_names: bool,
 }
 
 impl Room {
-    pub fn new(id: RoomId, cache: Cache, metrics: Arc<Metrics>, hub: Arc<Hub>) -> Self {
+    pub fn new(
+        id: RoomId,
+        cache: Cache,
+        metrics: Arc<Metrics>,
+        hub: Arc<Hub>,
+        repeats: Arc<Repeats>,
+    ) -> Self {
         Self {
             key: history::key(&id),
             id,
@@ -120,6 +134,8 @@ impl Room {
             pending_bytes: 0,
             failed: Vec::new(),
             flushes: Vec::new(),
+            repeats,
+            knows_names: false,
         }
     }
 
@@ -204,12 +220,6 @@ impl Room {
         Ok(())
     }
 
-    /// Messages in the list that nobody was told of.
-    fn untold(&self) -> AHashSet<&[u8]> {
-        let pending = self.pending.iter().map(|pending| &pending.post.json);
-        pending.chain(&self.failed).map(|json| json.get().as_bytes()).collect()
-    }
-
     fn leave(&mut self, peer: &Peer) {
         peer.socket.leave(self.id.as_str());
         if !self.members.remove(&peer.id()) {
@@ -228,8 +238,19 @@ impl Room {
         self.tell(event, &user, Some(peer.id()));
     }
 
-    /// Appends the message to the log. It is broadcast once it is durable.
-    async fn push(&mut self, post: Post) {
+    /// Appends the message to the log, unless it is there. It is broadcast once it is durable.
+    async fn push(&mut self, mut post: Post) {
+        if let Some(named) = post.named.take() {
+            if let Err(error) = self.know_names(&named).await {
+                return self.refuse(post, error);
+            }
+            match self.repeats.see(&named, post.ack, Instant::now()) {
+                Seen::New(ack) => post.ack = ack,
+                Seen::Again(ack, receipt) => return acknowledge(ack, &receipt),
+                Seen::Waiting => return,
+            }
+            post.named = Some(named);
+        }
         let json = Bytes::copy_from_slice(post.json.get().as_bytes());
         match self.cache.push_capped(&self.key, json, MESSAGES_KEPT).await {
             Ok(pushed) => {
@@ -253,8 +274,13 @@ impl Room {
             Ok(()) => {
                 self.tell("message:new", &post.json, None);
                 self.metrics.messages.increment(1);
-                // A few fields of text always have a JSON form.
-                let _ = post.ack.send(&Stored { ok: true, id: &post.id, offset: &offset });
+                let receipt = Receipt { id: post.id.into(), offset: Some(offset.into()) };
+                acknowledge(post.ack, &receipt);
+                if let Some(named) = post.named {
+                    for ack in self.repeats.stored(&named, receipt.clone()) {
+                        acknowledge(ack, &receipt);
+                    }
+                }
             }
             Err(error) => {
                 let json = post.json.clone();
@@ -269,8 +295,41 @@ impl Room {
         }
     }
 
+    /// Reads the names of the messages that an earlier run of the server stored, once, and only when a
+    /// name is not known.
+    async fn know_names(&mut self, named: &Named) -> Result<(), BackendError> {
+        if self.knows_names || self.repeats.knows(named) {
+            return Ok(());
+        }
+        let list = self.cache.list_range(&self.key, 0, -1).await?;
+        let untold: AHashSet<&[u8]> = self.untold();
+        let now = Instant::now();
+        let told = list.iter().filter(|message| !untold.contains(&message[..]));
+        for message in told.filter_map(history::named) {
+            let named = Named {
+                user: message.user_id,
+                room: self.id.clone(),
+                client_id: message.client_id.into(),
+            };
+            self.repeats.restore(&named, &message.id, now);
+        }
+        self.knows_names = true;
+        Ok(())
+    }
+
+    /// Messages in the list that are still to be broadcast, and those that failed.
+    fn untold(&self) -> AHashSet<&[u8]> {
+        let pending = self.pending.iter().map(|pending| &pending.post.json);
+        pending.chain(&self.failed).map(|json| json.get().as_bytes()).collect()
+    }
+
+    /// Tells the sender, and everybody who sent it again meanwhile.
     fn refuse(&self, post: Post, error: BackendError) {
-        events::refuse(&self.metrics, &post.sender.socket, &Refusal::NotStored(error), post.ack);
+        let repeats = post.named.map(|named| self.repeats.failed(&named)).unwrap_or_default();
+        let refusal = Refusal::NotStored(error);
+        for ack in std::iter::once(post.ack).chain(repeats) {
+            events::refuse(&self.metrics, &post.sender.socket, &refusal, ack);
+        }
     }
 
     fn tell(&self, event: &'static str, payload: impl ToArgs, except: Option<SocketId>) {
@@ -292,6 +351,12 @@ impl Room {
         self.metrics.deliveries.increment(deliveries.try_into().unwrap_or(u64::MAX));
         deliveries
     }
+}
+
+fn acknowledge(ack: Ack, receipt: &Receipt) {
+    let stored = Stored { ok: true, id: &receipt.id, offset: receipt.offset.as_deref() };
+    // A few fields of text always have a JSON form.
+    let _ = ack.send(&stored);
 }
 
 /// Resolves when the first pending message's commit does. Cancel safe.

@@ -16,6 +16,7 @@ use super::history;
 use super::io::{Ack, Hub, Outgoing, SocketId};
 use super::member::Peer;
 use super::metrics::Metrics;
+use super::repeats::Repeats;
 use super::room::{COMMANDS_WAITING_MAX, Command, Post, Room};
 use crate::backend::{BackendError, Cache};
 use crate::model::names::RoomId;
@@ -26,6 +27,7 @@ pub struct Rooms {
     cache: Cache,
     metrics: Arc<Metrics>,
     hub: Arc<Hub>,
+    repeats: Arc<Repeats>,
 }
 
 /// Sends to one room. Commands are obeyed in the order in which they were sent; when the room is
@@ -40,7 +42,14 @@ struct Address {
 
 impl Rooms {
     pub fn new(rooms_max: usize, cache: Cache, metrics: Arc<Metrics>, hub: Arc<Hub>) -> Arc<Self> {
-        Arc::new(Self { alive: Mutex::new(AHashMap::new()), rooms_max, cache, metrics, hub })
+        Arc::new(Self {
+            alive: Mutex::default(),
+            rooms_max,
+            cache,
+            metrics,
+            hub,
+            repeats: Arc::default(),
+        })
     }
 
     /// The room, started if it is not alive.
@@ -57,7 +66,8 @@ impl Rooms {
         }
         let (sender, commands) = mpsc::channel(COMMANDS_WAITING_MAX);
         let (metrics, hub) = (Arc::clone(&self.metrics), Arc::clone(&self.hub));
-        let task = Room::new(room.clone(), self.cache.clone(), metrics, hub);
+        let repeats = Arc::clone(&self.repeats);
+        let task = Room::new(room.clone(), self.cache.clone(), metrics, hub, repeats);
         tokio::spawn(task.run(commands, Arc::downgrade(self)));
         let handle = RoomHandle(Arc::new(Address { room: room.clone(), commands: sender }));
         alive.insert(room.clone(), handle.clone());
@@ -145,7 +155,8 @@ impl RoomHandle {
         match self.0.commands.send(Command::Post(Box::new(post))).await {
             Ok(()) => Ok(()),
             Err(mpsc::error::SendError(Command::Post(post))) => Err((Refusal::RoomGone, post.ack)),
-            Err(_) => unreachable!("a command comes back as it was sent"),
+            // A command comes back as it was sent.
+            Err(_) => Ok(()),
         }
     }
 

@@ -195,8 +195,8 @@ impl Connection {
         self.namespaces.metrics.refusals.increment(1);
         let text = format!("{name}: {error}");
         // Both are strings, which always have a JSON form.
-        let _ = socket.emit("error", &json!({ "message": text }));
-        let _ = Ack::new(socket.clone(), ack).send(&json!({ "error": text }));
+        let _ = socket.emit("error", json!({ "message": text }));
+        let _ = Ack::new(socket.clone(), ack).send(json!({ "error": text }));
     }
 
     async fn connect(&mut self, name: Namespace<'_>, auth: Option<&RawValue>) {

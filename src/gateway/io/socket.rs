@@ -21,7 +21,7 @@ use crate::wire::socket_io::encode::{self, EncodeError};
 use crate::wire::socket_io::{Namespace as Name, ToArgs};
 
 /// A Socket.IO socket's public name. Not the Engine.IO session's id, which is a secret of its client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SocketId(Uuid);
 
 impl SocketId {
@@ -204,7 +204,11 @@ impl Socket {
     /// does not come back by itself.
     pub fn close(&self) {
         self.disconnect();
-        self.0.outbound.close(CloseReason::ForcedClose);
+        self.close_for(CloseReason::ForcedClose);
+    }
+
+    pub(crate) fn close_for(&self, reason: CloseReason) {
+        self.0.outbound.close(reason);
     }
 
     /// Keeps a value of the application's, one a type.
