@@ -2,7 +2,8 @@
 //! what the folder takes when one key is written over and over. Asserts nothing.
 //!
 //! `LEVERET_BENCH_DIR` is the folder (default: `target/`, on the disk of this repository);
-//! `LEVERET_BENCH_REWRITES` how often the key is written (default: 10,000,000).
+//! `LEVERET_BENCH_REWRITES` how often the key is written (default: 10,000,000). The argument `confirms` or
+//! `rewrites` runs one of the two.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -167,6 +168,13 @@ fn main() -> Result<(), Failure> {
     let root = std::env::var_os("LEVERET_BENCH_DIR").map_or("target".into(), PathBuf::from);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build()?;
-    runtime.block_on(beside_writes(&root, rounds, publishes))?;
-    runtime.block_on(rewrites(&root, count))
+    let only = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
+    let is_asked = |name: &str| only.as_deref().is_none_or(|only| only == name);
+    if is_asked("confirms") {
+        runtime.block_on(beside_writes(&root, rounds, publishes))?;
+    }
+    if is_asked("rewrites") {
+        runtime.block_on(rewrites(&root, count))?;
+    }
+    Ok(())
 }
