@@ -209,10 +209,8 @@ impl Group {
         self
     }
 
-    /// It is never settled before what was appended earlier, also when nothing of it has to be written.
-    ///
-    /// For facts that stand for one another, as the values of a key do: what ended the value before
-    /// last may still be undone when a new one has come and gone.
+    /// It is never settled before what was appended earlier. For facts that stand for one another, as
+    /// a key's values do: once a new one has come and gone, the end of the old may still be undone.
     pub fn in_order(&mut self) -> &mut Self {
         self.in_order = true;
         self

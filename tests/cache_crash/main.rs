@@ -10,6 +10,7 @@ mod disk;
 mod faults;
 mod model;
 mod op;
+mod space;
 mod stand;
 
 use std::future::poll_fn;

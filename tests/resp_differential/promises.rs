@@ -245,7 +245,7 @@ fn the_list_of_commands_is_the_table_and_redis_knows_each() {
 /// A row of what is promised, and the tests that hold it: a file, then its functions.
 type Row = (&'static str, &'static [(&'static str, &'static [&'static str])]);
 
-const ROWS: [Row; 12] = [
+const ROWS: [Row; 13] = [
     (
         "reply types and error texts",
         &[
@@ -383,6 +383,13 @@ const ROWS: [Row; 12] = [
                     "an_error_in_a_commit_stops_all_writes_and_a_restart_is_whole",
                 ],
             ),
+        ],
+    ),
+    (
+        "what is rewritten takes no more space",
+        &[
+            ("cache_crash/space", &["rewriting_one_key_keeps_the_disk_within_a_bound"]),
+            ("cache_contract/durability", &["ten_thousand_writes_of_one_key_leave_one_fact"]),
         ],
     ),
     (
