@@ -183,7 +183,7 @@ fn list(client: &mut Client, _: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
         }
     };
     let mut writer = client.writer();
-    writer.set(names.len());
+    writer.array(names.len());
     names.iter().for_each(|name| writer.bulk(name.as_bytes()));
     Outcome::Answered
 }
