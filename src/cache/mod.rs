@@ -37,6 +37,7 @@ mod lock;
 mod long_double;
 mod notifications;
 mod pick;
+mod pop_of_many;
 mod pubsub;
 mod rate_limit;
 mod reply;

@@ -86,6 +86,37 @@ fn command_tells_of_each_command_what_redis_tells() {
     }
 }
 
+/// What a map of strings says of `field`.
+fn field(map: &[u8], field: &str) -> Vec<u8> {
+    let parts = parts(map);
+    let pair = parts.chunks(2).find(|pair| text(&pair[0]) == field);
+    pair.unwrap_or_else(|| panic!("{field} in {}", shown(map)))[1].clone()
+}
+
+#[test]
+fn docs_say_of_each_command_what_it_is_for() {
+    let (redis, leveret) = (Server::redis(&[]), Server::leveret(&["--in-memory"]));
+    let (mut redis, mut leveret) =
+        (Connection::open(redis.address), Connection::open(leveret.address));
+    for name in parts(&ask(&mut leveret, request("COMMAND LIST"))) {
+        let name = text(&name);
+        let docs = request(&format!("COMMAND DOCS {name}"));
+        let ours = parts(&ask(&mut leveret, docs.clone()));
+        assert!(!text(&field(&ours[1], "summary")).is_empty(), "{name}");
+        if name == NEWER {
+            continue;
+        }
+        let theirs = parts(&ask(&mut redis, docs));
+        assert_eq!(text(&ours[0]), text(&theirs[0]));
+        for fact in ["since", "group"] {
+            assert_eq!(text(&field(&ours[1], fact)), text(&field(&theirs[1], fact)), "{name}");
+        }
+    }
+    let all = parts(&ask(&mut leveret, request("COMMAND DOCS")));
+    let count = ask(&mut leveret, request("COMMAND COUNT"));
+    assert_eq!(count, format!(":{}\r\n", all.len() / 2).into_bytes());
+}
+
 #[test]
 fn help_has_the_lines_of_redis_on_what_is_there() {
     let (redis, leveret) = (Server::redis(&[]), Server::leveret(&["--in-memory"]));

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::docs::{self, Docs};
 use super::help::{self, tell};
 use super::{ANY, Row, categories, is};
 use crate::cache::{CacheError, Flags, Keys, Spec, Visit, parse_integer};
@@ -31,9 +32,14 @@ const COMMAND_ROWS: &[Row] = &[
         client.count(count);
         Outcome::Answered
     }),
-    // Clients take it as help texts that this version has not.
-    Row::for_scripts("command|docs", 0, ANY, |client, _, _| {
-        client.writer().map(0);
+    Row::for_scripts("command|docs", 0, ANY, |client, _, args| {
+        let entries: Vec<Entry> = match args.get(2..).unwrap_or_default() {
+            [] => Entry::all().collect(),
+            names => names.iter().filter_map(|name| Entry::find(name)).collect(),
+        };
+        let mut writer = client.writer();
+        writer.map(entries.len());
+        entries.iter().for_each(|entry| entry.write_docs(&mut writer));
         Outcome::Answered
     }),
     Row::for_scripts("command|getkeys", 2, ANY, keys_of),
@@ -104,14 +110,37 @@ impl Entry {
         }
     }
 
-    /// Itself and then its subcommands.
-    fn with_subcommands(self) -> impl Iterator<Item = Self> {
+    fn subcommands(&self) -> impl Iterator<Item = Self> + Clone + use<> {
         let (specs, rows): (&[Spec], &[Row]) = match self {
             Self::Cache(spec) => (spec.subcommands, &[]),
             Self::Own(row) => (&[], row.subcommands),
         };
-        let specs = specs.iter().map(Self::Cache);
-        std::iter::once(self).chain(specs).chain(rows.iter().map(Self::Own))
+        specs.iter().map(Self::Cache).chain(rows.iter().map(Self::Own))
+    }
+
+    /// Itself and then its subcommands.
+    fn with_subcommands(self) -> impl Iterator<Item = Self> {
+        let subcommands = self.subcommands();
+        std::iter::once(self).chain(subcommands)
+    }
+
+    /// Its name and what is said of it; of arguments and their forms nothing is.
+    fn write_docs(&self, writer: &mut Writer<'_>) {
+        writer.bulk(self.name().as_bytes());
+        let Docs { summary, since, group } = docs::of(self.name());
+        let said = [("summary", summary), ("since", since), ("group", group)];
+        let subcommands = self.subcommands();
+        let count = subcommands.clone().count();
+        writer.map(said.len() + usize::from(count > 0));
+        for (field, text) in said {
+            writer.bulk(field.as_bytes());
+            writer.bulk(text.as_bytes());
+        }
+        if count > 0 {
+            writer.bulk(b"subcommands");
+            writer.map(count);
+            subcommands.for_each(|sub| sub.write_docs(writer));
+        }
     }
 
     /// Redis 7.0's ten fields.
@@ -140,16 +169,9 @@ impl Entry {
         // Tips and key specifications: nothing here has any.
         writer.array(0);
         writer.array(0);
-        match self {
-            Self::Cache(spec) => {
-                writer.array(spec.subcommands.len());
-                spec.subcommands.iter().for_each(|sub| Self::Cache(sub).write(writer));
-            }
-            Self::Own(row) => {
-                writer.array(row.subcommands.len());
-                row.subcommands.iter().for_each(|sub| Self::Own(sub).write(writer));
-            }
-        }
+        let subcommands = self.subcommands();
+        writer.array(subcommands.clone().count());
+        subcommands.for_each(|sub| sub.write(writer));
     }
 }
 
@@ -183,7 +205,7 @@ fn list(client: &mut Client, _: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
         }
     };
     let mut writer = client.writer();
-    writer.set(names.len());
+    writer.array(names.len());
     names.iter().for_each(|name| writer.bulk(name.as_bytes()));
     Outcome::Answered
 }

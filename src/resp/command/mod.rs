@@ -5,6 +5,7 @@ mod categories;
 mod client;
 mod config;
 mod debug;
+mod docs;
 mod greeting;
 mod help;
 mod info;
