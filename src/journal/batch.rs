@@ -6,8 +6,9 @@ use std::task::Waker;
 use smallvec::SmallVec;
 
 use super::commit::Waiters;
+use super::group::{Fact, encode_content};
 use super::shared::LARGE_BATCH_BYTES;
-use super::{Entry, Fact, Group, Kind, Payload, Position, SMALL_WEIGHT_MAX, encode_content};
+use super::{Entry, Group, Kind, Payload, Position, SMALL_WEIGHT_MAX};
 
 /// What a slot or an end counts in memory, beside the payload.
 const SLOT_BYTES: usize = 64;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::batch::{Batch, Content};
 use super::compaction::Compaction;
+use super::group::encode_content;
 use super::liveness::Liveness;
 use super::reading::Reader;
 use super::row::{RowWriter, empty_row};
@@ -20,7 +21,7 @@ use super::shared::{Shared, Work};
 use super::stats::Counters;
 use super::store::SegmentStore;
 use super::syncer::{Syncer, Unsynced};
-use super::{Entry, JournalError, encode_content};
+use super::{Entry, JournalError};
 
 /// While little lives, segments stay small, so that what died leaves the disk soon.
 const SEGMENT_BYTES_MIN: u64 = 16 * 1024 * 1024;
