@@ -172,7 +172,7 @@ impl Writer {
     fn commit(&mut self, batch: Batch) -> Result<Vec<Batch>, SegmentError> {
         let slice_bytes = match batch.is_untouched() {
             true => self.segment_size.min / SLICES,
-            false => (batch.bytes as u64)
+            false => (batch.live_bytes() as u64)
                 .clamp(self.segment_size.min / SLICES_BESIDE_BATCH, self.segment_size.min / SLICES),
         };
         let compacts = self.may_compact();
@@ -180,7 +180,7 @@ impl Writer {
         if batches.iter().all(Batch::is_moot) && !compacts {
             return Ok(batches);
         }
-        self.roll_if_full(batches.iter().map(|batch| batch.bytes as u64).sum())?;
+        self.roll_if_full(batches.iter().map(|batch| batch.live_bytes() as u64).sum())?;
         let Self { active, liveness, rows: writer, compaction, shared, .. } = self;
         let id = active.id;
         let mut last_position = shared.last_position();
