@@ -70,12 +70,15 @@ impl Numbers {
     }
 }
 
+/// Writes a command with two random numbers.
+type Line<'a> = &'a dyn Fn(u64, u64) -> String;
+
 /// What a command costs beside a thousand keys and beside a million, and on a collection of as many
 /// parts: it may grow with what no processor cache holds, and with nothing else.
 fn as_keys_grow(criterion: &mut Criterion) {
     const PREPARED: usize = 10_000;
     let text = "x".repeat(64);
-    let lines: [(&str, &dyn Fn(u64, u64) -> String); 12] = [
+    let lines: [(&str, Line<'_>); 12] = [
         ("get", &|n, _| format!("GET key:{n:07}")),
         ("set 64 B", &|n, _| format!("SET key:{n:07} {text}")),
         ("incr", &|n, _| format!("INCR number:{n:07}")),

@@ -87,9 +87,9 @@ impl Pager {
         self.options.ready_bytes_max / COUNT_SHARE
     }
 
-    /// Whether the journal can't give back what leaves memory.
-    pub(super) fn forgets(&self) -> bool {
-        self.journal.is_in_memory()
+    /// Whether anything can be read back.
+    pub(super) fn keeps(&self) -> bool {
+        self.journal.keeps()
     }
 
     pub(super) fn committed_position(&self) -> Position {

@@ -6,8 +6,9 @@ use std::task::Waker;
 use smallvec::SmallVec;
 
 use super::commit::Waiters;
+use super::group::{Fact, encode_content};
 use super::shared::LARGE_BATCH_BYTES;
-use super::{Entry, Fact, Group, Kind, Payload, Position, SMALL_WEIGHT_MAX, encode_content};
+use super::{Entry, Group, Kind, Payload, Position, SMALL_WEIGHT_MAX};
 
 /// What a slot or an end counts in memory, beside the payload.
 const SLOT_BYTES: usize = 64;
@@ -47,6 +48,8 @@ pub(super) struct Batch {
     pub waiters: Arc<Waiters>,
     /// What it weighs in memory, and what the writer gives back when it is committed.
     pub bytes: usize,
+    /// Of these, what nothing of will be written.
+    dead_bytes: usize,
     /// Facts of each group that may still be written, and its ends.
     groups: Vec<u32>,
     live: usize,
@@ -207,11 +210,15 @@ impl Batch {
             self.slots.binary_search_by_key(&entry.position, |slot| slot.entry.position).ok()?;
         let slot = self.slots.get_mut(index)?;
         match std::mem::replace(&mut slot.content, Content::Gone) {
-            Content::Shared(payload) => added.unneeded.push(payload),
-            Content::Encoded { .. } => {}
+            Content::Shared(payload) => {
+                added.unneeded.push(payload);
+                added.bytes_freed += slot.entry.weight as usize;
+            }
+            // Its bytes stay in the buffer, and count, so that they have the bound of all that is
+            // uncommitted.
+            Content::Encoded { .. } => self.dead_bytes += slot.entry.weight as usize,
             Content::Gone => return None,
         }
-        added.bytes_freed += slot.entry.weight as usize;
         self.live -= 1;
         Some(slot.group)
     }
@@ -223,7 +230,12 @@ impl Batch {
 
     /// Whether it is worth encoding before the disk is free.
     pub(super) fn is_large(&self) -> bool {
-        self.bytes >= LARGE_BATCH_BYTES
+        self.live_bytes() >= LARGE_BATCH_BYTES
+    }
+
+    /// What of it may have to be written weighs about so much.
+    pub(super) fn live_bytes(&self) -> usize {
+        self.bytes.saturating_sub(self.dead_bytes)
     }
 
     /// Whether nothing of it has to be written.
@@ -254,6 +266,7 @@ impl Batch {
         self.groups.clear();
         self.groups.shrink_to(SLOTS_KEPT);
         self.bytes = 0;
+        self.dead_bytes = 0;
         self.live = 0;
         self.awaited = false;
         std::mem::take(&mut self.waiters)

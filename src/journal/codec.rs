@@ -68,8 +68,11 @@ impl Writer for Appending<'_> {
     }
 }
 
-/// Appends a value without a version, as the rows do: theirs is in the row's header.
-pub(super) fn encode_plain<T: Serialize>(value: &T, out: &mut Vec<u8>) {
+/// Appends a value without a version: a part of a larger one, or a row's record.
+///
+/// # Panics
+/// As [`encode_value`].
+pub fn encode_plain<T: Serialize>(value: &T, out: &mut Vec<u8>) {
     if let Err(error) = bincode::serde::encode_into_writer(value, Appending(out), CONFIG) {
         #[expect(
             clippy::panic,
@@ -81,9 +84,9 @@ pub(super) fn encode_plain<T: Serialize>(value: &T, out: &mut Vec<u8>) {
     }
 }
 
-/// Appends a number as `encode_plain` does: one below 251 is a byte, a larger one a code and 2, 4 or 8
+/// Appends a number as [`encode_value`] does: one below 251 is a byte, a larger one a code and 2, 4 or 8
 /// bytes, the lowest first.
-pub(super) fn put_number(number: u64, out: &mut Vec<u8>) {
+pub fn put_number(number: u64, out: &mut Vec<u8>) {
     match number {
         0..=250 => out.extend_from_slice(&number.to_le_bytes()[..1]),
         251..=0xFFFF => {
@@ -99,6 +102,12 @@ pub(super) fn put_number(number: u64, out: &mut Vec<u8>) {
             out.extend_from_slice(&number.to_le_bytes());
         }
     }
+}
+
+/// Appends bytes, or a text, as [`encode_value`] does.
+pub fn put_bytes(bytes: &[u8], out: &mut Vec<u8>) {
+    put_number(bytes.len() as u64, out);
+    out.extend_from_slice(bytes);
 }
 
 /// Reads such a number from the front of `bytes`; `None` when there is none.

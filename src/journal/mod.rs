@@ -32,6 +32,7 @@ mod compaction;
 mod error;
 mod extent;
 mod gate;
+mod group;
 mod index;
 mod liveness;
 mod overlay;
@@ -62,9 +63,10 @@ use smallvec::SmallVec;
 use tokio::sync::watch;
 
 pub use check::{CheckReport, check};
-pub use codec::{DecodeError, decode_value, encode_value};
+pub use codec::{DecodeError, decode_value, encode_plain, encode_value, put_bytes, put_number};
 pub use commit::Commit;
 pub use error::{JournalError, OpenError, ReadError};
+pub use group::{Group, Payload, SMALL_WEIGHT_MAX};
 pub use reading::Visit;
 pub use recovery::{Content, Replay, ReplayPayloads};
 pub use redb::StorageBackend;
@@ -100,44 +102,6 @@ pub struct Entry {
     pub weight: u32,
 }
 
-/// A payload that weighs no more is encoded as it is appended: its memory is at hand then, and the
-/// writer, on another core, would have to fetch it. A larger one is worth waiting for its end.
-pub const SMALL_WEIGHT_MAX: u32 = 512;
-
-/// What a fact says. A small one is encoded as it is appended, while it is at hand; a larger one by the
-/// writer, and only if the fact was not ended before that.
-pub trait Payload: Send + Sync + 'static {
-    /// About how many bytes `encode` will write.
-    fn weight(&self) -> u32;
-    fn encode(&self, out: &mut Vec<u8>);
-
-    /// Appends what its owner wants to be told of it at a start instead of the payload: at most
-    /// [`row::TAG_BYTES_MAX`] bytes. Only a fact with a tag can be read back with [`Journal::read`].
-    fn tag(&self, out: &mut Vec<u8>) {
-        let _none = out;
-    }
-}
-
-/// Appends tag and payload; how many bytes the tag has.
-fn encode_content(payload: &dyn Payload, out: &mut Vec<u8>) -> u8 {
-    let start = out.len();
-    payload.tag(out);
-    out.truncate(start + row::TAG_BYTES_MAX);
-    let tag_bytes = u8::try_from(out.len() - start).unwrap_or(u8::MAX);
-    payload.encode(out);
-    tag_bytes
-}
-
-impl Payload for Vec<u8> {
-    fn weight(&self) -> u32 {
-        u32::try_from(self.len()).unwrap_or(u32::MAX)
-    }
-
-    fn encode(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(self);
-    }
-}
-
 /// When an append has to be on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Urgency {
@@ -145,85 +109,6 @@ pub enum Urgency {
     Now,
     /// At the latest after this time; sooner if anything else commits.
     Within(Duration),
-}
-
-/// Facts and ends that become durable together or not at all.
-#[derive(Default)]
-pub struct Group {
-    facts: SmallVec<[(Kind, Fact); 2]>,
-    /// The payloads of those that came encoded.
-    encoded: Vec<u8>,
-    ends: SmallVec<[Entry; 4]>,
-    in_order: bool,
-}
-
-/// What a fact of a group says.
-enum Fact {
-    Shared(Arc<dyn Payload>),
-    /// It lies in [`Group::encoded`].
-    Encoded {
-        weight: u32,
-        start: usize,
-        bytes: u32,
-    },
-}
-
-impl Fact {
-    fn weight(&self) -> u32 {
-        match self {
-            Self::Shared(payload) => payload.weight(),
-            Self::Encoded { weight, .. } => *weight,
-        }
-    }
-}
-
-impl Group {
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Adds a fact; the n-th call's entry is the n-th of [`Appended::entries`].
-    pub fn fact(&mut self, kind: Kind, payload: Arc<dyn Payload>) -> &mut Self {
-        self.facts.push((kind, Fact::Shared(payload)));
-        self
-    }
-
-    /// As [`Group::fact`], of a payload without a tag that weighs at most [`SMALL_WEIGHT_MAX`]: it is
-    /// spared an allocation of its own. `encode` appends it.
-    pub fn small_fact(
-        &mut self,
-        kind: Kind,
-        weight: u32,
-        encode: impl FnOnce(&mut Vec<u8>),
-    ) -> &mut Self {
-        let start = self.encoded.len();
-        encode(&mut self.encoded);
-        let bytes = u32::try_from(self.encoded.len() - start).unwrap_or(u32::MAX);
-        self.facts.push((kind, Fact::Encoded { weight, start, bytes }));
-        self
-    }
-
-    /// Ends a fact. An entry is ended at most once.
-    pub fn end(&mut self, entry: Entry) -> &mut Self {
-        self.ends.push(entry);
-        self
-    }
-
-    /// It is never settled before what was appended earlier. For facts that stand for one another, as
-    /// a key's values do: once a new one has come and gone, the end of the old may still be undone.
-    pub fn in_order(&mut self) -> &mut Self {
-        self.in_order = true;
-        self
-    }
-
-    /// Facts that were added so far.
-    pub fn fact_count(&self) -> usize {
-        self.facts.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.facts.is_empty() && self.ends.is_empty()
-    }
 }
 
 /// What an append gave: an entry for each fact, in order, and the future of their commit.
@@ -430,11 +315,6 @@ impl Journal {
             (Some(log), _) => log.reader.read(positions, visit),
             (None, Some(&position)) => Err(ReadError::Missing { position }),
         }
-    }
-
-    /// Whether it writes nothing, and can give nothing back.
-    pub fn is_in_memory(&self) -> bool {
-        self.log.is_none()
     }
 
     /// Everything that was appended up to here is on disk; what was not appended, such as a position

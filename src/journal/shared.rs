@@ -148,7 +148,7 @@ impl Shared {
     /// So many bytes came to the open batch: sets the writer's alarm clock.
     fn will_be_written(&self, open: &mut Open, bytes_added: usize, urgency: Urgency) {
         self.set_due(open, urgency);
-        let before = open.batch.bytes.saturating_sub(bytes_added);
+        let before = open.batch.live_bytes().saturating_sub(bytes_added);
         if open.syncing > 0 && before < LARGE_BATCH_BYTES && open.batch.is_large() {
             self.wake.notify_one();
         }
@@ -179,8 +179,7 @@ impl Shared {
 
     fn set_due(&self, open: &mut Open, urgency: Urgency) {
         let full = open.batch.slots.len() >= BATCH_SLOTS_MAX
-            || open.batch.bytes.max(open.batch.encoded.len())
-                >= self.gate.uncommitted_bytes_max() / 4;
+            || open.batch.bytes >= self.gate.uncommitted_bytes_max() / 4;
         let delay = match (urgency, self.durability) {
             _ if full => None,
             (Urgency::Now, Durability::Strict) => None,

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::batch::{Batch, Content};
 use super::compaction::Compaction;
+use super::group::encode_content;
 use super::liveness::Liveness;
 use super::reading::Reader;
 use super::row::{RowWriter, empty_row};
@@ -20,7 +21,7 @@ use super::shared::{Shared, Work};
 use super::stats::Counters;
 use super::store::SegmentStore;
 use super::syncer::{Syncer, Unsynced};
-use super::{Entry, JournalError, encode_content};
+use super::{Entry, JournalError};
 
 /// While little lives, segments stay small, so that what died leaves the disk soon.
 const SEGMENT_BYTES_MIN: u64 = 16 * 1024 * 1024;
@@ -171,7 +172,7 @@ impl Writer {
     fn commit(&mut self, batch: Batch) -> Result<Vec<Batch>, SegmentError> {
         let slice_bytes = match batch.is_untouched() {
             true => self.segment_size.min / SLICES,
-            false => (batch.bytes as u64)
+            false => (batch.live_bytes() as u64)
                 .clamp(self.segment_size.min / SLICES_BESIDE_BATCH, self.segment_size.min / SLICES),
         };
         let compacts = self.may_compact();
@@ -179,7 +180,7 @@ impl Writer {
         if batches.iter().all(Batch::is_moot) && !compacts {
             return Ok(batches);
         }
-        self.roll_if_full(batches.iter().map(|batch| batch.bytes as u64).sum())?;
+        self.roll_if_full(batches.iter().map(|batch| batch.live_bytes() as u64).sum())?;
         let Self { active, liveness, rows: writer, compaction, shared, .. } = self;
         let id = active.id;
         let mut last_position = shared.last_position();
