@@ -41,6 +41,9 @@ pub struct World {
     /// The queues that it could choose among in this step, and whether somebody died.
     involved: BTreeSet<QueueNumber>,
     deaths: usize,
+    /// To the step that led here. It may depend on the order too: whether a message is taken, when what
+    /// one of its queues drops for it goes to another one that it is for.
+    answer: String,
 }
 
 impl World {
@@ -102,6 +105,7 @@ impl World {
             order: order.to_vec(),
             involved: BTreeSet::new(),
             deaths: 0,
+            answer: String::new(),
         };
         for (name, (number, spec)) in &durable.queues {
             let settings = world.settings(spec);
