@@ -72,6 +72,27 @@ impl World {
         self.history.drain(..first);
     }
 
+    /// What this step settled never comes back. It may be as if it had never been written.
+    pub fn settled(&mut self) {
+        let start = self.step_start;
+        let (before, after) = match (self.history.get(start - 1), self.history.get(start)) {
+            (Some(before), Some(after)) => (before.clone(), after.clone()),
+            _ => return,
+        };
+        let is_settled = |seq: Seq, queue: QueueNumber| !after.is_open(seq, queue);
+        let settled: Vec<(Seq, QueueNumber)> = before
+            .messages
+            .iter()
+            .flat_map(|(seq, kept)| kept.open.iter().map(|queue| (*seq, *queue)))
+            .filter(|(seq, queue)| is_settled(*seq, *queue))
+            .collect();
+        let mut place = 0;
+        self.history.retain(|durable| {
+            place += 1;
+            place > start || settled.iter().all(|(seq, queue)| !durable.is_open(*seq, *queue))
+        });
+    }
+
     /// Numbers that a world after a crash must not give again.
     pub fn numbers(&self) -> (Seq, QueueNumber) {
         (self.next_seq, self.next_queue)
