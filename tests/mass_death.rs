@@ -44,6 +44,12 @@ fn options() -> JournalOptions {
     }
 }
 
+/// Some are dead, and no more than the journal has room for.
+fn waits(dead: usize) {
+    assert!(dead > 0);
+    assert!(dead * BODY_BYTES <= UNCOMMITTED_BYTES_MAX + STEP_BYTES_MAX, "{dead}");
+}
+
 fn many_queues(spec: impl Fn(QueueSpec) -> QueueSpec) -> Vec<QueueSpec> {
     (0..200).map(|number| spec(QueueSpec::durable(queue(&format!("dying.{number}"))))).collect()
 }
@@ -86,20 +92,14 @@ impl Side {
     /// Kills all of them while the disk takes nothing, then lets it go on: whichever queue they were in,
     /// they wait, and all arrive.
     async fn die_everywhere(self, kill: impl FnOnce(&Self)) {
-        {
+        let dead = {
             let _stuck = self.disk.state();
             kill(&self);
             self.broker.tick();
-            self.waits();
-        }
+            self.dead()
+        };
+        waits(dead);
         self.all_arrive().await;
-    }
-
-    /// Some are dead, and no more than the journal has room for.
-    fn waits(&self) {
-        let dead = self.dead();
-        assert!(dead > 0);
-        assert!(dead * BODY_BYTES <= UNCOMMITTED_BYTES_MAX + STEP_BYTES_MAX, "{dead}");
     }
 
     async fn all_arrive(&self) -> Vec<u32> {
@@ -127,13 +127,14 @@ impl Side {
         let mut recovery = Recovery::default();
         let mut accept = |entry, kind, payload: &[u8]| recovery.accept(entry, kind, payload);
         let journal = Journal::open(disk.store(), options(), &mut accept).unwrap();
-        let side = {
+        let (side, dead) = {
             let _stuck = disk.state();
             let broker = Broker::new(journal, clock.clone(), recovery);
             let side = Self { disk: disk.clone(), clock, broker };
-            side.waits();
-            side
+            let dead = side.dead();
+            (side, dead)
         };
+        waits(dead);
         side.all_arrive().await
     }
 
@@ -147,8 +148,8 @@ impl Side {
             let _stuck = self.disk.state();
             kill(&self);
             self.broker.tick();
-            self.waits();
             let dead = self.dead();
+            waits(dead);
             // Whatever else is done there moves no more, and nothing passes what waits in front.
             drop(self.broker.try_publish(message("dying", b"young".to_vec())).unwrap());
             let waits = self.broker.queue(&queue("dying")).unwrap().ready > 1;

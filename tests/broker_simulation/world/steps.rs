@@ -15,7 +15,6 @@ use crate::step::{HandNumber, Publish, Step};
 impl World {
     /// Every way in which a step can go, with the answer.
     pub fn step(&self, step: &Step) -> Vec<(Self, String)> {
-        let mut answers = Vec::new();
         let worlds = in_every_order(|order| {
             let mut world = self.clone();
             world.step_start = world.history.len();
@@ -23,17 +22,19 @@ impl World {
             match step {
                 Step::Advance(ms) => {
                     world.now_ms += ms;
-                    answers.push(String::new());
                     world.ticked()
                 }
                 _ => {
-                    answers.push(world.plain_step(step));
+                    world.answer = world.plain_step(step);
                     vec![world]
                 }
             }
         });
-        // No answer to a step depends on the order of queues, only what comes after it does.
-        worlds.into_iter().map(|world| (world, answers[0].clone())).collect()
+        let with_answer = |mut world: Self| {
+            let answer = std::mem::take(&mut world.answer);
+            (world, answer)
+        };
+        worlds.into_iter().map(with_answer).collect()
     }
 
     fn publish(&mut self, publish: &Publish) -> String {
