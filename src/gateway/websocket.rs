@@ -113,6 +113,11 @@ impl WebSocketError {
             Self::TooLarge { .. } => Some(1009),
         }
     }
+
+    /// The close frame of that code, with this error as its reason.
+    pub fn close_frame(&self) -> Option<Frame> {
+        self.close_code().map(|code| Frame::close(Some(code), &self.to_string()))
+    }
 }
 
 /// Splits a stream on which the handshake is done.

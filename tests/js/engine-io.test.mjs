@@ -2,10 +2,9 @@
 // type, and what becomes of the session must be the same.
 
 import assert from "node:assert/strict";
-import { createServer } from "node:http";
+import { once } from "node:events";
 import { after, before, test } from "node:test";
-
-import { Server } from "socket.io";
+import { Worker } from "node:worker_threads";
 
 import { within } from "./deadline.mjs";
 import { dial, dialWebSocket, frame } from "./raw.mjs";
@@ -14,30 +13,24 @@ import { startServer } from "./server.mjs";
 const PAGE = "http://localhost:3000";
 const WAIT_MS = 5_000;
 
+/** The stock one's address, then ours. */
 const servers = [];
 let stop;
 
 before(async () => {
-  const http = createServer();
-  const io = new Server(http, { cors: { origin: PAGE, credentials: true } });
-  await new Promise((resolve) => http.listen(0, "127.0.0.1", resolve));
+  const workerData = { cors: { origin: PAGE, credentials: true } };
+  const stock = new Worker(new URL("./stock-server.mjs", import.meta.url), { workerData });
+  const [port] = await once(stock, "message");
   const ours = await startServer();
-  servers.push(
-    { name: "stock", url: `http://127.0.0.1:${http.address().port}` },
-    { name: "leveret", url: ours.url },
-  );
-  stop = async () => {
-    io.disconnectSockets(true);
-    await new Promise((resolve) => io.close(resolve));
-    await ours.stop();
-  };
+  servers.push(`http://127.0.0.1:${port}`, ours.url);
+  stop = () => Promise.all([stock.terminate(), ours.stop()]);
 });
 
 after(() => stop?.());
 
 /** Runs `script` on each server; what it gives must be the same. */
 async function same(script) {
-  const [stock, ours] = await Promise.all(servers.map((server) => script(server.url)));
+  const [stock, ours] = await Promise.all(servers.map(script));
   assert.deepEqual(ours, stock);
   return ours;
 }

@@ -48,12 +48,27 @@ pub fn upgrade<B>(engine: &Arc<Engine>, request: &mut Request<B>, session: Arc<S
         let timeout = engine.options.upgrade_timeout;
         let probed = tokio::time::timeout(timeout, take_over(&probe, &mut reader, writer)).await;
         drop(probe);
-        if let Ok(Some(turn)) = probed {
-            engine.namespaces.metrics.upgrades.increment(1);
-            read(turn, reader).await;
+        match probed {
+            Ok(Probed::TakenOver(turn)) => {
+                engine.namespaces.metrics.upgrades.increment(1);
+                read(turn, reader).await;
+            }
+            // After the probe, so that the client may begin the next one when it sees the end. The peer
+            // may be gone already.
+            Ok(Probed::Dismissed(mut writer)) => drop(writer.shutdown().await),
+            Ok(Probed::Ended) | Err(_) => {}
         }
     });
     Ok(response)
+}
+
+/// How a probe ends.
+enum Probed {
+    TakenOver(Turn),
+    /// The session stays with polling, and the WebSocket was told what the protocol wants said.
+    Dismissed(SessionWriter),
+    /// The session stays with polling.
+    Ended,
 }
 
 /// A probe under way; however it ends, the next one may begin.
@@ -65,33 +80,47 @@ impl Drop for Probe {
     }
 }
 
-/// `2probe`, `3probe`, `5`: after that the session is the WebSocket's. `None`: it stays with polling.
+/// `2probe`, `3probe`, `5`: after that the session is the WebSocket's.
 async fn take_over(
     Probe(session): &Probe,
     reader: &mut SessionReader,
     mut writer: SessionWriter,
-) -> Option<Turn> {
+) -> Probed {
     let closed = session.outbound.closed();
     tokio::pin!(closed);
     loop {
         let incoming = tokio::select! {
-            incoming = reader.next() => incoming.ok()?,
-            _ = &mut closed => return None,
+            incoming = reader.next() => incoming,
+            _ = &mut closed => return Probed::Ended,
         };
-        let Incoming::Text(text) = incoming else { return None };
-        match Packet::parse(&text).ok()? {
-            Packet::Ping("probe") => {
-                writer.write(&[Frame::text(b"3probe")]).await.ok()?;
-                session.answer_probe();
-            }
-            Packet::Upgrade => {
-                let turn = session.upgrade(writer);
-                if turn.is_none() {
-                    session.outbound.close(CloseReason::TransportError);
+        let (answer, goes_on) = match &incoming {
+            Ok(Incoming::Text(text)) => match Packet::parse(text) {
+                Ok(Packet::Ping("probe")) => (Some(Frame::text(b"3probe")), true),
+                Ok(Packet::Upgrade) => {
+                    return session.upgrade(writer).map_or_else(
+                        || {
+                            session.outbound.close(CloseReason::TransportError);
+                            Probed::Ended
+                        },
+                        Probed::TakenOver,
+                    );
                 }
-                return turn;
-            }
-            _ => return None,
+                _ => return Probed::Ended,
+            },
+            Ok(Incoming::Binary(_)) => return Probed::Ended,
+            Ok(control) => (control.answer(), !matches!(control, Incoming::Close { .. })),
+            Err(error) => (error.close_frame(), false),
+        };
+        if let Some(answer) = answer
+            && writer.write(&[answer]).await.is_err()
+        {
+            return Probed::Ended;
+        }
+        if !goes_on {
+            return Probed::Dismissed(writer);
+        }
+        if matches!(incoming, Ok(Incoming::Text(_))) {
+            session.answer_probe();
         }
     }
 }

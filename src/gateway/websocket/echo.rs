@@ -17,10 +17,7 @@ where
             Ok(Incoming::Text(text)) => (Some(Frame::text(text.as_bytes())), true),
             Ok(Incoming::Binary(bytes)) => (Some(Frame::binary(bytes)), true),
             Ok(control) => (control.answer(), !matches!(control, Incoming::Close { .. })),
-            Err(error) => {
-                let close = |code| Frame::close(Some(code), &error.to_string());
-                (error.close_code().map(close), false)
-            }
+            Err(error) => (error.close_frame(), false),
         };
         let Some(answer) = answer else {
             if goes_on {
