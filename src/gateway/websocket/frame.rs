@@ -145,10 +145,11 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     /// # Errors
     /// The stream's; the connection is of no more use.
     pub async fn write(&mut self, frames: &[Frame]) -> io::Result<()> {
-        if self.io.is_write_vectored() {
-            self.write_vectored(frames).await?;
-        } else {
-            self.write_coalesced(frames).await?;
+        match frames {
+            // The kernel takes a plain write for less than a vectored one.
+            [Frame(frame)] => self.io.write_all(frame).await?,
+            _ if self.io.is_write_vectored() => self.write_vectored(frames).await?,
+            _ => self.write_coalesced(frames).await?,
         }
         self.io.flush().await
     }
@@ -187,9 +188,6 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     }
 
     async fn write_coalesced(&mut self, frames: &[Frame]) -> io::Result<()> {
-        if let [frame] = frames {
-            return self.io.write_all(&frame.0).await;
-        }
         let mut together = Vec::new();
         for Frame(frame) in frames {
             if !together.is_empty() && together.len() + frame.len() > COALESCED_BYTES_MAX {
