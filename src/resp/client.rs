@@ -221,9 +221,11 @@ impl Client {
                 self.info.last_command = target.name();
                 match self.admit(&target) {
                     Ok(()) if !self.is_busy || target.is_for_the_busy() => {
-                        let writes = self.may_be_heard_of(&target);
-                        if self.shared.pause.holds(writes).is_some() {
-                            return Outcome::Held { writes };
+                        if self.shared.pause.is_on() {
+                            let writes = self.may_be_heard_of(&target);
+                            if self.shared.pause.holds(writes).is_some() {
+                                return Outcome::Held { writes };
+                            }
                         }
                         self.queue_or_execute(target, request, visit)
                     }

@@ -63,11 +63,13 @@ impl Pause {
         until
     }
 
+    /// Whether anything may be held.
+    pub(super) fn is_on(&self) -> bool {
+        self.is_on.load(Ordering::Relaxed)
+    }
+
     /// Until when a request is held, unless that is eased before.
     pub(super) fn holds(&self, writes: bool) -> Option<Instant> {
-        if !self.is_on.load(Ordering::Relaxed) {
-            return None;
-        }
         let now = Instant::now();
         let mut state = self.state.lock();
         state.paused = state.paused.filter(|(_, until)| *until > now);

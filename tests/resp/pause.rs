@@ -75,3 +75,14 @@ async fn one_that_leaves_while_it_is_held_is_gone_and_its_request_with_it() {
     asks.ask("CLIENT UNPAUSE", "+OK\r\n").await;
     asks.ask("GET k", "$-1\r\n").await;
 }
+
+#[tokio::test]
+async fn only_those_on_this_machine_may_make_the_server_sleep() {
+    let fixture = Fixture::new();
+    let refused = "-ERR DEBUG command not allowed. If the enable-debug-command option is set to \
+                   \"local\", you can run it from a local connection, otherwise you need to set \
+                   this option in the configuration file, and then restart the server.\r\n";
+    fixture.connect_from("192.0.2.7:40000").ask("DEBUG SLEEP 0", refused).await;
+    fixture.connect_from("127.0.0.1:40000").ask("DEBUG SLEEP 0", "+OK\r\n").await;
+    fixture.connect_from("[::1]:40000").ask("DEBUG SLEEP 0", "+OK\r\n").await;
+}
