@@ -95,6 +95,7 @@ impl Batch {
         }
         let id = u32::try_from(self.groups.len()).unwrap_or(u32::MAX);
         let encoded_at = self.take_encoded(group.encoded);
+        added.entries.reserve(group.facts.len());
         for (kind, fact) in group.facts {
             let entry = Entry { position: next(), weight: fact.weight() };
             let content = match fact {

@@ -100,6 +100,11 @@ impl Group {
         self
     }
 
+    /// Makes room for so many facts more.
+    pub fn reserve_facts(&mut self, count: usize) {
+        self.facts.reserve(count);
+    }
+
     /// Ends a fact. An entry is ended at most once.
     pub fn end(&mut self, entry: Entry) -> &mut Self {
         self.ends.push(entry);

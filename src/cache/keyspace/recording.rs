@@ -82,19 +82,18 @@ impl Keyspace {
     /// The changes as one group, and where each of its facts belongs.
     fn gather(&mut self) -> (Group, Vec<Place>) {
         let mut group = Group::new();
-        /// What a pipeline of usual size needs; a large one does not keep its memory.
-        const ENDS_KEPT: usize = 1_024;
         for entry in self.effects.ends.drain(..) {
             group.end(entry);
         }
-        self.effects.ends.shrink_to(ENDS_KEPT);
-        let mut places: Vec<Place> = Vec::new();
+        let mut fresh = self.effects.take_fresh();
+        group.reserve_facts(fresh.len());
+        let mut places: Vec<Place> = Vec::with_capacity(fresh.len());
         let mut queue = |keyspace: &mut Self, place: Place| {
             if keyspace.queue(&place, &mut group).is_some() {
                 places.push(place);
             }
         };
-        for fresh in self.effects.take_fresh() {
+        for fresh in fresh.drain(..) {
             match fresh {
                 Fresh::Value(id) => queue(self, Place::Value(id)),
                 Fresh::Deadline(id) => queue(self, Place::Deadline(id)),
@@ -111,6 +110,7 @@ impl Keyspace {
         if !group.is_empty() {
             group.in_order();
         }
+        self.effects.reuse(fresh);
         (group, places)
     }
 
