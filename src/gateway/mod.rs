@@ -24,6 +24,7 @@ mod metrics;
 mod options;
 mod outbound;
 mod presence;
+mod rate;
 mod repeats;
 mod room;
 mod rooms;
@@ -48,6 +49,7 @@ pub use io::{
 };
 pub use options::{GatewayOptions, Limits};
 pub use outbound::CloseReason;
+pub use rate::EventRate;
 
 pub use crate::wire::socket_io::{Binary, ToArgs};
 
