@@ -18,6 +18,7 @@ mod engine;
 mod error;
 mod events;
 mod expiry;
+mod forwarded;
 mod history;
 mod io;
 mod member;
@@ -43,12 +44,13 @@ use serde::Serialize;
 
 pub use auth::{Authenticator, Claims};
 pub use error::GatewayError;
+pub use forwarded::{Network, NetworkError};
 pub use io::{
     Ack, AckError, ArgError, Attachments, Broadcast, Call, ConnectError, Contextual,
-    DisconnectReason, EventName, FromCall, Handler, Io, JoinError, Namespace, PATH, Positional,
-    Replies, Reply, Running, Socket, SocketId,
+    DisconnectReason, EventName, FromCall, Handler, Io, JoinError, Namespace, Positional, Replies,
+    Reply, Running, Socket, SocketId,
 };
-pub use options::{GatewayOptions, Limits};
+pub use options::{GatewayOptions, Limits, PATH};
 pub use outbound::CloseReason;
 pub use rate::EventRate;
 
@@ -89,7 +91,7 @@ impl Gateway {
         self.io.handle(request).await
     }
 
-    /// The gateway at [`PATH`].
+    /// The gateway at the path of its options, [`PATH`] if nothing else was said.
     pub fn router(&self) -> Router {
         self.io.router()
     }
@@ -124,6 +126,11 @@ impl Gateway {
     /// Sockets that are connected.
     pub fn connections(&self) -> usize {
         self.application.connections()
+    }
+
+    /// Engine.IO sessions that are open, whether they have connected a socket or not.
+    pub fn sessions(&self) -> usize {
+        self.io.engine().sessions()
     }
 
     /// Broadcasts what is on its way, then closes every transport, in a few seconds at most. No

@@ -18,7 +18,10 @@ use crate::wire::engine_io::{Packet, Payload};
 /// Why a session ended. The texts are Socket.IO's where it has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CloseReason {
+    /// The stream ended, or a close packet came.
     TransportClose,
+    /// A close frame of the WebSocket came, with its status code.
+    ClosedByClient(Option<u16>),
     TransportError,
     PingTimeout,
     ParseError,
@@ -37,7 +40,7 @@ pub enum CloseReason {
 impl CloseReason {
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::TransportClose => "transport close",
+            Self::TransportClose | Self::ClosedByClient(_) => "transport close",
             Self::TransportError | Self::Violation(_) => "transport error",
             Self::PingTimeout => "ping timeout",
             Self::ParseError => "parse error",
@@ -50,17 +53,19 @@ impl CloseReason {
         }
     }
 
-    /// The status code of the WebSocket close frame (RFC 6455 section 7.4.1); `None` when the peer is
-    /// gone, or would not read one.
-    pub fn status_code(self) -> Option<u16> {
-        match self {
-            Self::TransportError | Self::PingTimeout | Self::SlowConsumer => None,
-            Self::TransportClose | Self::ForcedClose | Self::ConnectTimeout => Some(1000),
-            Self::TooManyEvents | Self::TokenExpired => Some(1008),
-            Self::ShuttingDown => Some(1001),
-            Self::ParseError => Some(1002),
-            Self::Violation(code) => Some(code),
-        }
+    /// The last frame on a WebSocket (RFC 6455 section 7.4.1); `None` when the peer is gone.
+    pub fn close_frame(self) -> Option<Frame> {
+        let code = match self {
+            Self::TransportError | Self::PingTimeout => return None,
+            // The client's own code, and it knows why.
+            Self::ClosedByClient(code) => return Some(Frame::close(code, "")),
+            Self::TransportClose | Self::ForcedClose | Self::ConnectTimeout => 1000,
+            Self::ShuttingDown => 1001,
+            Self::ParseError => 1002,
+            Self::SlowConsumer | Self::TooManyEvents | Self::TokenExpired => 1008,
+            Self::Violation(code) => code,
+        };
+        Some(Frame::close(Some(code), self.as_str()))
     }
 }
 
@@ -240,7 +245,8 @@ impl Outbound {
     }
 
     /// The answer of a poll: as much of the queue as fits into `payload_bytes_max`. What is queued
-    /// when the session is closed still goes out, with a close packet at its end.
+    /// when the session is closed still goes out, with a close packet at its end; a client that closed
+    /// it itself gets a noop there, as the stock server's does.
     pub fn poll(&self, payload_bytes_max: usize) -> Polled {
         let mut state = self.state.lock();
         if state.transport == Transport::WebSocket {
@@ -262,12 +268,14 @@ impl Outbound {
         }
         let bytes = state.frames.drain(..taken).map(|frame| weight(&frame)).sum();
         state.frames.shrink_to(FRAMES_KEPT_MAX);
-        let ends = state.closed.is_some() && state.frames.is_empty();
+        let closed = state.closed.filter(|_| state.frames.is_empty());
         drop(state);
         self.ease(bytes);
-        if ends {
+        if let Some(reason) = closed {
+            let by_client = reason == CloseReason::TransportClose;
+            let last = if by_client { Packet::Noop } else { Packet::Close };
             // Past the bound by one byte at most, which no client counts.
-            let _ = payload.push_text(&single(&Packet::Close));
+            let _ = payload.push_text(&single(&last));
         }
         if payload.is_empty() { Polled::Nothing } else { Polled::Payload(payload.into_bytes()) }
     }

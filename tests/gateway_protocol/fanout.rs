@@ -4,11 +4,12 @@ use serde_json::json;
 
 use crate::socket::Socket;
 use crate::stand::{Stand, until};
+use crate::websocket::Got;
 
 #[tokio::test]
 async fn a_slow_consumer_is_cut_and_the_others_get_everything() {
     let stand = Stand::with(|options| options.limits.queue_bytes_max = 200_000).await;
-    let slow = Socket::connect(&stand, "slow").await;
+    let mut slow = Socket::connect(&stand, "slow").await;
     let mut quick = Socket::connect(&stand, "quick").await;
     stand.connections(2).await;
     let filler = "x".repeat(10_000);
@@ -33,7 +34,9 @@ async fn a_slow_consumer_is_cut_and_the_others_get_everything() {
     }
     stand.gateway.emit_to_all("notification", &json!({ "n": sent, "last": true }));
     assert_eq!(crate::stand::in_time(reading).await.unwrap(), sent + 1);
-    drop(slow);
+    // What was under way goes on to its end, so that the reason can be read behind it.
+    let closed = slow.websocket.closed().await;
+    assert_eq!(closed, Got::Close(1008, "slow consumer".to_owned()));
 }
 
 #[tokio::test]

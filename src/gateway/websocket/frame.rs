@@ -46,8 +46,9 @@ impl Frame {
         Self::control(PONG, payload)
     }
 
-    /// A reason is cut, between characters, at 123 bytes.
-    pub fn close(code: u16, reason: &str) -> Self {
+    /// A reason is cut, between characters, at 123 bytes; without a code there is none.
+    pub fn close(code: Option<u16>, reason: &str) -> Self {
+        let Some(code) = code else { return Self::control(CLOSE, &[]) };
         let end = reason.floor_char_boundary(CONTROL_BYTES_MAX - 2);
         let mut payload = Vec::with_capacity(CONTROL_BYTES_MAX);
         payload.extend_from_slice(&code.to_be_bytes());
