@@ -29,6 +29,7 @@ pub enum CloseReason {
     ForcedClose,
     ConnectTimeout,
     SlowConsumer,
+    TooManyEvents,
     /// The token that the client showed has ended.
     TokenExpired,
     ShuttingDown,
@@ -46,6 +47,7 @@ impl CloseReason {
             Self::ForcedClose => "forced server close",
             Self::ConnectTimeout => "connect timeout",
             Self::SlowConsumer => "slow consumer",
+            Self::TooManyEvents => "too many events",
             Self::TokenExpired => "token expired",
             Self::ShuttingDown => "server shutting down",
         }
@@ -60,7 +62,7 @@ impl CloseReason {
             Self::TransportClose | Self::ForcedClose | Self::ConnectTimeout => 1000,
             Self::ShuttingDown => 1001,
             Self::ParseError => 1002,
-            Self::SlowConsumer | Self::TokenExpired => 1008,
+            Self::SlowConsumer | Self::TooManyEvents | Self::TokenExpired => 1008,
             Self::Violation(code) => code,
         };
         Some(Frame::close(Some(code), self.as_str()))

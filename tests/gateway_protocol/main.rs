@@ -16,6 +16,7 @@ mod library;
 mod limits;
 mod polling;
 mod presence;
+mod rates;
 mod repeats;
 mod rooms;
 mod shutdown;

@@ -127,7 +127,7 @@ impl Io {
         self.engine.handle(request).await
     }
 
-    /// The server at the path of its options, [`PATH`](super::PATH) if nothing else was said.
+    /// The server at its path, [`PATH`](super::PATH) unless the options say otherwise.
     pub fn router(&self) -> Router {
         let io = self.clone();
         let handler = move |request: Request<Body>| {
