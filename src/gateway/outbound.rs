@@ -101,6 +101,8 @@ struct State {
     bytes: usize,
     transport: Transport,
     closed: Option<CloseReason>,
+    /// Somebody waits for room.
+    room_wanted: bool,
 }
 
 /// What a poll gets at this moment.
@@ -112,7 +114,8 @@ pub enum Polled {
 
 impl Outbound {
     pub fn new(transport: Transport, queue_bytes_max: usize) -> Self {
-        let state = State { frames: Vec::new(), bytes: 0, transport, closed: None };
+        let state =
+            State { frames: Vec::new(), bytes: 0, transport, closed: None, room_wanted: false };
         Self {
             state: Mutex::new(state),
             queue_bytes_max,
@@ -144,9 +147,11 @@ impl Outbound {
             self.close(CloseReason::SlowConsumer);
             return false;
         }
-        state.enqueue(frames, weight);
+        let is_first = state.enqueue(frames, weight);
         drop(state);
-        self.ready.notify_one();
+        if is_first {
+            self.ready.notify_one();
+        }
         true
     }
 
@@ -161,9 +166,11 @@ impl Outbound {
         if state.closed.is_some() {
             return;
         }
-        state.enqueue(frames, frames.iter().map(weight).sum());
+        let is_first = state.enqueue(frames, frames.iter().map(weight).sum());
         drop(state);
-        self.ready.notify_one();
+        if is_first {
+            self.ready.notify_one();
+        }
     }
 
     /// Ends the session; the first reason stays.
@@ -207,8 +214,10 @@ impl Outbound {
     }
 
     fn is_eased(&self) -> bool {
-        let state = self.state.lock();
-        state.bytes <= self.queue_bytes_max / 2 || state.closed.is_some()
+        let mut state = self.state.lock();
+        let is_eased = state.bytes <= self.queue_bytes_max / 2 || state.closed.is_some();
+        state.room_wanted |= !is_eased;
+        is_eased
     }
 
     /// Waits until there may be something to drain. Cancel safe. For one waiter at a time.
@@ -217,6 +226,8 @@ impl Outbound {
     }
 
     /// Moves the queue into `batch`, which is empty. They count until [`Self::written`] is called.
+    /// Who takes has to come back for more until there is none, and then wait: only the first frame of
+    /// an empty queue wakes.
     pub fn take(&self, batch: &mut Vec<Frame>) {
         let mut state = self.state.lock();
         std::mem::swap(&mut state.frames, batch);
@@ -233,8 +244,12 @@ impl Outbound {
     fn ease(&self, bytes: usize) {
         let mut state = self.state.lock();
         state.bytes = state.bytes.saturating_sub(bytes);
+        let wakes = state.room_wanted && state.bytes <= self.queue_bytes_max / 2;
+        state.room_wanted &= !wakes;
         drop(state);
-        self.eased.notify_waiters();
+        if wakes {
+            self.eased.notify_waiters();
+        }
     }
 
     /// The answer of a poll: as much of the queue as fits into `payload_bytes_max`. What is queued
@@ -246,19 +261,29 @@ impl Outbound {
             return Polled::Payload(single(&Packet::Noop));
         }
         let mut payload = Payload::new(payload_bytes_max);
-        let mut taken = 0;
-        for frame in &state.frames {
-            let bytes = frame.payload();
-            let fits = match frame.is_binary() {
-                true => payload.push_binary(&bytes),
-                false => payload.push_text(&bytes),
+        let (mut taken, mut bytes) = (0, 0);
+        while let Some(frame) = state.frames.get_mut(taken) {
+            let (first, others) = frame.split_first();
+            let message = first.payload();
+            let fits = match first.is_binary() {
+                true => payload.push_binary(&message),
+                false => payload.push_text(&message),
             };
             if !fits {
                 break;
             }
-            taken += 1;
+            match others {
+                Some(others) => {
+                    bytes += first.wire_bytes();
+                    *frame = others;
+                }
+                None => {
+                    bytes += weight(frame);
+                    taken += 1;
+                }
+            }
         }
-        let bytes = state.frames.drain(..taken).map(|frame| weight(&frame)).sum();
+        state.frames.drain(..taken);
         state.frames.shrink_to(FRAMES_KEPT_MAX);
         let ends = state.closed.is_some() && state.frames.is_empty();
         drop(state);
@@ -304,9 +329,12 @@ impl Outbound {
 }
 
 impl State {
-    fn enqueue(&mut self, frames: &[Frame], weight: usize) {
+    /// Whether nothing was queued before.
+    fn enqueue(&mut self, frames: &[Frame], weight: usize) -> bool {
+        let is_first = self.frames.is_empty();
         self.bytes += weight;
         self.frames.extend_from_slice(frames);
+        is_first
     }
 }
 
@@ -344,6 +372,19 @@ mod tests {
         assert_eq!(polled(&outbound, 7).as_deref(), Some("4aa\u{1e}4bb"));
         assert_eq!(polled(&outbound, 1).as_deref(), Some("4cc"));
         assert_eq!(polled(&outbound, 7), None);
+    }
+
+    #[test]
+    fn frames_in_a_row_are_polled_one_by_one() {
+        let outbound = Outbound::new(Transport::Polling, 1_000);
+        let frames = [text("4aa"), text(&format!("4{}", "b".repeat(200))), text("4cc")];
+        outbound.push(&Frame::joined(&frames));
+        outbound.push(&text("4dd"));
+        assert_eq!(polled(&outbound, 7).as_deref(), Some("4aa"));
+        assert_eq!(polled(&outbound, 203).unwrap().len(), 201);
+        assert_eq!(polled(&outbound, 7).as_deref(), Some("4cc\u{1e}4dd"));
+        assert_eq!(polled(&outbound, 7), None);
+        assert_eq!(outbound.state.lock().bytes, 0);
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! A session's own task: it pings, notices what did not happen in time, writes to the WebSocket once
 //! there is one, and clears up at the end.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 use super::heartbeat::{Beat, Heartbeat};
 use super::session::{Session, SessionWriter, Turn};
@@ -127,19 +128,23 @@ impl Driver {
     async fn write_until_closed(&mut self, writer: &mut SessionWriter) -> bool {
         let outbound = Arc::clone(&self.session.outbound);
         let mut batch = Vec::new();
+        // Kept while frames come and go: entering and leaving the timer's wheel takes its lock.
+        let alarm = tokio::time::sleep_until(self.watch.due());
+        tokio::pin!(alarm);
         while outbound.close_reason().is_none() {
             outbound.take(&mut batch);
             if batch.is_empty() {
                 tokio::select! {
                     biased;
                     () = outbound.ready() => {}
-                    () = tokio::time::sleep_until(self.watch.due()) => {
+                    () = &mut alarm => {
                         self.watch.look(&self.session);
+                        alarm.as_mut().reset(self.watch.due());
                     }
                 }
                 continue;
             }
-            if !self.write(writer, &batch).await {
+            if !self.write(writer, &batch, alarm.as_mut()).await {
                 return false;
             }
             outbound.written(&mut batch);
@@ -148,7 +153,12 @@ impl Driver {
     }
 
     /// Writes one batch, and keeps watching meanwhile. False: it was not written to its end.
-    async fn write(&mut self, writer: &mut SessionWriter, batch: &[Frame]) -> bool {
+    async fn write(
+        &mut self,
+        writer: &mut SessionWriter,
+        batch: &[Frame],
+        mut alarm: Pin<&mut Sleep>,
+    ) -> bool {
         let outbound = &self.session.outbound;
         let write = writer.write(batch);
         tokio::pin!(write);
@@ -167,7 +177,10 @@ impl Driver {
                     let patience = if has_farewell { FAREWELL_MAX } else { Duration::ZERO };
                     return matches!(tokio::time::timeout(patience, &mut write).await, Ok(Ok(())));
                 }
-                () = tokio::time::sleep_until(self.watch.due()) => self.watch.look(&self.session),
+                () = alarm.as_mut() => {
+                    self.watch.look(&self.session);
+                    alarm.as_mut().reset(self.watch.due());
+                }
             }
         }
     }
