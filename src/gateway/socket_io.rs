@@ -11,12 +11,14 @@ use serde_json::json;
 use serde_json::value::RawValue;
 use smallvec::SmallVec;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use super::io::{
     Ack, ArgError, Call, ConnectError, DisconnectReason, Handlers, Namespaces, Order, Outgoing,
     Parser, Reply, Running, Socket, greeting,
 };
 use super::outbound::{CloseReason, Outbound};
+use super::rate::Bucket;
 use crate::wire::socket_io::{
     Body, Decoder, Limits, Namespace, Packet, ParseError, encode, msgpack,
 };
@@ -35,6 +37,7 @@ pub struct Connection {
     joined: SmallVec<[Joined; 1]>,
     /// Of the handlers that wait; made for the first one.
     waiting: Option<Arc<Semaphore>>,
+    bucket: Bucket,
 }
 
 /// A namespace that the client has connected to. It stays here when the server disconnects it, since
@@ -46,7 +49,8 @@ struct Joined {
 
 impl Connection {
     pub fn new(namespaces: Arc<Namespaces>, outbound: Arc<Outbound>) -> Self {
-        let limits = Limits::default();
+        let limits =
+            Limits { attachments_max: namespaces.limits.attachments_max, ..Limits::default() };
         Self {
             namespaces,
             outbound,
@@ -55,6 +59,7 @@ impl Connection {
             parser: None,
             joined: SmallVec::new(),
             waiting: None,
+            bucket: Bucket::default(),
         }
     }
 
@@ -113,6 +118,10 @@ impl Connection {
         let name = packet.namespace;
         let at = self.joined.iter().position(|joined| joined.socket.namespace() == &*name);
         let is_connected = at.is_some_and(|at| self.joined[at].socket.is_connected());
+        if matches!(packet.body, Body::Connect { .. } | Body::Event { .. }) && !self.may_send() {
+            self.refuse_rate(at);
+            return Err(CloseReason::TooManyEvents);
+        }
         match (packet.body, at) {
             (Body::Connect { auth }, at) if !is_connected => {
                 at.map(|at| self.joined.swap_remove(at));
@@ -138,6 +147,19 @@ impl Connection {
             }
             // As the stock server: a packet that the state does not allow ends the session.
             _ => Err(CloseReason::ForcedClose),
+        }
+    }
+
+    fn may_send(&mut self) -> bool {
+        let rate = self.namespaces.limits.event_rate;
+        rate.is_none_or(|rate| self.bucket.take(rate, Instant::now()))
+    }
+
+    fn refuse_rate(&self, at: Option<usize>) {
+        self.namespaces.metrics.refusals.increment(1);
+        if let Some(Joined { socket, .. }) = at.and_then(|at| self.joined.get(at)) {
+            // A text always has a JSON form.
+            let _ = socket.emit("error", json!({ "message": "Too many events" }));
         }
     }
 
