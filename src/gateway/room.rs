@@ -5,8 +5,10 @@
 //! of them. A message is broadcast when its commit has resolved; many may be in flight.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ahash::{AHashMap, AHashSet};
@@ -31,6 +33,10 @@ pub const COMMANDS_WAITING_MAX: usize = 64;
 /// Messages that may wait for their commit; then the room takes no commands.
 const PENDING_COUNT_MAX: usize = 1024;
 const PENDING_BYTES_MAX: usize = 4 << 20;
+
+/// Frames for everybody that are there at the same time go out as one, up to this and one frame more:
+/// then a member costs a queue slot for all of them, and a write.
+const ROW_BYTES_MAX: usize = 16 << 10;
 
 /// How long an empty room's task stays.
 const IDLE_MAX: Duration = Duration::from_secs(1);
@@ -124,18 +130,40 @@ impl Room {
             tokio::select! {
                 biased;
                 outcome = first_durable(&mut self.pending), if !self.pending.is_empty() => {
-                    self.settle_first(outcome);
+                    self.settle(outcome).await;
                     // Commits may all be resolved already; the members' writers need the thread too.
                     tokio::task::consume_budget().await;
                 }
                 command = commands.recv(), if takes_commands => match command {
-                    Some(command) => self.obey(command).await,
+                    Some(command) => self.obey_all(command, &mut commands).await,
                     None => open = false,
                 },
                 () = tokio::time::sleep(IDLE_MAX), if idle => {
                     let retired = rooms.upgrade().is_none_or(|rooms| rooms.retire(&self.id, &commands));
                     open = !retired;
                 }
+            }
+        }
+    }
+
+    /// Obeys a command; when it is a broadcast, with those that wait behind it.
+    async fn obey_all(&mut self, command: Command, commands: &mut mpsc::Receiver<Command>) {
+        let mut next = Some(command);
+        while let Some(command) = next.take() {
+            match command {
+                Command::Relay { frame, except: None } => {
+                    let mut row = Row::default();
+                    row.add(frame);
+                    while next.is_none() && !row.is_full() {
+                        match commands.try_recv() {
+                            Ok(Command::Relay { frame, except: None }) => row.add(frame),
+                            Ok(other) => next = Some(other),
+                            Err(_) => break,
+                        }
+                    }
+                    self.broadcast_row(&row);
+                }
+                command => self.obey(command).await,
             }
         }
     }
@@ -216,23 +244,35 @@ impl Room {
         }
     }
 
-    /// The first pending message's commit resolved: tells everybody, or its sender that it failed.
-    fn settle_first(&mut self, outcome: Result<(), BackendError>) {
-        let Some(Pending { post, offset, .. }) = self.pending.pop_front() else { return };
-        self.pending_bytes -= post.json.get().len();
-        match outcome {
-            Ok(()) => {
-                self.broadcast(&fanout::own_event("message:new", &post.json), None);
-                self.metrics.messages.increment(1);
-                if let Some(ack) = post.ack {
-                    let stored = Stored { ok: true, id: &post.id, offset: &offset };
-                    post.sender.outbound.push(&fanout::ack(ack, &stored));
+    /// The first pending message's commit resolved, and with it often those of the next: tells everybody,
+    /// or its sender that it failed.
+    async fn settle(&mut self, outcome: Result<(), BackendError>) {
+        let (mut row, mut answers) = (Row::default(), Vec::new());
+        let mut settled = Some(outcome);
+        while let Some(outcome) = settled.take() {
+            let Some(Pending { post, offset, .. }) = self.pending.pop_front() else { break };
+            self.pending_bytes -= post.json.get().len();
+            match outcome {
+                Ok(()) => {
+                    row.add(fanout::own_event("message:new", &post.json));
+                    self.metrics.messages.increment(1);
+                    if let Some(ack) = post.ack {
+                        let stored = Stored { ok: true, id: &post.id, offset: &offset };
+                        answers.push((Arc::clone(&post.sender), fanout::ack(ack, &stored)));
+                    }
+                }
+                Err(error) => {
+                    answers.extend(self.refusal(&post, error));
+                    self.failed.push(post.json);
                 }
             }
-            Err(error) => {
-                self.refuse(&post, error);
-                self.failed.push(post.json);
+            if !row.is_full() {
+                settled = poll_fn(|cx| Poll::Ready(poll_first(&mut self.pending, cx))).await;
             }
+        }
+        self.broadcast_row(&row);
+        for (sender, answer) in answers {
+            sender.outbound.push(&answer);
         }
         if self.pending.is_empty() {
             for done in self.flushes.drain(..) {
@@ -242,10 +282,28 @@ impl Room {
     }
 
     fn refuse(&self, post: &Post, error: BackendError) {
-        self.metrics.refusals.increment(1);
-        for frame in fanout::refusal(&Refusal::NotStored(error), post.ack) {
-            post.sender.outbound.push(&frame);
+        for (sender, frame) in self.refusal(post, error) {
+            sender.outbound.push(&frame);
         }
+    }
+
+    fn refusal(&self, post: &Post, error: BackendError) -> Vec<(Arc<Peer>, Frame)> {
+        self.metrics.refusals.increment(1);
+        let refusal = Refusal::NotStored(error);
+        let frames = fanout::refusal(&refusal, post.ack);
+        frames.map(|frame| (Arc::clone(&post.sender), frame)).collect()
+    }
+
+    fn broadcast_row(&self, row: &Row) {
+        if row.frames.is_empty() {
+            return;
+        }
+        let together = Frame::joined(&row.frames);
+        for member in self.members.values() {
+            member.outbound.push(&together);
+        }
+        let deliveries = self.members.len() * row.frames.len();
+        self.metrics.deliveries.increment(deliveries as u64);
     }
 
     fn broadcast(&self, frame: &Frame, except: Option<SocketId>) {
@@ -257,6 +315,35 @@ impl Room {
             }
         }
         self.metrics.deliveries.increment(deliveries);
+    }
+}
+
+/// Frames for everybody, with nothing between them.
+#[derive(Default)]
+struct Row {
+    frames: Vec<Frame>,
+    bytes: usize,
+}
+
+impl Row {
+    fn add(&mut self, frame: Frame) {
+        self.bytes += frame.wire_bytes();
+        self.frames.push(frame);
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes >= ROW_BYTES_MAX
+    }
+}
+
+/// What became of the first pending message, if that is known.
+fn poll_first(
+    pending: &mut VecDeque<Pending>,
+    cx: &mut Context<'_>,
+) -> Option<Result<(), BackendError>> {
+    match pending.front_mut()?.durable.as_mut().poll(cx) {
+        Poll::Ready(outcome) => Some(outcome),
+        Poll::Pending => None,
     }
 }
 
