@@ -77,7 +77,7 @@ fn main() {
     }
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
-    setrlimit(Resource::Nofile, limit).expect("a limit that may be raised");
+    setrlimit(Resource::Nofile, limit.clone()).expect("a limit that may be raised");
 
     let start = |kind| Server::start(kind, arguments.leveret.as_ref());
     if let Some(time) = arguments.soak {
@@ -94,7 +94,8 @@ fn main() {
     if has(Scenario::Broadcast) {
         let bare = bare::Bare::start();
         for count in &arguments.clients {
-            broadcast::run(&servers, &bare, *count, &run);
+            let fits = limit.maximum.is_none_or(|most| 2 * *count as u64 + 200 < most);
+            broadcast::run(&servers, fits.then_some(&bare), *count, &run);
         }
     }
     if has(Scenario::Echo) {
