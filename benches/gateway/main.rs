@@ -77,7 +77,7 @@ fn main() {
     }
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
-    setrlimit(Resource::Nofile, limit.clone()).expect("a limit that may be raised");
+    setrlimit(Resource::Nofile, limit).expect("a limit that may be raised");
 
     let start = |kind| Server::start(kind, arguments.leveret.as_ref());
     if let Some(time) = arguments.soak {
