@@ -94,7 +94,8 @@ fn main() {
     if has(Scenario::Broadcast) {
         let bare = bare::Bare::start();
         for count in &arguments.clients {
-            broadcast::run(&servers, &bare, *count, &run);
+            let fits = limit.maximum.is_none_or(|most| 2 * *count as u64 + 200 < most);
+            broadcast::run(&servers, fits.then_some(&bare), *count, &run);
         }
     }
     if has(Scenario::Echo) {

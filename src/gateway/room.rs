@@ -35,6 +35,10 @@ pub const COMMANDS_WAITING_MAX: usize = 64;
 const PENDING_COUNT_MAX: usize = 1024;
 const PENDING_BYTES_MAX: usize = 4 << 20;
 
+/// Packets for everybody that wait together go out as one, up to this and one packet more: then a
+/// member costs one place in its queue for all of them, and one write.
+const ROW_BYTES_MAX: usize = 16 << 10;
+
 /// How long an empty room's task stays.
 const IDLE_MAX: Duration = Duration::from_secs(1);
 
@@ -155,7 +159,7 @@ impl Room {
                     tokio::task::consume_budget().await;
                 }
                 command = commands.recv(), if takes_commands => match command {
-                    Some(command) => self.obey(command).await,
+                    Some(command) => self.obey_all(command, &mut commands).await,
                     None => open = false,
                 },
                 () = tokio::time::sleep(IDLE_MAX), if idle => {
@@ -164,6 +168,48 @@ impl Room {
                 }
             }
         }
+    }
+
+    /// Obeys a command; when it is a broadcast, with those that wait right behind it.
+    async fn obey_all(&mut self, command: Command, commands: &mut mpsc::Receiver<Command>) {
+        let mut next = Some(command);
+        while let Some(command) = next.take() {
+            match command {
+                Command::Relay { packet, except: None, done } => {
+                    next = self.relay(*packet, done, commands);
+                }
+                command => self.obey(command).await,
+            }
+        }
+    }
+
+    /// Gives back the command behind the broadcasts, if one was taken.
+    fn relay(
+        &self,
+        first: Outgoing,
+        done: Option<oneshot::Sender<usize>>,
+        commands: &mut mpsc::Receiver<Command>,
+    ) -> Option<Command> {
+        let mut bytes = first.wire_bytes();
+        let (mut row, mut told) = (vec![first], vec![done]);
+        let mut next = None;
+        while next.is_none() && bytes < ROW_BYTES_MAX {
+            match commands.try_recv() {
+                Ok(Command::Relay { packet, except: None, done }) => {
+                    bytes += packet.wire_bytes();
+                    row.push(*packet);
+                    told.push(done);
+                }
+                Ok(command) => next = Some(command),
+                Err(_) => break,
+            }
+        }
+        let packets = row.len();
+        let sockets = self.broadcast_row(&Outgoing::joined(row), packets, None);
+        for done in told.into_iter().flatten() {
+            let _ = done.send(sockets);
+        }
+        next
     }
 
     async fn obey(&mut self, command: Command) {
@@ -341,15 +387,20 @@ impl Room {
         }
     }
 
-    /// To how many.
+    /// To how many sockets.
     fn broadcast(&self, packet: &Outgoing, except: Option<SocketId>) -> usize {
+        self.broadcast_row(packet, 1, except)
+    }
+
+    fn broadcast_row(&self, row: &Outgoing, packets: usize, except: Option<SocketId>) -> usize {
         let mut members = Broadcast::new(Arc::clone(&self.hub)).to(self.id.as_str());
         if let Some(except) = except {
             members = members.except_socket(except);
         }
-        let deliveries = members.send(packet);
+        let sockets = members.send(row);
+        let deliveries = sockets * packets;
         self.metrics.deliveries.increment(deliveries.try_into().unwrap_or(u64::MAX));
-        deliveries
+        sockets
     }
 }
 
