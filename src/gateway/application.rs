@@ -285,7 +285,11 @@ impl Application {
     /// Ends the sessions of a user's sockets; how many there were.
     pub fn disconnect_user(&self, user: &UserId) -> usize {
         let sockets = self.everybody().to(&personal_room(user)).fetch_sockets();
-        sockets.iter().for_each(Socket::close);
+        for socket in &sockets {
+            // First, so that its client does not come back by itself.
+            socket.disconnect();
+            socket.close();
+        }
         sockets.len()
     }
 

@@ -201,9 +201,8 @@ impl Socket {
     }
 
     /// Ends the client's session, and every namespace with it, after what is queued. The stock client
-    /// does not come back by itself.
+    /// comes back by itself; after [`Self::disconnect`] it does not.
     pub fn close(&self) {
-        self.disconnect();
         self.close_for(CloseReason::ForcedClose);
     }
 
