@@ -11,6 +11,7 @@ mod fanout;
 mod handshake;
 mod heartbeat;
 mod http;
+mod library;
 mod polling;
 mod presence;
 mod rooms;

@@ -208,8 +208,8 @@ impl Socket {
     }
 
     /// Keeps a value of the application's, one a type.
-    pub fn insert<T: Send + Sync + 'static>(&self, value: impl Into<Arc<T>>) {
-        self.0.kept.lock().extensions.insert(value.into());
+    pub fn insert<T: Send + Sync + 'static>(&self, value: T) {
+        self.0.kept.lock().extensions.insert(Arc::new(value));
     }
 
     /// The value of this type that was kept.

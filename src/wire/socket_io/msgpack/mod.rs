@@ -30,6 +30,11 @@ mod tests {
         assert_eq!(header, r#"51-["a",{"b":{"_placeholder":true,"num":0}}]"#);
         assert_eq!(attachments, [&b"\x01\x02"[..]]);
 
+        let array_buffer = b"\x83\xa4type\x02\xa4data\x92\xa1a\xc7\x02\x00\x01\x02\xa3nsp\xa1/";
+        let (header, attachments) = decoded(array_buffer).unwrap();
+        assert_eq!(header, r#"51-["a",{"_placeholder":true,"num":0}]"#);
+        assert_eq!(attachments, [&b"\x01\x02"[..]]);
+
         // {type: 0, nsp: "/chat", data: undefined}
         let connect = b"\x83\xa4type\x00\xa3nsp\xa5/chat\xa4data\xd4\x00\x00";
         assert_eq!(decoded(connect).unwrap().0, "0/chat,");

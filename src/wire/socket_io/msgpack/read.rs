@@ -181,6 +181,14 @@ impl<'a> Reader<'a> {
                 let length = self.unsigned(1 << (prefix - 0xc4))?;
                 Token::Binary(self.bytes(length)?)
             }
+            // An ArrayBuffer, as notepack.io writes it in Node; a Buffer, and both in a browser, are bin.
+            0xc7..=0xc9 => {
+                let length = self.unsigned(1 << (prefix - 0xc7))?;
+                match self.array()? {
+                    [0] => Token::Binary(self.bytes(length)?),
+                    _ => return Err(ParseError::MessagePack("an unknown extension")),
+                }
+            }
             0xca => Token::Float(f32::from_be_bytes(self.array()?).into()),
             0xcb => Token::Float(f64::from_be_bytes(self.array()?)),
             0xcc..=0xcf => Token::Unsigned(self.unsigned(1 << (prefix - 0xcc))?),
