@@ -81,8 +81,8 @@ fn everything(root: &Namespace) {
     root.on("ask me", |socket: Socket, within_ms: u64, ack: Ack| async move {
         let timeout = Duration::from_millis(within_ms);
         match socket.emit_with_ack("question", ("how", "much"), timeout).await {
-            Ok(reply) => ack.send(&reply.arg::<Value>(0).unwrap_or_default()).ok(),
-            Err(error) => ack.send(&json!({ "error": error.to_string() })).ok(),
+            Ok(reply) => ack.send(reply.arg::<Value>(0).unwrap_or_default()).ok(),
+            Err(error) => ack.send(json!({ "error": error.to_string() })).ok(),
         };
     });
     root.on("ask room", |socket: Socket, room: String, ack: Ack| async move {

@@ -43,7 +43,10 @@ impl Cache {
     ///
     /// # Errors
     /// See [`Cache::set`].
-    pub fn send_pushes(&self, pushes: impl IntoIterator<Item = Push>) -> Result<Sent, BackendError> {
+    pub fn send_pushes(
+        &self,
+        pushes: impl IntoIterator<Item = Push>,
+    ) -> Result<Sent, BackendError> {
         match self {
             Self::Embedded(cache) => {
                 let capped = pushes.into_iter().map(|Push { key, value, keep }| {

@@ -5,18 +5,22 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::auth::Authenticator;
+use super::auth::{Authenticator, Claims};
 use super::directory::Presence;
+use super::error::Refusal;
 use super::events;
-use super::io::{Broadcast, Outgoing};
-use super::io::{ConnectError, Hub, Namespace, Socket, SocketId};
+use super::expiry::{self, Expiries};
+use super::io::{
+    Broadcast, ConnectError, DisconnectReason, Draft, Hub, Namespace, Outgoing, Socket, SocketId,
+};
 use super::member::{Member, Peer};
 use super::metrics::Metrics;
 use super::options::{GatewayOptions, Limits};
+use super::outbound::CloseReason;
 use super::presence::{self, PresenceQueue};
 use super::rooms::Rooms;
 use super::roster::{Arrival, Departure, OFFLINE, ONLINE, Roster};
@@ -38,6 +42,7 @@ pub struct Application {
     hub: Arc<Hub>,
     roster: Mutex<Roster>,
     presence: Arc<PresenceQueue>,
+    expiries: Arc<Expiries>,
     presence_grace: Duration,
 }
 
@@ -72,10 +77,13 @@ impl Application {
             hub,
             roster: Mutex::default(),
             presence: Arc::default(),
+            expiries: Arc::default(),
             presence_grace: options.presence_grace,
         });
         let queue = Arc::clone(&application.presence);
         tokio::spawn(presence::keep(Arc::downgrade(&application), queue));
+        let expiries = Arc::clone(&application.expiries);
+        tokio::spawn(expiry::keep(Arc::downgrade(&application), expiries));
 
         let admitting = Arc::clone(&application);
         let arriving = Arc::clone(&application);
@@ -86,11 +94,12 @@ impl Application {
             })
             .on_connect(move |socket| {
                 arriving.arrived(&socket);
-                std::future::ready(())
+                let application = Arc::clone(&arriving);
+                async move { application.counted_in(socket).await }
             })
-            .on_disconnect(move |socket, _| {
+            .on_disconnect(move |socket, reason| {
                 let application = Arc::clone(&departing);
-                async move { application.depart(socket).await }
+                async move { application.depart(socket, reason).await }
             });
         events::register(namespace, &application);
         application
@@ -99,35 +108,110 @@ impl Application {
     /// Looks at the token, and counts the socket as its user's.
     fn admit(self: &Arc<Self>, socket: &Socket, auth: &Value) -> Result<(), ConnectError> {
         let token = auth.get("token").and_then(Value::as_str);
-        let claims = token
-            .zip(self.authenticator.as_ref())
-            .and_then(|(token, authenticator)| authenticator.verify(token).ok());
-        let Some(claims) = claims else {
-            self.metrics.authentication_failures.increment(1);
+        let Some(claims) = token.and_then(|token| self.verify(token)) else {
             return Err(ConnectError::new(AUTHENTICATION_FAILED));
         };
         let arrival = self.roster.lock().arrive(&claims.user, self.limits.user_sockets_max);
         if arrival == Arrival::TooMany {
             return Err(ConnectError::new("Too many connections"));
         }
-        socket.join_own(&personal_room(&claims.user));
+        let own_room = personal_room(&claims.user);
+        socket.join_own(&own_room);
+        let allowed = claims.clone();
+        socket.resume_as(claims.user.as_str(), move |room| {
+            room == own_room || RoomId::new(room).is_ok_and(|room| allowed.allow(&room))
+        });
         socket.insert(Member::new(self, claims));
         Ok(())
     }
 
+    /// What a token says; `None`: it is not valid, which is counted.
+    fn verify(&self, token: &str) -> Option<Claims> {
+        let claims = self.authenticator.as_ref().and_then(|keys| keys.verify(token).ok());
+        if claims.is_none() {
+            self.metrics.authentication_failures.increment(1);
+        }
+        claims
+    }
+
+    /// Puts a fresh token of the same user in the place of a socket's own; the second at which it ends.
+    pub async fn refresh(&self, peer: &Peer, token: &str) -> Result<u64, Refusal> {
+        let claims = self.verify(token).ok_or(Refusal::Token)?;
+        if claims.user != *peer.user() {
+            return Err(Refusal::AnotherUser);
+        }
+        let expires_at_s = claims.expires_at_s;
+        peer.renew(claims).await;
+        self.watch_expiry(peer, expires_at_s);
+        Ok(expires_at_s)
+    }
+
+    fn watch_expiry(&self, peer: &Peer, expires_at_s: u64) {
+        let left_ms = expires_at_s.saturating_mul(1000).saturating_sub(self.clock.now_ms());
+        // What no clock can tell does not come.
+        let at = Instant::now().checked_add(Duration::from_millis(left_ms));
+        let before = peer.member.expires_at(at);
+        if let Some(before) = before {
+            self.expiries.remove(before, peer.id());
+        }
+        if let Some(at) = at {
+            self.expiries.add(at, peer.id());
+        }
+    }
+
+    /// A socket's token has ended. Its session is closed, not disconnected, so that the stock client
+    /// comes back, with whatever token its `auth` gives then.
+    pub fn expire(&self, id: SocketId) {
+        let Some(socket) = self.hub.find(id) else { return };
+        // Not emitted: nobody is told of it later.
+        let told =
+            Outgoing::event(self.hub.name(), "error", None, &json!({ "message": "Token expired" }));
+        if let Ok(event) = told {
+            socket.answer(&event);
+        }
+        socket.close_for(CloseReason::TokenExpired);
+    }
+
     fn arrived(&self, socket: &Socket) {
         let Some(peer) = Peer::of(socket.clone()) else { return };
+        self.watch_expiry(&peer, peer.member.expires_at_s());
         let mut roster = self.roster.lock();
         if roster.is_news(peer.user()) {
             self.tell_presence(&roster, peer.user(), ONLINE, Some(&peer.socket));
         }
     }
 
-    async fn depart(&self, socket: Socket) {
+    /// A socket that came back is in its rooms already; they only count it.
+    async fn counted_in(&self, socket: Socket) {
+        if socket.recovered()
+            && let Some(peer) = Peer::of(socket)
+        {
+            peer.rejoin(self).await;
+        }
+    }
+
+    async fn depart(&self, socket: Socket, reason: DisconnectReason) {
         let Some(peer) = Peer::of(socket) else { return };
-        peer.leave_all().await;
-        if peer.member.begin_to_depart() {
-            self.vacate(peer.user());
+        if let Some(at) = peer.member.expires_at(None) {
+            self.expiries.remove(at, peer.id());
+        }
+        let member = Arc::clone(&peer.member);
+        let may_return = matches!(reason, DisconnectReason::Session(_));
+        match reason {
+            // Its rooms are those of the socket that took its place.
+            DisconnectReason::Resumed => {}
+            _ if may_return && self.hub.recovery().is_some() && !self.presence_grace.is_zero() => {
+                let grace = self.presence_grace;
+                tokio::spawn(async move {
+                    tokio::time::sleep(grace).await;
+                    // A room that it came back to does not know it any more.
+                    peer.leave_all().await;
+                });
+            }
+            _ => peer.leave_all().await,
+        }
+        if member.begin_to_depart() {
+            self.vacate(&member.user);
         }
     }
 
@@ -159,7 +243,8 @@ impl Application {
 
     /// Under the roster's lock, so that everybody sees one user's changes in the same order.
     fn tell_presence(&self, _: &Roster, user: &UserId, status: &str, except: Option<&Socket>) {
-        let others = except.map_or_else(|| self.everybody(), Socket::broadcast);
+        // Who comes back later would be told what is not so any more.
+        let others = except.map_or_else(|| self.everybody(), Socket::broadcast).unlogged();
         let changed = PresenceChanged { user_id: user.as_str(), status };
         sent("presence:changed", others.emit("presence:changed", &changed));
         self.presence.changed(user);
@@ -201,21 +286,26 @@ impl Application {
         event: &str,
         args: impl ToArgs,
     ) -> Option<oneshot::Receiver<usize>> {
-        let packet = Outgoing::event(self.hub.name(), event, None, &args);
+        let draft = Draft::event(self.hub.name(), event, &args);
         drop(args);
-        match packet {
-            Ok(packet) => {
-                let handle = self.rooms.find(room)?;
-                let (done, sent) = oneshot::channel();
-                // A room that ended in between had no members.
-                handle.relay(packet, None, Some(done)).await.ok()?;
-                Some(sent)
-            }
+        let draft = match draft {
+            Ok(draft) => draft,
             Err(error) => {
                 sent(event, Err(error));
-                None
+                return None;
             }
+        };
+        let (done, sent) = oneshot::channel();
+        if let Some(recovery) = self.hub.recovery() {
+            // Its order is the room's; and members may be away at this moment, all of them.
+            recovery.has_room().await;
+            recovery.append(self.everybody().to(room.as_str()).audience(), &draft, Some(done));
+            return Some(sent);
         }
+        let handle = self.rooms.find(room)?;
+        // A room that ended in between had no members.
+        handle.relay(draft, None, Some(done)).await.ok()?;
+        Some(sent)
     }
 
     /// A user as the others see it; `None`: it is not there.
@@ -243,6 +333,14 @@ impl Application {
     /// Waits until presence is written as it is now.
     pub async fn flush_presence(&self) {
         self.presence.flush().await;
+    }
+
+    /// Waits until everything that was said in rooms before is sent.
+    pub async fn flush_rooms(&self) {
+        self.rooms.flush().await;
+        if let Some(recovery) = self.hub.recovery() {
+            recovery.caught_up().await;
+        }
     }
 }
 

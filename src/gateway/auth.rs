@@ -1,5 +1,7 @@
-//! Who a token says its bearer is: JSON Web Tokens (RFC 7519) signed with HS256.
+//! Who a token says its bearer is: JSON Web Tokens (RFC 7519), signed with HS256 by a shared secret, or
+//! with RS256 or EdDSA by whoever has the private key of a public one.
 
+use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 
@@ -43,50 +45,100 @@ struct RawClaims {
 const USERNAME_CHARS_MAX: usize = 200;
 const ROOM_PATTERNS_MAX: usize = 256;
 
-/// Mints and verifies tokens under one secret. Clones share nothing but the secret's value.
+/// Verifies tokens, under a secret, public keys or both, and mints them under the secret.
 #[derive(Clone)]
 pub struct Authenticator {
-    signing: EncodingKey,
-    verifying: DecodingKey,
+    signing: Option<EncodingKey>,
+    trusted: Vec<Trusted>,
+}
+
+/// A key, and the one algorithm that it is used with: a public key is never taken for a secret.
+#[derive(Clone)]
+struct Trusted {
+    algorithm: Algorithm,
+    key: DecodingKey,
     rules: Validation,
 }
 
-impl Authenticator {
-    pub fn new(secret: impl AsRef<[u8]>) -> Self {
-        let secret = secret.as_ref();
-        let mut rules = Validation::new(Algorithm::HS256);
+impl Trusted {
+    fn new(algorithm: Algorithm, key: DecodingKey) -> Self {
+        let mut rules = Validation::new(algorithm);
         rules.leeway = 0;
         // The second of `exp` is refused already (RFC 7519 section 4.1.4); the crate alone accepts it.
         rules.reject_tokens_expiring_in_less_than = 1;
         rules.validate_nbf = true;
         // An audience is for someone else to check: tokens of the application may carry one.
         rules.validate_aud = false;
+        Self { algorithm, key, rules }
+    }
+}
+
+impl Authenticator {
+    pub fn new(secret: impl AsRef<[u8]>) -> Self {
+        let secret = secret.as_ref();
         Self {
-            signing: EncodingKey::from_secret(secret),
-            verifying: DecodingKey::from_secret(secret),
-            rules,
+            signing: Some(EncodingKey::from_secret(secret)),
+            trusted: vec![Trusted::new(Algorithm::HS256, DecodingKey::from_secret(secret))],
         }
+    }
+
+    /// Trusts tokens that were signed with the private keys of these public ones: a PEM text of RSA keys
+    /// (RS256) and Ed25519 keys (EdDSA), several while keys are changed. It mints none.
+    ///
+    /// # Errors
+    /// [`GatewayError::PublicKey`] when there is no key in the text, or one of another kind.
+    pub fn of_public_keys(pem: &str) -> Result<Self, GatewayError> {
+        Self { signing: None, trusted: Vec::new() }.and_public_keys(pem)
+    }
+
+    /// Trusts tokens under these public keys too; see [`Self::of_public_keys`].
+    ///
+    /// # Errors
+    /// [`GatewayError::PublicKey`].
+    pub fn and_public_keys(mut self, pem: &str) -> Result<Self, GatewayError> {
+        let mut blocks = pem.split("-----BEGIN ").skip(1).peekable();
+        if blocks.peek().is_none() {
+            return Err(GatewayError::PublicKey("it holds no PEM block"));
+        }
+        for block in blocks {
+            if !block.starts_with("PUBLIC KEY-----") && !block.starts_with("RSA PUBLIC KEY-----") {
+                return Err(GatewayError::PublicKey("a PEM block is no public key"));
+            }
+            let block = format!("-----BEGIN {block}");
+            let rsa =
+                DecodingKey::from_rsa_pem(block.as_bytes()).map(|key| (Algorithm::RS256, key));
+            let (algorithm, key) = rsa
+                .or_else(|_| {
+                    let key = DecodingKey::from_ed_pem(block.as_bytes())?;
+                    Ok((Algorithm::EdDSA, key))
+                })
+                .map_err(|_: jsonwebtoken::errors::Error| {
+                    GatewayError::PublicKey("a key is neither an RSA nor an Ed25519 key")
+                })?;
+            self.trusted.push(Trusted::new(algorithm, key));
+        }
+        Ok(self)
     }
 
     /// A signed token with these claims.
     ///
     /// # Errors
-    /// [`GatewayError::Token`] when the token cannot be encoded.
+    /// [`GatewayError::NoSecret`] without a secret, [`GatewayError::Token`] when the token cannot be
+    /// encoded.
     pub fn mint(&self, claims: &Claims) -> Result<String, GatewayError> {
         let header = Header::new(Algorithm::HS256);
-        jsonwebtoken::encode(&header, claims, &self.signing).map_err(GatewayError::Token)
+        let signing = self.signing.as_ref().ok_or(GatewayError::NoSecret)?;
+        jsonwebtoken::encode(&header, claims, signing).map_err(GatewayError::Token)
     }
 
-    /// The claims of a token that this secret signed and that has not expired.
+    /// The claims of a token that is trusted and has not expired.
     ///
     /// # Errors
     /// [`GatewayError::Token`] when it is malformed, signed by another key or with another algorithm,
     /// expired, not yet valid, or without `sub` or `exp`; [`GatewayError::Claims`] when a claim is out
     /// of its bounds.
     pub fn verify(&self, token: &str) -> Result<Claims, GatewayError> {
-        let raw = jsonwebtoken::decode::<RawClaims>(token, &self.verifying, &self.rules)
-            .map_err(GatewayError::Token)?
-            .claims;
+        let raw = self.decode(token).map_err(GatewayError::Token)?;
         let username = raw.username.unwrap_or_else(|| raw.sub.as_str().to_owned());
         if username.chars().count() > USERNAME_CHARS_MAX {
             return Err(GatewayError::Claims { claim: "username" });
@@ -95,6 +147,18 @@ impl Authenticator {
             return Err(GatewayError::Claims { claim: "rooms" });
         }
         Ok(Claims { user: raw.sub, username, rooms: raw.rooms, expires_at_s: raw.exp })
+    }
+
+    fn decode(&self, token: &str) -> Result<RawClaims, jsonwebtoken::errors::Error> {
+        let algorithm = jsonwebtoken::decode_header(token)?.alg;
+        let mut refusal = ErrorKind::InvalidAlgorithm.into();
+        for trusted in self.trusted.iter().filter(|trusted| trusted.algorithm == algorithm) {
+            match jsonwebtoken::decode(token, &trusted.key, &trusted.rules) {
+                Ok(decoded) => return Ok(decoded.claims),
+                Err(error) => refusal = error,
+            }
+        }
+        Err(refusal)
     }
 }
 
@@ -175,5 +239,31 @@ mod tests {
             authenticator.verify(&token),
             Err(GatewayError::Claims { claim: "username" })
         ));
+    }
+
+    /// Made for this test with `openssl genpkey -algorithm ed25519`.
+    const ED25519: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIOVcCj5IfeZ9ACxxS+de0Pvu94lfTS/Ty0u1ukV25e5A\n-----END PRIVATE KEY-----\n";
+    const ED25519_PUBLIC: &str = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAw0VW8ua7ukJtWbZzIzCEjxooEQSLvk+SxJ1dv8WGa1c=\n-----END PUBLIC KEY-----\n";
+
+    #[test]
+    fn a_public_key_verifies_and_is_no_secret() {
+        let keys = Authenticator::of_public_keys(ED25519_PUBLIC).unwrap();
+        let key = EncodingKey::from_ed_pem(ED25519.as_bytes()).unwrap();
+        let claims = claims(&["*"]);
+        let token = jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims, &key).unwrap();
+        assert_eq!(keys.verify(&token).unwrap(), claims);
+        assert!(Authenticator::new(SECRET).verify(&token).is_err());
+        let both = Authenticator::new(SECRET).and_public_keys(ED25519_PUBLIC).unwrap();
+        assert_eq!(both.verify(&token).unwrap(), claims);
+        assert_eq!(both.verify(&both.mint(&claims).unwrap()).unwrap(), claims);
+
+        // The public key is public: what it signs as a secret proves nothing.
+        let forged = Authenticator::new(ED25519_PUBLIC).mint(&claims).unwrap();
+        assert!(keys.verify(&forged).is_err() && both.verify(&forged).is_err());
+        assert!(matches!(keys.mint(&claims), Err(GatewayError::NoSecret)));
+        for text in ["", "key", ED25519, &ED25519_PUBLIC[..60], &ED25519_PUBLIC.replace('M', "N")] {
+            let refused = Authenticator::of_public_keys(text);
+            assert!(matches!(refused, Err(GatewayError::PublicKey(_))), "{text}");
+        }
     }
 }

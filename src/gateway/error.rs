@@ -9,6 +9,10 @@ use crate::wire::socket_io::encode::EncodeError;
 pub enum GatewayError {
     #[error("the token is not valid")]
     Token(#[source] jsonwebtoken::errors::Error),
+    #[error("without a secret no token can be signed")]
+    NoSecret,
+    #[error("not a file of public keys: {0}")]
+    PublicKey(&'static str),
     #[error("the token's claim `{claim}` is out of bounds")]
     Claims { claim: &'static str },
 }
@@ -31,6 +35,10 @@ pub enum Refusal {
     Binary { event: String },
     #[error("Empty message")]
     EmptyMessage,
+    #[error("Authentication failed")]
+    Token,
+    #[error("The token is another user's")]
+    AnotherUser,
     #[error("Access denied to room")]
     AccessDenied,
     #[error("Not a member of room {room}")]

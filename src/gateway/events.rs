@@ -10,9 +10,10 @@ use uuid::{NoContext, Timestamp, Uuid};
 use super::application::Application;
 use super::error::Refusal;
 use super::history::ChatMessage;
-use super::io::{Ack, Attachments, EventName, Namespace, Outgoing, Socket};
+use super::io::{Ack, Attachments, Draft, EventName, Namespace, Outgoing, Socket};
 use super::member::Peer;
 use super::metrics::Metrics;
+use super::repeats::Named;
 use super::room::Post;
 use crate::model::names::RoomId;
 use crate::wire::socket_io::Namespace as NamespaceName;
@@ -21,15 +22,28 @@ use crate::wire::socket_io::encode::EncodeError;
 /// Characters of a status, and of a message's type.
 const LABEL_CHARS_MAX: usize = 32;
 
+const CLIENT_ID_BYTES_MAX: usize = 64;
+
 /// Characters of an unknown event's name that are repeated to its sender.
 const NAME_SHOWN_CHARS_MAX: usize = 64;
 
 /// What begins a personal room's name. No client may say it.
 pub const PERSONAL_PREFIX: &str = "user:";
 
+pub fn is_personal(room: &str) -> bool {
+    room.starts_with(PERSONAL_PREFIX)
+}
+
 /// What clients may say.
-const EVENTS: [&str; 6] =
-    ["join:room", "leave:room", "message:send", "typing:start", "typing:stop", "presence:update"];
+const EVENTS: [&str; 7] = [
+    "join:room",
+    "leave:room",
+    "message:send",
+    "typing:start",
+    "typing:stop",
+    "presence:update",
+    "auth:refresh",
+];
 
 /// A user, as events tell of it.
 #[derive(Serialize)]
@@ -45,10 +59,20 @@ pub struct UserRef<'a> {
 enum ClientEvent {
     Join(RoomId),
     Leave(RoomId),
-    Send { room: RoomId, content: String, kind: String },
+    Send(Message),
     TypingStart(RoomId),
     TypingStop(RoomId),
     Presence { status: String },
+    Refresh { token: String },
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Message {
+    room: RoomId,
+    content: String,
+    kind: String,
+    /// The sender's own name for it: what has the same one is the same message, sent again.
+    client_id: Option<Box<str>>,
 }
 
 /// Has a namespace obey the application's events. A client's next event waits until one is done, so
@@ -84,9 +108,7 @@ async fn handle(
 ) {
     let Some(peer) = Peer::of(socket) else { return };
     let outcome = match event {
-        Ok(ClientEvent::Send { room, content, kind }) => {
-            return send(application, &peer, &room, &content, &kind, ack).await;
-        }
+        Ok(ClientEvent::Send(message)) => return send(application, &peer, message, ack).await,
         Ok(event) => apply(application, &peer, event).await,
         Err(refusal) => Err(refusal),
     };
@@ -107,7 +129,7 @@ pub fn refuse(metrics: &Metrics, socket: &Socket, refusal: &Refusal, ack: Ack) {
         socket.answer(&event);
     }
     // A text always has a JSON form.
-    let _ = ack.send(&json!({ "error": text }));
+    let _ = ack.send(json!({ "error": text }));
 }
 
 #[derive(Serialize)]
@@ -118,11 +140,20 @@ struct Done {
     room_id: Option<RoomId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<String>,
+    /// When the token ends, in seconds since the Unix epoch, as its `exp`.
+    #[serde(rename = "exp", skip_serializing_if = "Option::is_none")]
+    expires_at_s: Option<u64>,
 }
 
 impl Done {
     fn in_room(room: RoomId) -> Self {
-        Self { ok: true, room_id: Some(room), status: None }
+        Self { room_id: Some(room), ..Self::default() }
+    }
+}
+
+impl Default for Done {
+    fn default() -> Self {
+        Self { ok: true, room_id: None, status: None, expires_at_s: None }
     }
 }
 
@@ -151,9 +182,13 @@ async fn apply(
         }
         ClientEvent::Presence { status } => {
             application.set_status(peer, &status);
-            Ok(Done { ok: true, room_id: None, status: Some(status) })
+            Ok(Done { status: Some(status), ..Done::default() })
         }
-        ClientEvent::Send { .. } => Err(Refusal::NoMessage),
+        ClientEvent::Refresh { token } => {
+            let expires_at_s = application.refresh(peer, &token).await?;
+            Ok(Done { expires_at_s: Some(expires_at_s), ..Done::default() })
+        }
+        ClientEvent::Send(_) => Err(Refusal::NoMessage),
     }
 }
 
@@ -164,29 +199,23 @@ async fn tell_typing(
     username: Option<&str>,
 ) -> Result<(), Refusal> {
     let typing = UserRef { user_id: peer.user().as_str(), username };
-    let packet =
-        Outgoing::event(NamespaceName::ROOT, event, None, &&typing).map_err(Refusal::NotEncoded)?;
-    peer.room(room)?.relay(packet, Some(peer.id()), None).await
+    let event = Draft::event(NamespaceName::ROOT, event, &&typing).map_err(Refusal::NotEncoded)?;
+    peer.room(room)?.relay(event, Some(peer.id()), None).await
 }
 
 /// Hands a message to its room, which acknowledges it when it is durable.
-async fn send(
-    application: &Application,
-    peer: &Peer,
-    room: &RoomId,
-    content: &str,
-    kind: &str,
-    ack: Ack,
-) {
-    let composed = peer.room(room).and_then(|handle| {
-        let (id, json) = compose(application, peer, room, content, kind)?;
+async fn send(application: &Application, peer: &Peer, message: Message, ack: Ack) {
+    let composed = peer.room(&message.room).and_then(|handle| {
+        let (id, json) = compose(application, peer, &message)?;
         Ok((handle, id, json))
     });
     let (handle, id, json) = match composed {
         Ok(composed) => composed,
         Err(refusal) => return refuse(&application.metrics, &peer.socket, &refusal, ack),
     };
-    let post = Post { sender: peer.clone(), ack, id, json };
+    let Message { room, client_id, .. } = message;
+    let named = client_id.map(|client_id| Named { user: peer.user().clone(), room, client_id });
+    let post = Post { sender: peer.clone(), ack, id, json, named };
     if let Err((refusal, ack)) = handle.post(post).await {
         refuse(&application.metrics, &peer.socket, &refusal, ack);
     }
@@ -196,25 +225,24 @@ async fn send(
 fn compose(
     application: &Application,
     sender: &Peer,
-    room: &RoomId,
-    content: &str,
-    kind: &str,
+    message: &Message,
 ) -> Result<(String, Box<RawValue>), Refusal> {
     let now_ms = application.clock.now_ms();
     // A version 7 id, so that ids sort by time; made from the gateway's clock.
     let (seconds, millis) = (now_ms / 1000, now_ms % 1000);
     let nanos = u32::try_from(millis * 1_000_000).unwrap_or_default();
     let id = Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, nanos)).to_string();
-    let message = ChatMessage {
+    let stored = ChatMessage {
         id: &id,
-        room_id: room.as_str(),
+        room_id: message.room.as_str(),
         user_id: sender.user().as_str(),
         username: &sender.member.username,
-        content,
-        kind,
+        content: &message.content,
+        kind: &message.kind,
+        client_id: message.client_id.as_deref(),
         timestamp: now_ms,
     };
-    let json = serde_json::value::to_raw_value(&message)
+    let json = serde_json::value::to_raw_value(&stored)
         .map_err(|error| Refusal::NotEncoded(EncodeError::Argument(error)))?;
     Ok((id, json))
 }
@@ -230,6 +258,9 @@ impl ClientEvent {
             "presence:update" => |argument, _| {
                 Ok(Self::Presence { status: label("status", argument.text_or("status")?)? })
             },
+            "auth:refresh" => {
+                |argument, _| Ok(Self::Refresh { token: argument.text_or("token")?.to_owned() })
+            }
             unknown => {
                 let name = unknown.chars().take(NAME_SHOWN_CHARS_MAX).collect();
                 return Err(Refusal::UnknownEvent { name });
@@ -256,7 +287,15 @@ impl ClientEvent {
             Some(Value::String(kind)) => label("type", kind)?,
             Some(_) => return Err(Refusal::Field { field: "type", problem: "must be a string" }),
         };
-        Ok(Self::Send { room, content: content.to_owned(), kind })
+        let client_id = match fields.get("clientId") {
+            None | Some(Value::Null) => None,
+            Some(Value::String(name)) if is_client_id(name) => Some(name.as_str().into()),
+            Some(_) => {
+                let problem = "must be a string of 1 to 64 bytes without control characters";
+                return Err(Refusal::Field { field: "clientId", problem });
+            }
+        };
+        Ok(Self::Send(Message { room, content: content.to_owned(), kind, client_id }))
     }
 }
 
@@ -277,11 +316,15 @@ impl Argument {
     /// A room that clients may name: personal rooms are none.
     fn room(&self) -> Result<RoomId, Refusal> {
         let name = self.text_or("roomId")?;
-        if name.starts_with(PERSONAL_PREFIX) {
+        if is_personal(name) {
             return Err(Refusal::AccessDenied);
         }
         Ok(RoomId::new(name)?)
     }
+}
+
+fn is_client_id(name: &str) -> bool {
+    (1..=CLIENT_ID_BYTES_MAX).contains(&name.len()) && !name.chars().any(char::is_control)
 }
 
 /// A short word that others are shown.
@@ -337,11 +380,12 @@ mod tests {
     fn a_message_has_content_and_a_type() {
         assert_eq!(
             parse("message:send", r#"{"roomId":"general","content":" hi "}"#),
-            Ok(ClientEvent::Send {
+            Ok(ClientEvent::Send(Message {
                 room: room("general"),
                 content: " hi ".to_owned(),
-                kind: "text".to_owned()
-            })
+                kind: "text".to_owned(),
+                client_id: None,
+            }))
         );
         for content in [r#""""#, r#""  ""#, r#""\n\t\u00a0""#] {
             let message = format!(r#"{{"roomId":"general","content":{content}}}"#);

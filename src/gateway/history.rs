@@ -2,13 +2,13 @@
 
 use ahash::AHashSet;
 use bytes::Bytes;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::io::Outgoing;
 use crate::backend::{BackendError, Cache};
 use crate::model::clock::UnixMs;
-use crate::model::names::RoomId;
+use crate::model::names::{RoomId, UserId};
 use crate::wire::socket_io::Namespace;
 
 /// Messages that a room's list keeps.
@@ -33,6 +33,9 @@ pub struct ChatMessage<'a> {
     pub content: &'a str,
     #[serde(rename = "type")]
     pub kind: &'a str,
+    /// The sender's own name for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<&'a str>,
     /// Milliseconds since the Unix epoch.
     pub timestamp: UnixMs,
 }
@@ -44,32 +47,47 @@ struct History<'a> {
     messages: &'a [Box<RawValue>],
 }
 
+/// The newest of a room's list, so many that `count` can be shown.
+///
+/// # Errors
+/// A cache that does not answer.
+pub async fn newest(
+    cache: &Cache,
+    room: &RoomId,
+    count: usize,
+    untold: usize,
+) -> Result<Vec<Bytes>, BackendError> {
+    // What was not broadcast is among the newest of the list.
+    let last = i64::try_from(untold + count).unwrap_or(i64::MAX) - 1;
+    cache.list_range(&key(room), 0, last).await
+}
+
 /// The newest `count` messages of a room's list but the `untold` ones: those still to be broadcast, since
 /// a newcomer gets these as `message:new`, and those that failed. So history and what follows it are the
 /// log, without a gap and without a duplicate.
 ///
-/// # Errors
-/// A cache that does not answer.
-pub async fn read(
-    cache: &Cache,
-    room: &RoomId,
-    count: usize,
-    untold: &AHashSet<&[u8]>,
-) -> Result<Vec<Box<RawValue>>, BackendError> {
-    // What was not broadcast is among the newest of the list.
-    let last = i64::try_from(untold.len() + count).unwrap_or(i64::MAX) - 1;
-    let list = cache.list_range(&key(room), 0, last).await?;
-    Ok(shown(&list, untold, count))
-}
-
 /// The untold ones are known by their bytes, not by their number: the list is open to the cache's other
 /// users, and may have been trimmed or pushed to.
-fn shown(list: &[Bytes], untold: &AHashSet<&[u8]>, count: usize) -> Vec<Box<RawValue>> {
+pub fn shown(list: &[Bytes], untold: &AHashSet<&[u8]>, count: usize) -> Vec<Box<RawValue>> {
     list.iter()
         .filter(|message| !untold.contains(&message[..]))
         .filter_map(|message| serde_json::from_slice(message).ok())
         .take(count)
         .collect()
+}
+
+/// Of a message in the list, what tells it from others of its sender.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NamedMessage {
+    pub id: String,
+    pub user_id: UserId,
+    pub client_id: String,
+}
+
+/// `None`: its sender gave the message no name.
+pub fn named(message: &Bytes) -> Option<NamedMessage> {
+    serde_json::from_slice(message).ok()
 }
 
 /// The `room:history` event. `None` does not happen: texts always have a JSON form.

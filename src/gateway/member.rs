@@ -3,11 +3,13 @@
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::application::Application;
 use super::auth::Claims;
 use super::error::Refusal;
-use super::io::{Socket, SocketId};
+use super::events::{is_personal, refuse};
+use super::io::{Ack, Socket, SocketId};
 use super::rooms::RoomHandle;
 use crate::model::names::{RoomId, UserId};
 
@@ -22,6 +24,8 @@ pub struct Member {
 struct State {
     claims: Claims,
     rooms: Vec<RoomHandle>,
+    /// When the claims end, as far as a clock can tell.
+    expires_at: Option<Instant>,
     has_departed: bool,
 }
 
@@ -38,13 +42,28 @@ impl Member {
             user: claims.user.clone(),
             username: claims.username.as_str().into(),
             application: Arc::downgrade(application),
-            state: Mutex::new(State { claims, rooms: Vec::new(), has_departed: false }),
+            state: Mutex::new(State {
+                claims,
+                rooms: Vec::new(),
+                expires_at: None,
+                has_departed: false,
+            }),
         }
     }
 
     /// True the first time: then the user has a socket less.
     pub fn begin_to_depart(&self) -> bool {
         !std::mem::replace(&mut self.state.lock().has_departed, true)
+    }
+
+    /// When the claims end, in seconds since the Unix epoch.
+    pub fn expires_at_s(&self) -> u64 {
+        self.state.lock().claims.expires_at_s
+    }
+
+    /// Notes when the claims end; when they did before.
+    pub fn expires_at(&self, at: Option<Instant>) -> Option<Instant> {
+        std::mem::replace(&mut self.state.lock().expires_at, at)
     }
 
     fn allow(&self, room: &RoomId) -> bool {
@@ -91,9 +110,41 @@ impl Peer {
             return Err(Refusal::TooManyRooms { rooms_max });
         }
         let handle = application.rooms.open(room)?;
-        handle.join(self.clone()).await?;
+        let Some(recovery) = self.socket.hub().recovery() else {
+            handle.join(self.clone()).await?;
+            self.member.state.lock().rooms.push(handle);
+            return Ok(());
+        };
+        // It is told nothing of the room that it would not be told after a crash.
+        recovery.will_join(&self.socket, room.as_str()).await;
+        let joined = handle.join(self.clone()).await;
+        if joined.is_err() {
+            recovery.will_not_join(&self.socket, room.as_str());
+        }
+        joined?;
         self.member.state.lock().rooms.push(handle);
         Ok(())
+    }
+
+    /// It came back, into the rooms that it was in.
+    pub async fn rejoin(&self, application: &Application) {
+        for name in self.socket.rooms() {
+            let Some(room) = RoomId::new(&name).ok().filter(|_| !is_personal(&name)) else {
+                continue;
+            };
+            match application.rooms.open(&room) {
+                Ok(handle) => {
+                    // A room whose task ended is opened again by the next event.
+                    let _ = handle.rejoin(self.clone()).await;
+                    self.member.state.lock().rooms.push(handle);
+                }
+                Err(refusal) => {
+                    self.socket.leave(&name);
+                    let ack = Ack::new(self.socket.clone(), None);
+                    refuse(&application.metrics, &self.socket, &refusal, ack);
+                }
+            }
+        }
     }
 
     pub async fn leave(&self, room: &RoomId) -> Result<(), Refusal> {
@@ -111,6 +162,20 @@ impl Peer {
     /// [`Refusal::AccessDenied`] when the claims do not allow it, [`Refusal::NotMember`].
     pub fn room(&self, room: &RoomId) -> Result<RoomHandle, Refusal> {
         self.find(room).ok_or_else(|| self.not_in(room))
+    }
+
+    /// Puts other claims in the place of its own, and leaves the rooms that they do not allow.
+    pub async fn renew(&self, claims: Claims) {
+        let forbidden: Vec<RoomHandle> = {
+            let mut state = self.member.state.lock();
+            state.claims = claims;
+            let State { claims, rooms, .. } = &mut *state;
+            rooms.extract_if(.., |handle| !claims.allow(handle.room())).collect()
+        };
+        for handle in forbidden {
+            // A room that ended has forgotten its members.
+            let _ = handle.leave(self.clone()).await;
+        }
     }
 
     /// The socket is gone: leaves its rooms.

@@ -17,6 +17,7 @@ mod directory;
 mod engine;
 mod error;
 mod events;
+mod expiry;
 mod history;
 mod io;
 mod member;
@@ -24,6 +25,7 @@ mod metrics;
 mod options;
 mod outbound;
 mod presence;
+mod repeats;
 mod room;
 mod rooms;
 mod roster;
@@ -46,7 +48,7 @@ pub use io::{
     DisconnectReason, EventName, FromCall, Handler, Io, JoinError, Namespace, PATH, Positional,
     Replies, Reply, Running, Socket, SocketId,
 };
-pub use options::{GatewayOptions, Limits};
+pub use options::{GatewayOptions, Limits, Recovery};
 pub use outbound::CloseReason;
 
 pub use crate::wire::socket_io::{Binary, ToArgs, is_reserved};
@@ -66,7 +68,7 @@ pub struct Gateway {
 impl Gateway {
     /// Starts a gateway on a cache. Needs a Tokio runtime; metrics go to the recorder of this moment.
     pub fn new(options: GatewayOptions, cache: Cache, clock: SharedClock) -> Self {
-        let io = Io::new(options.clone());
+        let io = Io::with_cache(options.clone(), cache.clone(), Arc::clone(&clock));
         let metrics = Arc::clone(&io.engine().namespaces.metrics);
         let application = Application::start(&options, cache, clock, metrics, io.root());
         Self { io, application }
@@ -130,7 +132,11 @@ impl Gateway {
     /// Broadcasts what is on its way, then closes every transport, in a few seconds at most. No
     /// Socket.IO DISCONNECT is sent, so stock clients reconnect.
     pub async fn shutdown(&self) {
-        let (rooms, presence) = (self.application.rooms.flush(), self.application.flush_presence());
-        self.io.engine().shut_down(rooms, presence).await;
+        let after = async {
+            // Who was cut has left its rooms, which those hear who come back.
+            self.application.flush_rooms().await;
+            self.application.flush_presence().await;
+        };
+        self.io.engine().shut_down(self.application.flush_rooms(), after).await;
     }
 }

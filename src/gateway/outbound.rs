@@ -26,6 +26,8 @@ pub enum CloseReason {
     ForcedClose,
     ConnectTimeout,
     SlowConsumer,
+    /// The token that the client showed has ended.
+    TokenExpired,
     ShuttingDown,
     /// A frame that RFC 6455 forbids; the status code says which rule.
     Violation(u16),
@@ -41,6 +43,7 @@ impl CloseReason {
             Self::ForcedClose => "forced server close",
             Self::ConnectTimeout => "connect timeout",
             Self::SlowConsumer => "slow consumer",
+            Self::TokenExpired => "token expired",
             Self::ShuttingDown => "server shutting down",
         }
     }
@@ -51,6 +54,7 @@ impl CloseReason {
         match self {
             Self::TransportError | Self::PingTimeout | Self::SlowConsumer => None,
             Self::TransportClose | Self::ForcedClose | Self::ConnectTimeout => Some(1000),
+            Self::TokenExpired => Some(1008),
             Self::ShuttingDown => Some(1001),
             Self::ParseError => Some(1002),
             Self::Violation(code) => Some(code),

@@ -14,15 +14,17 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::error::Refusal;
 use super::events::{self, UserRef};
 use super::history::{self, MESSAGES_KEPT, MESSAGES_SHOWN};
-use super::io::{Ack, Broadcast, Hub, JoinError, Outgoing, SocketId};
-use super::member::Peer;
+use super::io::{Ack, Broadcast, Draft, Hub, JoinError, Recovery, SocketId};
+use super::member::{Member, Peer};
 use super::metrics::Metrics;
+use super::repeats::{Named, Receipt, Repeats, Seen};
 use super::rooms::{RoomHandle, Rooms};
-use crate::backend::{BackendError, Cache};
+use crate::backend::{BackendError, Cache, Push};
 use crate::model::names::{RoomId, UserId};
 use crate::wire::socket_io::ToArgs;
 
@@ -47,10 +49,14 @@ pub enum Command {
         peer: Peer,
         handle: RoomHandle,
     },
+    /// Of a peer that came back into the room, and follows it.
+    Rejoin {
+        peer: Peer,
+    },
     Post(Box<Post>),
-    /// Sends a packet to the members; `done` is told to how many.
+    /// Sends an event to the members; `done` is told to how many.
     Relay {
-        packet: Box<Outgoing>,
+        event: Box<Draft>,
         except: Option<SocketId>,
         done: Option<oneshot::Sender<usize>>,
     },
@@ -73,19 +79,27 @@ pub struct Post {
     pub id: String,
     /// What the history keeps and `message:new` carries.
     pub json: Box<RawValue>,
+    /// What its sender calls it.
+    pub named: Option<Named>,
 }
 
 struct Pending {
     post: Post,
     offset: String,
-    durable: Pin<Box<dyn Future<Output = Result<(), BackendError>> + Send>>,
+    /// In the log of events; without one the last there is.
+    position: u64,
+    durable: Durable,
 }
+
+/// Resolves when a message is durable, and with a log of events when it is told.
+type Durable = Pin<Box<dyn Future<Output = Result<(), BackendError>> + Send>>;
 
 #[derive(Serialize)]
 struct Stored<'a> {
     ok: bool,
     id: &'a str,
-    offset: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offset: Option<&'a str>,
 }
 
 pub struct Room {
@@ -95,7 +109,7 @@ pub struct Room {
     metrics: Arc<Metrics>,
     hub: Arc<Hub>,
     /// Whose users are counted; what is sent goes to the namespace's room of the same name.
-    members: AHashSet<SocketId>,
+    members: AHashMap<SocketId, Arc<Member>>,
     /// Sockets a user has in the room.
     users: AHashMap<UserId, usize>,
     pending: VecDeque<Pending>,
@@ -104,22 +118,33 @@ pub struct Room {
     /// though a restart may find that they were written. No more come once the journal has failed.
     failed: Vec<Box<RawValue>>,
     flushes: Vec<oneshot::Sender<()>>,
+    repeats: Arc<Repeats>,
+    /// The names of the messages in the list were read.
+    knows_names: bool,
 }
 
 impl Room {
-    pub fn new(id: RoomId, cache: Cache, metrics: Arc<Metrics>, hub: Arc<Hub>) -> Self {
+    pub fn new(
+        id: RoomId,
+        cache: Cache,
+        metrics: Arc<Metrics>,
+        hub: Arc<Hub>,
+        repeats: Arc<Repeats>,
+    ) -> Self {
         Self {
             key: history::key(&id),
             id,
             cache,
             metrics,
             hub,
-            members: AHashSet::new(),
+            members: AHashMap::new(),
             users: AHashMap::new(),
             pending: VecDeque::new(),
             pending_bytes: 0,
             failed: Vec::new(),
             flushes: Vec::new(),
+            repeats,
+            knows_names: false,
         }
     }
 
@@ -162,15 +187,20 @@ impl Room {
                 drop(handle);
             }
             Command::Post(post) => self.push(*post).await,
-            Command::Relay { packet, except, done } => {
-                let sockets = self.broadcast(&packet, except);
+            Command::Rejoin { peer } => self.count_in(&peer),
+            Command::Relay { event, except, done } => {
+                // Typing; it is news or nothing.
+                let sockets = self.broadcast(&event, except, Kept::No);
                 if let Some(done) = done {
                     let _ = done.send(sockets);
                 }
             }
             Command::History { count, done } => {
-                let history = history::read(&self.cache, &self.id, count, &self.untold()).await;
-                let _ = done.send(history);
+                let untold = self.pending.len() + self.failed.len();
+                let list = history::newest(&self.cache, &self.id, count, untold).await;
+                let told = self.told_through();
+                let shown = |list: Vec<_>| history::shown(&list, &self.untold(told), count);
+                let _ = done.send(list.map(shown));
             }
             Command::Flush { done } if self.pending.is_empty() => {
                 let _ = done.send(());
@@ -181,40 +211,61 @@ impl Room {
 
     /// Sends the history, then makes the peer a member: whatever is broadcast from here on follows it.
     async fn join(&mut self, peer: Peer) -> Result<(), Refusal> {
-        let messages = history::read(&self.cache, &self.id, MESSAGES_SHOWN, &self.untold()).await;
-        let messages = messages.map_err(Refusal::NoHistory)?;
+        let untold = self.pending.len() + self.failed.len();
+        let list = history::newest(&self.cache, &self.id, MESSAGES_SHOWN, untold).await;
+        self.admit(&peer, &list.map_err(Refusal::NoHistory)?)?;
+        self.count_in(&peer);
+        Ok(())
+    }
+
+    /// As [`Self::join`], with the log of events halted meanwhile.
+    fn admit(&self, peer: &Peer, list: &[Bytes]) -> Result<(), Refusal> {
+        let mut delivery = self.hub.recovery().map(Recovery::delivery);
+        let told = delivery.as_ref().map_or(0, |delivery| delivery.position);
+        let messages = history::shown(list, &self.untold(told), MESSAGES_SHOWN);
         if let Some(history) = history::packet(self.hub.name(), &self.id, &messages) {
             peer.socket.answer(&history);
         }
-        match peer.socket.join(self.id.as_str()) {
-            Ok(_) => {}
-            Err(JoinError::TooManyRooms { rooms_max }) => {
-                return Err(Refusal::TooManyRooms { rooms_max });
-            }
-            Err(JoinError::Disconnected) => return Err(Refusal::RoomGone),
+        let room = self.id.as_str();
+        match self.hub.join_within(delivery.as_deref_mut(), &peer.socket, room) {
+            Ok(_) => Ok(()),
+            Err(JoinError::TooManyRooms { rooms_max }) => Err(Refusal::TooManyRooms { rooms_max }),
+            Err(JoinError::Disconnected) => Err(Refusal::RoomGone),
         }
-        if !self.members.insert(peer.id()) {
-            return Ok(());
+    }
+
+    /// A socket's second member is the same socket, back again: it takes the first one's place.
+    fn count_in(&mut self, peer: &Peer) {
+        if self.members.insert(peer.id(), Arc::clone(&peer.member)).is_some() {
+            return;
         }
         let sockets = self.users.entry(peer.user().clone()).or_default();
         *sockets += 1;
         if *sockets == 1 {
-            self.tell_of_user("user:joined", &peer);
+            self.tell_of_user("user:joined", peer);
         }
-        Ok(())
     }
 
-    /// Messages in the list that nobody was told of.
-    fn untold(&self) -> AHashSet<&[u8]> {
-        let pending = self.pending.iter().map(|pending| &pending.post.json);
+    /// The position in the log of events up to which everybody was told.
+    fn told_through(&self) -> u64 {
+        self.hub.recovery().map_or(0, |recovery| recovery.delivery().position)
+    }
+
+    /// Messages in the list that nobody was told of, when the log of events is told up to `told`.
+    fn untold(&self, told: u64) -> AHashSet<&[u8]> {
+        let pending = self.pending.iter().filter(|pending| pending.position > told);
+        let pending = pending.map(|pending| &pending.post.json);
         pending.chain(&self.failed).map(|json| json.get().as_bytes()).collect()
     }
 
     fn leave(&mut self, peer: &Peer) {
         peer.socket.leave(self.id.as_str());
-        if !self.members.remove(&peer.id()) {
+        // Another one may be back in its place.
+        let is_there = |member: &Arc<Member>| Arc::ptr_eq(member, &peer.member);
+        if !self.members.get(&peer.id()).is_some_and(is_there) {
             return;
         }
+        self.members.remove(&peer.id());
         let Some(sockets) = self.users.get_mut(peer.user()) else { return };
         *sockets -= 1;
         if *sockets == 0 {
@@ -228,21 +279,53 @@ impl Room {
         self.tell(event, &user, Some(peer.id()));
     }
 
-    /// Appends the message to the log. It is broadcast once it is durable.
-    async fn push(&mut self, post: Post) {
+    /// Appends the message to the log, unless it is there. It is broadcast once it is durable.
+    async fn push(&mut self, mut post: Post) {
+        if let Some(named) = post.named.take() {
+            if let Err(error) = self.know_names(&named).await {
+                return self.refuse(post, error);
+            }
+            match self.repeats.see(&named, post.ack, Instant::now()) {
+                Seen::New(ack) => post.ack = ack,
+                Seen::Again(ack, receipt) => return acknowledge(ack, &receipt),
+                Seen::Waiting => return,
+            }
+            post.named = Some(named);
+        }
         let json = Bytes::copy_from_slice(post.json.get().as_bytes());
-        match self.cache.push_capped(&self.key, json, MESSAGES_KEPT).await {
-            Ok(pushed) => {
+        match self.append(&post, json).await {
+            Ok((position, offset, durable)) => {
                 self.pending_bytes += post.json.get().len();
-                let offset = pushed.offset.clone();
-                self.pending.push_back(Pending {
-                    post,
-                    offset,
-                    durable: Box::pin(pushed.durable()),
-                });
+                self.pending.push_back(Pending { post, position, offset, durable });
             }
             Err(error) => self.refuse(post, error),
         }
+    }
+
+    /// Appends a message to the room's list, and to the log of events in the same step if there is one.
+    async fn append(
+        &mut self,
+        post: &Post,
+        json: Bytes,
+    ) -> Result<(u64, String, Durable), BackendError> {
+        let hub = Arc::clone(&self.hub);
+        let Some(recovery) = hub.recovery() else {
+            let pushed = self.cache.push_capped(&self.key, json, MESSAGES_KEPT).await?;
+            return Ok((u64::MAX, pushed.offset.clone(), Box::pin(pushed.durable())));
+        };
+        recovery.has_room().await;
+        let draft = Draft::event(self.hub.name(), "message:new", &&post.json);
+        // A JSON text always has a JSON form, and the name is not reserved.
+        let Ok(draft) = draft else { unreachable!("a message can be encoded") };
+        let list = Push { key: self.key.clone().into(), value: json, keep: MESSAGES_KEPT };
+        let appended = recovery.append_told(self.members().audience(), &draft, Some(list))?;
+        let (told, metrics) = (appended.told, Arc::clone(&self.metrics));
+        let durable = async move {
+            // The log only ends with its gateway.
+            let Ok(told) = told.await else { return std::future::pending().await };
+            told.map(|sockets| count_deliveries(&metrics, sockets))
+        };
+        Ok((appended.position, appended.offset, Box::pin(durable)))
     }
 
     /// The first pending message's commit resolved: tells everybody, or its sender that it failed.
@@ -251,10 +334,17 @@ impl Room {
         self.pending_bytes -= post.json.get().len();
         match outcome {
             Ok(()) => {
-                self.tell("message:new", &post.json, None);
+                if self.hub.recovery().is_none() {
+                    self.tell("message:new", &post.json, None);
+                }
                 self.metrics.messages.increment(1);
-                // A few fields of text always have a JSON form.
-                let _ = post.ack.send(&Stored { ok: true, id: &post.id, offset: &offset });
+                let receipt = Receipt { id: post.id.into(), offset: Some(offset.into()) };
+                acknowledge(post.ack, &receipt);
+                if let Some(named) = post.named {
+                    for ack in self.repeats.stored(&named, receipt.clone()) {
+                        acknowledge(ack, &receipt);
+                    }
+                }
             }
             Err(error) => {
                 let json = post.json.clone();
@@ -269,29 +359,80 @@ impl Room {
         }
     }
 
+    /// Reads the names of the messages that an earlier run of the server stored, once, and only when a
+    /// name is not known.
+    async fn know_names(&mut self, named: &Named) -> Result<(), BackendError> {
+        if self.knows_names || self.repeats.knows(named) {
+            return Ok(());
+        }
+        let list = self.cache.list_range(&self.key, 0, -1).await?;
+        let untold = self.untold(self.told_through());
+        let now = Instant::now();
+        let told = list.iter().filter(|message| !untold.contains(&message[..]));
+        for message in told.filter_map(history::named) {
+            let named = Named {
+                user: message.user_id,
+                room: self.id.clone(),
+                client_id: message.client_id.into(),
+            };
+            self.repeats.restore(&named, &message.id, now);
+        }
+        self.knows_names = true;
+        Ok(())
+    }
+
+    /// Tells the sender, and everybody who sent it again meanwhile.
     fn refuse(&self, post: Post, error: BackendError) {
-        events::refuse(&self.metrics, &post.sender.socket, &Refusal::NotStored(error), post.ack);
+        let repeats = post.named.map(|named| self.repeats.failed(&named)).unwrap_or_default();
+        let refusal = Refusal::NotStored(error);
+        for ack in std::iter::once(post.ack).chain(repeats) {
+            events::refuse(&self.metrics, &post.sender.socket, &refusal, ack);
+        }
     }
 
     fn tell(&self, event: &'static str, payload: impl ToArgs, except: Option<SocketId>) {
-        match Outgoing::event(self.hub.name(), event, None, &payload) {
-            Ok(packet) => {
-                self.broadcast(&packet, except);
+        match Draft::event(self.hub.name(), event, &payload) {
+            Ok(event) => {
+                self.broadcast(&event, except, Kept::ForLater);
             }
             Err(error) => tracing::error!(event, %error, "an event could not be encoded"),
         }
     }
 
     /// To how many.
-    fn broadcast(&self, packet: &Outgoing, except: Option<SocketId>) -> usize {
-        let mut members = Broadcast::new(Arc::clone(&self.hub)).to(self.id.as_str());
+    fn broadcast(&self, event: &Draft, except: Option<SocketId>, kept: Kept) -> usize {
+        let mut members = self.members();
         if let Some(except) = except {
             members = members.except_socket(except);
         }
-        let deliveries = members.send(packet);
-        self.metrics.deliveries.increment(deliveries.try_into().unwrap_or(u64::MAX));
+        if kept == Kept::No {
+            members = members.unlogged();
+        }
+        let deliveries = members.send(event);
+        count_deliveries(&self.metrics, deliveries);
         deliveries
     }
+
+    fn members(&self) -> Broadcast<'_> {
+        Broadcast::new(Arc::clone(&self.hub)).to(self.id.as_str())
+    }
+}
+
+/// Whether an event is sent to a member that comes back later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    ForLater,
+    No,
+}
+
+fn count_deliveries(metrics: &Metrics, sockets: usize) {
+    metrics.deliveries.increment(sockets.try_into().unwrap_or(u64::MAX));
+}
+
+fn acknowledge(ack: Ack, receipt: &Receipt) {
+    let stored = Stored { ok: true, id: &receipt.id, offset: receipt.offset.as_deref() };
+    // A few fields of text always have a JSON form.
+    let _ = ack.send(&stored);
 }
 
 /// Resolves when the first pending message's commit does. Cancel safe.

@@ -13,9 +13,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::error::Refusal;
 use super::history;
-use super::io::{Ack, Hub, Outgoing, SocketId};
+use super::io::{Ack, Draft, Hub, SocketId};
 use super::member::Peer;
 use super::metrics::Metrics;
+use super::repeats::Repeats;
 use super::room::{COMMANDS_WAITING_MAX, Command, Post, Room};
 use crate::backend::{BackendError, Cache};
 use crate::model::names::RoomId;
@@ -26,6 +27,7 @@ pub struct Rooms {
     cache: Cache,
     metrics: Arc<Metrics>,
     hub: Arc<Hub>,
+    repeats: Arc<Repeats>,
 }
 
 /// Sends to one room. Commands are obeyed in the order in which they were sent; when the room is
@@ -40,7 +42,14 @@ struct Address {
 
 impl Rooms {
     pub fn new(rooms_max: usize, cache: Cache, metrics: Arc<Metrics>, hub: Arc<Hub>) -> Arc<Self> {
-        Arc::new(Self { alive: Mutex::new(AHashMap::new()), rooms_max, cache, metrics, hub })
+        Arc::new(Self {
+            alive: Mutex::default(),
+            rooms_max,
+            cache,
+            metrics,
+            hub,
+            repeats: Arc::default(),
+        })
     }
 
     /// The room, started if it is not alive.
@@ -57,7 +66,8 @@ impl Rooms {
         }
         let (sender, commands) = mpsc::channel(COMMANDS_WAITING_MAX);
         let (metrics, hub) = (Arc::clone(&self.metrics), Arc::clone(&self.hub));
-        let task = Room::new(room.clone(), self.cache.clone(), metrics, hub);
+        let repeats = Arc::clone(&self.repeats);
+        let task = Room::new(room.clone(), self.cache.clone(), metrics, hub, repeats);
         tokio::spawn(task.run(commands, Arc::downgrade(self)));
         let handle = RoomHandle(Arc::new(Address { room: room.clone(), commands: sender }));
         alive.insert(room.clone(), handle.clone());
@@ -87,7 +97,8 @@ impl Rooms {
                 return history;
             }
         }
-        history::read(&self.cache, room, count, &AHashSet::new()).await
+        let list = history::newest(&self.cache, room, count, 0).await?;
+        Ok(history::shown(&list, &AHashSet::new(), count))
     }
 
     /// Takes an empty room off. False: somebody can still send to it, or has.
@@ -145,22 +156,31 @@ impl RoomHandle {
         match self.0.commands.send(Command::Post(Box::new(post))).await {
             Ok(()) => Ok(()),
             Err(mpsc::error::SendError(Command::Post(post))) => Err((Refusal::RoomGone, post.ack)),
-            Err(_) => unreachable!("a command comes back as it was sent"),
+            // A command comes back as it was sent.
+            Err(_) => Ok(()),
         }
     }
 
-    /// Sends a packet to the members, in order with the messages that were broadcast before; `done` is
-    /// told to how many.
+    /// Sends an event to the members, in order with the messages that were broadcast before; `done` is
+    /// told to how many. One with an exception is only for who is there.
     ///
     /// # Errors
     /// [`Refusal::RoomGone`].
     pub async fn relay(
         &self,
-        packet: Outgoing,
+        event: Draft,
         except: Option<SocketId>,
         done: Option<oneshot::Sender<usize>>,
     ) -> Result<(), Refusal> {
-        self.send(Command::Relay { packet: Box::new(packet), except, done }).await
+        self.send(Command::Relay { event: Box::new(event), except, done }).await
+    }
+
+    /// Counts a peer again that came back, and is in the room already.
+    ///
+    /// # Errors
+    /// [`Refusal::RoomGone`].
+    pub async fn rejoin(&self, peer: Peer) -> Result<(), Refusal> {
+        self.send(Command::Rejoin { peer }).await
     }
 
     async fn send(&self, command: Command) -> Result<(), Refusal> {

@@ -13,8 +13,8 @@ use smallvec::SmallVec;
 use tokio::sync::Semaphore;
 
 use super::io::{
-    Ack, ArgError, Call, ConnectError, DisconnectReason, Handlers, Namespaces, Order, Outgoing,
-    Parser, Reply, Running, Socket, greeting,
+    Ack, ArgError, Call, Claim, ConnectError, DisconnectReason, Handlers, Namespaces, Order,
+    Outgoing, Parser, Reply, Running, Socket, greeting,
 };
 use super::outbound::{CloseReason, Outbound};
 use crate::wire::socket_io::{
@@ -110,6 +110,7 @@ impl Connection {
         attachments: &[Bytes],
     ) -> Result<(), CloseReason> {
         self.outbound.has_room().await;
+        self.log_has_room(&packet).await;
         let name = packet.namespace;
         let at = self.joined.iter().position(|joined| joined.socket.namespace() == &*name);
         let is_connected = at.is_some_and(|at| self.joined[at].socket.is_connected());
@@ -138,6 +139,18 @@ impl Connection {
             }
             // As the stock server: a packet that the state does not allow ends the session.
             _ => Err(CloseReason::ForcedClose),
+        }
+    }
+
+    /// Waits while the log of events is behind, which this client's events may add to.
+    async fn log_has_room(&self, packet: &Packet<'_>) {
+        let namespace = packet.namespace;
+        let joined = self.joined.iter().find(|joined| joined.socket.namespace() == &*namespace);
+        let recovery = joined.and_then(|joined| joined.socket.hub().recovery());
+        if let (Some(recovery), Body::Event { .. }) = (recovery, &packet.body) {
+            self.outbound.set_held(true);
+            recovery.has_room().await;
+            self.outbound.set_held(false);
         }
     }
 
@@ -195,8 +208,12 @@ impl Connection {
         self.namespaces.metrics.refusals.increment(1);
         let text = format!("{name}: {error}");
         // Both are strings, which always have a JSON form.
-        let _ = socket.emit("error", &json!({ "message": text }));
-        let _ = Ack::new(socket.clone(), ack).send(&json!({ "error": text }));
+        if let Ok(event) =
+            Outgoing::event(socket.hub().name(), "error", None, &json!({ "message": text }))
+        {
+            socket.answer(&event);
+        }
+        let _ = Ack::new(socket.clone(), ack).send(json!({ "error": text }));
     }
 
     async fn connect(&mut self, name: Namespace<'_>, auth: Option<&RawValue>) {
@@ -214,11 +231,28 @@ impl Connection {
             Some(Err(refusal)) => return self.refuse_connect(name, &refusal),
             None => return self.refuse_connect(name, &ConnectError::new("Internal server error")),
         }
-        socket.admit(&greeting(name, socket.id()));
+        let hub = Arc::clone(socket.hub());
+        let socket = match hub.recovery() {
+            None => {
+                socket.admit(&greeting(name, socket.id(), None));
+                socket
+            }
+            Some(recovery) => {
+                let admitted = recovery.admit(&hub, socket, Claim::of(auth));
+                if let Some(replaced) = admitted.replaced {
+                    guarded(replaced.tell_gone(DisconnectReason::Resumed)).await;
+                }
+                admitted.socket
+            }
+        };
         self.outbound.mark_joined();
         self.joined.push(Joined { socket: socket.clone(), handlers: Arc::clone(&handlers) });
         for running in handlers.connected(&socket) {
-            self.begin(running).await;
+            if socket.recovered() {
+                guarded(running).await;
+            } else {
+                self.begin(running).await;
+            }
         }
     }
 

@@ -37,7 +37,16 @@ impl Stand {
     pub async fn on(journal: Journal, set: impl FnOnce(&mut GatewayOptions)) -> Self {
         let clock = SystemClock::shared();
         let engine = Engine::new(journal, Arc::clone(&clock), AppendFsync::No, Recovery::default());
-        let cache = Cache::Embedded(engine);
+        Self::on_cache(Cache::Embedded(engine), set).await
+    }
+
+    /// Another gateway on the same cache.
+    pub async fn again(self) -> Self {
+        Self::on_cache(self.cache, |_| {}).await
+    }
+
+    async fn on_cache(cache: Cache, set: impl FnOnce(&mut GatewayOptions)) -> Self {
+        let clock = SystemClock::shared();
         let mut options = GatewayOptions::new(authenticator());
         set(&mut options);
         let gateway = Gateway::new(options, cache.clone(), clock);
@@ -78,13 +87,20 @@ pub fn token(user: &str) -> String {
 }
 
 pub fn token_for(user: &str, rooms: &[&str]) -> String {
-    #[expect(clippy::disallowed_methods, reason = "a token ends at a time of the wall clock")]
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    token_until(user, rooms, now_s() + 3600)
+}
+
+#[expect(clippy::disallowed_methods, reason = "a token ends at a time of the wall clock")]
+pub fn now_s() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
+}
+
+pub fn token_until(user: &str, rooms: &[&str], expires_at_s: u64) -> String {
     let claims = Claims {
         user: UserId::new(user).unwrap(),
         username: user.to_uppercase(),
         rooms: rooms.iter().map(|&room| room.to_owned()).collect(),
-        expires_at_s: now + 3600,
+        expires_at_s,
     };
     authenticator().mint(&claims).unwrap()
 }

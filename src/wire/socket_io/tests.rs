@@ -171,13 +171,13 @@ fn encoders_write_what_the_stock_client_reads() {
         encode::event(out, Namespace::ROOT, "message:new", None, &[arg]).unwrap();
     });
     assert_eq!(event, r#"42["message:new",{"id":"1\n"}]"#);
-    let event = text(&|out| encode::event(out, admin, "q\"", Some(7), &[1, 2]).unwrap());
+    let event = text(&|out| drop(encode::event(out, admin, "q\"", Some(7), &[1, 2]).unwrap()));
     assert_eq!(event, r#"42/admin,7["q\"",1,2]"#);
     assert_eq!(
-        text(&|out| encode::ack(out, Namespace::ROOT, 7, &["a", "b"]).unwrap()),
+        text(&|out| drop(encode::ack(out, Namespace::ROOT, 7, &["a", "b"]).unwrap())),
         r#"437["a","b"]"#
     );
-    assert_eq!(text(&|out| encode::ack(out, admin, 7, &()).unwrap()), "43/admin,7[]");
+    assert_eq!(text(&|out| drop(encode::ack(out, admin, 7, &()).unwrap())), "43/admin,7[]");
     assert_eq!(text(&|out| encode::connect(out, Namespace::ROOT, "s", None)), r#"40{"sid":"s"}"#);
     assert_eq!(
         text(&|out| encode::connect(out, admin, "s", Some("p"))),
