@@ -11,7 +11,7 @@ use super::secret::{self, Secret};
 use super::{Error, Settings, Storage};
 use crate::backend::{Cache, Embedded};
 use crate::demo::Demo;
-use crate::gateway::{Authenticator, Gateway, GatewayOptions};
+use crate::gateway::{Authenticator, Gateway, GatewayOptions, Recovery};
 use crate::http::{Access, Api, ApiKey, Limits, Listener, Metrics, Open, Readiness, router};
 use crate::journal::JournalOptions;
 use crate::model::clock::{SharedClock, SystemClock};
@@ -65,6 +65,9 @@ impl Server {
             GatewayOptions {
                 cors_origins: settings.client_origins.clone(),
                 presence_grace: settings.presence_grace,
+                recovery: settings
+                    .recovery
+                    .map(|window| Recovery { window, ..Recovery::default() }),
                 ..GatewayOptions::new(authenticator.clone())
             },
             state.engines.cache(),

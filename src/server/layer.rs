@@ -110,6 +110,9 @@ pub struct Layer {
     /// Count a user without a socket as online for this long [default: 0s]
     #[arg(long, value_name = "DURATION", value_parser = Text::flag)]
     pub presence_grace: Option<Text>,
+    /// Have a client that comes back within this time get what it missed, or not: off [default: 120s]
+    #[arg(long, value_name = "DURATION|off", value_parser = Text::flag)]
+    pub recovery: Option<Text>,
     /// Let publishers wait above this much memory in messages: a share, an amount, off [default: 0.4]
     #[arg(long, value_name = "LIMIT", value_parser = Text::flag)]
     pub memory_limit: Option<Text>,
@@ -150,6 +153,7 @@ impl Layer {
             api_key: get("api-key")?,
             client_url,
             presence_grace: get("presence-grace")?,
+            recovery: get("recovery")?,
             memory_limit: get("memory-limit")?,
             demo: get("demo")?,
             log_format: get("log-format")?,
@@ -204,6 +208,7 @@ impl Layer {
             api_key: self.api_key.or(weaker.api_key),
             client_url: self.client_url.or(weaker.client_url),
             presence_grace: self.presence_grace.or(weaker.presence_grace),
+            recovery: self.recovery.or(weaker.recovery),
             memory_limit: self.memory_limit.or(weaker.memory_limit),
             demo: self.demo.or(weaker.demo),
             log_format: self.log_format.or(weaker.log_format),

@@ -11,6 +11,7 @@ use super::logs::{LogFilter, LogFormat};
 use super::memory::MemoryLimit;
 use super::{Environment, Error, Secret};
 use crate::cache::AppendFsync;
+use crate::gateway::Recovery;
 use crate::http::ApiKey;
 use crate::journal::Durability;
 
@@ -23,6 +24,9 @@ const DEFAULT_CLIENT_ORIGIN: &str = "http://localhost:3000";
 
 /// A presence key lives no longer than this without a socket, so a longer grace would not be kept.
 const PRESENCE_GRACE_MAX: Duration = Duration::from_secs(300);
+
+/// What a client may have missed for longer would not be kept anyway.
+const RECOVERY_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Where state lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +55,8 @@ pub struct Settings {
     /// Origins (RFC 6454) of web pages that may connect.
     pub client_origins: Vec<String>,
     pub presence_grace: Duration,
+    /// How long a client may be away and still get what it missed. `None`: not at all.
+    pub recovery: Option<Duration>,
     /// How much memory messages may take before publishers wait.
     pub memory_limit: MemoryLimit,
     /// Whether the demo application is served.
@@ -75,6 +81,7 @@ impl Default for Settings {
             api_key: None,
             client_origins: vec![DEFAULT_CLIENT_ORIGIN.to_owned()],
             presence_grace: Duration::ZERO,
+            recovery: Some(Recovery::default().window),
             memory_limit: MemoryLimit::default(),
             demo: false,
             log_format: LogFormat::Pretty,
@@ -108,6 +115,8 @@ impl Settings {
                 .unwrap_or(defaults.client_origins),
             presence_grace: check("presence-grace", layer.presence_grace.as_ref(), grace)?
                 .unwrap_or(defaults.presence_grace),
+            recovery: check("recovery", layer.recovery.as_ref(), window_or_off)?
+                .unwrap_or(defaults.recovery),
             memory_limit: check("memory-limit", layer.memory_limit.as_ref(), MemoryLimit::parse)?
                 .unwrap_or(defaults.memory_limit),
             demo: check("demo", layer.demo.as_ref(), switch)?.unwrap_or(defaults.demo),
@@ -277,6 +286,17 @@ fn grace(text: &str) -> Result<Duration, String> {
     }
 }
 
+fn window_or_off(text: &str) -> Result<Option<Duration>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    match duration(text)? {
+        window if window.is_zero() => Err(format!("'{text}' is no time at all; off is")),
+        window if window <= RECOVERY_MAX => Ok(Some(window)),
+        _ => Err(format!("'{text}' is longer than a day")),
+    }
+}
+
 fn origins(text: &str) -> Result<Vec<String>, String> {
     text.split(',').map(|part| origin(part.trim())).collect()
 }
@@ -351,7 +371,7 @@ mod tests {
     #[test]
     fn a_flag_wins_over_the_environment_and_that_over_the_file() {
         type Shown = fn(&Settings) -> String;
-        let cases: [(&str, [&str; 3], Shown); 13] = [
+        let cases: [(&str, [&str; 3], Shown); 14] = [
             ("resp", ["127.0.0.1:1", "off", "127.0.0.1:3"], |s| {
                 s.resp.map_or("off".to_owned(), |address| address.to_string())
             }),
@@ -379,6 +399,9 @@ mod tests {
             }),
             ("client-url", ["http://f", "http://e", "http://c"], |s| s.client_origins.join(",")),
             ("presence-grace", ["1s", "2s", "3s"], |s| format!("{}s", s.presence_grace.as_secs())),
+            ("recovery", ["1s", "off", "3s"], |s| {
+                s.recovery.map_or("off".to_owned(), |window| format!("{}s", window.as_secs()))
+            }),
             ("log-format", ["json", "pretty", "json"], |s| {
                 match s.log_format {
                     LogFormat::Json => "json",
@@ -463,6 +486,8 @@ mod tests {
             ),
             (&["--presence-grace", "5"], &[], "", "--presence-grace: '5' is not a duration"),
             (&["--presence-grace", "1h"], &[], "", "--presence-grace: '1h' is longer than 300 s"),
+            (&["--recovery", "48h"], &[], "", "--recovery: '48h' is longer than a day"),
+            (&["--recovery", "0s"], &[], "", "--recovery: '0s' is no time at all"),
             (&["--memory-limit", "much"], &[], "", "--memory-limit: 'much' is no share"),
             (&["--jwt-secret", ""], &[], "", "--jwt-secret: the secret is empty"),
             (&["--api-key", "a b"], &[], "", "--api-key: a key consists of visible ASCII"),
