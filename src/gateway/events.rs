@@ -114,7 +114,7 @@ async fn handle(
     };
     match outcome {
         // A few texts always have a JSON form.
-        Ok(done) => drop(ack.send(&done)),
+        Ok(done) => drop(ack.send_at_once(&done)),
         Err(refusal) => refuse(&application.metrics, &peer.socket, &refusal, ack),
     }
 }
@@ -129,7 +129,7 @@ pub fn refuse(metrics: &Metrics, socket: &Socket, refusal: &Refusal, ack: Ack) {
         socket.answer(&event);
     }
     // A text always has a JSON form.
-    let _ = ack.send(json!({ "error": text }));
+    let _ = ack.send_at_once(json!({ "error": text }));
 }
 
 #[derive(Serialize)]

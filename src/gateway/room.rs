@@ -432,7 +432,7 @@ fn count_deliveries(metrics: &Metrics, sockets: usize) {
 fn acknowledge(ack: Ack, receipt: &Receipt) {
     let stored = Stored { ok: true, id: &receipt.id, offset: receipt.offset.as_deref() };
     // A few fields of text always have a JSON form.
-    let _ = ack.send(&stored);
+    let _ = ack.send_at_once(&stored);
 }
 
 /// Resolves when the first pending message's commit does. Cancel safe.

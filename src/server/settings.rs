@@ -468,7 +468,7 @@ mod tests {
     #[test]
     fn a_wrong_value_is_named_as_it_was_given() {
         #[expect(clippy::type_complexity, reason = "a table, read once")]
-        let cases: [(&[&str], &[(&str, &str)], &str, &str); 16] = [
+        let cases: [(&[&str], &[(&str, &str)], &str, &str); 18] = [
             (&["--http", "localhost"], &[], "", "--http: 'localhost' is not an address and port"),
             (&[], &[("LEVERET_HTTP", "3001")], "", "LEVERET_HTTP: '3001' is not an address"),
             (&[], &[], "http = \"x\"", "http in the configuration file: 'x' is not an address"),

@@ -14,6 +14,7 @@ mod http;
 mod library;
 mod polling;
 mod presence;
+mod recovery;
 mod repeats;
 mod rooms;
 mod shutdown;

@@ -236,6 +236,29 @@ impl Socket {
     /// Disconnects it from its namespace; the client's other namespaces stay. The stock client does not
     /// come back by itself.
     pub fn disconnect(&self) {
+        let socket = self.clone();
+        self.after_pending(move || socket.disconnect_at_once());
+    }
+
+    /// Ends the client's session, and every namespace with it, after what is queued. The stock client
+    /// does not come back by itself.
+    pub fn close(&self) {
+        let socket = self.clone();
+        self.after_pending(move || {
+            socket.disconnect_at_once();
+            socket.close_for(CloseReason::ForcedClose);
+        });
+    }
+
+    /// What was emitted before comes before.
+    fn after_pending(&self, act: impl FnOnce() + Send + 'static) {
+        match self.hub().recovery() {
+            Some(recovery) if self.is_connected() => recovery.after_pending(0, act),
+            _ => act(),
+        }
+    }
+
+    fn disconnect_at_once(&self) {
         if !self.is_connected() {
             return;
         }
@@ -244,13 +267,6 @@ impl Socket {
         if let Some(told) = self.depart(DisconnectReason::ServerNamespace) {
             tokio::spawn(told);
         }
-    }
-
-    /// Ends the client's session, and every namespace with it, after what is queued. The stock client
-    /// does not come back by itself.
-    pub fn close(&self) {
-        self.disconnect();
-        self.close_for(CloseReason::ForcedClose);
     }
 
     pub(crate) fn close_for(&self, reason: CloseReason) {

@@ -60,11 +60,10 @@ impl Audience {
         rooms: &AHashMap<&str, u64>,
         position: u64,
     ) -> bool {
-        let is_in = |room: &Box<str>| {
-            **room == *own_room || rooms.get(&**room).is_some_and(|since| *since < position)
-        };
-        (self.rooms.is_empty() || self.rooms.iter().any(is_in))
-            && !self.except_rooms.iter().any(is_in)
+        let is_in =
+            |room: &str| room == own_room || rooms.get(room).is_some_and(|since| *since < position);
+        (self.rooms.is_empty() || self.rooms.iter().any(|room| is_in(room)))
+            && !self.except_rooms.iter().any(|room| is_in(room))
             && self.except != Some(socket)
     }
 

@@ -39,6 +39,9 @@ use crate::model::clock::SharedClock;
 /// Events that may wait for their commit before clients are not listened to.
 const PENDING_BYTES_MAX: usize = 4 << 20;
 
+/// Counted for what is done after an event, beside its bytes.
+const ACT_OVERHEAD_BYTES: usize = 128;
+
 /// Sessions without a socket that are kept; the oldest go first.
 const DETACHED_MAX: usize = 100_000;
 
@@ -87,14 +90,19 @@ struct Pending {
     /// Absent when there is nothing to wait for.
     sent: Option<Sent>,
     told: Told,
+    /// What is done when it is sent.
+    after: Vec<Act>,
+    after_bytes: usize,
 }
 
-/// Who hears that an event was sent.
+type Act = Box<dyn FnOnce() + Send>;
+
+/// Who hears to how many sockets an event was sent.
 enum Told {
     Nobody,
-    Count(oneshot::Sender<usize>),
+    Count(oneshot::Sender<usize>, usize),
     /// Nobody is sent the event if its commit fails.
-    Outcome(oneshot::Sender<Result<usize, BackendError>>),
+    Outcome(oneshot::Sender<Result<usize, BackendError>>, usize),
 }
 
 /// How far the log was delivered. Nothing of it is while this is locked, and nobody connects, joins,
@@ -153,7 +161,7 @@ impl Recovery {
     /// Appends an event; it is sent once it is durable. One that the log does not take is sent all the
     /// same, in its place, but no session is resumed across it. `told` hears to how many it was sent.
     pub fn append(&self, audience: Audience, draft: &Draft, told: Option<oneshot::Sender<usize>>) {
-        let told = told.map_or(Told::Nobody, Told::Count);
+        let told = told.map_or(Told::Nobody, |told| Told::Count(told, 0));
         let mut order = self.order.lock();
         match self.log(&mut order, audience.clone(), draft, None) {
             Ok((logged, _)) => order.wait(Pending { told, ..logged }),
@@ -181,7 +189,7 @@ impl Recovery {
         let (done, told) = oneshot::channel();
         let mut order = self.order.lock();
         let (logged, offset) = self.log(&mut order, audience, draft, beside)?;
-        order.wait(Pending { told: Told::Outcome(done), ..logged });
+        order.wait(Pending { told: Told::Outcome(done, 0), ..logged });
         let position = order.position;
         drop(order);
         self.wake.notify_one();
@@ -216,7 +224,7 @@ impl Recovery {
         let change = sent.as_ref().map_or_else(|| offset.to_string(), |sent| sent.offset.clone());
         order.position = offset.position;
         order.ring.push(Arc::clone(&entry));
-        Ok((Pending { entry, sent, told: Told::Nobody }, change))
+        Ok((Pending::new(entry, sent), change))
     }
 
     /// Leaves a hole in the log: its place is taken, and what is before it is forgotten.
@@ -227,7 +235,7 @@ impl Recovery {
         let offset = Offset { epoch: self.epoch, position: order.position };
         let (time_ms, packet) = (self.store.clock.now_ms(), draft.finish());
         let entry = Arc::new(Entry { offset, time_ms, audience, packet });
-        Pending { entry, sent: None, told: Told::Nobody }
+        Pending::new(entry, None)
     }
 
     fn forget_log(&self) {
@@ -246,6 +254,18 @@ impl Recovery {
         }
         let delivery = self.delivery.lock();
         send(&draft.with_offset(&delivery.offset))
+    }
+
+    /// Does something of so many bytes when what was appended before is sent, which may be at once.
+    pub fn after_pending(&self, bytes: usize, act: impl FnOnce() + Send + 'static) {
+        let mut order = self.order.lock();
+        let Some(last) = order.pending.back_mut() else {
+            drop(order);
+            return act();
+        };
+        last.after.push(Box::new(act));
+        last.after_bytes += bytes + ACT_OVERHEAD_BYTES;
+        order.pending_bytes += bytes + ACT_OVERHEAD_BYTES;
     }
 
     /// Waits until the log has not too much to deliver. Cancel safe.
@@ -346,10 +366,30 @@ impl Recovery {
     }
 }
 
+impl Pending {
+    fn new(entry: Arc<Entry>, sent: Option<Sent>) -> Self {
+        Self { entry, sent, told: Told::Nobody, after: Vec::new(), after_bytes: 0 }
+    }
+}
+
+impl Told {
+    fn count(&mut self, count: usize) {
+        if let Self::Count(_, sockets) | Self::Outcome(_, sockets) = self {
+            *sockets = count;
+        }
+    }
+}
+
 impl Order {
     fn wait(&mut self, pending: Pending) {
         self.pending_bytes += pending.entry.bytes();
         self.pending.push_back(pending);
+    }
+
+    fn take_first(&mut self) -> Option<Pending> {
+        let first = self.pending.pop_front()?;
+        self.pending_bytes -= first.entry.bytes() + first.after_bytes;
+        Some(first)
     }
 }
 

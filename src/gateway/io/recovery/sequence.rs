@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use super::entry::Entry;
 use super::{DETACHED_MAX, Pending, Recovery, Told};
+use crate::backend::BackendError;
 use crate::gateway::io::{Hub, Outgoing};
 
 /// How often sessions are looked at when nothing else happens.
@@ -47,10 +48,26 @@ impl Recovery {
         if let Err(error) = &outcome {
             tracing::error!(%error, "an event was not logged");
         }
+        self.deliver(hub, &outcome);
+        let Some(first) = self.order.lock().take_first() else { return false };
+        let Pending { told, after, .. } = first;
+        // Whoever asked may have gone.
+        match told {
+            Told::Nobody => {}
+            Told::Count(told, sockets) => drop(told.send(sockets)),
+            Told::Outcome(told, sockets) => drop(told.send(outcome.map(|()| sockets))),
+        }
+        after.into_iter().for_each(|act| act());
+        self.eased.notify_waiters();
+        true
+    }
+
+    /// Sends the first pending event. It stays in front, so that what is not pending has been sent.
+    fn deliver(&self, hub: &Arc<Hub>, outcome: &Result<(), BackendError>) {
         let mut delivery = self.delivery.lock();
         let mut order = self.order.lock();
-        let Some(Pending { entry, told, .. }) = order.pending.pop_front() else { return false };
-        order.pending_bytes -= entry.bytes();
+        let Some(Pending { entry, told, .. }) = order.pending.front() else { return };
+        let (entry, needs_log) = (Arc::clone(entry), matches!(told, Told::Outcome(..)));
         let is_logged = order.ring.contains(entry.offset);
         if outcome.is_err() {
             order.ring.forget_through(entry.offset.position);
@@ -60,23 +77,17 @@ impl Recovery {
         if outcome.is_ok() && is_logged {
             delivery.offset = entry.offset;
         }
-        let sockets = match (&outcome, &told) {
-            (Ok(()), _) => send(hub, &entry, &entry.packet),
-            (Err(_), Told::Outcome(_)) => 0,
+        let sockets = match outcome {
+            Ok(()) => send(hub, &entry, &entry.packet),
+            Err(_) if needs_log => 0,
             // No client may hold an offset that is not in the log.
-            (Err(_), _) => send(hub, &entry, &entry.packet.without_offset(&entry.offset)),
+            Err(_) => send(hub, &entry, &entry.packet.without_offset(&entry.offset)),
         };
         delivery.position = entry.offset.position;
         self.delivered.store(entry.offset.position, Ordering::Release);
-        drop(delivery);
-        // Whoever asked may have gone.
-        match told {
-            Told::Nobody => {}
-            Told::Count(told) => drop(told.send(sockets)),
-            Told::Outcome(told) => drop(told.send(outcome.map(|()| sockets))),
+        if let Some(first) = self.order.lock().pending.front_mut() {
+            first.told.count(sockets);
         }
-        self.eased.notify_waiters();
-        true
     }
 
     /// Forgets the sessions whose time has passed; how long to wait until the next may end.
