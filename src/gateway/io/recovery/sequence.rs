@@ -85,9 +85,12 @@ impl Recovery {
         };
         delivery.position = entry.offset.position;
         self.delivered.store(entry.offset.position, Ordering::Release);
-        if let Some(first) = self.order.lock().pending.front_mut() {
+        let mut order = self.order.lock();
+        if let Some(first) = order.pending.front_mut() {
             first.told.count(sockets);
         }
+        // A burst was more than is kept.
+        order.ring.trim(0, self.store.options.bytes_max, entry.offset.position);
     }
 
     /// Forgets the sessions whose time has passed; how long to wait until the next may end.
