@@ -6,7 +6,8 @@
 //!
 //! What always holds: a session has one queue, bounded in bytes, and nobody waits for another session;
 //! a message is broadcast after it is durable, in the order of its room's log; a newcomer's history and
-//! what it is sent after it are that log without a gap or a duplicate; personal rooms and sockets cannot
+//! what it is sent after it are that log without a gap or a duplicate; a client that comes back in time
+//! is sent all that it missed, or is told that it is new (`io/recovery`); personal rooms and sockets cannot
 //! be named by clients.
 
 mod application;

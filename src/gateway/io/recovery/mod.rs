@@ -83,6 +83,8 @@ struct Order {
     /// What is not delivered yet.
     pending: VecDeque<Pending>,
     pending_bytes: usize,
+    /// The last event was not taken.
+    is_refused: bool,
 }
 
 struct Pending {
@@ -141,7 +143,13 @@ impl Recovery {
             log_key,
             sessions_key,
             epoch,
-            order: Mutex::new(Order { position, ring, pending: VecDeque::new(), pending_bytes: 0 }),
+            order: Mutex::new(Order {
+                position,
+                ring,
+                pending: VecDeque::new(),
+                pending_bytes: 0,
+                is_refused: false,
+            }),
             delivery: Mutex::new(Delivery { position, offset: last, sessions }),
             delivered: AtomicU64::new(position),
             wake: Arc::default(),
@@ -164,9 +172,15 @@ impl Recovery {
         let told = told.map_or(Told::Nobody, |told| Told::Count(told, 0));
         let mut order = self.order.lock();
         match self.log(&mut order, audience.clone(), draft, None) {
-            Ok((logged, _)) => order.wait(Pending { told, ..logged }),
+            Ok((logged, _)) => {
+                order.is_refused = false;
+                order.wait(Pending { told, ..logged });
+            }
             Err(error) => {
-                tracing::warn!(%error, "an event is sent without being logged");
+                // Told once, not for every event of a full disk.
+                if !std::mem::replace(&mut order.is_refused, true) {
+                    tracing::warn!(%error, "events are sent without being logged");
+                }
                 let unlogged = self.unlogged(&mut order, audience, draft);
                 order.wait(Pending { told, ..unlogged });
             }
