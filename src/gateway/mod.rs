@@ -1,7 +1,8 @@
 //! Socket.IO version 4: stock clients over HTTP long-polling and WebSocket; rooms, presence, history.
 //!
 //! Owns: Engine.IO sessions (`engine`), the Socket.IO connection on top of each (`socket_io`), the
-//! application's events (`events`), rooms, presence and fan-out, and who may connect (`auth`, `cors`).
+//! library that a Rust program builds namespaces with (`io`), and on it the application: its events
+//! (`events`), rooms, presence and history, and who may connect (`auth`, `cors`).
 //! May import: `model`, `wire`, `backend`. Only `websocket` names fastwebsockets.
 //!
 //! What always holds: a session has one queue, bounded in bytes, and nobody waits for another session;
@@ -26,6 +27,7 @@ mod metrics;
 mod options;
 mod outbound;
 mod presence;
+mod rate;
 mod repeats;
 mod room;
 mod rooms;
@@ -51,6 +53,7 @@ pub use io::{
 };
 pub use options::{GatewayOptions, Limits, Recovery};
 pub use outbound::CloseReason;
+pub use rate::EventRate;
 
 pub use crate::wire::socket_io::{Binary, ToArgs, is_reserved};
 

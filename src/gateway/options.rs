@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::auth::Authenticator;
+use super::rate::EventRate;
 
 /// Settings of a gateway; [`GatewayOptions::new`] gives the stock server's where it has one.
 #[derive(Clone)]
@@ -62,7 +63,7 @@ impl Default for Recovery {
     }
 }
 
-/// Bounds on what a stranger can make the gateway hold.
+/// Bounds on what a stranger can make the gateway hold and do. A number at its maximum is no bound.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// A polling body, and a WebSocket message (`maxPayload` of the handshake).
@@ -77,6 +78,10 @@ pub struct Limits {
     pub rooms_max: usize,
     /// The content of one message.
     pub content_bytes_max: usize,
+    /// What one client may send, connections to namespaces counted; without it, whatever it can.
+    pub event_rate: Option<EventRate>,
+    /// Binary attachments of a packet; the stock parser's default is 10.
+    pub attachments_max: usize,
 }
 
 impl Default for Limits {
@@ -90,6 +95,8 @@ impl Default for Limits {
             socket_rooms_max: 256,
             rooms_max: 100_000,
             content_bytes_max: 64 << 10,
+            event_rate: Some(EventRate::default()),
+            attachments_max: 10,
         }
     }
 }

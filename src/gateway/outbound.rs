@@ -26,6 +26,7 @@ pub enum CloseReason {
     ForcedClose,
     ConnectTimeout,
     SlowConsumer,
+    TooManyEvents,
     /// The token that the client showed has ended.
     TokenExpired,
     ShuttingDown,
@@ -43,6 +44,7 @@ impl CloseReason {
             Self::ForcedClose => "forced server close",
             Self::ConnectTimeout => "connect timeout",
             Self::SlowConsumer => "slow consumer",
+            Self::TooManyEvents => "too many events",
             Self::TokenExpired => "token expired",
             Self::ShuttingDown => "server shutting down",
         }
@@ -54,7 +56,7 @@ impl CloseReason {
         match self {
             Self::TransportError | Self::PingTimeout | Self::SlowConsumer => None,
             Self::TransportClose | Self::ForcedClose | Self::ConnectTimeout => Some(1000),
-            Self::TokenExpired => Some(1008),
+            Self::TooManyEvents | Self::TokenExpired => Some(1008),
             Self::ShuttingDown => Some(1001),
             Self::ParseError => Some(1002),
             Self::Violation(code) => Some(code),

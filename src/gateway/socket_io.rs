@@ -11,12 +11,14 @@ use serde_json::json;
 use serde_json::value::RawValue;
 use smallvec::SmallVec;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use super::io::{
     Ack, ArgError, Call, Claim, ConnectError, DisconnectReason, Handlers, Namespaces, Order,
     Outgoing, Parser, Reply, Running, Socket, greeting,
 };
 use super::outbound::{CloseReason, Outbound};
+use super::rate::Bucket;
 use crate::wire::socket_io::{
     Body, Decoder, Limits, Namespace, Packet, ParseError, encode, msgpack,
 };
@@ -35,6 +37,7 @@ pub struct Connection {
     joined: SmallVec<[Joined; 1]>,
     /// Of the handlers that wait; made for the first one.
     waiting: Option<Arc<Semaphore>>,
+    bucket: Bucket,
 }
 
 /// A namespace that the client has connected to. It stays here when the server disconnects it, since
@@ -46,7 +49,8 @@ struct Joined {
 
 impl Connection {
     pub fn new(namespaces: Arc<Namespaces>, outbound: Arc<Outbound>) -> Self {
-        let limits = Limits::default();
+        let limits =
+            Limits { attachments_max: namespaces.limits.attachments_max, ..Limits::default() };
         Self {
             namespaces,
             outbound,
@@ -55,6 +59,7 @@ impl Connection {
             parser: None,
             joined: SmallVec::new(),
             waiting: None,
+            bucket: Bucket::default(),
         }
     }
 
@@ -114,6 +119,10 @@ impl Connection {
         let name = packet.namespace;
         let at = self.joined.iter().position(|joined| joined.socket.namespace() == &*name);
         let is_connected = at.is_some_and(|at| self.joined[at].socket.is_connected());
+        if matches!(packet.body, Body::Connect { .. } | Body::Event { .. }) && !self.may_send() {
+            self.refuse_rate(at);
+            return Err(CloseReason::TooManyEvents);
+        }
         match (packet.body, at) {
             (Body::Connect { auth }, at) if !is_connected => {
                 at.map(|at| self.joined.swap_remove(at));
@@ -149,8 +158,23 @@ impl Connection {
         let recovery = joined.and_then(|joined| joined.socket.hub().recovery());
         if let (Some(recovery), Body::Event { .. }) = (recovery, &packet.body) {
             self.outbound.set_held(true);
-            recovery.has_room().await;
+            tokio::select! {
+                () = recovery.has_room() => {}
+                _ = self.outbound.closed() => {}
+            }
             self.outbound.set_held(false);
+        }
+    }
+
+    fn may_send(&mut self) -> bool {
+        let rate = self.namespaces.limits.event_rate;
+        rate.is_none_or(|rate| self.bucket.take(rate, Instant::now()))
+    }
+
+    fn refuse_rate(&self, at: Option<usize>) {
+        self.namespaces.metrics.refusals.increment(1);
+        if let Some(Joined { socket, .. }) = at.and_then(|at| self.joined.get(at)) {
+            tell_error(socket, "Too many events");
         }
     }
 
@@ -207,12 +231,8 @@ impl Connection {
     fn refuse_event(&self, socket: &Socket, name: &str, error: &ArgError, ack: Option<u64>) {
         self.namespaces.metrics.refusals.increment(1);
         let text = format!("{name}: {error}");
-        // Both are strings, which always have a JSON form.
-        if let Ok(event) =
-            Outgoing::event(socket.hub().name(), "error", None, &json!({ "message": text }))
-        {
-            socket.answer(&event);
-        }
+        tell_error(socket, &text);
+        // A text always has a JSON form.
         let _ = Ack::new(socket.clone(), ack).send(json!({ "error": text }));
     }
 
@@ -263,6 +283,15 @@ impl Connection {
             encode::connect_error(out, name, &refusal.message, data.as_deref());
         });
         self.outbound.reply_all(packet.frames(self.parser.unwrap_or_default()));
+    }
+}
+
+/// An answer to what the client did, which nobody is told of later.
+fn tell_error(socket: &Socket, text: &str) {
+    let told = Outgoing::event(socket.hub().name(), "error", None, &json!({ "message": text }));
+    // A text always has a JSON form.
+    if let Ok(event) = told {
+        socket.answer(&event);
     }
 }
 

@@ -7,11 +7,12 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinHandle};
 
+use super::public_keys::PublicKeys;
 use super::secret::{self, Secret};
 use super::{Error, Settings, Storage};
 use crate::backend::{Cache, Embedded};
 use crate::demo::Demo;
-use crate::gateway::{Authenticator, Gateway, GatewayOptions, Recovery};
+use crate::gateway::{self, Authenticator, Gateway, GatewayOptions, Recovery};
 use crate::http::{Access, Api, ApiKey, Limits, Listener, Metrics, Open, Readiness, router};
 use crate::journal::JournalOptions;
 use crate::model::clock::{SharedClock, SystemClock};
@@ -60,7 +61,7 @@ impl Server {
         metrics: Metrics,
         clock: SharedClock,
     ) -> Result<Self, Error> {
-        let authenticator = Authenticator::new(state.secret.as_bytes());
+        let authenticator = authenticator(&state, settings)?;
         let gateway = Gateway::new(
             GatewayOptions {
                 cors_origins: settings.client_origins.clone(),
@@ -68,6 +69,10 @@ impl Server {
                 recovery: settings
                     .recovery
                     .map(|window| Recovery { window, ..Recovery::default() }),
+                limits: gateway::Limits {
+                    event_rate: settings.event_rate,
+                    ..gateway::Limits::default()
+                },
                 ..GatewayOptions::new(authenticator.clone())
             },
             state.engines.cache(),
@@ -171,7 +176,8 @@ impl Server {
 /// Everything durable, and the secret that lies beside it.
 struct State {
     engines: Embedded,
-    secret: Secret,
+    /// `None`: tokens are verified with public keys alone.
+    secret: Option<Secret>,
 }
 
 impl State {
@@ -184,11 +190,22 @@ impl State {
                 (Embedded::open_with(path, options, clock)?, Some(path.as_path()))
             }
         };
-        let secret = match &settings.secret {
-            Some(secret) => given(secret),
-            None => for_development(development)?,
+        let secret = match (&settings.secret, &settings.public_keys) {
+            (Some(secret), _) => Some(given(secret)),
+            (None, Some(_)) => None,
+            (None, None) => Some(for_development(development)?),
         };
         Ok(Self { engines, secret })
+    }
+}
+
+fn authenticator(state: &State, settings: &Settings) -> Result<Authenticator, Error> {
+    let signing = state.secret.as_ref().map(|secret| Authenticator::new(secret.as_bytes()));
+    let keys = settings.public_keys.as_ref().map(PublicKeys::pem);
+    match (signing, keys) {
+        (Some(signing), Some(keys)) => Ok(signing.and_public_keys(keys)?),
+        (Some(signing), None) => Ok(signing),
+        (None, keys) => Ok(Authenticator::of_public_keys(keys.unwrap_or_default())?),
     }
 }
 
@@ -232,7 +249,8 @@ async fn start_demo(
     clock: SharedClock,
 ) -> Result<Demo, Error> {
     // Guests get a token only where the secret is a development one.
-    let guest = settings.secret.is_none().then_some(authenticator);
+    let is_development = settings.secret.is_none() && settings.public_keys.is_none();
+    let guest = is_development.then_some(authenticator);
     let (broker, cache) = (state.engines.broker(), state.engines.cache());
     let demo = Demo::start(broker, cache, clock, guest).await?;
     Ok(demo.with_client_origins(settings.client_origins.iter().cloned()))

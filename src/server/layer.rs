@@ -101,6 +101,12 @@ pub struct Layer {
     /// Verify tokens (HS256) with this secret [default on loopback: one made for development]
     #[arg(long, value_name = "SECRET", value_parser = Text::flag)]
     pub jwt_secret: Option<Text>,
+    /// Verify tokens (RS256, EdDSA) with the public keys in this PEM file too [default: none]
+    #[arg(long, value_name = "FILE", value_parser = Text::flag)]
+    pub jwt_public_key: Option<Text>,
+    /// Cut a client that sends more events a second, in bursts of twice as many [default: 200]
+    #[arg(long, value_name = "N|off", value_parser = Text::flag)]
+    pub event_rate: Option<Text>,
     /// Let only who shows this key call /api/v1 [default on loopback: programs on this machine may]
     #[arg(long, value_name = "KEY", value_parser = Text::flag)]
     pub api_key: Option<Text>,
@@ -150,6 +156,8 @@ impl Layer {
             resp_password: get("resp-password")?,
             appendfsync: get("appendfsync")?,
             jwt_secret: get("jwt-secret")?,
+            jwt_public_key: get("jwt-public-key")?,
+            event_rate: get("event-rate")?,
             api_key: get("api-key")?,
             client_url,
             presence_grace: get("presence-grace")?,
@@ -205,6 +213,8 @@ impl Layer {
             resp_password: self.resp_password.or(weaker.resp_password),
             appendfsync: self.appendfsync.or(weaker.appendfsync),
             jwt_secret: self.jwt_secret.or(weaker.jwt_secret),
+            jwt_public_key: self.jwt_public_key.or(weaker.jwt_public_key),
+            event_rate: self.event_rate.or(weaker.event_rate),
             api_key: self.api_key.or(weaker.api_key),
             client_url: self.client_url.or(weaker.client_url),
             presence_grace: self.presence_grace.or(weaker.presence_grace),

@@ -13,6 +13,7 @@ mod launch;
 mod layer;
 mod logs;
 mod memory;
+mod public_keys;
 mod secret;
 mod serve;
 mod settings;

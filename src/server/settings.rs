@@ -9,9 +9,10 @@ use http::Uri;
 use super::layer::{Layer, Text};
 use super::logs::{LogFilter, LogFormat};
 use super::memory::MemoryLimit;
+use super::public_keys::PublicKeys;
 use super::{Environment, Error, Secret};
 use crate::cache::AppendFsync;
-use crate::gateway::Recovery;
+use crate::gateway::{EventRate, Recovery};
 use crate::http::ApiKey;
 use crate::journal::Durability;
 
@@ -50,6 +51,10 @@ pub struct Settings {
     /// Signs and verifies tokens. `None` is development mode: a secret is made once and kept in the
     /// data folder. Only on a loopback address.
     pub secret: Option<Secret>,
+    /// Verify tokens too; without a secret they alone do.
+    pub public_keys: Option<PublicKeys>,
+    /// What one Socket.IO client may send. `None`: whatever it can.
+    pub event_rate: Option<EventRate>,
     /// What callers of `/api/v1` have to show. `None`: nothing, on a loopback address only.
     pub api_key: Option<ApiKey>,
     /// Origins (RFC 6454) of web pages that may connect.
@@ -78,6 +83,8 @@ impl Default for Settings {
             resp_password: None,
             appendfsync: AppendFsync::EverySec,
             secret: None,
+            public_keys: None,
+            event_rate: Some(EventRate::default()),
             api_key: None,
             client_origins: vec![DEFAULT_CLIENT_ORIGIN.to_owned()],
             presence_grace: Duration::ZERO,
@@ -110,6 +117,13 @@ impl Settings {
             appendfsync: check("appendfsync", layer.appendfsync.as_ref(), appendfsync)?
                 .unwrap_or(defaults.appendfsync),
             secret: check("jwt-secret", layer.jwt_secret.as_ref(), Secret::given)?,
+            public_keys: check(
+                "jwt-public-key",
+                layer.jwt_public_key.as_ref(),
+                PublicKeys::of_file,
+            )?,
+            event_rate: check("event-rate", layer.event_rate.as_ref(), event_rate)?
+                .unwrap_or(defaults.event_rate),
             api_key: check("api-key", layer.api_key.as_ref(), api_key)?,
             client_origins: check("client-url", layer.client_url.as_ref(), origins)?
                 .unwrap_or(defaults.client_origins),
@@ -126,11 +140,12 @@ impl Settings {
                 .unwrap_or(defaults.log_filter),
             storage: storage(&layer)?,
         };
-        let lacks_a_credential = settings.secret.is_none() || settings.api_key.is_none();
+        let lacks_keys = settings.secret.is_none() && settings.public_keys.is_none();
+        let lacks_a_credential = lacks_keys || settings.api_key.is_none();
         if lacks_a_credential && !settings.http.ip().is_loopback() {
             return Err(Error::Usage(format!(
                 "{} is not a loopback address: listening there takes a secret for tokens \
-                 (--jwt-secret, at least 32 bytes) and a key for the API (--api-key)",
+                 (--jwt-secret, at least 32 bytes, or --jwt-public-key) and a key for the API (--api-key)",
                 settings.http
             )));
         }
@@ -225,6 +240,18 @@ pub(super) fn secret(layer: &Layer) -> Result<Option<Secret>, Error> {
 
 pub(super) fn api_key(text: &str) -> Result<ApiKey, String> {
     ApiKey::new(text).map_err(|error| error.to_string())
+}
+
+fn event_rate(text: &str) -> Result<Option<EventRate>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    match text.parse() {
+        Ok(per_second @ 1..) => {
+            Ok(Some(EventRate { per_second, burst: per_second.saturating_mul(2) }))
+        }
+        _ => Err(format!("'{text}' is neither a number of events a second nor off")),
+    }
 }
 
 fn folder(text: &str) -> Result<PathBuf, String> {
@@ -371,7 +398,10 @@ mod tests {
     #[test]
     fn a_flag_wins_over_the_environment_and_that_over_the_file() {
         type Shown = fn(&Settings) -> String;
-        let cases: [(&str, [&str; 3], Shown); 14] = [
+        let cases: [(&str, [&str; 3], Shown); 15] = [
+            ("event-rate", ["1", "off", "300"], |s| {
+                s.event_rate.map_or("off".to_owned(), |rate| rate.per_second.to_string())
+            }),
             ("resp", ["127.0.0.1:1", "off", "127.0.0.1:3"], |s| {
                 s.resp.map_or("off".to_owned(), |address| address.to_string())
             }),
@@ -468,7 +498,7 @@ mod tests {
     #[test]
     fn a_wrong_value_is_named_as_it_was_given() {
         #[expect(clippy::type_complexity, reason = "a table, read once")]
-        let cases: [(&[&str], &[(&str, &str)], &str, &str); 18] = [
+        let cases: [(&[&str], &[(&str, &str)], &str, &str); 21] = [
             (&["--http", "localhost"], &[], "", "--http: 'localhost' is not an address and port"),
             (&[], &[("LEVERET_HTTP", "3001")], "", "LEVERET_HTTP: '3001' is not an address"),
             (&[], &[], "http = \"x\"", "http in the configuration file: 'x' is not an address"),
@@ -490,6 +520,9 @@ mod tests {
             (&["--recovery", "0s"], &[], "", "--recovery: '0s' is no time at all"),
             (&["--memory-limit", "much"], &[], "", "--memory-limit: 'much' is no share"),
             (&["--jwt-secret", ""], &[], "", "--jwt-secret: the secret is empty"),
+            (&["--event-rate", "0"], &[], "", "--event-rate: '0' is neither"),
+            (&["--jwt-public-key", "/no"], &[], "", "--jwt-public-key: /no: No such file"),
+            (&["--jwt-public-key", "/dev/null"], &[], "", "it holds no PEM block"),
             (&["--api-key", "a b"], &[], "", "--api-key: a key consists of visible ASCII"),
             (&["--client-url", "*"], &[], "", "--client-url: '*' is not an origin"),
             (&[], &[("CLIENT_URL", "http://a/b")], "", "CLIENT_URL: 'http://a/b' is not an origin"),

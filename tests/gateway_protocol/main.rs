@@ -12,6 +12,7 @@ mod handshake;
 mod heartbeat;
 mod http;
 mod library;
+mod limits;
 mod polling;
 mod presence;
 mod recovery;

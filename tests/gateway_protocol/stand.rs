@@ -48,6 +48,8 @@ impl Stand {
     async fn on_cache(cache: Cache, set: impl FnOnce(&mut GatewayOptions)) -> Self {
         let clock = SystemClock::shared();
         let mut options = GatewayOptions::new(authenticator());
+        // These clients speak as fast as they can.
+        options.limits.event_rate = None;
         set(&mut options);
         let gateway = Gateway::new(options, cache.clone(), clock);
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();

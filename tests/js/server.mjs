@@ -11,6 +11,8 @@ import { fileURLToPath } from "node:url";
 export const BINARY =
   process.env.LEVERET_BIN ?? fileURLToPath(new URL("../../target/release/leveret", import.meta.url));
 const START_MS = 20_000;
+/** These clients speak as fast as they can. */
+const NO_RATE = { LEVERET_EVENT_RATE: "off" };
 const STDERR_CHARS_MAX = 200_000;
 
 /**
@@ -40,7 +42,7 @@ export async function startServer({ args = [], dataDir, env = {} } = {}) {
   const child = spawn(
     BINARY,
     ["serve", "--data-dir", folder, ...listen, ...args],
-    { env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"] },
+    { env: { ...process.env, ...NO_RATE, ...env }, stdio: ["ignore", "pipe", "pipe"] },
   );
   // A test that dies must not leave a server behind.
   const kill = () => child.kill("SIGKILL");

@@ -15,7 +15,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::wire::socket_io::{Limits, ParseError};
+    use crate::wire::socket_io::{Limits, Packet, ParseError};
 
     fn decoded(bytes: &[u8]) -> Result<(String, Vec<Bytes>), ParseError> {
         decode(bytes, Limits::default())
@@ -89,6 +89,14 @@ mod tests {
         ];
         for bytes in refused {
             assert!(decoded(bytes).is_err(), "{bytes:?}");
+        }
+        // Whatever a byte becomes, nothing panics.
+        for (at, byte) in (0..EVENT.len()).flat_map(|at| (0..=255).map(move |byte| (at, byte))) {
+            let mut bytes = EVENT.to_vec();
+            bytes[at] = byte;
+            if let Ok((text, attachments)) = decoded(&bytes) {
+                let _ = Packet::parse(&text, attachments.len());
+            }
         }
         let mut deep = b"\x83\xa4type\x02\xa3nsp\xa1/\xa4data".to_vec();
         deep.extend([0x91; 100_000]);
