@@ -6,7 +6,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use leveret::backend::Cache;
+use leveret::cache::{AppendFsync, Cache as Engine, Recovery as Loading};
 use leveret::gateway::{Ack, GatewayOptions, Io, Recovery, Socket};
+use leveret::journal::Journal;
+use leveret::model::clock::SystemClock;
 use serde_json::{Value, json};
 
 use crate::socket::Socket as Client;
@@ -112,6 +116,7 @@ async fn a_session_is_sent_what_was_for_it_and_goes_on() {
     io.root().on_connect(|socket| async move {
         if !socket.recovered() {
             socket.join("mine").unwrap();
+            socket.set_data(&json!({ "steps": [1] })).unwrap();
         }
     });
     let address = served(&io).await;
@@ -135,7 +140,42 @@ async fn a_session_is_sent_what_was_for_it_and_goes_on() {
     assert_eq!(client.event().await.0, json!(["me", 5]));
     io.root().to("mine").emit("live", &7).unwrap();
     assert_eq!(client.event().await.0, json!(["live", 7]));
-    assert!(io.root().fetch_sockets()[0].recovered());
+    let socket = io.root().fetch_sockets().remove(0);
+    assert!(socket.recovered() && socket.is_in("mine"));
+    assert_eq!(socket.data::<Value>().unwrap(), Some(json!({ "steps": [1] })));
+}
+
+/// Two servers on one cache, one after the other, which the cache takes for a restart.
+#[tokio::test]
+async fn a_session_and_its_data_outlive_their_process() {
+    let clock = SystemClock::shared();
+    let journal = Journal::in_memory();
+    let engine = Engine::new(journal, Arc::clone(&clock), AppendFsync::No, Loading::default());
+    let server = || {
+        let options =
+            GatewayOptions { recovery: Some(Recovery::default()), ..GatewayOptions::default() };
+        Io::with_cache(options, Cache::Embedded(engine.clone()), Arc::clone(&clock))
+    };
+    let io = server();
+    let mut client = connected(served(&io).await, &json!({})).await;
+    let socket = io.root().fetch_sockets().remove(0);
+    socket.set_data(&7).unwrap();
+    socket.join("mine").unwrap();
+    emit(&io, "seen", &json!(0));
+    let (_, offset) = client.event().await;
+    io.root().to("mine").emit("missed", &1).unwrap();
+    io.root().to("other").emit("not mine", &2).unwrap();
+    client.event().await;
+
+    let io = server();
+    io.root().to("mine").emit("missed", &3).unwrap();
+    let claim = json!({ "pid": client.pid, "offset": offset });
+    let mut again = connected(served(&io).await, &claim).await;
+    assert_eq!((&again.sid, &again.pid), (&client.sid, &client.pid));
+    assert_eq!(again.event().await.0, json!(["missed", 1]));
+    assert_eq!(again.event().await.0, json!(["missed", 3]));
+    let socket = io.root().fetch_sockets().remove(0);
+    assert_eq!(socket.data::<u32>().unwrap(), Some(7));
 }
 
 #[tokio::test]

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -71,6 +73,8 @@ struct Kept {
     own_rooms: usize,
     acks: Waiting,
     extensions: Extensions,
+    /// A JSON text.
+    data: Option<Box<str>>,
     resume: Option<Box<Resume>>,
     pid: Option<Pid>,
 }
@@ -287,6 +291,34 @@ impl Socket {
         self.0.kept.lock().extensions.remove::<T>();
     }
 
+    /// Keeps a value that comes back with its client, over a restart of the server too, as `socket.data`
+    /// does in Node; it takes the place of the one before.
+    ///
+    /// # Errors
+    /// The value has no JSON form.
+    pub fn set_data(&self, data: &(impl Serialize + ?Sized)) -> Result<(), serde_json::Error> {
+        let data: Box<str> = serde_json::to_string(data)?.into();
+        let mut delivery = self.hub().recovery().map(Recovery::delivery);
+        self.0.kept.lock().data = Some(data.clone());
+        if let Some((recovery, delivery)) = self.hub().recovery().zip(delivery.as_deref_mut()) {
+            recovery.has_data(delivery, self, data);
+        }
+        Ok(())
+    }
+
+    /// What [`Self::set_data`] kept.
+    ///
+    /// # Errors
+    /// It is not what is asked for.
+    pub fn data<T: DeserializeOwned>(&self) -> Result<Option<T>, serde_json::Error> {
+        let data = self.data_text();
+        data.map(|data| serde_json::from_str(&data)).transpose()
+    }
+
+    pub(crate) fn data_text(&self) -> Option<Box<str>> {
+        self.0.kept.lock().data.clone()
+    }
+
     pub(crate) fn hub(&self) -> &Arc<Hub> {
         &self.0.hub
     }
@@ -333,13 +365,14 @@ impl Socket {
         }
     }
 
-    /// The socket of a session that is resumed, which has what the middleware gave to this one, and these
-    /// rooms beside. This one is of no more use.
+    /// The socket of a session that is resumed, which has what the middleware gave to this one, and beside
+    /// it these rooms and this data. This one is of no more use.
     pub(crate) fn come_back_as(
         &self,
         id: SocketId,
         pid: Pid,
         rooms: impl Iterator<Item = Arc<str>>,
+        data: Option<Box<str>>,
     ) -> Self {
         self.0.state.store(GONE, Ordering::Release);
         let mut kept = std::mem::take(&mut *self.0.kept.lock());
@@ -349,6 +382,7 @@ impl Socket {
             }
         }
         kept.pid = Some(pid);
+        kept.data = data.or(kept.data);
         Self(Arc::new(Inner {
             id,
             hub: Arc::clone(self.hub()),

@@ -319,6 +319,10 @@ impl Recovery {
         }));
     }
 
+    pub fn has_data(&self, delivery: &mut Delivery, socket: &Socket, data: Box<str>) {
+        drop(self.edit(delivery, socket, |session| session.data = Some(data)));
+    }
+
     /// Notes a room that the socket is about to join; waits until that is durable.
     pub async fn will_join(&self, socket: &Socket, room: &str) {
         let room = Arc::from(room);

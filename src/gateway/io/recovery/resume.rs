@@ -65,6 +65,7 @@ impl Recovery {
             who: socket.who(),
             connect: position,
             rooms: rooms.collect(),
+            data: socket.data_text(),
             last: None,
             detached: None,
             until_ms: None,
@@ -105,7 +106,8 @@ impl Recovery {
             replaced.make_way();
         }
         let rooms = session.rooms.iter().map(|place| Arc::clone(&place.room));
-        let resumed = socket.come_back_as(session.sid, claim.pid, rooms);
+        let data = session.data.clone();
+        let resumed = socket.come_back_as(session.sid, claim.pid, rooms, data);
         session.socket = Some(resumed.clone());
         (session.detached, session.until_ms) = (None, None);
         session.last = last;

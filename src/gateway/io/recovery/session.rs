@@ -47,6 +47,8 @@ pub struct Session {
     /// The log's position when it connected.
     pub connect: u64,
     pub rooms: Vec<Place>,
+    /// The application's, as a JSON text.
+    pub data: Option<Box<str>>,
     /// The last entry that was sent to it; complete only once it is detached.
     pub last: Option<Offset>,
     /// The log's position when its socket went.
@@ -63,6 +65,8 @@ struct Stored {
     who: Box<str>,
     connect: u64,
     rooms: Vec<(String, u64)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    data: Option<Box<str>>,
     last: Option<String>,
     detached: Option<u64>,
     until_ms: Option<UnixMs>,
@@ -76,6 +80,7 @@ impl Session {
             who: self.who.clone(),
             connect: self.connect,
             rooms: self.rooms.iter().map(|place| (place.room.to_string(), place.since)).collect(),
+            data: self.data.clone(),
             last: self.last.map(|offset| offset.to_string()),
             detached: self.detached,
             until_ms: self.until_ms,
@@ -100,6 +105,7 @@ impl Session {
             who: stored.who,
             connect: stored.connect,
             rooms: stored.rooms.into_iter().map(place).collect(),
+            data: stored.data,
             last,
             detached: stored.detached,
             until_ms: stored.until_ms,
