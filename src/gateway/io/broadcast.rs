@@ -11,7 +11,8 @@ use super::acks::Replies;
 use super::hub::{Hub, JoinError};
 use super::outgoing::{Draft, Outgoing};
 use super::recovery::Audience;
-use super::socket::{Socket, SocketId};
+use super::socket::Socket;
+use super::socket_id::SocketId;
 use crate::wire::socket_io::ToArgs;
 use crate::wire::socket_io::encode::EncodeError;
 

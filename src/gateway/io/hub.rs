@@ -14,7 +14,8 @@ use super::broadcast::Broadcast;
 use super::handlers::Handlers;
 use super::outgoing::Outgoing;
 use super::recovery::{Audience, Delivery, Recovery, Store};
-use super::socket::{Socket, SocketId};
+use super::socket::Socket;
+use super::socket_id::SocketId;
 use crate::gateway::metrics::Metrics;
 use crate::wire::socket_io::{Namespace as Name, ParseError};
 

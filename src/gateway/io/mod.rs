@@ -20,6 +20,7 @@ mod outgoing;
 mod reason;
 mod recovery;
 mod socket;
+mod socket_id;
 
 use std::sync::Arc;
 
@@ -39,7 +40,8 @@ pub use handlers::ConnectError;
 pub use hub::JoinError;
 pub use namespace::Namespace;
 pub use reason::DisconnectReason;
-pub use socket::{Socket, SocketId};
+pub use socket::Socket;
+pub use socket_id::SocketId;
 
 pub(super) use handlers::{Handlers, Order};
 pub(super) use hub::Hub;

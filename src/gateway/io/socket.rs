@@ -10,7 +10,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use smallvec::SmallVec;
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use super::acks::{AckError, PendingAck, Reply, Waiting};
 use super::broadcast::Broadcast;
@@ -19,30 +18,10 @@ use super::hub::{Hub, JoinError};
 use super::outgoing::{Draft, Outgoing, Parser};
 use super::reason::DisconnectReason;
 use super::recovery::{Audience, Pid, Recovery};
+use super::socket_id::SocketId;
 use crate::gateway::outbound::{CloseReason, Outbound};
 use crate::wire::socket_io::encode::{self, EncodeError};
 use crate::wire::socket_io::{Namespace as Name, ToArgs};
-
-/// A Socket.IO socket's public name. Not the Engine.IO session's id, which is a secret of its client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SocketId(Uuid);
-
-impl SocketId {
-    pub fn random() -> Self {
-        Self(Uuid::new_v4())
-    }
-
-    /// `None`: the text is no socket's id.
-    pub fn parse(text: &str) -> Option<Self> {
-        Uuid::try_parse(text).ok().map(Self)
-    }
-}
-
-impl fmt::Display for SocketId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
 
 /// A client in a namespace. Clones are the same socket; they may outlive its connection, and then do
 /// nothing.
@@ -271,6 +250,11 @@ impl Socket {
         if let Some(told) = self.depart(DisconnectReason::ServerNamespace) {
             tokio::spawn(told);
         }
+    }
+
+    /// Closes the client's connection, as if its network had failed: the stock client comes back by itself.
+    pub fn cut(&self) {
+        self.close_for(CloseReason::ForcedClose);
     }
 
     pub(crate) fn close_for(&self, reason: CloseReason) {
