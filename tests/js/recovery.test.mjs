@@ -11,7 +11,7 @@ import msgpack from "socket.io-msgpack-parser";
 
 import { Client, closeClients, connect } from "./client.mjs";
 import { startProxy } from "./cut.mjs";
-import { elapse, until } from "./deadline.mjs";
+import { elapse, until, within } from "./deadline.mjs";
 import { post } from "./request.mjs";
 import { startServer } from "./server.mjs";
 import { mintToken } from "./token.mjs";
@@ -185,6 +185,40 @@ test("a thousand messages in several rooms come in order, once, and to their mem
     const inRoom = (client) => client.seen("message:new").filter(({ roomId }) => roomId === room);
     assert.deepEqual(inRoom(ada), inRoom(bob), room);
   }
+});
+
+test("a server that is killed in the middle of a burst has told, logged and kept the same", async () => {
+  const it = await stand();
+  const [ada, bob] = [await it.enter("ada"), await it.enter("bob")];
+  for (const client of [ada, bob]) await client.join("general");
+  const acknowledged = [];
+  for (let round = 0; round < 3; round += 1) {
+    const enough = new Promise((resolve) => {
+      for (const n of numbers(0, 200)) {
+        const content = `${round} ${n}`;
+        bob.socket.emit("message:send", { roomId: "general", content }, (ack) => {
+          if (ack.ok) acknowledged.push(content);
+          if (n === "50") resolve();
+        });
+      }
+    });
+    await within(5_000, "the first acknowledgements", enough);
+    await it.server.kill9();
+    for (const client of [ada, bob]) await client.next("disconnect");
+    await it.restart();
+    for (const client of [ada, bob]) assert.equal(await back(client), true);
+  }
+  const told = await settled(ada, bob);
+  await bob.next("message:new", ({ content }) => content.startsWith("last"));
+  assert.deepEqual(contents(bob).slice(0, -1), told);
+  assert.equal(new Set(told).size, told.length, "none twice");
+  assert.deepEqual(acknowledged.filter((content) => !told.includes(content)), []);
+  const carol = await it.enter("carol");
+  const { messages } = await carol.join("general");
+  assert.deepEqual(
+    messages.slice(1).map(({ content }) => content),
+    told.slice(-49).reverse(),
+  );
 });
 
 test("a socket that is half open is taken over", async () => {
