@@ -335,6 +335,13 @@ impl Application {
         self.presence.flush().await;
     }
 
+    /// Waits while the log of events is behind.
+    pub async fn log_has_room(&self) {
+        if let Some(recovery) = self.hub.recovery() {
+            recovery.has_room().await;
+        }
+    }
+
     /// Waits until everything that was said in rooms before is sent.
     pub async fn flush_rooms(&self) {
         self.rooms.flush().await;

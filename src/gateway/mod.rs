@@ -123,6 +123,12 @@ impl Gateway {
         }
     }
 
+    /// Waits while what is emitted waits for its commit, and is much already. Whoever emits for strangers
+    /// waits here first.
+    pub async fn has_room(&self) {
+        self.application.log_has_room().await;
+    }
+
     /// Sends an event to every socket; how many there are.
     pub fn emit_to_all(&self, event: &str, payload: &(impl Serialize + ?Sized)) -> usize {
         self.application.emit_to_all(event, payload)

@@ -14,7 +14,7 @@ use leveret::model::clock::SystemClock;
 use serde_json::{Value, json};
 
 use crate::socket::Socket as Client;
-use crate::stand::{SILENCE, Stand, in_time, until};
+use crate::stand::{PATIENCE, SILENCE, Stand, in_time, until};
 use crate::stores;
 use crate::websocket::{QUERY, WebSocket};
 
@@ -203,7 +203,7 @@ async fn a_log_that_was_trimmed_is_no_gap_for_who_missed_nothing_in_it() {
         io.root().to("others").emit("other", &n).unwrap();
     }
     // It is asked for when all that is sent.
-    let replies = io.root().to("others").emit_with_ack("all sent", (), Duration::ZERO).await;
+    let replies = io.root().to("others").emit_with_ack("all sent", (), PATIENCE).await;
     assert_eq!(replies.unwrap().missing.len(), 0);
     let (_, pid) = client.cut(&io).await;
     let again = connected(address, &json!({ "pid": pid, "offset": offset })).await;

@@ -131,12 +131,13 @@ impl<'a> Broadcast<'a> {
         args: impl ToArgs,
         timeout: Duration,
     ) -> Result<Replies, EncodeError> {
+        let deadline = Instant::now() + timeout;
         let id = self.hub.next_ack();
         let packet = Outgoing::event(self.hub.name(), event, Some(id), &args)?;
         drop(args);
         if let Some(recovery) = self.hub.recovery() {
-            // What was emitted before comes before.
-            recovery.caught_up().await;
+            // What was emitted before comes before. Who is too late then has not acknowledged.
+            let _ = tokio::time::timeout_at(deadline, recovery.caught_up()).await;
         }
         let (mut pending, mut replies) = (Vec::new(), Replies::default());
         self.each(|socket| match socket.expect_ack(id) {
@@ -146,7 +147,6 @@ impl<'a> Broadcast<'a> {
             }
             None => replies.missing.push(socket.clone()),
         });
-        let deadline = Instant::now() + timeout;
         for ack in pending {
             let socket = ack.socket.clone();
             match ack.wait(timeout, deadline).await {

@@ -159,12 +159,14 @@ impl Socket {
         args: impl ToArgs,
         timeout: Duration,
     ) -> Result<Reply, AckError> {
+        let deadline = Instant::now() + timeout;
         let id = self.hub().next_ack();
         let packet = Outgoing::event(self.hub().name(), event, Some(id), &args)?;
         drop(args);
         if let Some(recovery) = self.hub().recovery() {
             // What was emitted before comes before.
-            recovery.caught_up().await;
+            let caught_up = tokio::time::timeout_at(deadline, recovery.caught_up()).await;
+            caught_up.map_err(|_| AckError::TimedOut(timeout))?;
         }
         if !self.is_connected() {
             return Err(AckError::Disconnected);
@@ -175,7 +177,7 @@ impl Socket {
             // It left before it was noted, so that nobody told the note.
             return Err(AckError::Disconnected);
         }
-        ack.wait(timeout, Instant::now() + timeout).await
+        ack.wait(timeout, deadline).await
     }
 
     /// Joins a room; whether it was not in it before. In a middleware it takes effect when the socket is
