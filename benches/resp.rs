@@ -3,7 +3,7 @@
 //! as many elements as it asks requests: its CPU time is the mean of both.
 //!
 //! `LEVERET_ROUNDS` (5), `LEVERET_REQUESTS` (200000), `LEVERET_TESTS` (all), `LEVERET_THREADS` (the
-//! client's; 1), `LEVERET_FSYNC=everysec` puts both on disk.
+//! client's; 1,2: both, by turns), `LEVERET_FSYNC=everysec` puts both on disk.
 
 #[path = "../tests/resp_differential/servers.rs"]
 mod servers;
@@ -37,7 +37,7 @@ impl Measured {
     }
 
     /// Requests a second, and CPU microseconds a request.
-    fn measure(&self, test: &str, pipeline: usize) -> (f64, f64) {
+    fn measure(&self, test: &str, pipeline: usize, threads: &str) -> (f64, f64) {
         let requests = setting("LEVERET_REQUESTS", "200000");
         self.ask("FLUSHALL");
         self.fill(test);
@@ -45,7 +45,7 @@ impl Measured {
         let output = self
             .benchmark()
             .args(["-t", test, "-n", &requests, "-P", &pipeline.to_string()])
-            .args(["--threads", &setting("LEVERET_THREADS", "1"), "-r", "100000"])
+            .args(["--threads", threads, "-r", "100000"])
             .output()
             .expect("redis-benchmark runs");
         let cpu_ms = self.cpu_ms() - cpu_before_ms;
@@ -118,9 +118,13 @@ fn main() {
     };
     let (redis, leveret) = (Measured(Server::redis(theirs)), Measured(Server::leveret(ours)));
     println!("ours / Redis's, {CLIENTS} clients, median of {rounds} rounds (least to most)");
-    println!("| test | -P | requests/s | ratio | CPU a request, us | ratio |");
-    println!("| --- | --- | --- | --- | --- | --- |");
-    for pipeline in [1, 16] {
+    println!("| test | -P | --threads | requests/s | ratio | CPU a request, us | ratio |");
+    println!("| --- | --- | --- | --- | --- | --- | --- |");
+    let threads = setting("LEVERET_THREADS", "1,2");
+    let threads: Vec<&str> = threads.split(',').map(str::trim).collect();
+    for (pipeline, threads) in
+        [1, 16].into_iter().flat_map(|p| threads.iter().map(move |t| (p, *t)))
+    {
         for test in tests.split(',').map(str::trim) {
             let mut figures: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
             for round in 0..rounds {
@@ -128,7 +132,7 @@ fn main() {
                 let (first, second) = (round % 2, 1 - round % 2);
                 let mut results = BTreeMap::new();
                 for (name, server) in [both[first], both[second]] {
-                    results.insert(name, server.measure(test, pipeline));
+                    results.insert(name, server.measure(test, pipeline, threads));
                 }
                 let (theirs, ours) = (results["redis"], results["leveret"]);
                 for (name, value) in [
@@ -146,7 +150,7 @@ fn main() {
             let (rate, least, most) = of("rate ratio");
             let (cpu, cpu_least, cpu_most) = of("cpu ratio");
             println!(
-                "| {test} | {pipeline} | {:.0} / {:.0} | {rate:.2} ({least:.2} to {most:.2}) | \
+                "| {test} | {pipeline} | {threads} | {:.0} / {:.0} | {rate:.2} ({least:.2} to {most:.2}) | \
                  {:.2} / {:.2} | {cpu:.2} ({cpu_least:.2} to {cpu_most:.2}) |",
                 of("rate").0,
                 of("their rate").0,

@@ -4,6 +4,12 @@
 mod ack_with;
 #[path = "broker_contract/alarms.rs"]
 mod alarms;
+#[path = "broker_contract/channel_consuming.rs"]
+mod channel_consuming;
+#[path = "broker_contract/channel_peer.rs"]
+mod channel_peer;
+#[path = "broker_contract/channel_settling.rs"]
+mod channel_settling;
 #[path = "broker_contract/channels.rs"]
 mod channels;
 #[path = "broker_contract/confirms.rs"]

@@ -293,6 +293,16 @@ impl Broker {
         }
     }
 
+    /// The policies, the highest priority first.
+    ///
+    /// # Errors
+    /// None on the embedded engine.
+    pub async fn policies(&self) -> Result<Vec<Policy>, BackendError> {
+        match self {
+            Self::Embedded(broker) => Ok(broker.policies()),
+        }
+    }
+
     /// Takes one ready message, if there is one.
     ///
     /// # Errors

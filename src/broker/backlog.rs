@@ -30,7 +30,8 @@ struct Line {
     late: Vec<Paged>,
 }
 
-fn run_bytes() -> u64 {
+/// While the journal is read, before a broker's own bound is known.
+fn collected_bytes() -> u64 {
     BrokerOptions::default().run_bytes()
 }
 
@@ -41,7 +42,7 @@ impl Backlog {
         let paged = Paged { entry, body_bytes, times: None, expires: false, redelivered: false };
         if line.runs.is_empty() || entry.position > line.last {
             line.last = entry.position;
-            push_paged(&mut line.runs, &paged, run_bytes());
+            push_paged(&mut line.runs, &paged, collected_bytes());
         } else {
             line.late.push(paged);
         }
@@ -49,12 +50,13 @@ impl Backlog {
 
     /// The messages of each queue and of each of its bands (which `band_of` tells of a queue and a
     /// priority) in order, and which of the `noted` messages were taken out, since more is known of
-    /// them. `noted` rises.
+    /// them. `noted` rises. A run weighs `run_bytes` at most, unless it is a single message.
     pub(super) fn into_runs(
         self,
         band_of: impl Fn(QueueId, Option<u8>) -> u8,
         noted: &[Position],
         redelivered: bool,
+        run_bytes: u64,
     ) -> (Vec<Restored>, Vec<Position>) {
         let mut bands: AHashMap<(QueueId, u8), Vec<Line>> = AHashMap::new();
         for ((queue, priority), line) in self.lines {
@@ -64,7 +66,7 @@ impl Backlog {
         let mut in_order = Vec::with_capacity(bands.len());
         for ((queue, band), lines) in bands {
             let mut runs = Vec::new();
-            for mut run in merged(lines) {
+            for mut run in merged(lines, run_bytes) {
                 run.redelivered = redelivered;
                 leave_out(run, noted, &mut runs, &mut taken);
             }
@@ -75,10 +77,12 @@ impl Backlog {
     }
 }
 
-/// Lines in which the messages lie in order become one.
-fn merged(mut lines: Vec<Line>) -> Vec<Run> {
+/// Lines in which the messages lie in order become one, in runs of `run_bytes` at most.
+fn merged(mut lines: Vec<Line>, run_bytes: u64) -> Vec<Run> {
+    let fits = |run: &Run| run.weight <= run_bytes || run.len() == 1;
     if let [line] = lines.as_mut_slice()
         && line.late.is_empty()
+        && line.runs.iter().all(fits)
     {
         return std::mem::take(&mut line.runs);
     }
@@ -97,7 +101,7 @@ fn merged(mut lines: Vec<Line>) -> Vec<Run> {
         });
         let Some((_, source)) = next.min_by_key(|(position, _)| *position) else { return runs };
         if let Some(paged) = source.next() {
-            push_paged(&mut runs, &paged, run_bytes());
+            push_paged(&mut runs, &paged, run_bytes);
         }
     }
 }
@@ -140,7 +144,7 @@ mod tests {
             backlog.add(Entry { position: Position(position), weight: 100 }, &tag);
         }
         let noted: Vec<Position> = [1, 99, 100, 777, 4_999, 5_001, 9_999].map(Position).to_vec();
-        let (lines, taken) = backlog.into_runs(|_, _| 0, &noted, true);
+        let (lines, taken) = backlog.into_runs(|_, _| 0, &noted, true, 64 * 1024);
         assert_eq!(taken, noted[1..6]);
         let Restored { queue: of, band, runs } = &lines[0];
         assert_eq!((lines.len(), *of, *band), (1, queue, 0));
@@ -151,5 +155,20 @@ mod tests {
         // Five of 4,902 are gone.
         let bytes: u64 = runs.iter().map(|run| run.body_bytes).sum();
         assert!(bytes.abs_diff(4_897 * 10) <= 10, "{bytes}");
+    }
+
+    #[test]
+    fn runs_keep_the_brokers_own_bound() {
+        let queue = Position(1);
+        let tag = MessageTag { queue, priority: None, body_bytes: 10, has_times: false };
+        for (run_bytes, expected) in [(0, 1_000), (1_000, 100), (u64::MAX, 1)] {
+            let mut backlog = Backlog::default();
+            for position in 1..=1_000 {
+                backlog.add(Entry { position: Position(position), weight: 100 }, &tag);
+            }
+            let (lines, _) = backlog.into_runs(|_, _| 0, &[], false, run_bytes);
+            assert_eq!(lines[0].runs.len(), expected);
+            assert!(positions(&lines[0].runs).into_iter().eq(1..=1_000));
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::delivery::Delivery;
 use super::error::BrokerError;
-use super::queue::{ConsumerEnd, ConsumerId, Credit, Ends, Parcel, Queue, Slot};
+use super::queue::{ConsumerEnd, ConsumerId, Credit, Ends, Parcel, Queue, Slot, Tag};
 use super::{Broker, Inner};
 use crate::model::names::QueueName;
 
@@ -83,6 +83,7 @@ pub(super) fn slot(
         no_ack: options.no_ack,
         in_flight: 0,
         waits_its_turn: false,
+        is_stalled: false,
     }
 }
 
@@ -100,6 +101,18 @@ impl Inner {
         })?;
         self.run(queue, effects);
         Ok(id)
+    }
+
+    /// Ends consumers of `queue` and gives it back what they did not settle.
+    pub(super) fn take_back(
+        &self,
+        queue: &Arc<Queue>,
+        ids: &[ConsumerId],
+        tags: impl IntoIterator<Item = (Tag, bool)>,
+    ) {
+        let (effects, left) = queue.take_back(ids, tags, self.now_ms());
+        self.run(queue, effects);
+        self.run(queue, left);
     }
 }
 
@@ -136,11 +149,8 @@ impl Consumer {
 
 impl Drop for Consumer {
     fn drop(&mut self) {
-        let now_ms = self.inner.now_ms();
-        let left = self.queue.remove_consumer(self.id, now_ms);
-        let tags: Vec<_> = self.parcels.drain().map(|parcel| (parcel.tag, false)).collect();
-        let effects = self.queue.requeue(tags, now_ms);
-        self.inner.run(&self.queue, effects);
-        self.inner.run(&self.queue, left);
+        let waiting = std::iter::once_with(|| self.parcels.drain()).flatten();
+        let tags = waiting.map(|parcel| (parcel.tag, false));
+        self.inner.take_back(&self.queue, &[self.id], tags);
     }
 }

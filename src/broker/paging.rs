@@ -87,6 +87,11 @@ impl Pager {
         self.options.ready_bytes_max / COUNT_SHARE
     }
 
+    /// Whether anything can be read back.
+    pub(super) fn keeps(&self) -> bool {
+        self.journal.keeps()
+    }
+
     pub(super) fn committed_position(&self) -> Position {
         self.journal.committed_position()
     }

@@ -112,7 +112,8 @@ impl Broker {
     }
 
     /// Gives every queue and exchange what holds for it now. Dead letters that this makes are sent
-    /// after the topology's lock is released.
+    /// after the topology's lock is released, a step for each queue while the journal has room; the
+    /// timers go on with the rest.
     fn apply_policies(&self, mut topology: parking_lot::RwLockWriteGuard<'_, Topology>) {
         let now_ms = self.inner.now_ms();
         topology.apply_alternates();
@@ -125,6 +126,7 @@ impl Broker {
         for (queue, effects) in configured {
             self.inner.run(&queue, effects);
         }
+        self.inner.go_on();
     }
 }
 

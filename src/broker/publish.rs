@@ -13,7 +13,7 @@ use super::stored::{self, KIND_MESSAGE, Stored};
 use super::trace::What;
 use super::vhost::Vhost;
 use super::{Broker, Inner};
-use crate::journal::{Commit, Group, Position};
+use crate::journal::{Commit, Entry, Group, Position};
 use crate::model::clock::UnixMs;
 use crate::model::message::{Message, Value};
 
@@ -22,7 +22,8 @@ pub(super) const X_DELAY: &str = "x-delay";
 
 /// What became of a published message.
 pub struct Published {
-    /// It reached a queue; if not, it was dropped (AMQP's basic.return 312 when mandatory).
+    /// It reached a queue; if not, it was dropped (AMQP's basic.return 312 when mandatory), or went
+    /// directly to who waits for a reply: as in RabbitMQ, that is no queue.
     pub routed: bool,
     pub confirm: Confirm,
     unrouted: Option<Arc<Stored>>,
@@ -134,24 +135,19 @@ impl Broker {
 impl Inner {
     /// Route, take a log position and append, enqueue and hand to consumers: all in the caller. The
     /// message keeps its bounds.
-    fn publish(&self, vhost: &Vhost, mut message: Message) -> Result<Published, BrokerError> {
-        let targets = vhost.topology.read().route_published(&message)?;
-        message.properties.headers.remove(BCC);
+    fn publish(&self, vhost: &Vhost, message: Message) -> Result<Published, BrokerError> {
         // Read once: to a publisher its message arrives everywhere at one time.
         let now_ms = self.now_ms();
-        let due_ms = delay_ms(&message).map(|delay_ms| now_ms.saturating_add(delay_ms));
-        let stored = self.store(message, now_ms, due_ms, &targets);
+        let (stored, targets) = self.route(vhost, message, now_ms)?;
         let (position, commit) = if stored.is_durable() {
             let commit = stored::append(&self.journal, &stored);
             let position = commit.position();
-            if stored.is_traced() {
-                self.trace.published(&stored.message, position, now_ms, targets.iter());
-            }
+            self.trace_published(&stored, position, now_ms, &targets);
             (position, Some(commit))
         } else {
             (self.journal.next_position(), None)
         };
-        let routed = !targets.is_empty();
+        let routed = targets.iter().any(|queue| !queue.is_for_replies());
         let unrouted = (!routed).then(|| stored.clone());
         let confirm = match (self.enqueue_all(stored, position, targets, now_ms), commit) {
             (Some(refused_by), _) => State::Refused(refused_by),
@@ -159,6 +155,42 @@ impl Inner {
             (None, None) => State::Done,
         };
         Ok(Published { routed, confirm: Confirm(confirm), unrouted })
+    }
+
+    /// Where a client's message goes, and what is kept of it in memory until it is there.
+    pub(super) fn route(
+        &self,
+        vhost: &Vhost,
+        mut message: Message,
+        now_ms: UnixMs,
+    ) -> Result<(Arc<Stored>, Targets), BrokerError> {
+        let targets = vhost.topology.read().route_published(&message)?;
+        message.properties.headers.remove(BCC);
+        let due_ms = delay_ms(&message).map(|delay_ms| now_ms.saturating_add(delay_ms));
+        Ok((self.store(message, now_ms, due_ms, &targets), targets))
+    }
+
+    /// The message's place among all: that of its fact, which is `entry`, or the next.
+    pub(super) fn placed(&self, stored: &Stored, entry: Option<Entry>) -> Position {
+        match entry {
+            Some(entry) => {
+                stored.set_entry(entry);
+                entry.position
+            }
+            None => self.journal.next_position(),
+        }
+    }
+
+    pub(super) fn trace_published(
+        &self,
+        stored: &Stored,
+        position: Position,
+        now_ms: UnixMs,
+        targets: &Targets,
+    ) {
+        if stored.is_traced() {
+            self.trace.published(&stored.message, position, now_ms, targets.iter());
+        }
     }
 
     /// The name of a queue that refused the message, if one did.
@@ -170,9 +202,12 @@ impl Inner {
         now_ms: UnixMs,
     ) -> Option<String> {
         let mut refused_by = None;
-        for queue in targets {
-            let held = Held::new(stored.clone(), position);
-            let (effects, taken) = self.enqueue(&queue, held, now_ms);
+        let mut targets = targets.into_iter();
+        let mut next = targets.next().map(|queue| (queue, stored));
+        while let Some((queue, stored)) = next.take() {
+            // The last one gets the message, the others a handle on it.
+            next = targets.next().map(|queue| (queue, stored.clone()));
+            let (effects, taken) = self.enqueue(&queue, Held::new(stored, position), now_ms);
             if !taken {
                 refused_by = Some(queue.spec.name.to_string());
             }
@@ -190,9 +225,19 @@ impl Inner {
         }
     }
 
+    /// Puts a promised message into a queue: a length that was reached meanwhile holds nothing off.
+    pub(super) fn enqueue_promised(&self, queue: &Arc<Queue>, held: Held, now_ms: UnixMs) {
+        queue.counters.published.increment(1);
+        let effects = match queue.enqueue_promised(held, now_ms) {
+            Ok(effects) => effects,
+            Err(deleted) => self.refused(queue, Refusal::Deleted(deleted)).0,
+        };
+        self.run(queue, effects);
+    }
+
     /// A queue that was deleted in the meantime took nothing and refuses nothing: its part of the
     /// message is settled. So is that of a full queue, unless what it refuses is dead-lettered.
-    pub(super) fn refused(&self, queue: &Arc<Queue>, refusal: Refusal) -> (Effects, bool) {
+    fn refused(&self, queue: &Arc<Queue>, refusal: Refusal) -> (Effects, bool) {
         let mut effects = Effects::default();
         let (held, taken) = match refusal {
             Refusal::Deleted(held) => (held, true),
@@ -244,18 +289,11 @@ impl Inner {
         let appended = held.stored.settle(&self.journal, queue.id, held.retry_entry(), group);
         let (entries, commit) =
             appended.map(|appended| (appended.entries, appended.commit)).unzip();
-        let position = match entries.and_then(|entries| entries.first().copied()) {
-            Some(entry) if moved.is_durable() => {
-                moved.set_entry(entry);
-                entry.position
-            }
-            _ => self.journal.next_position(),
-        };
+        let entry = entries.and_then(|entries| entries.first().copied());
+        let position = self.placed(&moved, entry.filter(|_| moved.is_durable()));
         self.trace.note_and_follow(&held.stored, held.position, now_ms, || why(position));
         moved.follow();
-        if moved.is_traced() {
-            self.trace.published(&moved.message, position, now_ms, targets.iter());
-        }
+        self.trace_published(&moved, position, now_ms, targets);
         (Held::new(moved, position), commit)
     }
 
@@ -277,6 +315,9 @@ impl Inner {
     /// Runs what a queue asked for. A dead letter may kill another message in turn, so this is a
     /// loop over work, not a recursion. What a queue did not finish is left to the timers.
     pub(super) fn run(&self, queue: &Arc<Queue>, effects: Effects) {
+        if effects.are_none() {
+            return;
+        }
         let mut work: Vec<(Arc<Queue>, Held, Reason)> = Vec::new();
         self.collect(queue, effects, &mut work);
         while let Some((queue, held, reason)) = work.pop() {
@@ -319,7 +360,7 @@ impl Inner {
 
 /// The delay that a message asks for. A negative one is what a delayed message carries after its
 /// delay, so that passing it on does not delay it again.
-pub(super) fn delay_ms(message: &Message) -> Option<u64> {
+fn delay_ms(message: &Message) -> Option<u64> {
     let delay_ms = message.properties.headers.get(X_DELAY).and_then(Value::as_int)?;
     u64::try_from(delay_ms).ok().filter(|&delay_ms| delay_ms > 0)
 }

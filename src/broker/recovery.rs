@@ -11,7 +11,7 @@ use super::backlog::{Backlog, Restored};
 use super::connection::IN_PROCESS;
 use super::exchange::{Exchange, Target};
 use super::policy;
-use super::queue::{Effects, Failed, Held, Queue, Reason};
+use super::queue::{Failed, Held, Queue};
 use super::stored::{
     BindingRecord, ClosedRecord, DeliveredRecord, DestinationRecord, ExchangeRecord,
     FORMAT_VERSION, KIND_BINDING, KIND_CLOSED, KIND_DELIVERED, KIND_EXCHANGE, KIND_MESSAGE,
@@ -113,9 +113,8 @@ impl Recovery {
             self.closed.iter().any(|entry| inner.journal.is_of_last_life(entry.position));
         self.restore_backlog(inner, &queues, was_closed);
         self.messages.sort_unstable_by_key(|(entry, _)| entry.position);
-        let mut dead: Vec<(Arc<Queue>, Held)> = Vec::new();
         for (entry, record) in std::mem::take(&mut self.messages) {
-            self.restore_message(inner, &queues, entry, record, was_closed, &mut dead);
+            self.restore_message(inner, &queues, entry, record, was_closed);
         }
         for entry in self.closed.drain(..) {
             orphans.end(entry);
@@ -133,12 +132,8 @@ impl Recovery {
             inner.journal.append(orphans, Urgency::Now);
         }
         let now_ms = inner.now_ms();
-        for (queue, held) in dead {
-            inner.run(&queue, Effects::of_dead(held, Reason::DeliveryLimit));
-        }
         for queue in queues.values() {
-            let effects = queue.tick(now_ms);
-            inner.run(queue, effects);
+            inner.tick_queue(queue, now_ms);
         }
     }
 
@@ -210,7 +205,8 @@ impl Recovery {
             priority.unwrap_or(0).min(max)
         };
         let backlog = std::mem::take(&mut self.backlog);
-        let (lines, taken) = backlog.into_runs(band_of, &noted, !was_closed);
+        let run_bytes = inner.pager.run_bytes();
+        let (lines, taken) = backlog.into_runs(band_of, &noted, !was_closed, run_bytes);
         for Restored { queue, band, runs } in lines {
             match queues.get(&queue) {
                 Some(queue) => queue.restore_runs(band, runs),
@@ -260,7 +256,6 @@ impl Recovery {
         entry: Entry,
         record: MessageRecord,
         was_closed: bool,
-        dead: &mut Vec<(Arc<Queue>, Held)>,
     ) {
         let settled = self.settled.remove(&entry.position).unwrap_or_default();
         let open: SmallVec<[QueueId; 2]> = record
@@ -301,7 +296,7 @@ impl Recovery {
             let returns = deliveries.map_or(0, |(_, count)| *count);
             let held = Held::new(stored.clone(), entry.position);
             let held = Held { redelivered, returns, failed, ..held };
-            dead.extend(queue.restore(held, due_ms).map(|held| (queue.clone(), held)));
+            queue.restore(held, due_ms);
         }
     }
 }

@@ -12,7 +12,7 @@ use super::cause::is_followed;
 use super::memory::{Counted, Memory};
 use crate::journal::{
     Appended, Commit, Entry, Group, Journal, Kind, Payload, Position, Urgency, decode_value,
-    encode_value,
+    encode_plain, encode_value, put_bytes, put_number,
 };
 use crate::model::clock::UnixMs;
 use crate::model::message::{Headers, Message};
@@ -126,16 +126,8 @@ pub(super) struct PermissionsRecord {
 #[derive(Serialize, Deserialize)]
 pub(super) struct ClosedRecord {}
 
-/// Borrowed, so that writing copies a body once: into the batch.
-#[derive(Serialize)]
-struct MessageRecordRef<'a> {
-    queues: &'a [QueueId],
-    published_ms: UnixMs,
-    due_ms: Option<UnixMs>,
-    message: &'a Message,
-}
-
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(Serialize))]
 pub(super) struct MessageRecord {
     pub queues: Vec<QueueId>,
     pub published_ms: UnixMs,
@@ -144,7 +136,8 @@ pub(super) struct MessageRecord {
 }
 
 /// What a start is told of a message in one durable queue, so that it can stay on the disk.
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(Serialize))]
 pub(super) struct MessageTag {
     pub queue: QueueId,
     pub priority: Option<u8>,
@@ -395,35 +388,113 @@ impl Payload for Stored {
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
-        let record = MessageRecordRef {
-            queues: &self.durable_queues,
-            published_ms: self.published_ms,
-            due_ms: self.due_ms,
-            message: &self.message,
-        };
-        encode_value(FORMAT_VERSION, &record, out);
+        let Self { message, durable_queues, published_ms, due_ms, .. } = self;
+        // By hand: this is done for every message, and a dozen properties that are not there take serde
+        // longer than all the rest.
+        out.push(FORMAT_VERSION);
+        put_number(durable_queues.len() as u64, out);
+        for queue in durable_queues {
+            put_number(queue.0, out);
+        }
+        put_number(*published_ms, out);
+        put_option(*due_ms, out);
+        put_bytes(message.exchange.as_str().as_bytes(), out);
+        put_bytes(message.routing_key.as_str().as_bytes(), out);
+        match message.properties.are_usual() {
+            true => out.extend_from_slice(&USUAL_PROPERTIES),
+            false => encode_plain(&message.properties, out),
+        }
+        put_bytes(&message.body, out);
     }
 
     fn tag(&self, out: &mut Vec<u8>) {
         let &[queue] = self.durable_queues.as_slice() else { return };
         let properties = &self.message.properties;
-        let tag = MessageTag {
-            queue,
-            priority: properties.priority,
-            body_bytes: self.message.body.len() as u64,
-            has_times: properties.expiration_ms.is_some() || self.due_ms.is_some(),
-        };
-        encode_value(FORMAT_VERSION, &tag, out);
+        let has_times = properties.expiration_ms.is_some() || self.due_ms.is_some();
+        out.push(FORMAT_VERSION);
+        put_number(queue.0, out);
+        put_option(properties.priority.map(u64::from), out);
+        put_number(self.message.body.len() as u64, out);
+        out.push(u8::from(has_times));
+    }
+}
+
+/// The properties of a persistent message that says nothing else of itself, as they are encoded.
+const USUAL_PROPERTIES: [u8; 13] = [0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+fn put_option(number: Option<u64>, out: &mut Vec<u8>) {
+    out.push(u8::from(number.is_some()));
+    if let Some(number) = number {
+        put_number(number, out);
     }
 }
 
 /// Appends a message's record on its own and remembers where.
 pub(super) fn append(journal: &Journal, stored: &Arc<Stored>) -> Commit {
-    let mut group = Group::new();
-    group.fact(KIND_MESSAGE, stored.clone());
     // Held over the append, so that no settlement can see the message without its entry.
     let mut journaled = stored.journaled.lock();
-    let appended = journal.append(group, Urgency::Now);
-    journaled.entry = appended.entries.first().copied();
-    appended.commit
+    let (entry, commit) = journal.append_fact(KIND_MESSAGE, stored, Urgency::Now);
+    journaled.entry = Some(entry);
+    commit
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_written_by_hand_as_bincode_writes_them() {
+        let memory = Arc::<Memory>::default();
+        let usual = || {
+            let (exchange, key) = (ExchangeName::new("ex").unwrap(), RoutingKey::new("k").unwrap());
+            Message::new(exchange, key, vec![7; 300]).persistent()
+        };
+        let mut transient = usual();
+        transient.properties.persistent = false;
+        let mut important = usual();
+        important.properties.priority = Some(0);
+        let mut short_lived = usual();
+        short_lived.properties.expiration_ms = Some(70_000);
+        let mut named = usual();
+        named.properties.message_id = Some("id".to_owned());
+        let mut headed = usual();
+        headed.properties.headers.set("x", 1);
+        for message in [usual(), transient, important, short_lived, named, headed] {
+            for (queues, due_ms) in [(vec![], None), (vec![3], Some(1 << 40)), (vec![1, 300], None)]
+            {
+                let queues: Vec<QueueId> = queues.into_iter().map(Position).collect();
+                let record = MessageRecord {
+                    queues: queues.clone(),
+                    published_ms: 1_700_000_000_000,
+                    due_ms,
+                    message: message.clone(),
+                };
+                let counted = memory.count(1);
+                let queue = queues.as_slice().first().copied();
+                let stored = Stored::new(
+                    message.clone(),
+                    record.published_ms,
+                    due_ms,
+                    SmallVec::from_vec(queues.clone()),
+                    counted,
+                );
+                let (mut by_hand, mut bytes) = (Vec::new(), Vec::new());
+                stored.encode(&mut by_hand);
+                encode_value(FORMAT_VERSION, &record, &mut bytes);
+                assert_eq!(by_hand, bytes);
+                let (mut by_hand, mut bytes) = (Vec::new(), Vec::new());
+                stored.tag(&mut by_hand);
+                if let Some(queue) = queue.filter(|_| queues.len() == 1) {
+                    let tag = MessageTag {
+                        queue,
+                        priority: message.properties.priority,
+                        body_bytes: 300,
+                        has_times: message.properties.expiration_ms.is_some() || due_ms.is_some(),
+                    };
+                    encode_value(FORMAT_VERSION, &tag, &mut bytes);
+                }
+                assert_eq!(by_hand, bytes);
+            }
+        }
+    }
 }

@@ -139,11 +139,17 @@ impl Inner {
     fn tick(&self) -> UnixMs {
         let now_ms = self.now_ms();
         for queue in self.timers.take_due(now_ms) {
-            let effects = queue.tick(now_ms);
-            self.run(&queue, effects);
+            self.tick_queue(&queue, now_ms);
         }
         self.go_on();
         now_ms
+    }
+
+    /// Does what is due in a queue. However many queues have dead ones at once, they take a step only
+    /// while there is room for it.
+    pub(super) fn tick_queue(&self, queue: &Arc<Queue>, now_ms: UnixMs) {
+        let effects = queue.tick(now_ms, self.has_room());
+        self.run(queue, effects);
     }
 
     fn has_room(&self) -> bool {
@@ -151,7 +157,7 @@ impl Inner {
     }
 
     /// One more step for each queue that did not finish, while there is room.
-    fn go_on(&self) {
+    pub(super) fn go_on(&self) {
         if !self.has_room() {
             return;
         }

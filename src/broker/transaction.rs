@@ -12,9 +12,9 @@ use smallvec::SmallVec;
 use super::cause::set_cause;
 use super::delivery::Delivery;
 use super::error::BrokerError;
-use super::publish::{check_bounds, delay_ms};
-use super::queue::{Effects, Held, Queue, Refusal};
-use super::routing::{BCC, Targets};
+use super::publish::check_bounds;
+use super::queue::{Effects, Held, Queue};
+use super::routing::Targets;
 use super::stored::{KIND_MESSAGE, Stored};
 use super::trace::What;
 use super::{Broker, Inner};
@@ -58,14 +58,12 @@ impl Delivery {
         let route = |mut message: Message| {
             set_cause(&mut message, &cause);
             check_bounds(&message)?;
-            let targets = vhost.topology.read().route_published(&message)?;
             let body_bytes = message.body.len() as u64;
+            let (stored, targets) = inner.route(&vhost, message, now_ms)?;
             if let Some(full) = targets.iter().find(|target| target.refuses(body_bytes)) {
                 return Err(BrokerError::Nacked { name: full.spec.name.to_string() });
             }
-            message.properties.headers.remove(BCC);
-            let due_ms = delay_ms(&message).map(|delay_ms| now_ms.saturating_add(delay_ms));
-            Ok((inner.store(message, now_ms, due_ms, &targets), targets))
+            Ok((stored, targets))
         };
         let outputs = outputs.into_iter().map(route).collect::<Result<Vec<_>, _>>()?;
         let tag = self.parcel.tag;
@@ -120,13 +118,7 @@ impl Claimed {
         let mut own = entries.iter().skip(foreign);
         let place = |(stored, targets): (Arc<Stored>, Targets)| {
             let entry = if stored.is_durable() { own.next() } else { None };
-            let position = match entry {
-                Some(&entry) => {
-                    stored.set_entry(entry);
-                    entry.position
-                }
-                None => inner.journal.next_position(),
-            };
+            let position = inner.placed(&stored, entry.copied());
             (stored, position, targets)
         };
         let outputs = outputs.into_iter().map(place).collect();
@@ -143,18 +135,10 @@ impl Appended {
         inner.run(&queue, effects);
         let now_ms = inner.now_ms();
         for (stored, position, targets) in outputs {
-            if stored.is_durable() {
-                inner.trace.published(&stored.message, position, now_ms, targets.iter());
-            }
+            inner.trace_published(&stored, position, now_ms, &targets);
             for target in targets {
-                target.counters.published.increment(1);
-                // A length that was reached meanwhile holds nothing off: the outputs are promised.
                 let held = Held::new(stored.clone(), position);
-                let effects = match target.enqueue_promised(held, now_ms) {
-                    Ok(effects) => effects,
-                    Err(deleted) => inner.refused(&target, Refusal::Deleted(deleted)).0,
-                };
-                inner.run(&target, effects);
+                inner.enqueue_promised(&target, held, now_ms);
             }
         }
         commit

@@ -127,7 +127,7 @@ pub enum Keys {
 
 /// What a command is, in the words of Redis's COMMAND.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Flags(u16);
+pub struct Flags(u32);
 
 impl Flags {
     pub const NONE: Self = Self(0);
@@ -145,7 +145,18 @@ impl Flags {
     /// Is answered also while a script runs that is over its time.
     pub const ALLOW_BUSY: Self = Self(1 << 10);
 
-    const NAMES: [(Self, &'static str); 11] = [
+    /// Redis runs it also while it loads its data; here nothing is loaded while anybody asks.
+    pub const LOADING: Self = Self(1 << 11);
+    /// Redis runs it also on a replica that has lost its master; here there are none.
+    pub const STALE: Self = Self(1 << 12);
+    pub const NO_AUTH: Self = Self(1 << 13);
+    /// Where its keys are takes a look at its arguments.
+    pub const MOVABLE_KEYS: Self = Self(1 << 14);
+    pub const SKIP_MONITOR: Self = Self(1 << 15);
+    pub const SKIP_SLOWLOG: Self = Self(1 << 16);
+    pub const WHENEVER: Self = Self::LOADING.and(Self::STALE);
+
+    const NAMES: [(Self, &'static str); 17] = [
         (Self::WRITE, "write"),
         (Self::READONLY, "readonly"),
         (Self::DENYOOM, "denyoom"),
@@ -157,6 +168,12 @@ impl Flags {
         (Self::NO_MULTI, "no_multi"),
         (Self::NO_MANDATORY_KEYS, "no_mandatory_keys"),
         (Self::ALLOW_BUSY, "allow_busy"),
+        (Self::LOADING, "loading"),
+        (Self::STALE, "stale"),
+        (Self::NO_AUTH, "no_auth"),
+        (Self::MOVABLE_KEYS, "movablekeys"),
+        (Self::SKIP_MONITOR, "skip_monitor"),
+        (Self::SKIP_SLOWLOG, "skip_slowlog"),
     ];
 
     #[must_use]
@@ -218,6 +235,9 @@ impl Spec {
     #[must_use]
     pub(super) const fn keys(mut self, keys: Keys) -> Self {
         self.keys = keys;
+        if matches!(keys, Keys::Counted { .. }) {
+            self.flags = self.flags.and(Flags::MOVABLE_KEYS);
+        }
         self
     }
 

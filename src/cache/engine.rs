@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -12,7 +11,7 @@ use super::command::{Access, Command};
 use super::error::CacheError;
 use super::get_or_set::Flights;
 use super::keyspace::{Keyspace, Lookups, Recovery};
-use super::pubsub::{PubSubCommand, Registry, Subscriber, SubscriberLimits, Topic};
+use super::pubsub::{Registry, Subscriber, SubscriberLimits};
 use super::reply::Reply;
 use super::script::Scripts;
 use super::settings::Settings;
@@ -159,12 +158,7 @@ impl Cache {
             Command::SortedSet(command) => command.apply(keyspace),
             Command::Server(command) => Ok(command.apply(keyspace)),
             Command::Blocking(command) => command.apply(keyspace),
-            Command::PubSub(PubSubCommand::Publish { channel, payload }) => {
-                Ok(Reply::count(self.shared.registry.publish(channel, payload)))
-            }
-            Command::PubSub(PubSubCommand::ShardPublish { channel, payload }) => {
-                Ok(Reply::count(self.shared.registry.publish_to_shard(channel, payload)))
-            }
+            Command::PubSub(command) => Ok(command.apply(&self.shared.registry)),
         };
         self.tell(keyspace);
         reply.unwrap_or_else(Reply::Error)
@@ -249,16 +243,6 @@ impl Cache {
     /// A subscriber that listens to nothing yet.
     pub fn subscriber(&self, limits: SubscriberLimits) -> Subscriber {
         self.shared.registry.subscriber(limits)
-    }
-
-    /// What is listened to, and how many listen to each.
-    pub fn topics(&self, topic: Topic) -> Vec<(Bytes, usize)> {
-        self.shared.registry.topics(topic)
-    }
-
-    /// How many listen to a channel, or to a pattern.
-    pub fn listener_count(&self, topic: Topic, name: &[u8]) -> usize {
-        self.shared.registry.listener_count(topic, name)
     }
 
     pub(super) fn registry(&self) -> &Registry {

@@ -109,6 +109,10 @@ pub enum CacheError {
     WrongArity { command: &'static str },
     #[error("ERR unknown subcommand '{name}'. Try {} HELP.", command.to_ascii_uppercase())]
     UnknownSubcommand { command: &'static str, name: String },
+    #[error(
+        "ERR unknown subcommand or wrong number of arguments for '{subcommand}'. Try {command} HELP."
+    )]
+    Subcommand { command: &'static str, subcommand: &'static str },
     #[error("ERR unknown command '{name}', with args beginning with: {args}")]
     UnknownCommand { name: String, args: String },
     /// The value as the error's text has it.

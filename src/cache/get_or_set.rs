@@ -92,3 +92,55 @@ impl Drop for Passenger<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+    use crate::cache::{AppendFsync, Recovery};
+    use crate::journal::Journal;
+    use crate::model::clock::SystemClock;
+
+    fn cache() -> Cache {
+        let clock = SystemClock::shared();
+        Cache::new(Journal::in_memory(), clock, AppendFsync::EverySec, Recovery::default())
+    }
+
+    async fn fetched(cache: &Cache) -> Bytes {
+        let fetch = || async { Ok::<_, CacheError>(Bytes::from_static(b"value")) };
+        cache.get_or_set("key", None, fetch).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_fetch_that_panics_leaves_no_flight_behind() {
+        let cache = cache();
+        let theirs = cache.clone();
+        let caller = tokio::spawn(async move {
+            let fetch = || async { panic!("planted") };
+            theirs.get_or_set::<CacheError, _>("key", None, fetch).await
+        });
+        assert!(caller.await.unwrap_err().is_panic());
+        assert!(cache.shared.flights.lock().is_empty());
+        assert_eq!(fetched(&cache).await, "value");
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_goes_away_leaves_its_fetch_to_the_next_and_no_flight_behind() {
+        let cache = cache();
+        let (theirs, waits) = (cache.clone(), cache.clone());
+        let caller =
+            tokio::spawn(
+                async move { theirs.get_or_set::<CacheError, _>("key", None, pending).await },
+            );
+        while cache.shared.flights.lock().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let next = tokio::spawn(async move { fetched(&waits).await });
+        tokio::task::yield_now().await;
+        caller.abort();
+        assert!(caller.await.unwrap_err().is_cancelled());
+        assert_eq!(next.await.unwrap(), "value");
+        assert!(cache.shared.flights.lock().is_empty());
+    }
+}

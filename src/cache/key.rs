@@ -1,6 +1,7 @@
 //! The commands on keys of any type.
 
 mod copy;
+mod memory;
 mod object;
 mod scan;
 mod sort;
@@ -88,7 +89,10 @@ pub enum KeyCommand {
         key: Bytes,
         question: ObjectQuestion,
     },
-    ObjectHelp,
+    /// Bytes of memory, estimated.
+    MemoryUsage {
+        key: Bytes,
+    },
 }
 
 /// When EXPIRE and its kin set the deadline.
@@ -206,10 +210,13 @@ pub(super) const SPECS: &[Spec] = &[
     .flags(WRITE_FAST)
     .key(),
     Spec::new("sort", Arity::AtLeast(1), |args| sort::parse(args, true))
-        .flags(WRITE.and(Flags::DENYOOM))
+        .flags(WRITE.and(Flags::DENYOOM).and(Flags::MOVABLE_KEYS))
         .key(),
-    Spec::new("sort_ro", Arity::AtLeast(1), |args| sort::parse(args, false)).flags(READ).key(),
+    Spec::new("sort_ro", Arity::AtLeast(1), |args| sort::parse(args, false))
+        .flags(READ.and(Flags::MOVABLE_KEYS))
+        .key(),
     Spec::container("object", object::SUBCOMMANDS),
+    Spec::container("memory", memory::SUBCOMMANDS),
 ];
 
 /// The number of a database that there is.
@@ -300,7 +307,7 @@ impl KeyCommand {
             | Self::RandomKey
             | Self::Sort(_)
             | Self::Object { .. }
-            | Self::ObjectHelp => Access::Read,
+            | Self::MemoryUsage { .. } => Access::Read,
         }
     }
 
@@ -374,8 +381,8 @@ impl KeyCommand {
             }
             Self::Sort(sort) => sort.apply(keyspace)?,
             Self::Object { key, question } => keyspace.object(key, *question),
-            Self::ObjectHelp => {
-                Reply::Array(object::HELP.iter().map(|line| Reply::Status(line)).collect())
+            Self::MemoryUsage { key } => {
+                keyspace.slot(key).map_or(Reply::Nil, |slot| Reply::count(slot.bytes()))
             }
         })
     }

@@ -10,8 +10,9 @@
 //! What always holds:
 //! - A pipeline's changes are one journal group: all of them survive a crash, or none.
 //! - What is recorded is the state of the keys that a pipeline changed, never the commands: a key's
-//!   value, each element of a list, and a key's absolute deadline are facts of their own. So a push
-//!   or a trim costs what it touches, and a new deadline never rewrites a value.
+//!   value, each element of a list, each piece of a long string, and a key's absolute deadline are facts
+//!   of their own. So a push, a trim or a bit costs what it touches, and a new deadline never rewrites a
+//!   value.
 //! - The journal takes the group while the keyspace lock is held, so positions rise in the order in
 //!   which the changes became visible.
 //! - An expired key is never seen, whether or not its memory has been taken back yet.
@@ -37,6 +38,7 @@ mod lock;
 mod long_double;
 mod notifications;
 mod pick;
+mod pop_of_many;
 mod promptly;
 mod pubsub;
 mod rate_limit;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::command::parse_integer;
 use super::deadline::lifetime;
 use super::error::CacheError;
-use super::keyspace::{Keyspace, Ttl, Value};
+use super::keyspace::{Keyspace, Ttl};
 
 /// The answer of a fixed-window rate limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,13 +31,11 @@ impl Keyspace {
         let now_ms = self.now_ms();
         let (calls, open_until_ms) = match self.slot(key) {
             None => (0, None),
-            Some(slot) => match slot.value() {
-                Value::String(value) => {
-                    let calls = parse_integer(value).ok_or(CacheError::NotAnInteger)?;
-                    (u64::try_from(calls).unwrap_or(0), slot.expires_at_ms())
-                }
-                _ => return Err(CacheError::WrongType),
-            },
+            Some(slot) => {
+                let value = slot.value().text().ok_or(CacheError::WrongType)?;
+                let calls = parse_integer(value).ok_or(CacheError::NotAnInteger)?;
+                (u64::try_from(calls).unwrap_or(0), slot.expires_at_ms())
+            }
         };
         let ends_ms = match open_until_ms {
             Some(at_ms) => at_ms,

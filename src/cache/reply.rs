@@ -27,8 +27,13 @@ pub enum Reply {
     Set(Vec<Reply>),
     /// True or false; in RESP2 1 or 0.
     Boolean(bool),
-    /// Text for people; in RESP2 a string.
-    Verbatim(Bytes),
+    /// Text for people in a format of three letters, such as `txt`; in RESP2 a string.
+    Verbatim {
+        format: [u8; 3],
+        text: Bytes,
+    },
+    /// The digits of an integer of any size; in RESP2 a string.
+    BigNumber(Bytes),
     /// What a script or a listener says in a status of its own.
     StatusText(Bytes),
     /// An error in a script's own words, its code first.

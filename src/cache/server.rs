@@ -25,6 +25,10 @@ pub enum ServerCommand {
     },
     /// There are no replicas to wait for.
     Wait,
+    /// What a container's subcommands are for.
+    Help {
+        lines: &'static [&'static str],
+    },
 }
 
 pub(super) const SPECS: &[Spec] = &[
@@ -35,7 +39,7 @@ pub(super) const SPECS: &[Spec] = &[
     Spec::new("echo", Arity::Exactly(1), |mut args| {
         Ok(Command::Server(ServerCommand::Echo { text: args.next()? }))
     })
-    .flags(Flags::FAST),
+    .flags(Flags::FAST.and(Flags::WHENEVER)),
     Spec::new("dbsize", Arity::Exactly(0), |_| Ok(Command::Server(ServerCommand::DbSize)))
         .flags(Flags::READONLY.and(Flags::FAST)),
     Spec::new("flushdb", Arity::AtLeast(0), |args| flush(ServerCommand::FlushDb, args))
@@ -80,7 +84,11 @@ impl ServerCommand {
     pub(super) fn access(&self) -> Access {
         match self {
             Self::FlushDb | Self::FlushAll | Self::SwapDb { .. } => Access::Shrink,
-            Self::Ping { .. } | Self::Echo { .. } | Self::DbSize | Self::Wait => Access::Read,
+            Self::Ping { .. }
+            | Self::Echo { .. }
+            | Self::DbSize
+            | Self::Wait
+            | Self::Help { .. } => Access::Read,
         }
     }
 
@@ -98,6 +106,9 @@ impl ServerCommand {
                 Reply::OK
             }
             Self::Wait => Reply::Integer(0),
+            Self::Help { lines } => {
+                Reply::Array(lines.iter().map(|line| Reply::Status(line)).collect())
+            }
             Self::FlushAll => {
                 keyspace.clear_all();
                 Reply::OK

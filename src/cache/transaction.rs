@@ -146,6 +146,7 @@ fn rehearse(keyspace: &Keyspace, changes: &[Change]) -> Result<(), CacheError> {
         match keyspace.slot(key).map(|slot| slot.value()) {
             None => {}
             Some(Value::String(value)) => stage.set(key, value.clone(), Ttl::None)?,
+            Some(Value::Long(long)) => stage.set(key, long.text().clone(), Ttl::None)?,
             // One element stands for any number of them.
             Some(Value::List(_)) => {
                 stage.push(End::Left, key, std::iter::once(Bytes::new()))?;

@@ -2,7 +2,7 @@
 
 use super::command::Command;
 use super::engine::Cache;
-use super::keyspace::{DATABASES, Keyspace, Slot};
+use super::keyspace::{DATABASES, Keyspace};
 use super::reply::Reply;
 use crate::journal::{Commit, Urgency};
 
@@ -43,13 +43,6 @@ impl Visit<'_> {
         if self.keyspace.waiters.are_ready() && !self.in_transaction {
             self.keyspace.serve_waiters();
         }
-    }
-
-    /// MEMORY USAGE: bytes of memory that a key of the database `db` takes, estimated; `None` when there
-    /// is no such key.
-    pub fn key_bytes(&mut self, db: u8, key: &[u8]) -> Option<usize> {
-        self.keyspace.select(db);
-        self.keyspace.slot(key).map(Slot::bytes)
     }
 
     /// Bytes of memory that the keys take, estimated.

@@ -304,7 +304,7 @@ impl Application {
         }
         let handle = self.rooms.find(room)?;
         // A room that ended in between had no members.
-        handle.relay(draft, None, Some(done)).await.ok()?;
+        handle.relay(draft.finish(), None, Some(done)).await.ok()?;
         Some(sent)
     }
 

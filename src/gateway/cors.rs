@@ -13,6 +13,9 @@ const MAX_AGE_S: &str = "600";
 /// Origins, beside the gateway's own, whose pages may connect with credentials.
 pub struct Cors {
     origins: Vec<String>,
+    /// Every page may, without credentials.
+    any: bool,
+    credentials: bool,
 }
 
 /// Where a request comes from.
@@ -22,18 +25,23 @@ pub enum Origin<'a> {
     Own,
     /// A page of a listed origin.
     Listed(&'a HeaderValue),
+    /// Any page, where every page may.
+    Anyone,
     Foreign,
 }
 
 impl Cors {
-    pub fn new(origins: &[String]) -> Self {
+    pub fn new(origins: &[String], credentials: bool) -> Self {
         let normal = |origin: &String| origin.trim_end_matches('/').to_ascii_lowercase();
-        Self { origins: origins.iter().map(normal).collect() }
+        let any = origins.iter().any(|origin| origin == "*");
+        Self { origins: origins.iter().map(normal).collect(), any, credentials }
     }
 
     pub fn origin<'a>(&self, headers: &'a HeaderMap) -> Origin<'a> {
         let Some(origin) = headers.get(ORIGIN) else { return Origin::Own };
-        let Ok(text) = origin.to_str() else { return Origin::Foreign };
+        let Ok(text) = origin.to_str() else {
+            return if self.any { Origin::Anyone } else { Origin::Foreign };
+        };
         if self.origins.iter().any(|listed| listed.eq_ignore_ascii_case(text)) {
             return Origin::Listed(origin);
         }
@@ -41,22 +49,32 @@ impl Cors {
         let host = headers.get(HOST).and_then(|host| host.to_str().ok());
         match (authority, host) {
             (Some(authority), Some(host)) if authority.eq_ignore_ascii_case(host) => Origin::Own,
+            _ if self.any => Origin::Anyone,
             _ => Origin::Foreign,
         }
     }
 
     /// Lets a page of a listed origin read the answer.
-    pub fn allow(origin: &Origin<'_>, answer: &mut HeaderMap) {
+    pub fn allow(&self, origin: &Origin<'_>, answer: &mut HeaderMap) {
         answer.append(VARY, HeaderValue::from_static("Origin"));
-        if let Origin::Listed(origin) = origin {
-            answer.insert(ACCESS_CONTROL_ALLOW_ORIGIN, (*origin).clone());
-            answer.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        match origin {
+            Origin::Listed(origin) => {
+                answer.insert(ACCESS_CONTROL_ALLOW_ORIGIN, (*origin).clone());
+                if self.credentials {
+                    let allowed = HeaderValue::from_static("true");
+                    answer.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, allowed);
+                }
+            }
+            Origin::Anyone => {
+                answer.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+            }
+            Origin::Own | Origin::Foreign => {}
         }
     }
 
     /// Answers a preflight (Fetch standard, "CORS-preflight request").
     pub fn preflight(origin: &Origin<'_>, request: &HeaderMap, answer: &mut HeaderMap) {
-        if !matches!(origin, Origin::Listed(_)) {
+        if !matches!(origin, Origin::Listed(_) | Origin::Anyone) {
             return;
         }
         answer.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, OPTIONS"));
@@ -82,7 +100,7 @@ mod tests {
 
     #[test]
     fn own_and_listed_pages_are_told_from_foreign_ones() {
-        let cors = Cors::new(&["http://localhost:3000/".to_owned()]);
+        let cors = Cors::new(&["http://localhost:3000/".to_owned()], true);
         assert_eq!(cors.origin(&headers(None)), Origin::Own);
         assert_eq!(cors.origin(&headers(Some("https://CHAT.example:3001"))), Origin::Own);
         assert!(matches!(
@@ -96,14 +114,21 @@ mod tests {
 
     #[test]
     fn only_a_listed_page_is_allowed_with_credentials() {
-        let cors = Cors::new(&["http://localhost:3000".to_owned()]);
-        for (origin, allowed) in [("http://localhost:3000", true), ("http://evil.example", false)] {
+        let (listed, foreign) = ("http://localhost:3000", "http://evil.example");
+        let allowed = |origins: &[&str], credentials, origin| {
+            let origins: Vec<_> = origins.iter().map(|&origin| origin.to_owned()).collect();
+            let cors = Cors::new(&origins, credentials);
             let headers = headers(Some(origin));
             let mut answer = HeaderMap::new();
-            Cors::allow(&cors.origin(&headers), &mut answer);
-            assert_eq!(answer.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN), allowed);
-            assert_eq!(answer.contains_key(ACCESS_CONTROL_ALLOW_CREDENTIALS), allowed);
+            cors.allow(&cors.origin(&headers), &mut answer);
             assert_eq!(answer[VARY], "Origin");
-        }
+            let text = |name| answer.get(name).map(|value| value.to_str().unwrap().to_owned());
+            (text(ACCESS_CONTROL_ALLOW_ORIGIN), text(ACCESS_CONTROL_ALLOW_CREDENTIALS).is_some())
+        };
+        assert_eq!(allowed(&[listed], true, listed), (Some(listed.to_owned()), true));
+        assert_eq!(allowed(&[listed], false, listed), (Some(listed.to_owned()), false));
+        assert_eq!(allowed(&[listed], true, foreign), (None, false));
+        assert_eq!(allowed(&[listed, "*"], true, foreign), (Some("*".to_owned()), false));
+        assert_eq!(allowed(&[listed, "*"], true, listed), (Some(listed.to_owned()), true));
     }
 }

@@ -10,7 +10,7 @@ use uuid::{NoContext, Timestamp, Uuid};
 use super::application::Application;
 use super::error::Refusal;
 use super::history::ChatMessage;
-use super::io::{Ack, Attachments, Draft, EventName, Namespace, Outgoing, Socket};
+use super::io::{Ack, Attachments, EventName, Namespace, Outgoing, Socket};
 use super::member::Peer;
 use super::metrics::Metrics;
 use super::repeats::Named;
@@ -199,8 +199,9 @@ async fn tell_typing(
     username: Option<&str>,
 ) -> Result<(), Refusal> {
     let typing = UserRef { user_id: peer.user().as_str(), username };
-    let event = Draft::event(NamespaceName::ROOT, event, &&typing).map_err(Refusal::NotEncoded)?;
-    peer.room(room)?.relay(event, Some(peer.id()), None).await
+    let packet =
+        Outgoing::event(NamespaceName::ROOT, event, None, &&typing).map_err(Refusal::NotEncoded)?;
+    peer.room(room)?.relay(packet, Some(peer.id()), None).await
 }
 
 /// Hands a message to its room, which acknowledges it when it is durable.

@@ -15,6 +15,9 @@ pub struct Metrics {
     pub messages: Counter,
     pub upgrades: Counter,
     pub authentication_failures: Counter,
+    /// Engine.IO sessions that exist, closed ones counted until nothing holds them any more.
+    pub sessions: Gauge,
+    tasks: Gauge,
     sessions_polling: Counter,
     sessions_websocket: Counter,
 }
@@ -29,9 +32,22 @@ impl Metrics {
             messages: counter!("leveret_gateway_messages_total"),
             upgrades: counter!("leveret_gateway_upgrades_total"),
             authentication_failures: counter!("leveret_gateway_authentication_failures_total"),
+            sessions: gauge!("leveret_gateway_sessions"),
+            tasks: gauge!("leveret_gateway_tasks"),
             sessions_polling: counter!("leveret_gateway_sessions_total", "transport" => "polling"),
             sessions_websocket: counter!("leveret_gateway_sessions_total", "transport" => "websocket"),
         }
+    }
+
+    /// Counts a session's task until it is dropped, at the task's end, however that comes.
+    pub fn task(&self) -> CountedTask {
+        self.tasks.increment(1.0);
+        CountedTask(self.tasks.clone())
+    }
+
+    /// Looks its handle up: it is not the usual way.
+    pub fn session_refused(&self, reason: &'static str) {
+        counter!("leveret_gateway_sessions_refused_total", "reason" => reason).increment(1);
     }
 
     pub fn session_opened(&self, transport: Transport) {
@@ -44,5 +60,13 @@ impl Metrics {
     /// Looks its handle up: a session ends once.
     pub fn session_closed(&self, reason: CloseReason) {
         counter!("leveret_gateway_sessions_closed_total", "reason" => reason.as_str()).increment(1);
+    }
+}
+
+pub struct CountedTask(Gauge);
+
+impl Drop for CountedTask {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
     }
 }

@@ -20,6 +20,7 @@ mod engine;
 mod error;
 mod events;
 mod expiry;
+mod forwarded;
 mod history;
 mod io;
 mod member;
@@ -46,12 +47,13 @@ use serde::Serialize;
 pub use auth::{Authenticator, Claims};
 pub use directory::{Member, Presence};
 pub use error::GatewayError;
+pub use forwarded::{Network, NetworkError};
 pub use io::{
     Ack, AckError, ArgError, Attachments, Broadcast, Call, ConnectError, Contextual,
-    DisconnectReason, EventName, FromCall, Handler, Io, JoinError, Namespace, PATH, Positional,
-    Replies, Reply, Running, Socket, SocketId,
+    DisconnectReason, EventName, FromCall, Handler, Io, JoinError, Namespace, Positional, Replies,
+    Reply, Running, Socket, SocketId,
 };
-pub use options::{GatewayOptions, Limits, Recovery};
+pub use options::{GatewayOptions, Limits, PATH, Recovery};
 pub use outbound::CloseReason;
 pub use rate::EventRate;
 
@@ -92,7 +94,7 @@ impl Gateway {
         self.io.handle(request).await
     }
 
-    /// The gateway at [`PATH`].
+    /// The gateway at the path of its options, [`PATH`] if nothing else was said.
     pub fn router(&self) -> Router {
         self.io.router()
     }
@@ -137,6 +139,11 @@ impl Gateway {
     /// Sockets that are connected.
     pub fn connections(&self) -> usize {
         self.application.connections()
+    }
+
+    /// Engine.IO sessions that are open, whether they have connected a socket or not.
+    pub fn sessions(&self) -> usize {
+        self.io.engine().sessions()
     }
 
     /// Broadcasts what is on its way, then closes every transport, in a few seconds at most. No

@@ -3,26 +3,39 @@
 use std::time::Duration;
 
 use super::auth::Authenticator;
+use super::forwarded::Network;
 use super::rate::EventRate;
+
+/// Where the stock client looks for a server.
+pub const PATH: &str = "/socket.io/";
 
 /// Settings of a gateway; [`GatewayOptions::new`] gives the stock server's where it has one.
 #[derive(Clone)]
 pub struct GatewayOptions {
     /// Who may use [`Gateway`](super::Gateway); without it nobody. An [`Io`](super::Io) asks its middleware.
     pub authenticator: Option<Authenticator>,
+    /// Where the gateway is mounted; it begins and ends with a slash.
+    pub path: String,
     /// Origins (`scheme://host[:port]`) that may use the gateway from a browser, with credentials,
-    /// beside the gateway's own.
+    /// beside the gateway's own. `*` among them is every page, without credentials.
     pub cors_origins: Vec<String>,
+    /// Whether pages of the listed origins may send cookies and the like.
+    pub cors_credentials: bool,
     /// How long a user without a socket still counts as online.
     pub presence_grace: Duration,
     pub ping_interval: Duration,
     pub ping_timeout: Duration,
-    /// How long a session may exist without having joined a namespace.
+    /// How long a session may exist without having joined a namespace; [`Duration::MAX`] is for ever.
     pub connect_timeout: Duration,
     /// How long an upgrade to WebSocket may take.
     pub upgrade_timeout: Duration,
     /// Has a client that comes back get what it missed. `None`: it is a new client, as in Socket.IO.
     pub recovery: Option<Recovery>,
+    /// A polling answer of this many bytes or more is compressed for a client that takes it. `None`:
+    /// none is.
+    pub compression_bytes_min: Option<usize>,
+    /// Proxies whose `X-Forwarded-For` says where a client is.
+    pub trusted_proxies: Vec<Network>,
     pub limits: Limits,
 }
 
@@ -36,13 +49,17 @@ impl Default for GatewayOptions {
     fn default() -> Self {
         Self {
             authenticator: None,
+            path: PATH.to_owned(),
             cors_origins: vec!["http://localhost:3000".to_owned()],
+            cors_credentials: true,
             presence_grace: Duration::ZERO,
             ping_interval: Duration::from_secs(25),
             ping_timeout: Duration::from_secs(20),
             connect_timeout: Duration::from_secs(45),
             upgrade_timeout: Duration::from_secs(10),
             recovery: None,
+            compression_bytes_min: Some(1024),
+            trusted_proxies: Vec::new(),
             limits: Limits::default(),
         }
     }
@@ -73,6 +90,12 @@ pub struct Limits {
     /// Engine.IO sessions, whether they have authenticated or not.
     pub sessions_max: usize,
     pub user_sockets_max: usize,
+    /// Sessions of one address (of one /64 in IPv6) that is not this machine's own. `None`: as many as
+    /// there are. Not counted where the request does not say its peer
+    /// (`axum::extract::ConnectInfo<SocketAddr>`).
+    pub address_sockets_max: Option<usize>,
+    /// The same for each loopback address.
+    pub loopback_sockets_max: Option<usize>,
     pub socket_rooms_max: usize,
     /// Rooms with at least one member.
     pub rooms_max: usize,
@@ -92,6 +115,8 @@ impl Default for Limits {
             queue_bytes_max: 4 << 20,
             sessions_max: 100_000,
             user_sockets_max: 10_000,
+            address_sockets_max: Some(1_000),
+            loopback_sockets_max: None,
             socket_rooms_max: 256,
             rooms_max: 100_000,
             content_bytes_max: 64 << 10,

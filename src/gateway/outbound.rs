@@ -18,7 +18,10 @@ use crate::wire::engine_io::{Packet, Payload};
 /// Why a session ended. The texts are Socket.IO's where it has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CloseReason {
+    /// The stream ended, or a close packet came.
     TransportClose,
+    /// A close frame of the WebSocket came, with its status code.
+    ClosedByClient(Option<u16>),
     TransportError,
     PingTimeout,
     ParseError,
@@ -37,7 +40,7 @@ pub enum CloseReason {
 impl CloseReason {
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::TransportClose => "transport close",
+            Self::TransportClose | Self::ClosedByClient(_) => "transport close",
             Self::TransportError | Self::Violation(_) => "transport error",
             Self::PingTimeout => "ping timeout",
             Self::ParseError => "parse error",
@@ -50,17 +53,19 @@ impl CloseReason {
         }
     }
 
-    /// The status code of the WebSocket close frame (RFC 6455 section 7.4.1); `None` when the peer is
-    /// gone, or would not read one.
-    pub fn status_code(self) -> Option<u16> {
-        match self {
-            Self::TransportError | Self::PingTimeout | Self::SlowConsumer => None,
-            Self::TransportClose | Self::ForcedClose | Self::ConnectTimeout => Some(1000),
-            Self::TooManyEvents | Self::TokenExpired => Some(1008),
-            Self::ShuttingDown => Some(1001),
-            Self::ParseError => Some(1002),
-            Self::Violation(code) => Some(code),
-        }
+    /// The last frame on a WebSocket (RFC 6455 section 7.4.1); `None` when the peer is gone.
+    pub fn close_frame(self) -> Option<Frame> {
+        let code = match self {
+            Self::TransportError | Self::PingTimeout => return None,
+            // The client's own code, and it knows why.
+            Self::ClosedByClient(code) => return Some(Frame::close(code, "")),
+            Self::TransportClose | Self::ForcedClose | Self::ConnectTimeout => 1000,
+            Self::ShuttingDown => 1001,
+            Self::ParseError => 1002,
+            Self::SlowConsumer | Self::TooManyEvents | Self::TokenExpired => 1008,
+            Self::Violation(code) => code,
+        };
+        Some(Frame::close(Some(code), self.as_str()))
     }
 }
 
@@ -103,6 +108,8 @@ struct State {
     bytes: usize,
     transport: Transport,
     closed: Option<CloseReason>,
+    /// Somebody waits for room.
+    room_wanted: bool,
 }
 
 /// What a poll gets at this moment.
@@ -114,7 +121,8 @@ pub enum Polled {
 
 impl Outbound {
     pub fn new(transport: Transport, queue_bytes_max: usize) -> Self {
-        let state = State { frames: Vec::new(), bytes: 0, transport, closed: None };
+        let state =
+            State { frames: Vec::new(), bytes: 0, transport, closed: None, room_wanted: false };
         Self {
             state: Mutex::new(state),
             queue_bytes_max,
@@ -146,9 +154,11 @@ impl Outbound {
             self.close(CloseReason::SlowConsumer);
             return false;
         }
-        state.enqueue(frames, weight);
+        let is_first = state.enqueue(frames, weight);
         drop(state);
-        self.ready.notify_one();
+        if is_first {
+            self.ready.notify_one();
+        }
         true
     }
 
@@ -163,9 +173,11 @@ impl Outbound {
         if state.closed.is_some() {
             return;
         }
-        state.enqueue(frames, frames.iter().map(weight).sum());
+        let is_first = state.enqueue(frames, frames.iter().map(weight).sum());
         drop(state);
-        self.ready.notify_one();
+        if is_first {
+            self.ready.notify_one();
+        }
     }
 
     /// Ends the session; the first reason stays.
@@ -209,8 +221,10 @@ impl Outbound {
     }
 
     fn is_eased(&self) -> bool {
-        let state = self.state.lock();
-        state.bytes <= self.queue_bytes_max / 2 || state.closed.is_some()
+        let mut state = self.state.lock();
+        let is_eased = state.bytes <= self.queue_bytes_max / 2 || state.closed.is_some();
+        state.room_wanted |= !is_eased;
+        is_eased
     }
 
     /// Waits until there may be something to drain. Cancel safe. For one waiter at a time.
@@ -219,6 +233,8 @@ impl Outbound {
     }
 
     /// Moves the queue into `batch`, which is empty. They count until [`Self::written`] is called.
+    /// Who takes has to come back for more until there is none, and then wait: only the first frame of
+    /// an empty queue wakes.
     pub fn take(&self, batch: &mut Vec<Frame>) {
         let mut state = self.state.lock();
         std::mem::swap(&mut state.frames, batch);
@@ -235,12 +251,17 @@ impl Outbound {
     fn ease(&self, bytes: usize) {
         let mut state = self.state.lock();
         state.bytes = state.bytes.saturating_sub(bytes);
+        let wakes = state.room_wanted && state.bytes <= self.queue_bytes_max / 2;
+        state.room_wanted &= !wakes;
         drop(state);
-        self.eased.notify_waiters();
+        if wakes {
+            self.eased.notify_waiters();
+        }
     }
 
     /// The answer of a poll: as much of the queue as fits into `payload_bytes_max`. What is queued
-    /// when the session is closed still goes out, with a close packet at its end.
+    /// when the session is closed still goes out, with a close packet at its end; a client that closed
+    /// it itself gets a noop there, as the stock server's does.
     pub fn poll(&self, payload_bytes_max: usize) -> Polled {
         let mut state = self.state.lock();
         if state.transport == Transport::WebSocket {
@@ -248,26 +269,38 @@ impl Outbound {
             return Polled::Payload(single(&Packet::Noop));
         }
         let mut payload = Payload::new(payload_bytes_max);
-        let mut taken = 0;
-        for frame in &state.frames {
-            let bytes = frame.payload();
-            let fits = match frame.is_binary() {
-                true => payload.push_binary(&bytes),
-                false => payload.push_text(&bytes),
+        let (mut taken, mut bytes) = (0, 0);
+        while let Some(frame) = state.frames.get_mut(taken) {
+            let (first, others) = frame.split_first();
+            let message = first.payload();
+            let fits = match first.is_binary() {
+                true => payload.push_binary(&message),
+                false => payload.push_text(&message),
             };
             if !fits {
                 break;
             }
-            taken += 1;
+            match others {
+                Some(others) => {
+                    bytes += first.wire_bytes();
+                    *frame = others;
+                }
+                None => {
+                    bytes += weight(frame);
+                    taken += 1;
+                }
+            }
         }
-        let bytes = state.frames.drain(..taken).map(|frame| weight(&frame)).sum();
+        state.frames.drain(..taken);
         state.frames.shrink_to(FRAMES_KEPT_MAX);
-        let ends = state.closed.is_some() && state.frames.is_empty();
+        let closed = state.closed.filter(|_| state.frames.is_empty());
         drop(state);
         self.ease(bytes);
-        if ends {
+        if let Some(reason) = closed {
+            let by_client = reason == CloseReason::TransportClose;
+            let last = if by_client { Packet::Noop } else { Packet::Close };
             // Past the bound by one byte at most, which no client counts.
-            let _ = payload.push_text(&single(&Packet::Close));
+            let _ = payload.push_text(&single(&last));
         }
         if payload.is_empty() { Polled::Nothing } else { Polled::Payload(payload.into_bytes()) }
     }
@@ -306,9 +339,12 @@ impl Outbound {
 }
 
 impl State {
-    fn enqueue(&mut self, frames: &[Frame], weight: usize) {
+    /// Whether nothing was queued before.
+    fn enqueue(&mut self, frames: &[Frame], weight: usize) -> bool {
+        let is_first = self.frames.is_empty();
         self.bytes += weight;
         self.frames.extend_from_slice(frames);
+        is_first
     }
 }
 
@@ -346,6 +382,19 @@ mod tests {
         assert_eq!(polled(&outbound, 7).as_deref(), Some("4aa\u{1e}4bb"));
         assert_eq!(polled(&outbound, 1).as_deref(), Some("4cc"));
         assert_eq!(polled(&outbound, 7), None);
+    }
+
+    #[test]
+    fn frames_in_a_row_are_polled_one_by_one() {
+        let outbound = Outbound::new(Transport::Polling, 1_000);
+        let frames = [text("4aa"), text(&format!("4{}", "b".repeat(200))), text("4cc")];
+        outbound.push(&Frame::joined(&frames));
+        outbound.push(&text("4dd"));
+        assert_eq!(polled(&outbound, 7).as_deref(), Some("4aa"));
+        assert_eq!(polled(&outbound, 203).unwrap().len(), 201);
+        assert_eq!(polled(&outbound, 7).as_deref(), Some("4cc\u{1e}4dd"));
+        assert_eq!(polled(&outbound, 7), None);
+        assert_eq!(outbound.state.lock().bytes, 0);
     }
 
     #[test]

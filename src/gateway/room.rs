@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::error::Refusal;
 use super::events::{self, UserRef};
 use super::history::{self, MESSAGES_KEPT, MESSAGES_SHOWN};
-use super::io::{Ack, Broadcast, Draft, Hub, JoinError, Recovery, SocketId};
+use super::io::{Ack, Broadcast, Draft, Hub, JoinError, Outgoing, Recovery, SocketId};
 use super::member::{Member, Peer};
 use super::metrics::Metrics;
 use super::repeats::{Named, Receipt, Repeats, Seen};
@@ -34,6 +34,10 @@ pub const COMMANDS_WAITING_MAX: usize = 64;
 /// Messages that may wait for their commit; then the room takes no commands.
 const PENDING_COUNT_MAX: usize = 1024;
 const PENDING_BYTES_MAX: usize = 4 << 20;
+
+/// Packets for everybody that wait together go out as one, up to this and one packet more: then a
+/// member costs one place in its queue for all of them, and one write.
+const ROW_BYTES_MAX: usize = 16 << 10;
 
 /// How long an empty room's task stays.
 const IDLE_MAX: Duration = Duration::from_secs(1);
@@ -56,7 +60,7 @@ pub enum Command {
     Post(Box<Post>),
     /// Sends an event to the members; `done` is told to how many.
     Relay {
-        event: Box<Draft>,
+        packet: Box<Outgoing>,
         except: Option<SocketId>,
         done: Option<oneshot::Sender<usize>>,
     },
@@ -164,7 +168,7 @@ impl Room {
                     tokio::task::consume_budget().await;
                 }
                 command = commands.recv(), if takes_commands => match command {
-                    Some(command) => self.obey(command).await,
+                    Some(command) => self.obey_all(command, &mut commands).await,
                     None => open = false,
                 },
                 () = tokio::time::sleep(IDLE_MAX), if idle => {
@@ -173,6 +177,48 @@ impl Room {
                 }
             }
         }
+    }
+
+    /// Obeys a command; when it is a broadcast, with those that wait right behind it.
+    async fn obey_all(&mut self, command: Command, commands: &mut mpsc::Receiver<Command>) {
+        let mut next = Some(command);
+        while let Some(command) = next.take() {
+            match command {
+                Command::Relay { packet, except: None, done } => {
+                    next = self.relay(*packet, done, commands);
+                }
+                command => self.obey(command).await,
+            }
+        }
+    }
+
+    /// Gives back the command behind the broadcasts, if one was taken.
+    fn relay(
+        &self,
+        first: Outgoing,
+        done: Option<oneshot::Sender<usize>>,
+        commands: &mut mpsc::Receiver<Command>,
+    ) -> Option<Command> {
+        let mut bytes = first.wire_bytes();
+        let (mut row, mut told) = (vec![first], vec![done]);
+        let mut next = None;
+        while next.is_none() && bytes < ROW_BYTES_MAX {
+            match commands.try_recv() {
+                Ok(Command::Relay { packet, except: None, done }) => {
+                    bytes += packet.wire_bytes();
+                    row.push(*packet);
+                    told.push(done);
+                }
+                Ok(command) => next = Some(command),
+                Err(_) => break,
+            }
+        }
+        let packets = row.len();
+        let sockets = self.broadcast_row(&Outgoing::joined(row), packets, None);
+        for done in told.into_iter().flatten() {
+            let _ = done.send(sockets);
+        }
+        next
     }
 
     async fn obey(&mut self, command: Command) {
@@ -188,9 +234,8 @@ impl Room {
             }
             Command::Post(post) => self.push(*post).await,
             Command::Rejoin { peer } => self.count_in(&peer),
-            Command::Relay { event, except, done } => {
-                // Typing; it is news or nothing.
-                let sockets = self.broadcast(&event, except, Kept::No);
+            Command::Relay { packet, except, done } => {
+                let sockets = self.broadcast(&packet, except);
                 if let Some(done) = done {
                     let _ = done.send(sockets);
                 }
@@ -393,36 +438,35 @@ impl Room {
     fn tell(&self, event: &'static str, payload: impl ToArgs, except: Option<SocketId>) {
         match Draft::event(self.hub.name(), event, &payload) {
             Ok(event) => {
-                self.broadcast(&event, except, Kept::ForLater);
+                count_deliveries(&self.metrics, self.members_except(except).send(&event));
             }
             Err(error) => tracing::error!(event, %error, "an event could not be encoded"),
         }
     }
 
-    /// To how many.
-    fn broadcast(&self, event: &Draft, except: Option<SocketId>, kept: Kept) -> usize {
-        let mut members = self.members();
-        if let Some(except) = except {
-            members = members.except_socket(except);
+    /// To how many sockets.
+    fn broadcast(&self, packet: &Outgoing, except: Option<SocketId>) -> usize {
+        self.broadcast_row(packet, 1, except)
+    }
+
+    /// Not to who comes back later: it is news or nothing. With a log of events only typing comes here.
+    fn broadcast_row(&self, row: &Outgoing, packets: usize, except: Option<SocketId>) -> usize {
+        let sockets = self.members_except(except).push(row);
+        count_deliveries(&self.metrics, sockets * packets);
+        sockets
+    }
+
+    fn members_except(&self, except: Option<SocketId>) -> Broadcast<'_> {
+        let members = self.members();
+        match except {
+            Some(except) => members.except_socket(except),
+            None => members,
         }
-        if kept == Kept::No {
-            members = members.unlogged();
-        }
-        let deliveries = members.send(event);
-        count_deliveries(&self.metrics, deliveries);
-        deliveries
     }
 
     fn members(&self) -> Broadcast<'_> {
         Broadcast::new(Arc::clone(&self.hub)).to(self.id.as_str())
     }
-}
-
-/// Whether an event is sent to a member that comes back later.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kept {
-    ForLater,
-    No,
 }
 
 fn count_deliveries(metrics: &Metrics, sockets: usize) {

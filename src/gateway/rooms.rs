@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::error::Refusal;
 use super::history;
-use super::io::{Ack, Draft, Hub, SocketId};
+use super::io::{Ack, Hub, Outgoing, SocketId};
 use super::member::Peer;
 use super::metrics::Metrics;
 use super::repeats::Repeats;
@@ -162,17 +162,17 @@ impl RoomHandle {
     }
 
     /// Sends an event to the members, in order with the messages that were broadcast before; `done` is
-    /// told to how many. One with an exception is only for who is there.
+    /// told to how many. It is not sent to members that come back later.
     ///
     /// # Errors
     /// [`Refusal::RoomGone`].
     pub async fn relay(
         &self,
-        event: Draft,
+        packet: Outgoing,
         except: Option<SocketId>,
         done: Option<oneshot::Sender<usize>>,
     ) -> Result<(), Refusal> {
-        self.send(Command::Relay { event: Box::new(event), except, done }).await
+        self.send(Command::Relay { packet: Box::new(packet), except, done }).await
     }
 
     /// Counts a peer again that came back, and is in the room already.

@@ -5,6 +5,7 @@
 //! protocol that it leaves to its caller are kept here. Not enforced, because it does not show them:
 //! that a client writes a length in as few bytes as possible.
 
+mod echo;
 mod frame;
 mod handshake;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use fastwebsockets::{OpCode, Payload, Role, WebSocketRead, after_handshake_split
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, ReadHalf, WriteHalf};
 
+pub use echo::echo;
 pub use frame::{Frame, Writer};
 pub use handshake::{UpgradeError, accept};
 
@@ -43,14 +45,25 @@ pub struct Limits {
 pub enum Incoming {
     Text(String),
     Binary(Bytes),
-    /// Answer with [`Frame::pong`] of the same bytes.
     Ping(Bytes),
     Pong(Bytes),
-    /// The client closes; answer with [`Frame::close`]. Nothing is to be read after it.
+    /// The client closes. Nothing is to be read after it.
     Close {
         code: Option<u16>,
         reason: String,
     },
+}
+
+impl Incoming {
+    /// What has to be sent in answer to a control frame: the pong of a ping (RFC 6455 section 5.5.3), and
+    /// the close frame of a close, with the same code (section 5.5.1).
+    pub fn answer(&self) -> Option<Frame> {
+        match self {
+            Self::Ping(payload) => Some(Frame::pong(payload)),
+            Self::Close { code, .. } => Some(Frame::close(*code, "")),
+            Self::Text(_) | Self::Binary(_) | Self::Pong(_) => None,
+        }
+    }
 }
 
 /// Why reading ended. Nothing is to be read after it.
@@ -99,6 +112,11 @@ impl WebSocketError {
             Self::Utf8 => Some(1007),
             Self::TooLarge { .. } => Some(1009),
         }
+    }
+
+    /// The close frame of that code, with this error as its reason.
+    pub fn close_frame(&self) -> Option<Frame> {
+        self.close_code().map(|code| Frame::close(Some(code), &self.to_string()))
     }
 }
 

@@ -7,7 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::ConnectInfo;
+use http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -72,7 +76,7 @@ impl Listener {
                 biased;
                 () = &mut stop => break,
                 accepted = self.socket.accept() => match accepted {
-                    Ok((stream, _)) => self.admit(stream, &router),
+                    Ok((stream, peer)) => self.admit(stream, peer, &router),
                     Err(error) => pause_after(&error).await,
                 },
             }
@@ -84,7 +88,7 @@ impl Listener {
         }
     }
 
-    fn admit(&self, stream: TcpStream, router: &Router) {
+    fn admit(&self, stream: TcpStream, peer: SocketAddr, router: &Router) {
         let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() else {
             return refuse(&stream);
         };
@@ -93,6 +97,7 @@ impl Listener {
         let _ = stream.set_nodelay(true);
         let connection = serve_connection(
             Admitted::new(stream, permit),
+            Some(peer),
             router.clone(),
             self.limits,
             self.closing.subscribe(),
@@ -120,21 +125,29 @@ impl Open {
 }
 
 /// Serves HTTP/1.1 on `io` until the peer leaves, a limit is passed, or `closing` turns true and the
-/// request in flight is answered.
+/// request in flight is answered. The routes find `peer` as `ConnectInfo`.
 pub async fn serve_connection<S>(
     io: S,
+    peer: Option<SocketAddr>,
     router: Router,
     limits: Limits,
     mut closing: watch::Receiver<bool>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let routes = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(ConnectInfo(peer));
+        }
+        routes.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_read_timeout)
         .max_header_size(limits.head_bytes_max)
         .max_headers(limits.headers_max)
-        .serve_connection(TokioIo::new(io), TowerToHyperService::new(router))
+        .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
     let mut connection = pin!(connection);
     let ended = tokio::select! {

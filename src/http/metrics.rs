@@ -58,6 +58,12 @@ fn describe() {
         "Messages by queue and by what became of them (published, delivered, acked, failed, ...)"
     );
     gauge!("websocket_connections", "Socket.IO sockets that are connected now, over any transport");
+    gauge!("leveret_gateway_sessions", "Engine.IO sessions that exist");
+    gauge!("leveret_gateway_tasks", "Tasks that work for Engine.IO sessions");
+    counter!(
+        "leveret_gateway_sessions_refused_total",
+        "Sessions refused by reason: address (too many sockets from one), full or ending (unavailable)"
+    );
     gauge!(
         "leveret_alarm",
         "1 while publishers wait because this resource (memory, disk) is short"

@@ -6,8 +6,9 @@ use std::task::Waker;
 use smallvec::SmallVec;
 
 use super::commit::Waiters;
+use super::group::{Fact, encode_content};
 use super::shared::LARGE_BATCH_BYTES;
-use super::{Entry, Group, Kind, Payload, Position};
+use super::{Entry, Group, Kind, Payload, Position, SMALL_WEIGHT_MAX};
 
 /// What a slot or an end counts in memory, beside the payload.
 const SLOT_BYTES: usize = 64;
@@ -15,12 +16,25 @@ const SLOT_BYTES: usize = 64;
 /// A batch without anything to write is dropped when it has this many dead slots.
 const DEAD_SLOTS_MAX: usize = 1_024;
 
-/// One fact. Its payload is gone when it was ended before the batch was taken, and once it is encoded.
+/// One fact.
 pub(super) struct Slot {
     pub entry: Entry,
     pub kind: Kind,
-    pub payload: Option<Arc<dyn Payload>>,
+    pub content: Content,
     group: u32,
+}
+
+/// What a fact says.
+pub(super) enum Content {
+    Shared(Arc<dyn Payload>),
+    /// It lies in [`Batch::encoded`], its tag first.
+    Encoded {
+        start: usize,
+        bytes: u32,
+        tag_bytes: u8,
+    },
+    /// It was ended before the batch was taken, or is written.
+    Gone,
 }
 
 /// The slots are in the order of their positions; those of messages that are never written are
@@ -28,10 +42,14 @@ pub(super) struct Slot {
 #[derive(Default)]
 pub(super) struct Batch {
     pub slots: Vec<Slot>,
+    /// What small facts say, those included that were ended since.
+    pub encoded: Vec<u8>,
     pub ends: Vec<Entry>,
     pub waiters: Arc<Waiters>,
     /// What it weighs in memory, and what the writer gives back when it is committed.
     pub bytes: usize,
+    /// Of these, what nothing of will be written.
+    dead_bytes: usize,
     /// Facts of each group that may still be written, and its ends.
     groups: Vec<u32>,
     live: usize,
@@ -47,8 +65,8 @@ pub(super) struct Added {
     pub group: Option<u32>,
     pub bytes_added: usize,
     pub bytes_freed: usize,
-    /// Payloads that will not be written; to be dropped once no lock is held.
-    pub elided: SmallVec<[Arc<dyn Payload>; 4]>,
+    /// Payloads that are not needed any more; to be dropped once no lock is held.
+    pub unneeded: SmallVec<[Arc<dyn Payload>; 4]>,
     /// To be woken once no lock is held.
     pub wakers: SmallVec<[Waker; 4]>,
 }
@@ -57,10 +75,11 @@ impl Batch {
     /// Adds a group; `next` gives the positions, rising from call to call.
     ///
     /// A fact that is ended while it is still here is not written, and neither is its end. Both
-    /// groups are settled at once if nothing else of either has to be written. Otherwise they wait
-    /// for the batch: a group that also adds a fact put it in the place of the one that it ended (a
-    /// dead letter, a new value), and a group of which more is to be written may be undone by a
-    /// crash, and with it whatever led to the fact that was ended. So does what hangs on these.
+    /// groups are settled at once if nothing else of either has to be written and the second need not
+    /// keep its order. Otherwise they wait for the batch: a group that also adds a fact put it in the
+    /// place of the one that it ended (a dead letter, a new value), and a group of which more is to be
+    /// written may be undone by a crash, and with it whatever led to the fact that was ended. So does
+    /// what hangs on these.
     pub(super) fn add(&mut self, group: Group, next: &mut impl FnMut() -> Position) -> Added {
         let mut added = Added::default();
         let mut settled = SmallVec::<[u32; 4]>::new();
@@ -75,16 +94,25 @@ impl Batch {
             }
         }
         let id = u32::try_from(self.groups.len()).unwrap_or(u32::MAX);
-        for (kind, payload) in group.facts {
-            let entry = Entry { position: next(), weight: payload.weight() };
+        let encoded_at = self.take_encoded(group.encoded);
+        added.entries.reserve(group.facts.len());
+        for (kind, fact) in group.facts {
+            let entry = Entry { position: next(), weight: fact.weight() };
+            let content = match fact {
+                Fact::Shared(payload) => self.content(payload, entry.weight, &mut added),
+                Fact::Encoded { start, bytes, .. } => {
+                    Content::Encoded { start: encoded_at + start, bytes, tag_bytes: 0 }
+                }
+            };
             added.entries.push(entry);
             added.bytes_added += SLOT_BYTES + entry.weight as usize;
-            self.slots.push(Slot { entry, kind, payload: Some(payload), group: id });
+            self.slots.push(Slot { entry, kind, content, group: id });
             self.live += 1;
         }
         let parts = added.entries.len() + self.ends.len() - ends_before;
         // A group that waits for the batch counts one part more, which only the batch settles.
-        let hangs = usize::from(!self.settle(&settled, parts == 0, &mut added));
+        let moot = parts == 0 && !group.in_order;
+        let hangs = usize::from(!self.settle(&settled, moot, &mut added));
         if parts + hangs > 0 {
             self.groups.push(u32::try_from(parts + hangs).unwrap_or(u32::MAX));
             added.group = Some(id);
@@ -92,6 +120,54 @@ impl Batch {
         self.bytes += added.bytes_added;
         self.bytes -= added.bytes_freed;
         added
+    }
+
+    /// As [`Batch::add`], of a single fact: its group, and the bytes that it added.
+    pub(super) fn add_fact<P: Payload>(
+        &mut self,
+        entry: Entry,
+        kind: Kind,
+        payload: &Arc<P>,
+    ) -> (u32, usize) {
+        let content = match entry.weight {
+            0..=SMALL_WEIGHT_MAX => self.encode(payload.as_ref()),
+            _ => Content::Shared(Arc::<P>::clone(payload)),
+        };
+        let group = u32::try_from(self.groups.len()).unwrap_or(u32::MAX);
+        self.slots.push(Slot { entry, kind, content, group });
+        self.groups.push(1);
+        self.live += 1;
+        let bytes = SLOT_BYTES + entry.weight as usize;
+        self.bytes += bytes;
+        (group, bytes)
+    }
+
+    /// Where it begins now.
+    fn take_encoded(&mut self, encoded: Vec<u8>) -> usize {
+        if self.encoded.is_empty() && encoded.len() > self.encoded.capacity() {
+            self.encoded = encoded;
+            return 0;
+        }
+        let start = self.encoded.len();
+        self.encoded.extend_from_slice(&encoded);
+        start
+    }
+
+    fn content(&mut self, payload: Arc<dyn Payload>, weight: u32, added: &mut Added) -> Content {
+        if weight > SMALL_WEIGHT_MAX {
+            return Content::Shared(payload);
+        }
+        let content = self.encode(payload.as_ref());
+        added.unneeded.push(payload);
+        content
+    }
+
+    fn encode(&mut self, payload: &dyn Payload) -> Content {
+        let start = self.encoded.len();
+        let tag_bytes = encode_content(payload, &mut self.encoded);
+        // Admission bounds what is uncommitted far below 4 GiB.
+        let bytes = u32::try_from(self.encoded.len() - start).unwrap_or(u32::MAX);
+        Content::Encoded { start, bytes, tag_bytes }
     }
 
     /// Settles the groups whose facts one group ended (a group as often as facts of it), if nothing
@@ -134,8 +210,16 @@ impl Batch {
         let index =
             self.slots.binary_search_by_key(&entry.position, |slot| slot.entry.position).ok()?;
         let slot = self.slots.get_mut(index)?;
-        added.elided.push(slot.payload.take()?);
-        added.bytes_freed += slot.entry.weight as usize;
+        match std::mem::replace(&mut slot.content, Content::Gone) {
+            Content::Shared(payload) => {
+                added.unneeded.push(payload);
+                added.bytes_freed += slot.entry.weight as usize;
+            }
+            // Its bytes stay in the buffer, and count, so that they have the bound of all that is
+            // uncommitted.
+            Content::Encoded { .. } => self.dead_bytes += slot.entry.weight as usize,
+            Content::Gone => return None,
+        }
         self.live -= 1;
         Some(slot.group)
     }
@@ -147,7 +231,12 @@ impl Batch {
 
     /// Whether it is worth encoding before the disk is free.
     pub(super) fn is_large(&self) -> bool {
-        self.bytes >= LARGE_BATCH_BYTES
+        self.live_bytes() >= LARGE_BATCH_BYTES
+    }
+
+    /// What of it may have to be written weighs about so much.
+    pub(super) fn live_bytes(&self) -> usize {
+        self.bytes.saturating_sub(self.dead_bytes)
     }
 
     /// Whether nothing of it has to be written.
@@ -168,6 +257,9 @@ impl Batch {
     /// Empties it for reuse; the memory of a burst is given back. Who waited for it.
     pub(super) fn reset(&mut self) -> Arc<Waiters> {
         const SLOTS_KEPT: usize = 16 * 1_024;
+        const ENCODED_BYTES_KEPT: usize = 4 * 1_024 * 1_024;
+        self.encoded.clear();
+        self.encoded.shrink_to(ENCODED_BYTES_KEPT);
         self.slots.clear();
         self.slots.shrink_to(SLOTS_KEPT);
         self.ends.clear();
@@ -175,6 +267,7 @@ impl Batch {
         self.groups.clear();
         self.groups.shrink_to(SLOTS_KEPT);
         self.bytes = 0;
+        self.dead_bytes = 0;
         self.live = 0;
         self.awaited = false;
         std::mem::take(&mut self.waiters)

@@ -1,5 +1,7 @@
 //! Values as bytes: the only place that names bincode, so that it can be replaced.
 
+use bincode::enc::write::Writer;
+use bincode::error::EncodeError;
 use serde::Serialize;
 use serde::de::{Deserialize, DeserializeOwned};
 
@@ -52,9 +54,26 @@ pub fn decode_value<T: DeserializeOwned>(accepted: u8, bytes: &[u8]) -> Result<T
     }
 }
 
-/// Appends a value without a version, as the rows do: theirs is in the row's header.
-pub(super) fn encode_plain<T: Serialize>(value: &T, out: &mut Vec<u8>) {
-    if let Err(error) = bincode::serde::encode_into_std_write(value, out, CONFIG) {
+/// The end of a batch's bytes. Most writes are a byte or two.
+struct Appending<'a>(&'a mut Vec<u8>);
+
+impl Writer for Appending<'_> {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        match bytes {
+            [byte] => self.0.push(*byte),
+            _ => self.0.extend_from_slice(bytes),
+        }
+        Ok(())
+    }
+}
+
+/// Appends a value without a version: a part of a larger one, or a row's record.
+///
+/// # Panics
+/// As [`encode_value`].
+pub fn encode_plain<T: Serialize>(value: &T, out: &mut Vec<u8>) {
+    if let Err(error) = bincode::serde::encode_into_writer(value, Appending(out), CONFIG) {
         #[expect(
             clippy::panic,
             reason = "a type that can't be encoded is a defect of this program"
@@ -63,6 +82,50 @@ pub(super) fn encode_plain<T: Serialize>(value: &T, out: &mut Vec<u8>) {
             panic!("{} can't be encoded: {error}", std::any::type_name::<T>());
         }
     }
+}
+
+/// Appends a number as [`encode_value`] does: one below 251 is a byte, a larger one a code and 2, 4 or 8
+/// bytes, the lowest first.
+pub fn put_number(number: u64, out: &mut Vec<u8>) {
+    match number {
+        0..=250 => out.extend_from_slice(&number.to_le_bytes()[..1]),
+        251..=0xFFFF => {
+            out.push(251);
+            out.extend_from_slice(&number.to_le_bytes()[..2]);
+        }
+        0x1_0000..=0xFFFF_FFFF => {
+            out.push(252);
+            out.extend_from_slice(&number.to_le_bytes()[..4]);
+        }
+        _ => {
+            out.push(253);
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+    }
+}
+
+/// Appends bytes, or a text, as [`encode_value`] does.
+pub fn put_bytes(bytes: &[u8], out: &mut Vec<u8>) {
+    put_number(bytes.len() as u64, out);
+    out.extend_from_slice(bytes);
+}
+
+/// Reads such a number from the front of `bytes`; `None` when there is none.
+pub(super) fn take_number(bytes: &mut &[u8]) -> Option<u64> {
+    let (&code, rest) = bytes.split_first()?;
+    let width = match code {
+        0..=250 => {
+            *bytes = rest;
+            return Some(code.into());
+        }
+        251 => 2,
+        252 => 4,
+        253 => 8,
+        _ => return None,
+    };
+    let (number, rest) = rest.split_at_checked(width)?;
+    *bytes = rest;
+    Some(number.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
 }
 
 /// Reads a value from the front of `bytes`, and how many bytes it took.

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
@@ -53,6 +54,8 @@ impl Future for Commit {
 #[derive(Default)]
 pub(super) struct Waiters {
     state: Mutex<WaitersState>,
+    /// All of it is on disk: what `state` says, for those who come when it is over.
+    is_committed: AtomicBool,
 }
 
 #[derive(Default)]
@@ -83,6 +86,9 @@ impl WaitersState {
 
 impl Waiters {
     fn poll(&self, group: u32, context: &mut Context<'_>) -> Poll<Result<(), JournalError>> {
+        if self.is_committed.load(Ordering::Acquire) {
+            return Poll::Ready(Ok(()));
+        }
         let mut state = self.state.lock();
         if let Some(outcome) = &state.outcome {
             return Poll::Ready(outcome.clone());
@@ -114,7 +120,8 @@ impl Waiters {
     pub(super) fn resolve(&self, outcome: Result<(), JournalError>) {
         let groups = {
             let mut state = self.state.lock();
-            state.outcome.get_or_insert(outcome);
+            let outcome = state.outcome.get_or_insert(outcome);
+            self.is_committed.store(outcome.is_ok(), Ordering::Release);
             std::mem::take(&mut state.groups)
         };
         for waiting in groups {

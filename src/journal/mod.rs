@@ -32,6 +32,7 @@ mod compaction;
 mod error;
 mod extent;
 mod gate;
+mod group;
 mod index;
 mod liveness;
 mod overlay;
@@ -62,9 +63,10 @@ use smallvec::SmallVec;
 use tokio::sync::watch;
 
 pub use check::{CheckReport, check};
-pub use codec::{DecodeError, decode_value, encode_value};
+pub use codec::{DecodeError, decode_value, encode_plain, encode_value, put_bytes, put_number};
 pub use commit::Commit;
 pub use error::{JournalError, OpenError, ReadError};
+pub use group::{Group, Payload, SMALL_WEIGHT_MAX};
 pub use reading::Visit;
 pub use recovery::{Content, Replay, ReplayPayloads};
 pub use redb::StorageBackend;
@@ -100,38 +102,6 @@ pub struct Entry {
     pub weight: u32,
 }
 
-/// What a fact says. Encoded by the writer, and only if the fact was not ended before that.
-pub trait Payload: Send + Sync + 'static {
-    /// About how many bytes `encode` will write.
-    fn weight(&self) -> u32;
-    fn encode(&self, out: &mut Vec<u8>);
-
-    /// Appends what its owner wants to be told of it at a start instead of the payload: at most
-    /// [`row::TAG_BYTES_MAX`] bytes. Only a fact with a tag can be read back with [`Journal::read`].
-    fn tag(&self, out: &mut Vec<u8>) {
-        let _none = out;
-    }
-}
-
-/// Appends tag and payload; how many bytes the tag has.
-fn encode_content(payload: &dyn Payload, out: &mut Vec<u8>) -> u8 {
-    payload.tag(out);
-    out.truncate(row::TAG_BYTES_MAX);
-    let tag_bytes = u8::try_from(out.len()).unwrap_or(u8::MAX);
-    payload.encode(out);
-    tag_bytes
-}
-
-impl Payload for Vec<u8> {
-    fn weight(&self) -> u32 {
-        u32::try_from(self.len()).unwrap_or(u32::MAX)
-    }
-
-    fn encode(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(self);
-    }
-}
-
 /// When an append has to be on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Urgency {
@@ -139,40 +109,6 @@ pub enum Urgency {
     Now,
     /// At the latest after this time; sooner if anything else commits.
     Within(Duration),
-}
-
-/// Facts and ends that become durable together or not at all.
-#[derive(Default)]
-pub struct Group {
-    facts: SmallVec<[(Kind, Arc<dyn Payload>); 2]>,
-    ends: SmallVec<[Entry; 4]>,
-}
-
-impl Group {
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Adds a fact; the n-th call's entry is the n-th of [`Appended::entries`].
-    pub fn fact(&mut self, kind: Kind, payload: Arc<dyn Payload>) -> &mut Self {
-        self.facts.push((kind, payload));
-        self
-    }
-
-    /// Ends a fact. An entry is ended at most once.
-    pub fn end(&mut self, entry: Entry) -> &mut Self {
-        self.ends.push(entry);
-        self
-    }
-
-    /// Facts that were added so far.
-    pub fn fact_count(&self) -> usize {
-        self.facts.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.facts.is_empty() && self.ends.is_empty()
-    }
 }
 
 /// What an append gave: an entry for each fact, in order, and the future of their commit.
@@ -337,10 +273,26 @@ impl Journal {
         }
     }
 
+    /// As [`Journal::append`], of a single fact: the way of a message, and the one that is taken most.
+    pub fn append_fact<P: Payload>(
+        &self,
+        kind: Kind,
+        payload: &Arc<P>,
+        urgency: Urgency,
+    ) -> (Entry, Commit) {
+        match &self.log {
+            Some(log) => log.shared.append_fact(kind, payload, urgency),
+            None => {
+                let entry = Entry { position: self.next_position(), weight: payload.weight() };
+                (entry, Commit::settled(entry.position, Ok(())))
+            }
+        }
+    }
+
     fn forget(&self, group: &Group) -> Appended {
         let entry = |weight| Entry { position: self.next_position(), weight };
         let entries: SmallVec<[Entry; 2]> =
-            group.facts.iter().map(|(_, payload)| entry(payload.weight())).collect();
+            group.facts.iter().map(|(_, fact)| entry(fact.weight())).collect();
         let last = entries.last().map_or_else(|| self.next_position(), |entry| entry.position);
         Appended { entries, commit: Commit::settled(last, Ok(())) }
     }

@@ -15,7 +15,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::codec::{DecodeError, decode_plain, encode_plain};
+use super::codec::{DecodeError, decode_plain, put_number, take_number};
 
 /// The most that redb stores in one page of 256 KiB together with its own header: a value of
 /// 256 KiB would take 512.
@@ -92,10 +92,65 @@ pub enum Record<'a> {
     End { position: u64, segment: u64 },
 }
 
-#[derive(Serialize, Deserialize)]
+/// The most that a [`Head`] takes.
+const HEAD_BYTES_MAX: usize = 24;
+
+/// What a record begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Head {
     Fact { kind: u8, position: u64, weight: u32, tag_bytes: u8, payload_bytes: u32 },
     End { position: u64, segment: u64 },
+}
+
+impl Head {
+    /// Appends it as `encode_plain` would: there is one for each record, so it is written out by hand.
+    fn encode(self, out: &mut Vec<u8>) {
+        match self {
+            Self::Fact { kind, position, weight, tag_bytes, payload_bytes } => {
+                out.extend_from_slice(&[0, kind]);
+                put_number(position, out);
+                put_number(weight.into(), out);
+                out.push(tag_bytes);
+                put_number(payload_bytes.into(), out);
+            }
+            Self::End { position, segment } => {
+                out.push(1);
+                put_number(position, out);
+                put_number(segment, out);
+            }
+        }
+    }
+
+    /// Reads one from the front of `bytes`, and how many bytes it took.
+    fn decode(bytes: &[u8]) -> Result<(Self, usize), DecodeError> {
+        match Self::decode_by_hand(bytes) {
+            Some((head, rest)) => Ok((head, bytes.len() - rest.len())),
+            // It is not whole: this one can say why.
+            None => decode_plain(bytes),
+        }
+    }
+
+    fn decode_by_hand(bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let (code, mut rest) = bytes.split_first()?;
+        let rest = &mut rest;
+        let byte = |rest: &mut &[u8]| {
+            let (byte, after) = rest.split_first()?;
+            *rest = after;
+            Some(*byte)
+        };
+        let head = match code {
+            0 => Self::Fact {
+                kind: byte(rest)?,
+                position: take_number(rest)?,
+                weight: take_number(rest)?.try_into().ok()?,
+                tag_bytes: byte(rest)?,
+                payload_bytes: take_number(rest)?.try_into().ok()?,
+            },
+            1 => Self::End { position: take_number(rest)?, segment: take_number(rest)? },
+            _ => return None,
+        };
+        Some((head, rest))
+    }
 }
 
 /// Reads a row and verifies it. Pure: never panics, allocates nothing.
@@ -157,7 +212,7 @@ pub(super) fn beginnings<'a>(row: &Row<'a>) -> impl Iterator<Item = Record<'a>> 
             rest = records.rest;
             return Some(record);
         }
-        let (head, used) = decode_plain::<Head>(rest).ok()?;
+        let (head, used) = Head::decode(rest).ok()?;
         let piece = rest.get(used..)?;
         rest = &[];
         match head {
@@ -188,7 +243,7 @@ impl<'a> Records<'a> {
     }
 
     fn take(&mut self) -> Result<Record<'a>, RowError> {
-        let (head, used) = decode_plain::<Head>(self.rest)?;
+        let (head, used) = Head::decode(self.rest)?;
         let rest = self.rest.get(used..).unwrap_or_default();
         let (record, rest) = match head {
             Head::End { position, segment } => (Record::End { position, segment }, rest),
@@ -301,24 +356,41 @@ impl RowWriter {
         encode: impl FnOnce(&mut Vec<u8>) -> u8,
         emit: &mut impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<usize, E> {
-        self.payload.clear();
-        let tag_bytes = encode(&mut self.payload);
+        let mut content = std::mem::take(&mut self.payload);
+        content.clear();
+        let tag_bytes = encode(&mut content);
         // A payload of 4 GiB can't be: admission bounds what is uncommitted far below.
-        self.payload.truncate(u32::MAX as usize);
-        let payload_bytes = self.payload.len().saturating_sub(usize::from(tag_bytes));
+        content.truncate(u32::MAX as usize);
+        let bytes = self.encoded_fact((position, kind, weight), tag_bytes, &content, emit);
+        self.payload = content;
+        bytes
+    }
+
+    /// As [`RowWriter::fact`], of which tag and payload are there already.
+    ///
+    /// # Errors
+    /// Those of `emit`.
+    pub fn encoded_fact<E>(
+        &mut self,
+        (position, kind, weight): (u64, u8, u32),
+        tag_bytes: u8,
+        content: &[u8],
+        emit: &mut impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<usize, E> {
+        let payload_bytes = content.len().saturating_sub(usize::from(tag_bytes));
         let payload_bytes = u32::try_from(payload_bytes).unwrap_or(u32::MAX);
-        self.record.clear();
         let head = Head::Fact { kind, position, weight, tag_bytes, payload_bytes };
-        encode_plain(&head, &mut self.record);
-        let room = BODY_BYTES_MAX.saturating_sub(self.row.len() - HEADER_BYTES);
-        let bytes = self.record.len() + self.payload.len();
-        if bytes <= room {
-            self.row.extend_from_slice(&self.record);
-            self.row.extend_from_slice(&self.payload);
-        } else {
-            self.record.extend_from_slice(&self.payload);
-            self.add_large(emit)?;
+        let before = self.row.len();
+        if before - HEADER_BYTES + HEAD_BYTES_MAX + content.len() <= BODY_BYTES_MAX {
+            head.encode(&mut self.row);
+            self.row.extend_from_slice(content);
+            return Ok(self.row.len() - before);
         }
+        self.record.clear();
+        head.encode(&mut self.record);
+        self.record.extend_from_slice(content);
+        let bytes = self.record.len();
+        self.add_large(emit)?;
         Ok(bytes)
     }
 
@@ -333,7 +405,7 @@ impl RowWriter {
         emit: &mut impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<usize, E> {
         self.record.clear();
-        encode_plain(&Head::End { position, segment }, &mut self.record);
+        Head::End { position, segment }.encode(&mut self.record);
         let bytes = self.record.len();
         self.add_large(emit)?;
         Ok(bytes)
@@ -461,6 +533,33 @@ mod tests {
         }
         assert!(!reader.is_within_record());
         read
+    }
+
+    #[test]
+    fn heads_are_written_by_hand_as_bincode_writes_them() {
+        let numbers = [0, 250, 251, 0xFFFF, 0x1_0000, 0xFFFF_FFFF, 0x1_0000_0000, u64::MAX];
+        for number in numbers {
+            let small = u32::try_from(number).unwrap_or(u32::MAX);
+            let fact = Head::Fact {
+                kind: 255,
+                position: number,
+                weight: small,
+                tag_bytes: 255,
+                payload_bytes: small,
+            };
+            for head in [fact, Head::End { position: number, segment: number }] {
+                let (mut by_hand, mut bytes) = (Vec::new(), Vec::new());
+                head.encode(&mut by_hand);
+                super::super::codec::encode_plain(&head, &mut bytes);
+                assert_eq!(by_hand, bytes);
+                assert!(bytes.len() <= HEAD_BYTES_MAX);
+                assert_eq!(Head::decode(&bytes), Ok((head, bytes.len())));
+                assert_eq!(decode_plain(&bytes), Ok((head, bytes.len())));
+                for cut in 0..bytes.len() {
+                    assert_eq!(Head::decode(&bytes[..cut]), decode_plain(&bytes[..cut]));
+                }
+            }
+        }
     }
 
     #[test]

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use smallvec::SmallVec;
 
-use super::batch::{Added, Batch};
+use super::batch::Batch;
 use super::commit::{Commit, Waiters};
 use super::gate::Gate;
-use super::{Appended, Durability, Entry, Group, JournalError, Position, Urgency};
+use super::{Appended, Durability, Entry, Group, JournalError, Kind, Payload, Position, Urgency};
 
 /// Under relaxed durability a commit follows an append within this time.
 const RELAXED_DELAY: Duration = Duration::from_millis(100);
@@ -109,13 +109,9 @@ impl Shared {
             Some(entry) => entry.position,
             None => self.next_position(),
         };
-        let commit = self.commit_of(&open, position, &added);
+        let commit = self.commit_of(&open, position, added.group);
         if added.group.is_some() {
-            self.set_due(&mut open, urgency);
-            let before = open.batch.bytes.saturating_sub(added.bytes_added);
-            if open.syncing > 0 && before < LARGE_BATCH_BYTES && open.batch.is_large() {
-                self.wake.notify_one();
-            }
+            self.will_be_written(&mut open, added.bytes_added, urgency);
         }
         let mut bytes_freed = added.bytes_freed;
         if open.batch.is_refuse() {
@@ -130,8 +126,36 @@ impl Shared {
         Appended { entries: added.entries, commit }
     }
 
-    fn commit_of(&self, open: &Open, position: Position, added: &Added) -> Commit {
-        match added.group {
+    /// As [`Shared::append`], of a single fact.
+    pub(super) fn append_fact<P: Payload>(
+        &self,
+        kind: Kind,
+        payload: &Arc<P>,
+        urgency: Urgency,
+    ) -> (Entry, Commit) {
+        let weight = payload.weight();
+        let mut open = self.open.lock();
+        let entry = Entry { position: self.next_position(), weight };
+        if let Some(refusal) = self.refusal(&open) {
+            return (entry, Commit::settled(entry.position, Err(refusal)));
+        }
+        let (group, bytes) = open.batch.add_fact(entry, kind, payload);
+        self.gate.appended(bytes);
+        self.will_be_written(&mut open, bytes, urgency);
+        (entry, self.commit_of(&open, entry.position, Some(group)))
+    }
+
+    /// So many bytes came to the open batch: sets the writer's alarm clock.
+    fn will_be_written(&self, open: &mut Open, bytes_added: usize, urgency: Urgency) {
+        self.set_due(open, urgency);
+        let before = open.batch.live_bytes().saturating_sub(bytes_added);
+        if open.syncing > 0 && before < LARGE_BATCH_BYTES && open.batch.is_large() {
+            self.wake.notify_one();
+        }
+    }
+
+    fn commit_of(&self, open: &Open, position: Position, group: Option<u32>) -> Commit {
+        match group {
             Some(group) if self.durability == Durability::Strict => {
                 Commit::waiting(position, open.batch.waiters.clone(), group)
             }
@@ -148,7 +172,7 @@ impl Shared {
     fn refuse(&self, group: &Group, refusal: JournalError) -> Appended {
         let entry = |weight| Entry { position: self.next_position(), weight };
         let entries: SmallVec<[Entry; 2]> =
-            group.facts.iter().map(|(_, payload)| entry(payload.weight())).collect();
+            group.facts.iter().map(|(_, fact)| entry(fact.weight())).collect();
         let last = entries.last().map_or_else(|| self.next_position(), |entry| entry.position);
         Appended { entries, commit: Commit::settled(last, Err(refusal)) }
     }

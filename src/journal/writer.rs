@@ -10,8 +10,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::batch::Batch;
+use super::batch::{Batch, Content};
 use super::compaction::Compaction;
+use super::group::encode_content;
 use super::liveness::Liveness;
 use super::reading::Reader;
 use super::row::{RowWriter, empty_row};
@@ -20,7 +21,7 @@ use super::shared::{Shared, Work};
 use super::stats::Counters;
 use super::store::SegmentStore;
 use super::syncer::{Syncer, Unsynced};
-use super::{Entry, JournalError, encode_content};
+use super::{Entry, JournalError};
 
 /// While little lives, segments stay small, so that what died leaves the disk soon.
 const SEGMENT_BYTES_MIN: u64 = 16 * 1024 * 1024;
@@ -171,7 +172,7 @@ impl Writer {
     fn commit(&mut self, batch: Batch) -> Result<Vec<Batch>, SegmentError> {
         let slice_bytes = match batch.is_untouched() {
             true => self.segment_size.min / SLICES,
-            false => (batch.bytes as u64)
+            false => (batch.live_bytes() as u64)
                 .clamp(self.segment_size.min / SLICES_BESIDE_BATCH, self.segment_size.min / SLICES),
         };
         let compacts = self.may_compact();
@@ -179,7 +180,7 @@ impl Writer {
         if batches.iter().all(Batch::is_moot) && !compacts {
             return Ok(batches);
         }
-        self.roll_if_full(batches.iter().map(|batch| batch.bytes as u64).sum())?;
+        self.roll_if_full(batches.iter().map(|batch| batch.live_bytes() as u64).sum())?;
         let Self { active, liveness, rows: writer, compaction, shared, .. } = self;
         let id = active.id;
         let mut last_position = shared.last_position();
@@ -301,17 +302,30 @@ fn write_batch(
     writer: &mut RowWriter,
     emit: &mut impl FnMut(&[u8]) -> Result<(), SegmentError>,
 ) -> Result<(), SegmentError> {
-    for slot in &mut batch.slots {
-        let Some(payload) = slot.payload.take() else { continue };
+    let Batch { slots, encoded, ends, .. } = batch;
+    for slot in slots {
+        let content = std::mem::replace(&mut slot.content, Content::Gone);
+        if matches!(content, Content::Gone) {
+            continue;
+        }
         let Entry { position, weight } = slot.entry;
+        let fact = (position.0, slot.kind.0, weight);
         if !liveness.fact(segment, slot.entry) {
             let reason = format!("position {} was given twice", position.0);
             return Err(SegmentError::damaged(None, reason));
         }
-        let encode = |out: &mut Vec<u8>| encode_content(payload.as_ref(), out);
-        writer.fact((position.0, slot.kind.0, weight), encode, emit)?;
+        match content {
+            Content::Shared(payload) => {
+                writer.fact(fact, |out| encode_content(payload.as_ref(), out), emit)?
+            }
+            Content::Encoded { start, bytes, tag_bytes } => {
+                let content = encoded.get(start..start + bytes as usize).unwrap_or_default();
+                writer.encoded_fact(fact, tag_bytes, content, emit)?
+            }
+            Content::Gone => 0,
+        };
     }
-    for &entry in &batch.ends {
+    for &entry in &*ends {
         match liveness.end(segment, entry) {
             Some(of) => {
                 writer.end(entry.position.0, of, emit)?;

@@ -197,6 +197,16 @@ impl Properties {
         }
     }
 
+    /// Whether they say that the message is persistent, and nothing else.
+    pub fn are_usual(&self) -> bool {
+        let Self { headers, persistent, priority, expiration_ms, labels } = self;
+        *persistent
+            && headers.is_empty()
+            && priority.is_none()
+            && expiration_ms.is_none()
+            && labels.is_none()
+    }
+
     fn weight(&self) -> usize {
         let Some(labels) = &self.labels else { return self.headers.weight() };
         let texts = [

@@ -9,10 +9,10 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::clients::{Handle, Info, Peer, Unblocked};
+use super::command::Row;
 use super::command::pubsub::WHILE_LISTENING;
 use super::command::script::has_own_turn;
 use super::command::transaction::Transaction;
-use super::command::{self, Row};
 use super::reply;
 use super::scripted::Scripted;
 use super::shared::Shared;
@@ -29,6 +29,10 @@ pub(super) enum Outcome {
     Waits(Box<Waiting>),
     /// The answer comes from a turn of its own; until then nothing more is run.
     Scripted(Box<Scripted>),
+    /// CLIENT PAUSE or DEBUG SLEEP holds it: to be run later.
+    Held {
+        writes: bool,
+    },
     /// Close when the answer is written.
     Close,
 }
@@ -58,6 +62,8 @@ pub(super) struct Client {
     pub pushed_bytes: usize,
     /// The answer to the last request is not sent.
     pub is_mute: bool,
+    /// Until then nothing is written.
+    pub answers_at: Option<tokio::time::Instant>,
     /// A script runs that is over its time: most requests are told so.
     pub is_busy: bool,
     /// What is to be written.
@@ -101,6 +107,7 @@ impl Client {
             behind_since: None,
             pushed_bytes: 0,
             is_mute: false,
+            answers_at: None,
             is_busy: false,
             out: Vec::new(),
         };
@@ -158,15 +165,18 @@ impl Client {
 
     /// Nothing is run until what it waits for comes, or another client says so.
     pub(super) fn begin_wait(&mut self) -> oneshot::Receiver<Unblocked> {
-        self.info.blocked = true;
-        self.publish_info();
+        self.set_blocked(true);
         self.handle.begin_wait()
+    }
+
+    pub(super) fn set_blocked(&mut self, blocked: bool) {
+        self.info.blocked = blocked;
+        self.publish_info();
     }
 
     pub(super) fn end_wait(&mut self, answer: &Reply) {
         self.handle.end_wait();
-        self.info.blocked = false;
-        self.publish_info();
+        self.set_blocked(false);
         self.take_messages();
         if !self.is_mute {
             self.reply(answer);
@@ -178,8 +188,8 @@ impl Client {
         self.take_messages();
         let answer = self.begin_answer();
         let outcome = self.run(request, visit);
-        // What has a turn of its own is answered then.
-        if !matches!(outcome, Outcome::Scripted(_)) {
+        // What has a turn of its own is answered then, as is what is held.
+        if !matches!(outcome, Outcome::Scripted(_) | Outcome::Held { .. }) {
             self.end_answer(answer);
         }
         outcome
@@ -211,6 +221,12 @@ impl Client {
                 self.info.last_command = target.name();
                 match self.admit(&target) {
                     Ok(()) if !self.is_busy || target.is_for_the_busy() => {
+                        if self.shared.pause.is_on() {
+                            let writes = self.may_be_heard_of(&target);
+                            if self.shared.pause.holds(writes).is_some() {
+                                return Outcome::Held { writes };
+                            }
+                        }
                         self.queue_or_execute(target, request, visit)
                     }
                     Ok(()) if target.name() == "exec" => self.abort(visit, CacheError::Busy),
@@ -266,6 +282,14 @@ impl Client {
         Ok(())
     }
 
+    /// Whether CLIENT PAUSE WRITE holds it: Redis's replicas would hear of it.
+    fn may_be_heard_of(&self, target: &Target<'_>) -> bool {
+        match target.name() {
+            "exec" => self.transaction.as_ref().is_some_and(|transaction| transaction.writes),
+            _ => target.writes(),
+        }
+    }
+
     fn queue_or_execute(
         &mut self,
         target: Target<'_>,
@@ -277,6 +301,7 @@ impl Client {
         {
             let has_room = transaction.queue(request);
             transaction.has_scripts |= has_own_turn(target.name());
+            transaction.writes |= target.writes();
             self.writer().status("QUEUED");
             return if has_room { Outcome::Answered } else { Outcome::Close };
         }
@@ -379,11 +404,21 @@ impl<'a> Target<'a> {
         }
     }
 
+    /// It may change something, or others may hear of it.
+    fn writes(&self) -> bool {
+        let flags = match self {
+            Self::Cache(spec, _) => spec.flags,
+            Self::Own(row) => row.flags,
+        };
+        flags.has(Flags::WRITE)
+            || matches!(self.name(), "publish" | "spublish" | "eval" | "evalsha")
+    }
+
     fn is_for_the_busy(&self) -> bool {
         matches!(self, Self::Own(row) if row.flags.has(Flags::ALLOW_BUSY))
     }
 
     fn is_for_strangers(&self) -> bool {
-        matches!(self, Self::Own(row) if command::FOR_STRANGERS.contains(&row.name))
+        matches!(self, Self::Own(row) if row.flags.has(Flags::NO_AUTH))
     }
 }

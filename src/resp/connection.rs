@@ -34,6 +34,8 @@ pub(super) struct Connection<S> {
     client: Client,
     decoder: Decoder,
     killed: oneshot::Receiver<()>,
+    /// What was held, to be run before all that follows it.
+    held: Option<Request>,
 }
 
 /// Why no more requests are run for now.
@@ -46,6 +48,11 @@ enum Pause {
     Wait(Box<Waiting>),
     /// The last one has a turn of its own.
     Scripted(Box<Scripted>, Request),
+    /// The next one is held.
+    Held {
+        request: Request,
+        writes: bool,
+    },
     Close,
 }
 
@@ -54,7 +61,7 @@ struct Gone;
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     pub(super) fn new(io: S, client: Client, killed: oneshot::Receiver<()>) -> Self {
-        Self { io, client, decoder: Decoder::default(), killed }
+        Self { io, client, decoder: Decoder::default(), killed, held: None }
     }
 
     pub(super) async fn run(mut self) {
@@ -77,10 +84,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             self.client.take_messages();
             self.settle(false).await?;
+            if let Some(at) = self.client.answers_at.take() {
+                self.attend(tokio::time::sleep_until(at)).await?;
+            }
             self.write().await?;
             match pause {
                 Pause::Write | Pause::Scripted(..) => {}
                 Pause::Wait(waiting) => self.wait(*waiting).await?,
+                Pause::Held { request, writes } => self.hold(request, writes).await?,
                 Pause::Close => return self.close().await,
                 Pause::Read => self.read().await?,
             }
@@ -89,11 +100,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Runs what was read, under one visit to the keyspace; whether that has changed something.
     async fn run_requests(&mut self) -> Result<(Pause, bool), Gone> {
-        let Self { client, decoder, killed, .. } = self;
+        let Self { client, decoder, killed, held, .. } = self;
         // Without a whole request nobody has to wait.
-        let mut next = match decoder.next(&client.limits()) {
-            Ok(None) => return Ok((Pause::Read, false)),
-            next => next,
+        let mut next = match held.take() {
+            Some(request) => Ok(Some(request)),
+            None => match decoder.next(&client.limits()) {
+                Ok(None) => return Ok((Pause::Read, false)),
+                next => next,
+            },
         };
         let shared = Arc::clone(&client.shared);
         let turn = match shared.cache.try_turn() {
@@ -110,8 +124,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             loop {
                 match next {
                     Ok(Some(request)) => {
-                        commands += 1;
                         let outcome = client.answer(&request, visit);
+                        commands += usize::from(!matches!(outcome, Outcome::Held { .. }));
                         if let Some(slow_us) = slow_us {
                             let ended = Instant::now();
                             let took = ended - begun;
@@ -126,6 +140,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                             Outcome::Scripted(scripted) => {
                                 return Pause::Scripted(scripted, request);
                             }
+                            Outcome::Held { writes } => return Pause::Held { request, writes },
                             Outcome::Close => return Pause::Close,
                         }
                     }
@@ -166,8 +181,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok((closes, commit.is_some()))
     }
 
-    /// Waits for a key, its time, or another client's word. What is sent meanwhile is read, but not
-    /// run, so that one that leaves is noticed.
+    /// Waits for a key, its time, or another client's word.
     async fn wait(&mut self, mut waiting: Waiting) -> Result<(), Gone> {
         if self.client.shared.draining.load(Ordering::Relaxed) {
             return Err(Gone);
@@ -175,29 +189,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let mut unblocked = self.client.begin_wait();
         self.client.handle.idle.store(true, Ordering::Relaxed);
         let end = {
-            let mut answer = pin!(waiting.answer());
-            loop {
-                let Self { io, client, decoder, killed } = &mut *self;
-                let has_room = decoder.held_bytes() < WAITING_BYTES_MAX;
-                let mut room = decoder.room();
+            let answer = waiting.answer();
+            let answer_or_word = async {
                 tokio::select! {
                     biased;
-                    _ = &mut *killed => return Err(Gone),
-                    answer = &mut answer => break Ok(answer),
-                    Ok(how) = &mut unblocked => break Err(how),
-                    read = io.read_buf(&mut room), if has_room => match read {
-                        Ok(0) | Err(_) => return Err(Gone),
-                        Ok(bytes) => Counters::add(&client.shared.counters.input_bytes, bytes),
-                    },
-                    message = next_message(&mut client.subscriber) => {
-                        drop(room);
-                        client.write_message(&message.ok_or(Gone)?);
-                        client.take_messages();
-                        self.settle(false).await?;
-                        self.write().await?;
-                    }
+                    answer = answer => Ok(answer),
+                    Ok(how) = &mut unblocked => Err(how),
                 }
-            }
+            };
+            self.attend(answer_or_word).await?
         };
         let answer = match end {
             Ok(answer) => answer,
@@ -212,6 +212,48 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.client.end_wait(&answer);
         let took = !matches!(answer, Reply::NilArray | Reply::Error(_) | Reply::ErrorText(_));
         self.settle(took).await
+    }
+
+    /// Waits for as long as the request is held.
+    async fn hold(&mut self, request: Request, writes: bool) -> Result<(), Gone> {
+        if self.client.shared.draining.load(Ordering::Relaxed) {
+            return Err(Gone);
+        }
+        let shared = Arc::clone(&self.client.shared);
+        self.client.set_blocked(true);
+        self.client.handle.idle.store(true, Ordering::Relaxed);
+        self.attend(shared.pause.wait(writes)).await?;
+        self.client.handle.idle.store(false, Ordering::Relaxed);
+        self.client.set_blocked(false);
+        self.held = Some(request);
+        Ok(())
+    }
+
+    /// Works while nothing is run. What is sent meanwhile is read, so that one that leaves is noticed,
+    /// and what it listens to is written.
+    async fn attend<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Gone> {
+        let mut work = pin!(work);
+        loop {
+            let Self { io, client, decoder, killed, .. } = &mut *self;
+            let has_room = decoder.held_bytes() < WAITING_BYTES_MAX;
+            let mut room = decoder.room();
+            tokio::select! {
+                biased;
+                _ = &mut *killed => return Err(Gone),
+                result = &mut work => return Ok(result),
+                read = io.read_buf(&mut room), if has_room => match read {
+                    Ok(0) | Err(_) => return Err(Gone),
+                    Ok(bytes) => Counters::add(&client.shared.counters.input_bytes, bytes),
+                },
+                message = next_message(&mut client.subscriber) => {
+                    drop(room);
+                    client.write_message(&message.ok_or(Gone)?);
+                    client.take_messages();
+                    self.settle(false).await?;
+                    self.write().await?;
+                }
+            }
+        }
     }
 
     /// Under `appendfsync always` waits for the disk: nobody hears of what a crash may take back, whoever
@@ -270,7 +312,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let timeout = self.client.shared.config.lock().timeout;
         let timeout = timeout.filter(|_| self.client.subscriber.is_none());
         self.client.handle.idle.store(true, Ordering::Relaxed);
-        let Self { io, killed, decoder, client } = self;
+        let Self { io, killed, decoder, client, .. } = self;
         let mut room = decoder.room();
         let read = unless(killed, io.read_buf(&mut room));
         let read = match (&mut client.subscriber, timeout) {

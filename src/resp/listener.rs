@@ -2,10 +2,12 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
 use tokio::sync::oneshot;
@@ -115,7 +117,11 @@ async fn serve(socket: TcpListener, resp: Resp, mut stopped: oneshot::Receiver<(
 
 fn admit(stream: TcpStream, peer: SocketAddr, resp: &Resp, connections: &mut JoinSet<()>) {
     let shared = &resp.shared;
-    if shared.clients.count() >= shared.config.lock().clients_max {
+    let (clients_max, keepalive) = {
+        let config = shared.config.lock();
+        (config.clients_max, config.tcp_keepalive)
+    };
+    if shared.clients.count() >= clients_max {
         shared.counters.connections_refused.fetch_add(1, Ordering::Relaxed);
         // As well as it can be told without waiting for it.
         let _ = stream.try_write(b"-ERR max number of clients reached\r\n");
@@ -124,8 +130,27 @@ fn admit(stream: TcpStream, peer: SocketAddr, resp: &Resp, connections: &mut Joi
     // Small answers must not wait for the peer's delayed acknowledgement. A peer that is gone already
     // shows at the first read.
     let _ = stream.set_nodelay(true);
+    if let Some(interval) = keepalive {
+        // Without it only a client that is written to is found gone.
+        if let Err(error) = keep_alive(&stream, interval) {
+            tracing::debug!(%error, "a RESP client is not watched");
+        }
+    }
     let local_address = stream.local_addr().map(|address| address.to_string()).unwrap_or_default();
     connections.spawn(resp.serve(stream, Peer { address: peer.to_string(), local_address }));
+}
+
+/// As Redis does: asks after `interval` without a word, then two more times, and after about twice the
+/// interval the connection is over.
+fn keep_alive(stream: impl AsFd, interval: Duration) -> io::Result<()> {
+    const QUESTIONS: u32 = 3;
+    /// Linux takes no more.
+    const SECONDS_MAX: u64 = 32_767;
+    let seconds = interval.as_secs().clamp(1, SECONDS_MAX);
+    sockopt::set_socket_keepalive(&stream, true)?;
+    sockopt::set_tcp_keepidle(&stream, Duration::from_secs(seconds))?;
+    sockopt::set_tcp_keepintvl(&stream, Duration::from_secs((seconds / 3).max(1)))?;
+    Ok(sockopt::set_tcp_keepcnt(&stream, QUESTIONS)?)
 }
 
 /// Accepting fails when the process is out of file descriptors: then it waits for some to close.
@@ -142,5 +167,27 @@ async fn pause_after(error: &io::Error) {
     if !of_the_peer {
         tracing::warn!(%error, "RESP connections can't be accepted");
         tokio::time::sleep(OUT_OF_RESOURCES_PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silent_peer_is_asked_as_redis_asks() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let _peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        assert!(!sockopt::socket_keepalive(&stream).unwrap());
+        for (interval, idle, between) in
+            [(300, 300, 100), (1, 1, 1), (2_147_483_647, 32_767, 10_922)]
+        {
+            keep_alive(&stream, Duration::from_secs(interval)).unwrap();
+            assert!(sockopt::socket_keepalive(&stream).unwrap());
+            assert_eq!(sockopt::tcp_keepidle(&stream).unwrap().as_secs(), idle);
+            assert_eq!(sockopt::tcp_keepintvl(&stream).unwrap().as_secs(), between);
+            assert_eq!(sockopt::tcp_keepcnt(&stream).unwrap(), 3);
+        }
     }
 }

@@ -21,6 +21,7 @@ mod command;
 mod config;
 mod connection;
 mod listener;
+mod pause;
 mod reply;
 mod scripted;
 mod shared;

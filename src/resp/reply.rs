@@ -38,6 +38,7 @@ pub(super) fn write(writer: &mut Writer<'_>, reply: &Reply) {
         }
         Reply::Double(value) => writer.double(*value),
         Reply::Boolean(value) => writer.boolean(*value),
-        Reply::Verbatim(text) => writer.verbatim(*b"txt", text),
+        Reply::Verbatim { format, text } => writer.verbatim(*format, text),
+        Reply::BigNumber(digits) => writer.big_number(digits),
     }
 }

@@ -11,6 +11,7 @@ use super::client::Client;
 use super::clients::{Clients, Peer};
 use super::config::Config;
 use super::connection::Connection;
+use super::pause::Pause;
 use super::slow_log::SlowLog;
 use crate::cache::Cache;
 use crate::model::clock::SharedClock;
@@ -38,6 +39,7 @@ pub(super) struct Shared {
     pub clients: Clients,
     pub counters: Counters,
     pub slow_log: Mutex<SlowLog>,
+    pub pause: Pause,
     pub started: Instant,
     pub run_id: String,
     /// No more requests are read.
@@ -86,6 +88,7 @@ impl Resp {
                 clients: Clients::default(),
                 counters: Counters::default(),
                 slow_log: Mutex::default(),
+                pause: Pause::default(),
                 started: Instant::now(),
                 run_id: format!("{0}{0:.8}", uuid::Uuid::new_v4().simple()),
                 draining: AtomicBool::new(false),

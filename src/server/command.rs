@@ -67,6 +67,9 @@ pub enum Command {
     /// Reads every record of the data folder and reports what is there. Exit code 1, with the reason, if
     /// anything is damaged.
     Check(CheckArgs),
+    /// Echo WebSocket messages at `/`, for conformance drivers
+    #[command(hide = true)]
+    WsEcho(WsEchoArgs),
 }
 
 const PRECEDENCE: &str = "\
@@ -117,6 +120,16 @@ pub struct CheckArgs {
     /// The data folder [default: ./leveret-data]
     #[arg(long, value_name = "DIR", value_parser = Text::flag)]
     pub data_dir: Option<Text>,
+}
+
+#[derive(Args)]
+pub struct WsEchoArgs {
+    /// Listen here; port 0 takes a free one
+    #[arg(long, value_name = "ADDR")]
+    pub listen: String,
+    /// Refuse messages above this, all fragments together
+    #[arg(long, value_name = "AMOUNT", default_value = "16MiB")]
+    pub max_message: String,
 }
 
 /// Parses the arguments; `--help` and `--version` print and exit here.

@@ -12,7 +12,7 @@ use super::secret::{self, Secret};
 use super::{Error, Settings, Storage};
 use crate::backend::{Cache, Embedded};
 use crate::demo::Demo;
-use crate::gateway::{self, Authenticator, Gateway, GatewayOptions, Recovery};
+use crate::gateway::{Authenticator, Gateway};
 use crate::http::{Access, Api, ApiKey, Limits, Listener, Metrics, Open, Readiness, router};
 use crate::journal::JournalOptions;
 use crate::model::clock::{SharedClock, SystemClock};
@@ -62,22 +62,9 @@ impl Server {
         clock: SharedClock,
     ) -> Result<Self, Error> {
         let authenticator = authenticator(&state, settings)?;
-        let gateway = Gateway::new(
-            GatewayOptions {
-                cors_origins: settings.client_origins.clone(),
-                presence_grace: settings.presence_grace,
-                recovery: settings
-                    .recovery
-                    .map(|window| Recovery { window, ..Recovery::default() }),
-                limits: gateway::Limits {
-                    event_rate: settings.event_rate,
-                    ..gateway::Limits::default()
-                },
-                ..GatewayOptions::new(authenticator.clone())
-            },
-            state.engines.cache(),
-            clock.clone(),
-        );
+        let mut options = settings.gateway.options(authenticator.clone());
+        options.limits.event_rate = settings.event_rate;
+        let gateway = Gateway::new(options, state.engines.cache(), clock.clone());
         let bridge = gateway.bridge(&state.engines.broker()).await?;
         let demo = match settings.demo {
             true => Some(start_demo(&state, settings, authenticator, clock).await?),

@@ -119,6 +119,42 @@ pub struct Layer {
     /// Have a client that comes back within this time get what it missed, or not: off [default: 120s]
     #[arg(long, value_name = "DURATION|off", value_parser = Text::flag)]
     pub recovery: Option<Text>,
+    /// Serve Socket.IO here [default: /socket.io/]
+    #[arg(long, value_name = "PATH", value_parser = Text::flag)]
+    pub path: Option<Text>,
+    /// Let these web pages use Socket.IO instead of those of --client-url; * is every page
+    #[arg(long, value_name = "URLS|*", value_parser = Text::flag)]
+    pub cors_origin: Option<Text>,
+    /// Let listed pages send cookies and the like [default: true]
+    #[arg(long, value_name = "true|false", value_parser = Text::flag)]
+    pub cors_credentials: Option<Text>,
+    /// Ping each Socket.IO client this often [default: 25s]
+    #[arg(long, value_name = "DURATION", value_parser = Text::flag)]
+    pub ping_interval: Option<Text>,
+    /// Drop a client whose pong takes longer [default: 20s]
+    #[arg(long, value_name = "DURATION", value_parser = Text::flag)]
+    pub ping_timeout: Option<Text>,
+    /// Close a session that joins no namespace in this time, or not: off [default: 45s]
+    #[arg(long, value_name = "DURATION|off", value_parser = Text::flag)]
+    pub connect_timeout: Option<Text>,
+    /// Refuse larger messages and polling bodies, between 1KiB and 1GiB [default: 1MB]
+    #[arg(long, value_name = "AMOUNT", value_parser = Text::flag)]
+    pub max_payload: Option<Text>,
+    /// Compress polling answers from this size on, or not: off [default: 1KiB]
+    #[arg(long, value_name = "AMOUNT|off", value_parser = Text::flag)]
+    pub http_compression: Option<Text>,
+    /// Cut a socket for which more than this waits to be sent [default: 4MiB]
+    #[arg(long, value_name = "AMOUNT|off", value_parser = Text::flag)]
+    pub max_outbound: Option<Text>,
+    /// Refuse a user more sockets than this [default: 10000]
+    #[arg(long, value_name = "N|off", value_parser = Text::flag)]
+    pub max_sockets_per_user: Option<Text>,
+    /// Refuse an address more sockets than this [default: 1000, but off for loopback]
+    #[arg(long, value_name = "N|off", value_parser = Text::flag)]
+    pub max_sockets_per_address: Option<Text>,
+    /// Believe X-Forwarded-For of proxies at these addresses (a,b), such as 10.0.0.0/8 [default: none]
+    #[arg(long, value_name = "NETWORKS", value_parser = Text::flag)]
+    pub trusted_proxy: Option<Text>,
     /// Let publishers wait above this much memory in messages: a share, an amount, off [default: 0.4]
     #[arg(long, value_name = "LIMIT", value_parser = Text::flag)]
     pub memory_limit: Option<Text>,
@@ -162,6 +198,18 @@ impl Layer {
             client_url,
             presence_grace: get("presence-grace")?,
             recovery: get("recovery")?,
+            path: get("path")?,
+            cors_origin: get("cors-origin")?,
+            cors_credentials: get("cors-credentials")?,
+            ping_interval: get("ping-interval")?,
+            ping_timeout: get("ping-timeout")?,
+            connect_timeout: get("connect-timeout")?,
+            max_payload: get("max-payload")?,
+            http_compression: get("http-compression")?,
+            max_outbound: get("max-outbound")?,
+            max_sockets_per_user: get("max-sockets-per-user")?,
+            max_sockets_per_address: get("max-sockets-per-address")?,
+            trusted_proxy: get("trusted-proxy")?,
             memory_limit: get("memory-limit")?,
             demo: get("demo")?,
             log_format: get("log-format")?,
@@ -219,6 +267,20 @@ impl Layer {
             client_url: self.client_url.or(weaker.client_url),
             presence_grace: self.presence_grace.or(weaker.presence_grace),
             recovery: self.recovery.or(weaker.recovery),
+            path: self.path.or(weaker.path),
+            cors_origin: self.cors_origin.or(weaker.cors_origin),
+            cors_credentials: self.cors_credentials.or(weaker.cors_credentials),
+            ping_interval: self.ping_interval.or(weaker.ping_interval),
+            ping_timeout: self.ping_timeout.or(weaker.ping_timeout),
+            connect_timeout: self.connect_timeout.or(weaker.connect_timeout),
+            max_payload: self.max_payload.or(weaker.max_payload),
+            http_compression: self.http_compression.or(weaker.http_compression),
+            max_outbound: self.max_outbound.or(weaker.max_outbound),
+            max_sockets_per_user: self.max_sockets_per_user.or(weaker.max_sockets_per_user),
+            max_sockets_per_address: self
+                .max_sockets_per_address
+                .or(weaker.max_sockets_per_address),
+            trusted_proxy: self.trusted_proxy.or(weaker.trusted_proxy),
             memory_limit: self.memory_limit.or(weaker.memory_limit),
             demo: self.demo.or(weaker.demo),
             log_format: self.log_format.or(weaker.log_format),

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use super::amount;
+
 /// `--memory-limit`: a share of the machine's memory, as RabbitMQ's `vm_memory_high_watermark`, or an
 /// amount.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -18,17 +20,6 @@ impl Default for MemoryLimit {
     }
 }
 
-/// Units of an amount, the longest name first.
-const UNITS: [(&str, u64); 7] = [
-    ("kib", 1 << 10),
-    ("mib", 1 << 20),
-    ("gib", 1 << 30),
-    ("kb", 1_000),
-    ("mb", 1_000_000),
-    ("gb", 1_000_000_000),
-    ("b", 1),
-];
-
 impl MemoryLimit {
     /// # Errors
     /// What is wrong with the text.
@@ -38,12 +29,8 @@ impl MemoryLimit {
         if lower == "off" {
             return Ok(Self::Off);
         }
-        for (unit, bytes) in UNITS {
-            if let Some(number) = lower.strip_suffix(unit) {
-                let number: u64 = number.trim().parse().map_err(|_| wrong())?;
-                let bytes = number.checked_mul(bytes).and_then(|bytes| bytes.try_into().ok());
-                return bytes.filter(|&bytes| bytes > 0).map(Self::Bytes).ok_or_else(wrong);
-            }
+        if let Some(bytes) = amount::parse(&lower) {
+            return Ok(Self::Bytes(bytes));
         }
         match lower.parse() {
             Ok(share) if share > 0.0 && share <= 1.0 => Ok(Self::Share(share)),

@@ -5,10 +5,12 @@
 //! before anything is opened; a wrong one is a single line on standard error and exit code 2, and
 //! whatever else prevents the work is a single line and exit code 1.
 
+mod amount;
 mod check;
 mod client;
 mod command;
 mod error;
+mod gateway_settings;
 mod launch;
 mod layer;
 mod logs;
@@ -19,6 +21,7 @@ mod serve;
 mod settings;
 mod signals;
 mod token;
+mod ws_echo;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -28,6 +31,7 @@ use client::Call;
 use command::{Cli, Command};
 
 pub use error::Error;
+pub use gateway_settings::GatewaySettings;
 pub use launch::Server;
 pub use logs::LogFormat;
 pub use memory::MemoryLimit;
@@ -59,6 +63,7 @@ fn run(command: Command, environment: Environment<'_>) -> Result<(), Error> {
         Command::Serve(arguments) => return serve::run(arguments, environment),
         Command::Token(arguments) => return token::run(arguments, environment),
         Command::Check(arguments) => return check::run(arguments, environment),
+        Command::WsEcho(arguments) => return ws_echo::run(arguments),
         Command::Publish(arguments) => Call::Publish(arguments),
         Command::Consume(arguments) => Call::Consume(arguments),
         Command::Queues(arguments) => Call::Queues(arguments),

@@ -10,9 +10,9 @@ use super::layer::{Layer, Text};
 use super::logs::{LogFilter, LogFormat};
 use super::memory::MemoryLimit;
 use super::public_keys::PublicKeys;
-use super::{Environment, Error, Secret};
+use super::{Environment, Error, GatewaySettings, Secret};
 use crate::cache::AppendFsync;
-use crate::gateway::{EventRate, Recovery};
+use crate::gateway::EventRate;
 use crate::http::ApiKey;
 use crate::journal::Durability;
 
@@ -21,13 +21,10 @@ const DEFAULT_HTTP: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 3001);
 /// Redis's own, for those who ask for one.
 const DEFAULT_RESP: &str = "127.0.0.1:6379";
-const DEFAULT_CLIENT_ORIGIN: &str = "http://localhost:3000";
+pub(super) const DEFAULT_CLIENT_ORIGIN: &str = "http://localhost:3000";
 
 /// A presence key lives no longer than this without a socket, so a longer grace would not be kept.
 const PRESENCE_GRACE_MAX: Duration = Duration::from_secs(300);
-
-/// What a client may have missed for longer would not be kept anyway.
-const RECOVERY_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Where state lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,9 +56,7 @@ pub struct Settings {
     pub api_key: Option<ApiKey>,
     /// Origins (RFC 6454) of web pages that may connect.
     pub client_origins: Vec<String>,
-    pub presence_grace: Duration,
-    /// How long a client may be away and still get what it missed. `None`: not at all.
-    pub recovery: Option<Duration>,
+    pub gateway: GatewaySettings,
     /// How much memory messages may take before publishers wait.
     pub memory_limit: MemoryLimit,
     /// Whether the demo application is served.
@@ -87,8 +82,7 @@ impl Default for Settings {
             event_rate: Some(EventRate::default()),
             api_key: None,
             client_origins: vec![DEFAULT_CLIENT_ORIGIN.to_owned()],
-            presence_grace: Duration::ZERO,
-            recovery: Some(Recovery::default().window),
+            gateway: GatewaySettings::default(),
             memory_limit: MemoryLimit::default(),
             demo: false,
             log_format: LogFormat::Pretty,
@@ -110,7 +104,12 @@ impl Settings {
         refuse_remote_back_ends(environment)?;
         let layer = Layer::gather(flags, config, environment)?;
         let defaults = Self::default();
+        let client_origins = check("client-url", layer.client_url.as_ref(), origins)?
+            .unwrap_or(defaults.client_origins);
+        let presence_grace = check("presence-grace", layer.presence_grace.as_ref(), grace)?
+            .unwrap_or(defaults.gateway.presence_grace);
         let settings = Self {
+            gateway: GatewaySettings::of(&layer, &client_origins, presence_grace)?,
             http: check("http", layer.http.as_ref(), address)?.unwrap_or(defaults.http),
             resp: check("resp", layer.resp.as_ref(), address_or_off)?.flatten(),
             resp_password: check("resp-password", layer.resp_password.as_ref(), password)?,
@@ -125,12 +124,7 @@ impl Settings {
             event_rate: check("event-rate", layer.event_rate.as_ref(), event_rate)?
                 .unwrap_or(defaults.event_rate),
             api_key: check("api-key", layer.api_key.as_ref(), api_key)?,
-            client_origins: check("client-url", layer.client_url.as_ref(), origins)?
-                .unwrap_or(defaults.client_origins),
-            presence_grace: check("presence-grace", layer.presence_grace.as_ref(), grace)?
-                .unwrap_or(defaults.presence_grace),
-            recovery: check("recovery", layer.recovery.as_ref(), window_or_off)?
-                .unwrap_or(defaults.recovery),
+            client_origins,
             memory_limit: check("memory-limit", layer.memory_limit.as_ref(), MemoryLimit::parse)?
                 .unwrap_or(defaults.memory_limit),
             demo: check("demo", layer.demo.as_ref(), switch)?.unwrap_or(defaults.demo),
@@ -182,7 +176,7 @@ fn refuse_remote_back_ends(environment: Environment<'_>) -> Result<(), Error> {
 }
 
 /// Applies `parse` to a setting that was given; its error says what the setting may be.
-fn check<T>(
+pub(super) fn check<T>(
     key: &str,
     text: Option<&Text>,
     parse: impl FnOnce(&str) -> Result<T, String>,
@@ -288,7 +282,7 @@ fn password(text: &str) -> Result<String, String> {
     if text.is_empty() { Err("a password is empty".to_owned()) } else { Ok(text.to_owned()) }
 }
 
-fn switch(text: &str) -> Result<bool, String> {
+pub(super) fn switch(text: &str) -> Result<bool, String> {
     match text {
         "true" | "1" | "yes" | "on" => Ok(true),
         "false" | "0" | "no" | "off" => Ok(false),
@@ -296,7 +290,7 @@ fn switch(text: &str) -> Result<bool, String> {
     }
 }
 
-fn address(text: &str) -> Result<SocketAddr, String> {
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| format!("'{text}' is not an address and port, such as {DEFAULT_HTTP}"))
 }
 
@@ -313,23 +307,12 @@ fn grace(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn window_or_off(text: &str) -> Result<Option<Duration>, String> {
-    if text == "off" {
-        return Ok(None);
-    }
-    match duration(text)? {
-        window if window.is_zero() => Err(format!("'{text}' is no time at all; off is")),
-        window if window <= RECOVERY_MAX => Ok(Some(window)),
-        _ => Err(format!("'{text}' is longer than a day")),
-    }
-}
-
 fn origins(text: &str) -> Result<Vec<String>, String> {
     text.split(',').map(|part| origin(part.trim())).collect()
 }
 
 /// An origin as browsers write it: lower case, without path and default port (RFC 6454, section 6.2).
-fn origin(text: &str) -> Result<String, String> {
+pub(super) fn origin(text: &str) -> Result<String, String> {
     let wrong = || format!("'{text}' is not an origin such as {DEFAULT_CLIENT_ORIGIN}");
     let uri: Uri = text.parse().map_err(|_| wrong())?;
     let (scheme, host) = (uri.scheme_str().ok_or_else(wrong)?, uri.host().ok_or_else(wrong)?);
@@ -391,16 +374,56 @@ mod tests {
         assert_eq!(settings.http.to_string(), "127.0.0.1:3001");
         assert_eq!(folder_of(&settings), "./leveret-data");
         assert_eq!(settings.client_origins, ["http://localhost:3000"]);
-        assert!(settings.secret.is_none() && !settings.demo && settings.presence_grace.is_zero());
+        assert!(
+            settings.secret.is_none()
+                && !settings.demo
+                && settings.gateway.presence_grace.is_zero()
+        );
     }
 
     /// Each setting in each place, and what shows that it arrived.
     #[test]
     fn a_flag_wins_over_the_environment_and_that_over_the_file() {
         type Shown = fn(&Settings) -> String;
-        let cases: [(&str, [&str; 3], Shown); 15] = [
+        let cases: [(&str, [&str; 3], Shown); 27] = [
             ("event-rate", ["1", "off", "300"], |s| {
                 s.event_rate.map_or("off".to_owned(), |rate| rate.per_second.to_string())
+            }),
+            ("path", ["/f/", "/e/", "/c/"], |s| s.gateway.path.clone()),
+            ("cors-origin", ["http://f", "*", "http://c"], |s| s.gateway.cors_origins.join(",")),
+            ("cors-credentials", ["false", "true", "false"], |s| {
+                s.gateway.cors_credentials.to_string()
+            }),
+            ("ping-interval", ["1s", "2s", "3s"], |s| {
+                format!("{}s", s.gateway.ping_interval.as_secs())
+            }),
+            ("ping-timeout", ["1s", "2s", "3s"], |s| {
+                format!("{}s", s.gateway.ping_timeout.as_secs())
+            }),
+            ("connect-timeout", ["1s", "off", "3s"], |s| {
+                s.gateway
+                    .connect_timeout
+                    .map_or("off".into(), |time| format!("{}s", time.as_secs()))
+            }),
+            ("max-payload", ["2000B", "3000B", "4000B"], |s| {
+                format!("{}B", s.gateway.payload_bytes_max)
+            }),
+            ("http-compression", ["1B", "off", "3B"], |s| {
+                s.gateway.compression_bytes_min.map_or("off".into(), |bytes| format!("{bytes}B"))
+            }),
+            ("max-outbound", ["1B", "off", "3B"], |s| {
+                s.gateway.queue_bytes_max.map_or("off".into(), |bytes| format!("{bytes}B"))
+            }),
+            ("max-sockets-per-user", ["1", "off", "3"], |s| {
+                s.gateway.user_sockets_max.map_or("off".into(), |count| count.to_string())
+            }),
+            ("max-sockets-per-address", ["1", "off", "3"], |s| {
+                s.gateway.loopback_sockets_max.map_or("off".into(), |count| count.to_string())
+            }),
+            ("trusted-proxy", ["10.0.0.1", "10.0.0.2", "10.0.0.3"], |s| {
+                let proxy = |last| format!("10.0.0.{last}");
+                let trusts = |text: &String| text.parse() == Ok(s.gateway.trusted_proxies[0]);
+                (1..=3).map(proxy).find(trusts).unwrap_or_default()
             }),
             ("resp", ["127.0.0.1:1", "off", "127.0.0.1:3"], |s| {
                 s.resp.map_or("off".to_owned(), |address| address.to_string())
@@ -428,9 +451,13 @@ mod tests {
                 String::from_utf8(s.secret.as_ref().unwrap().as_bytes().to_vec()).unwrap()
             }),
             ("client-url", ["http://f", "http://e", "http://c"], |s| s.client_origins.join(",")),
-            ("presence-grace", ["1s", "2s", "3s"], |s| format!("{}s", s.presence_grace.as_secs())),
             ("recovery", ["1s", "off", "3s"], |s| {
-                s.recovery.map_or("off".to_owned(), |window| format!("{}s", window.as_secs()))
+                s.gateway
+                    .recovery
+                    .map_or("off".to_owned(), |window| format!("{}s", window.as_secs()))
+            }),
+            ("presence-grace", ["1s", "2s", "3s"], |s| {
+                format!("{}s", s.gateway.presence_grace.as_secs())
             }),
             ("log-format", ["json", "pretty", "json"], |s| {
                 match s.log_format {
@@ -517,7 +544,7 @@ mod tests {
             (&["--presence-grace", "5"], &[], "", "--presence-grace: '5' is not a duration"),
             (&["--presence-grace", "1h"], &[], "", "--presence-grace: '1h' is longer than 300 s"),
             (&["--recovery", "48h"], &[], "", "--recovery: '48h' is longer than a day"),
-            (&["--recovery", "0s"], &[], "", "--recovery: '0s' is no time at all"),
+            (&["--recovery", "0s"], &[], "", "--recovery: '0s' is no time"),
             (&["--memory-limit", "much"], &[], "", "--memory-limit: 'much' is no share"),
             (&["--jwt-secret", ""], &[], "", "--jwt-secret: the secret is empty"),
             (&["--event-rate", "0"], &[], "", "--event-rate: '0' is neither"),

@@ -1,13 +1,13 @@
-//! An AMQP channel without its wire: tags, confirms, returns, prefetch, direct reply-to.
+//! What of a channel only the embedded engine shows: deliveries that the client has not seen yet, and
+//! the order of a queue that changes while it hands out.
 
-use leveret::broker::{
-    Broker, BrokerError, Channel, ChannelDelivery, ChannelEvent, ConsumeOptions, ConsumerEnd,
-    DeleteIf, REPLY_TO,
-};
+use std::collections::BTreeMap;
+
+use leveret::broker::{Broker, Channel, ChannelDelivery, ChannelEvent, ConsumeOptions};
 use leveret::model::message::Message;
 use leveret::model::topology::QueueSpec;
 
-use super::fixture::{Fixture, key, name, queue_name, text};
+use super::fixture::{Fixture, PATIENCE, key, name, queue_name, text};
 
 const NO_ACK: ConsumeOptions =
     ConsumeOptions { prefetch: 0, no_ack: true, exclusive: false, priority: 0 };
@@ -48,69 +48,6 @@ fn deliveries(channel: &mut Channel) -> Vec<(String, ChannelDelivery)> {
 
 fn bodies(channel: &mut Channel) -> Vec<String> {
     deliveries(channel).iter().map(|(_, delivery)| text(delivery.message())).collect()
-}
-
-fn ready(broker: &Broker, queue: &str) -> usize {
-    broker.queue_status(&queue_name(queue)).unwrap().ready
-}
-
-#[tokio::test]
-async fn acknowledging_is_single_or_up_to_a_tag_and_tag_zero_is_all() {
-    let f = Fixture::new();
-    declare(&f.engine, &["q"]);
-    let mut channel = f.engine.channel(None);
-    publish(&mut channel, "q", &["1", "2", "3", "4", "5", "6"]);
-    consume(&mut channel, "q", "c");
-    let tags: Vec<u64> = deliveries(&mut channel).iter().map(|(_, d)| d.delivery_tag).collect();
-    assert_eq!(tags, [1, 2, 3, 4, 5, 6]);
-    channel.ack(2, false).unwrap();
-    assert_eq!(channel.unsettled_count(), 5);
-    channel.ack(4, true).unwrap();
-    assert_eq!(channel.unsettled_count(), 2);
-    channel.ack(0, true).unwrap();
-    assert_eq!(channel.unsettled_count(), 0);
-    // With nothing outstanding, all of it is no error.
-    channel.ack(0, true).unwrap();
-    assert_eq!(f.depth("q").await, (0, 0, 0));
-}
-
-#[tokio::test]
-async fn a_tag_that_is_not_outstanding_is_refused_and_settles_nothing() {
-    let f = Fixture::new();
-    declare(&f.engine, &["q"]);
-    let mut channel = f.engine.channel(None);
-    publish(&mut channel, "q", &["1"]);
-    consume(&mut channel, "q", "c");
-    assert_eq!(bodies(&mut channel), ["1"]);
-    for outcome in [channel.ack(99, false), channel.ack(99, true), channel.nack(99, true, true)] {
-        let error = outcome.unwrap_err();
-        assert_eq!(error.reply_text(), "PRECONDITION_FAILED - unknown delivery tag 99");
-    }
-    assert_eq!(channel.ack(0, false).unwrap_err(), BrokerError::UnknownDeliveryTag(0));
-    channel.ack(1, false).unwrap();
-    assert_eq!(channel.ack(1, false).unwrap_err(), BrokerError::UnknownDeliveryTag(1));
-}
-
-#[tokio::test]
-async fn a_nack_requeues_in_order_or_dead_letters() {
-    let f = Fixture::new();
-    declare(&f.engine, &["dead"]);
-    let spec = QueueSpec::durable(queue_name("q")).dead_letter(name(""), Some(key("dead")));
-    f.engine.declare_queue(spec).unwrap();
-    let mut channel = f.engine.channel(None);
-    publish(&mut channel, "q", &["1", "2", "3"]);
-    consume(&mut channel, "q", "c");
-    assert_eq!(bodies(&mut channel), ["1", "2", "3"]);
-    channel.nack(0, true, true).unwrap();
-    let again = deliveries(&mut channel);
-    assert!(again.iter().all(|(_, delivery)| delivery.redelivered));
-    let order: Vec<_> = again.iter().map(|(_, d)| (d.delivery_tag, text(d.message()))).collect();
-    assert_eq!(order, [(4, "1".to_owned()), (5, "2".to_owned()), (6, "3".to_owned())]);
-    channel.nack(5, true, false).unwrap();
-    assert_eq!(f.bodies("dead").await, ["1", "2"]);
-    channel.recover(true).unwrap();
-    assert_eq!(bodies(&mut channel), ["3"]);
-    assert_eq!(channel.recover(false).unwrap_err().reply_code(), Some(540));
 }
 
 #[tokio::test]
@@ -160,22 +97,6 @@ async fn the_next_active_consumer_starts_with_what_the_last_one_held() {
         .collect();
     let expected = [("1", true), ("2", false), ("3", false)];
     assert_eq!(seen, expected.map(|(body, redelivered)| (body.to_owned(), redelivered)));
-}
-
-#[tokio::test]
-async fn consumer_tags_are_unique_in_a_channel_and_made_when_empty() {
-    let f = Fixture::new();
-    declare(&f.engine, &["q"]);
-    let mut channel = f.engine.channel(None);
-    consume(&mut channel, "q", "t");
-    let again = channel.consume(&queue_name("q"), "t", ConsumeOptions::default()).unwrap_err();
-    assert_eq!(again.reply_text(), "NOT_ALLOWED - attempt to reuse consumer tag 't'");
-    assert!(again.closes_connection());
-    let made = channel.consume(&queue_name("q"), "", ConsumeOptions::default()).unwrap();
-    assert!(made.starts_with("amq.ctag-"));
-    channel.cancel("t");
-    consume(&mut channel, "q", "t");
-    consume(&mut f.engine.channel(None), "q", "t");
 }
 
 #[tokio::test]
@@ -245,84 +166,6 @@ async fn cancelling_lets_no_later_message_pass_an_earlier_one() {
     assert!(seen.is_sorted(), "out of order");
 }
 
-/// A message in two queues, and ones in a single queue, transient and not, between them.
-#[tokio::test]
-async fn settling_many_settles_each_in_its_own_queue() {
-    let f = Fixture::new();
-    declare(&f.engine, &["q", "r"]);
-    f.bind("q", "amq.fanout", "").await;
-    f.bind("r", "amq.fanout", "").await;
-    let mut channel = f.engine.channel(None);
-    for (exchange, to, body) in
-        [("", "q", "1"), ("amq.fanout", "", "2"), ("", "r", "3"), ("amq.fanout", "", "4")]
-    {
-        f.publish(exchange, to, body).await;
-        let transient = Message::new(name(exchange), key(to), format!("{body}t"));
-        channel.publish(transient, false).unwrap();
-    }
-    consume(&mut channel, "q", "q");
-    consume(&mut channel, "r", "r");
-    assert_eq!(deliveries(&mut channel).len(), 12);
-    channel.ack(5, true).unwrap();
-    assert_eq!((f.depth("q").await, f.depth("r").await), ((0, 1, 0), (0, 6, 0)));
-    channel.nack(9, true, true).unwrap();
-    assert_eq!(deliveries(&mut channel).len(), 4);
-    channel.nack(0, true, false).unwrap();
-    assert_eq!((f.depth("q").await, f.depth("r").await), ((0, 0, 0), (0, 0, 0)));
-    f.engine.flush().await.unwrap();
-}
-
-#[tokio::test]
-async fn a_consumer_whose_queue_goes_is_told_so() {
-    let f = Fixture::new();
-    declare(&f.engine, &["q"]);
-    let mut channel = f.engine.channel(None);
-    consume(&mut channel, "q", "c");
-    f.engine.delete_queue(&queue_name("q"), DeleteIf::default()).unwrap();
-    match channel.next().await {
-        ChannelEvent::Cancelled { consumer_tag, end } => {
-            assert_eq!((&*consumer_tag, end), ("c", ConsumerEnd::QueueDeleted));
-        }
-        _ => panic!("nothing was published, and nothing is short"),
-    }
-    declare(&f.engine, &["q"]);
-    consume(&mut channel, "q", "c");
-}
-
-#[tokio::test]
-async fn prefetch_is_each_consumers_or_the_whole_channels() {
-    let f = Fixture::new();
-    declare(&f.engine, &["q", "r"]);
-    let mut channel = f.engine.channel(None);
-    publish(&mut channel, "q", &["1", "2", "3", "4"]);
-    publish(&mut channel, "r", &["5", "6", "7", "8"]);
-    channel.qos(3, true);
-    channel.qos(2, false);
-    consume(&mut channel, "q", "a");
-    consume(&mut channel, "r", "b");
-    assert_eq!(bodies(&mut channel), ["1", "2", "5"]);
-    // A get counts for neither.
-    assert!(channel.get(&queue_name("r"), false).unwrap().is_some());
-    assert!(bodies(&mut channel).is_empty());
-    channel.ack(1, false).unwrap();
-    assert_eq!(bodies(&mut channel).len(), 1);
-    channel.ack(0, true).unwrap();
-    assert_eq!(bodies(&mut channel).len(), 3);
-    channel.qos(0, true);
-    channel.ack(0, true).unwrap();
-    let mut rest = 0;
-    loop {
-        let more = bodies(&mut channel).len();
-        if more == 0 {
-            break;
-        }
-        rest += more;
-        channel.ack(0, true).unwrap();
-    }
-    assert_eq!(rest, 0);
-    assert_eq!((ready(&f.engine, "q"), ready(&f.engine, "r")), (0, 0));
-}
-
 #[tokio::test]
 async fn more_than_the_line_holds_arrives_in_order() {
     let f = Fixture::new();
@@ -337,75 +180,86 @@ async fn more_than_the_line_holds_arrives_in_order() {
     assert_eq!((channel.unsettled_count(), f.depth("q").await), (0, (0, 0, 0)));
 }
 
+/// The line is full, so each of its consumers stops, and goes on when there is room.
 #[tokio::test]
-async fn a_mandatory_message_without_a_queue_returns_and_is_confirmed() {
+async fn a_full_line_holds_up_each_of_its_consumers_and_loses_none() {
     let f = Fixture::new();
-    declare(&f.engine, &["q"]);
+    let names: Vec<String> = (0..40).map(|number| format!("q{number}")).collect();
     let mut channel = f.engine.channel(None);
-    channel.confirm_select();
-    let message = |queue: &str| Message::new(name(""), key(queue), "1").persistent();
-    let routed = channel.publish(message("q"), true).unwrap();
-    assert_eq!((routed.sequence, routed.returned.is_none()), (Some(1), true));
-    routed.confirm.await.unwrap();
-    let unrouted = channel.publish(message("nowhere"), true).unwrap();
-    assert_eq!(unrouted.sequence, Some(2));
-    assert_eq!(unrouted.returned.as_ref().map(text).as_deref(), Some("1"));
-    unrouted.confirm.await.unwrap();
-    assert!(channel.publish(message("nowhere"), false).unwrap().returned.is_none());
-    assert_eq!(f.engine.channel(None).publish(message("q"), false).unwrap().sequence, None);
+    for name in &names {
+        declare(&f.engine, &[name]);
+        for number in 0..100 {
+            publish(&mut channel, name, &[&number.to_string()]);
+        }
+    }
+    for name in &names {
+        channel.consume(&queue_name(name), name, NO_ACK).unwrap();
+    }
+    // What it makes room for is taken up by the others.
+    channel.cancel("q0");
+    assert_eq!(f.bodies("q0").await.len(), 100);
+    let mut seen: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+    for (tag, delivery) in deliveries(&mut channel) {
+        seen.entry(tag).or_default().push(text(delivery.message()).parse().unwrap());
+    }
+    assert_eq!(seen.len(), 39);
+    assert!(seen.into_values().all(|numbers| numbers.into_iter().eq(0..100)));
 }
 
 #[tokio::test]
-async fn a_message_says_who_sent_it_or_nothing() {
+async fn a_dropped_channel_of_many_queues_returns_to_each_its_own() {
     let f = Fixture::new();
-    let mut channel = f.engine.channel(Some("guest".to_owned()));
-    let mut message = Message::new(name(""), key("q"), "1");
-    message.properties.user_id = Some("guest".to_owned());
-    assert!(channel.publish(message.clone(), false).is_ok());
-    message.properties.user_id = Some("bob".to_owned());
-    let refused = channel.publish(message, false).err().map(|error| error.reply_text());
-    let expected =
-        "PRECONDITION_FAILED - user_id property set to 'bob' but authenticated user was 'guest'";
-    assert_eq!(refused.as_deref(), Some(expected));
+    let names: Vec<String> = (0..40).map(|number| format!("q{number}")).collect();
+    let mut channel = f.engine.channel(None);
+    for name in &names {
+        declare(&f.engine, &[name]);
+        consume(&mut channel, name, name);
+    }
+    for number in 0..100 {
+        for name in &names {
+            publish(&mut channel, name, &[&number.to_string()]);
+        }
+    }
+    for _ in 0..500 {
+        assert!(matches!(channel.try_next(), Some(ChannelEvent::Deliver { .. })));
+    }
+    drop(channel);
+    let expected: Vec<String> = (0..100).map(|number| number.to_string()).collect();
+    for name in &names {
+        assert_eq!(f.depth(name).await, (100, 0, 0));
+        assert_eq!(f.bodies(name).await, expected);
+    }
 }
 
-#[tokio::test]
-async fn replies_come_directly_without_a_queue_of_ones_own() {
+/// Queues hand out while the line is emptied for another one's sake: none of them waits for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_consumer_misses_that_the_line_has_room() {
     let f = Fixture::new();
-    declare(&f.engine, &["requests"]);
-    let mut client = f.engine.channel(None);
-    let mut server = f.engine.channel(None);
-    let mut request = Message::new(name(""), key("requests"), "question");
-    request.properties.reply_to = Some(REPLY_TO.to_owned());
-    let text_of = |error: BrokerError| error.reply_text();
-    assert_eq!(
-        client.publish(request.clone(), false).err().map(text_of).as_deref(),
-        Some("PRECONDITION_FAILED - fast reply consumer does not exist")
-    );
-    let reply_to = queue_name(REPLY_TO);
-    assert_eq!(
-        client.consume(&reply_to, "", ConsumeOptions::default()).err().map(text_of).as_deref(),
-        Some("PRECONDITION_FAILED - reply consumer cannot acknowledge")
-    );
-    client.consume(&reply_to, "replies", NO_ACK).unwrap();
-    assert_eq!(
-        client.consume(&reply_to, "more", NO_ACK).err().map(text_of).as_deref(),
-        Some("PRECONDITION_FAILED - reply consumer already set")
-    );
-    client.publish(request, false).unwrap();
-    let (asked, _) = server.get(&queue_name("requests"), true).unwrap().unwrap();
-    let to = asked.message().properties.reply_to.clone().unwrap();
-    assert!(to.starts_with("amq.rabbitmq.reply-to.") && to.len() < 255);
-    server.publish(Message::new(name(""), key(&to), "answer"), true).unwrap();
-    let answers = deliveries(&mut client);
-    assert_eq!(answers.len(), 1);
-    assert_eq!(
-        (answers[0].0.as_str(), text(answers[0].1.message())),
-        ("replies", "answer".to_owned())
-    );
-    assert_eq!(f.engine.queues().len(), 1);
-    drop(client);
-    // Nobody waits any more.
-    let late = server.publish(Message::new(name(""), key(&to), "late"), true).unwrap();
-    assert!(late.returned.is_some());
+    declare(&f.engine, &["q", "r", "s"]);
+    let engine = f.engine.clone();
+    let publisher = std::thread::spawn(move || {
+        for number in 0..20_000 {
+            for queue in ["q", "r"] {
+                let message = Message::new(name(""), key(queue), number.to_string());
+                drop(engine.try_publish(message).unwrap());
+            }
+        }
+    });
+    let mut channel = f.engine.channel(None);
+    channel.consume(&queue_name("q"), "q", NO_ACK).unwrap();
+    channel.consume(&queue_name("r"), "r", NO_ACK).unwrap();
+    let mut seen: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+    for count in 0..40_000 {
+        if count % 700 == 0 {
+            channel.consume(&queue_name("s"), "s", NO_ACK).unwrap();
+            channel.cancel("s");
+        }
+        let next = tokio::time::timeout(PATIENCE, channel.next()).await.expect("more in time");
+        if let ChannelEvent::Deliver { consumer_tag, delivery } = next {
+            let number = text(delivery.message()).parse().unwrap();
+            seen.entry(consumer_tag.to_string()).or_default().push(number);
+        }
+    }
+    publisher.join().unwrap();
+    assert!(seen.into_values().all(|numbers| numbers.into_iter().eq(0..20_000)));
 }

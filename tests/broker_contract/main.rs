@@ -3,6 +3,9 @@
 
 mod ack_with;
 mod alarms;
+mod channel_consuming;
+mod channel_peer;
+mod channel_settling;
 mod channels;
 mod confirms;
 mod consumers;

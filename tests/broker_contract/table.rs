@@ -96,7 +96,7 @@ const ROWS: [Row; 24] = [
         "messages",
         &[
             (
-                "channels",
+                "channel_consuming",
                 &[
                     "a_mandatory_message_without_a_queue_returns_and_is_confirmed",
                     "a_message_says_who_sent_it_or_nothing",
@@ -133,14 +133,16 @@ const ROWS: [Row; 24] = [
         "acks",
         &[
             (
-                "channels",
+                "channel_settling",
                 &[
                     "acknowledging_is_single_or_up_to_a_tag_and_tag_zero_is_all",
                     "a_tag_that_is_not_outstanding_is_refused_and_settles_nothing",
                     "a_nack_requeues_in_order_or_dead_letters",
-                    "a_dropped_channel_returns_everything_to_its_old_place",
+                    "recovering_to_the_same_consumer_is_not_there",
+                    "a_closed_channel_returns_everything_to_its_old_place",
                 ],
             ),
+            ("channels", &["a_dropped_channel_returns_everything_to_its_old_place"]),
             ("delivery", &["a_requeued_message_returns_to_its_old_place_marked_as_redelivered"]),
             (
                 "restart",
@@ -156,7 +158,13 @@ const ROWS: [Row; 24] = [
         "prefetch",
         &[
             ("delivery", &["prefetch_bounds_what_is_unsettled_at_once"]),
-            ("channels", &["prefetch_is_each_consumers_or_the_whole_channels"]),
+            (
+                "channel_consuming",
+                &[
+                    "a_prefetch_holds_for_each_consumer_that_starts_after_it",
+                    "prefetch_is_each_consumers_or_the_whole_channels",
+                ],
+            ),
         ],
     ),
     (
@@ -173,7 +181,7 @@ const ROWS: [Row; 24] = [
                 ],
             ),
             (
-                "channels",
+                "channel_consuming",
                 &[
                     "consumer_tags_are_unique_in_a_channel_and_made_when_empty",
                     "a_consumer_whose_queue_goes_is_told_so",
@@ -196,7 +204,10 @@ const ROWS: [Row; 24] = [
             ("channels", &["more_than_the_line_holds_arrives_in_order"]),
         ],
     ),
-    ("direct reply-to", &[("channels", &["replies_come_directly_without_a_queue_of_ones_own"])]),
+    (
+        "direct reply-to",
+        &[("channel_consuming", &["replies_come_directly_without_a_queue_of_ones_own"])],
+    ),
     (
         "vhosts",
         &[(

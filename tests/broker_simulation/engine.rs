@@ -36,7 +36,15 @@ pub struct Outcome {
     pub answer: Option<String>,
     /// Resolves when the first thing that the step wrote is on disk.
     pub commit: Option<leveret::broker::Confirm>,
-    pub settled: Option<Commit>,
+    pub settled: Option<Settled>,
+}
+
+/// When no crash undoes an acknowledgement any more.
+pub enum Settled {
+    /// Already: it is on disk, or its message was never written, and then what came before need not be.
+    AtOnce,
+    /// With its batch, which has all that came before in it.
+    With(Commit),
 }
 
 fn done(answer: impl Into<String>) -> Outcome {
@@ -127,7 +135,22 @@ impl Engine {
         match step {
             Step::Publish(publish) => return self.publish(publish).await,
             Step::Ack(hand) => {
-                let settled = self.hands.remove(hand).and_then(Delivery::ack);
+                let commit = self.hands.remove(hand).and_then(Delivery::ack);
+                let settled = match commit {
+                    Some(mut commit) => {
+                        let polled = std::future::poll_fn(|context| {
+                            let commit = std::pin::Pin::new(&mut commit);
+                            std::task::Poll::Ready(commit.poll(context))
+                        });
+                        match polled.await {
+                            std::task::Poll::Ready(Ok(_)) => Some(Settled::AtOnce),
+                            // The disk has failed, as the next step finds.
+                            std::task::Poll::Ready(Err(_)) => None,
+                            std::task::Poll::Pending => Some(Settled::With(commit)),
+                        }
+                    }
+                    None => None,
+                };
                 return Outcome { settled, ..done("ok") };
             }
             _ => {}

@@ -24,7 +24,7 @@ use leveret::model::clock::ManualClock;
 
 use disk::{Disk, Random};
 use durable::Durable;
-use engine::Engine;
+use engine::{Engine, Settled};
 use faults::Fault;
 use step::{Seen, Step, draw, prelude};
 use world::World;
@@ -113,11 +113,13 @@ impl Run {
                 Err(_) => return self.crash(engine).await,
             }
         }
-        if wait && let Some(commit) = outcome.settled {
-            match commit.await {
+        match outcome.settled.filter(|_| wait) {
+            Some(Settled::AtOnce) => self.worlds.iter_mut().for_each(World::settled),
+            Some(Settled::With(commit)) => match commit.await {
                 Ok(_) => self.worlds.iter_mut().for_each(World::confirmed),
                 Err(_) => return self.crash(engine).await,
-            }
+            },
+            None => {}
         }
         if self.lockstep || matches!(step, Step::Flush) {
             match engine.journal.flush().await {

@@ -51,6 +51,10 @@ pub struct Queue {
     /// In the order of delivery.
     pub ready: Vec<Copy>,
     pub delayed: Vec<(u64, Copy)>,
+    /// What is dead is taken out later, whatever comes meanwhile.
+    pub burying: bool,
+    /// Found to have come back too often, at a start.
+    pub dying: Vec<Copy>,
     pub unacked: Vec<Unacked>,
     /// In the order in which they came.
     pub consumers: Vec<Consumer>,
@@ -82,6 +86,8 @@ impl Queue {
             settings,
             ready: Vec::new(),
             delayed: Vec::new(),
+            burying: false,
+            dying: Vec::new(),
             unacked: Vec::new(),
             consumers: Vec::new(),
             active: None,
@@ -129,6 +135,10 @@ impl Queue {
 
     /// Hands out, expires at the head, drops what is too much.
     pub fn dispatch(&mut self, now_ms: u64, effects: &mut Effects) {
+        if self.burying {
+            return;
+        }
+        effects.dead.extend(self.dying.drain(..).map(|copy| (copy, "delivery_limit")));
         let drops_head = matches!(self.settings.overflow, None | Some(Overflow::DropHead));
         while let Some(head) = self.ready.first() {
             let expires_ms = self.expires_ms(head).unwrap_or(u64::MAX);

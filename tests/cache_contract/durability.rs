@@ -1,6 +1,7 @@
 //! What is written to the journal, and what a commit says.
 
 use std::num::NonZeroUsize;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -68,6 +69,99 @@ async fn a_new_deadline_does_not_rewrite_the_value() {
     assert_eq!(stand.cache().get("big").unwrap(), Some(value));
 }
 
+/// Bytes of rows that a line makes the journal write.
+async fn written(stand: &Stand, line: &str) -> u64 {
+    let journal = stand.cache().journal();
+    journal.flush().await.unwrap();
+    let before = journal.stats().bytes_appended;
+    let executed = stand.cache().execute(&commands(&[line]), None);
+    assert!(!matches!(executed.replies.as_slice(), [Reply::Error(_)]), "{line}");
+    journal.flush().await.unwrap();
+    journal.stats().bytes_appended - before
+}
+
+#[tokio::test]
+async fn a_change_of_a_part_of_a_long_string_records_the_part() {
+    const LEN: usize = 1 << 20;
+    let mut stand = Stand::new();
+    let mut value = vec![b'x'; LEN];
+    stand.cache().set("big", value.clone()).unwrap().durable().await.unwrap();
+    // The first one puts it into pieces.
+    assert!(written(&stand, "SETRANGE big 0 first").await > LEN as u64);
+    value[..5].copy_from_slice(b"first");
+    for line in [
+        "SETBIT big 4194304 1",
+        "SETRANGE big 700000 part",
+        "APPEND big tail",
+        "BITFIELD big SET u8 80 65 SET u8 8000000 66",
+        "SETRANGE big 8190 across",
+        "SETBIT big 8421376 1",
+        "EXPIRE big 100",
+        "PERSIST big",
+        "RENAME big other",
+        "RENAME other big",
+    ] {
+        let bytes = written(&stand, line).await;
+        assert!(bytes < 10_000, "{line}: {bytes} bytes");
+    }
+    value[524_288] |= 0x80;
+    value[700_000..700_004].copy_from_slice(b"part");
+    value.extend_from_slice(b"tail");
+    (value[10], value[1_000_000]) = (65, 66);
+    value[8_190..8_196].copy_from_slice(b"across");
+    value.resize(1_052_673, 0);
+    value[1_052_672] = 0x80;
+    let bytes_before = stand.cache().memory_bytes();
+    let pieces = value.len().div_ceil(4_096);
+    for _ in 0..2 {
+        assert_eq!(stand.restart(), 1 + pieces);
+        assert!(stand.cache().get("big").unwrap().unwrap() == value);
+        assert_eq!(stand.cache().memory_bytes(), bytes_before);
+    }
+    // It goes on where it was, and what replaces it leaves none of it.
+    assert!(written(&stand, "APPEND big more").await < 5_000);
+    value.extend_from_slice(b"more");
+    stand.restart();
+    assert!(stand.cache().get("big").unwrap().unwrap() == value);
+    assert!(written(&stand, "SET big short").await < 5_000);
+    assert_eq!(stand.restart(), 1);
+    assert_eq!(stand.cache().get("big").unwrap().unwrap(), "short");
+}
+
+#[tokio::test]
+async fn a_long_string_is_one_thing_to_every_command() {
+    let mut stand = Stand::new();
+    let value = Bytes::from(vec![b'7'; 20_000]);
+    stand.cache().set("long", value.clone()).unwrap().durable().await.unwrap();
+    let way = commands(&[
+        "SETRANGE long 3 7",
+        "STRLEN long",
+        "TYPE long",
+        "GETRANGE long 19998 -1",
+        "INCR long",
+        "COPY long copy",
+        "LPUSH long x",
+        "APPEND gone x*30000",
+        "APPEND gone x",
+        "DEL gone",
+        "MOVE copy 3",
+    ]);
+    let executed = stand.cache().execute(&way, None);
+    let shown: Vec<String> = executed.replies.iter().map(|reply| format!("{reply:?}")).collect();
+    assert_eq!(executed.replies[1], Reply::Integer(20_000), "{shown:?}");
+    assert!(shown[2].contains("string") && shown[3].contains("77"), "{shown:?}");
+    assert!(matches!(executed.replies[4], Reply::Error(_)), "{shown:?}");
+    assert_eq!(executed.replies[5], Reply::Integer(1), "{shown:?}");
+    assert!(shown[6].contains("WrongType"), "{shown:?}");
+    assert_eq!(executed.replies[8], Reply::Integer(30_001), "{shown:?}");
+    executed.commit.unwrap().await.unwrap();
+    // `long` and its five pieces, and the copy, which is whole.
+    assert_eq!(stand.restart(), 1 + 5 + 1);
+    assert_eq!(stand.cache().get("long").unwrap(), Some(value));
+    stand.cache().execute(&commands(&["FLUSHALL"]), None).commit.unwrap().await.unwrap();
+    assert_eq!(stand.restart(), 0);
+}
+
 #[tokio::test]
 async fn a_pipeline_records_its_outcome_and_not_its_way() {
     let mut stand = Stand::new();
@@ -116,6 +210,24 @@ async fn appendfsync_always_settles_when_the_value_is_on_disk() {
     assert!(cache.journal().stats().commits > commits);
     // Something that changed nothing waits for nothing.
     assert!(!cache.settle(cache.del("missing").unwrap()).await.unwrap());
+}
+
+/// A value that comes and goes before anything is written leaves no trace; what ended the one before
+/// it is written, and until then both can come back.
+#[tokio::test]
+async fn what_came_and_went_is_durable_once_what_it_replaced_is_gone() {
+    let stand = Stand::new();
+    let cache = stand.cache();
+    cache.set("k", "old").unwrap().durable().await.unwrap();
+    let _ = cache.del("k").unwrap();
+    let mut new = Box::pin(cache.set("k", "new").unwrap().durable());
+    let mut gone = Box::pin(cache.del("k").unwrap().durable());
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(new.as_mut().poll(&mut context).is_pending());
+    assert!(gone.as_mut().poll(&mut context).is_pending());
+    cache.journal().flush().await.unwrap();
+    new.await.unwrap();
+    assert!(gone.await.unwrap());
 }
 
 #[test]

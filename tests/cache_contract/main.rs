@@ -18,7 +18,6 @@ mod property;
 mod recipes;
 mod redis;
 mod refusal;
-mod rows;
 mod script;
 mod script_table;
 mod sets;
@@ -55,7 +54,7 @@ fn answer(reply: Reply) -> Answer {
             Answer::Array(flat.map(answer).collect())
         }
         Reply::Boolean(yes) => Answer::Int(i64::from(yes)),
-        Reply::Verbatim(text) => Answer::Bulk(text.to_vec()),
+        Reply::Verbatim { text, .. } | Reply::BigNumber(text) => Answer::Bulk(text.to_vec()),
         Reply::StatusText(text) => Answer::Status(String::from_utf8_lossy(&text).into_owned()),
         Reply::ErrorText(text) => Answer::Error(String::from_utf8_lossy(&text).into_owned()),
         Reply::Double(double) => {

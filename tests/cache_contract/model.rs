@@ -1,6 +1,7 @@
 //! The semantics once more, as naive as can be: a map, vectors, and a scan for everything.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use leveret::cache::RateLimit;
 
@@ -37,8 +38,19 @@ impl Model {
             .map(|(key, (value, deadline))| (key, value, deadline.map(|at_ms| at_ms - self.now_ms)))
     }
 
-    /// How many facts the journal has to hold for it.
-    pub fn facts(&self) -> usize {
+    /// How many facts the journal has to hold for it. A long string is one, or more when it was changed
+    /// in a part of it: one for each 4 KiB.
+    pub fn facts(&self) -> RangeInclusive<usize> {
+        let pieces = |value: &Value| match value {
+            Value::String(text) if text.len() >= 16 * 1024 => text.len().div_ceil(4 * 1024),
+            Value::String(_) | Value::List(_) => 0,
+        };
+        let pieces: usize = self.keys().map(|(_, value, _)| pieces(value)).sum();
+        let facts = self.whole_facts();
+        facts..=facts + pieces
+    }
+
+    fn whole_facts(&self) -> usize {
         self.keys()
             .map(|(_, value, ttl_ms)| {
                 let elements = match value {

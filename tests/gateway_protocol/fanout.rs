@@ -1,14 +1,17 @@
 //! Nobody waits for a client that does not read.
 
+use leveret::model::names::RoomId;
 use serde_json::json;
 
+use crate::http::Polling;
 use crate::socket::Socket;
-use crate::stand::{Stand, until};
+use crate::stand::{Stand, token, until};
+use crate::websocket::Got;
 
 #[tokio::test]
 async fn a_slow_consumer_is_cut_and_the_others_get_everything() {
     let stand = Stand::with(|options| options.limits.queue_bytes_max = 200_000).await;
-    let slow = Socket::connect(&stand, "slow").await;
+    let mut slow = Socket::connect(&stand, "slow").await;
     let mut quick = Socket::connect(&stand, "quick").await;
     stand.connections(2).await;
     let filler = "x".repeat(10_000);
@@ -33,7 +36,9 @@ async fn a_slow_consumer_is_cut_and_the_others_get_everything() {
     }
     stand.gateway.emit_to_all("notification", &json!({ "n": sent, "last": true }));
     assert_eq!(crate::stand::in_time(reading).await.unwrap(), sent + 1);
-    drop(slow);
+    // What was under way goes on to its end, so that the reason can be read behind it.
+    let closed = slow.websocket.closed().await;
+    assert_eq!(closed, Got::Close(1008, "slow consumer".to_owned()));
 }
 
 #[tokio::test]
@@ -59,4 +64,36 @@ async fn a_client_that_asks_and_does_not_read_is_not_answered_for_ever() {
     asking.abort();
     assert_eq!(bob.event("user:left").await["userId"], "ada");
     until(|| stand.gateway.connections() == 1).await;
+}
+
+#[tokio::test]
+async fn a_burst_to_a_room_comes_whole_and_in_order_over_either_transport() {
+    const EVENTS: u64 = 300;
+    let stand = Stand::start().await;
+    let mut ada = Socket::connect(&stand, "ada").await;
+    ada.join("general").await;
+    let bob = Polling::connect(stand.address, &token("bob")).await;
+    bob.post(r#"42["join:room","general"]"#).await;
+    ada.event("user:joined").await;
+    let room = RoomId::new("general").unwrap();
+    for n in 0..EVENTS {
+        // Some are no part of a row: they are not for everybody.
+        if n % 50 == 49 {
+            ada.send("typing:start", &json!("general")).await;
+        }
+        stand.gateway.emit_to_room(&room, "news", &json!({ "n": n })).await;
+    }
+    for n in 0..EVENTS {
+        assert_eq!(ada.event("news").await["n"], n);
+    }
+    let mut polled = 0;
+    while polled < EVENTS {
+        let answer = bob.poll().await;
+        for packet in
+            answer.body.split('\u{1e}').filter(|packet| packet.starts_with(r#"42["news""#))
+        {
+            assert_eq!(packet, format!(r#"42["news",{{"n":{polled}}}]"#));
+            polled += 1;
+        }
+    }
 }

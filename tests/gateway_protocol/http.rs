@@ -12,6 +12,8 @@ pub struct Answer {
     pub status: u16,
     head: String,
     pub body: String,
+    /// The body as it came: a compressed one is no text.
+    pub bytes: Vec<u8>,
 }
 
 impl Answer {
@@ -63,10 +65,11 @@ pub async fn answer(mut stream: TcpStream) -> Answer {
     let mut bytes = Vec::new();
     // A server that refuses a body may reset the connection once it has answered.
     let _ = stream.read_to_end(&mut bytes).await;
-    let text = String::from_utf8(bytes).unwrap();
-    let (head, body) = text.split_once("\r\n\r\n").expect("an answer has a head");
+    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
+    let body = bytes.split_off(end.expect("an answer has a head") + 4);
+    let head = String::from_utf8(bytes).unwrap();
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap();
-    Answer { status, head: head.to_owned(), body: body.to_owned() }
+    Answer { status, head, body: String::from_utf8_lossy(&body).into_owned(), bytes: body }
 }
 
 /// A session over polling.

@@ -1,76 +1,105 @@
-//! A client that does too much is told and cut, and the others miss nothing.
+//! Whoever takes more than his share is told so, and nobody else misses anything.
 
-use leveret::gateway::EventRate;
-use serde_json::{Value, json};
+use std::time::Duration;
 
+use serde_json::json;
+
+use crate::http::{Answer, Polling, request};
 use crate::socket::Socket;
-use crate::stand::{Stand, token};
-use crate::websocket::{Got, QUERY, WebSocket};
+use crate::stand::{SILENCE, Stand, in_time, token};
+use crate::websocket::{QUERY, WebSocket};
 
-const RATE: EventRate = EventRate { per_second: 1, burst: 20 };
+const POLLING: &str = "EIO=4&transport=polling";
 
-#[tokio::test]
-async fn a_client_that_sends_too_often_is_told_and_cut() {
-    let stand = Stand::with(|options| options.limits.event_rate = Some(RATE)).await;
-    let mut bob = Socket::connect(&stand, "bob").await;
-    let mut eve = Socket::connect(&stand, "eve").await;
-    bob.join("general").await;
-    eve.join("general").await;
-    for n in 0..30 {
-        eve.send("message:send", &json!({ "roomId": "general", "content": n.to_string() })).await;
-    }
-    assert_eq!(eve.event("error").await, json!({ "message": "Too many events" }));
-    assert_eq!(eve.websocket.closed().await, Got::Close(1008, "too many events".to_owned()));
-    assert_eq!(bob.event("user:left").await["userId"], "eve");
-    // What was within the rate has arrived, in order; connecting and joining took two.
-    let seen: Vec<Value> = bob.seen("message:new").await;
-    let seen: Vec<&str> = seen.iter().map(|new| new["content"].as_str().unwrap()).collect();
-    let sent: Vec<String> = (0..seen.len()).map(|n| n.to_string()).collect();
-    assert_eq!(seen, sent);
-    assert!((18..=20).contains(&seen.len()), "{}", seen.len());
-    assert_eq!(bob.call("presence:update", json!("here")).await["ok"], true);
+async fn handshake(stand: &Stand, forwarded_for: &str) -> Answer {
+    request(stand.address, "GET", POLLING, &[("X-Forwarded-For", forwarded_for)], "").await
 }
 
 #[tokio::test]
-async fn one_that_tries_tokens_is_cut_too() {
-    let stand = Stand::with(|options| options.limits.event_rate = Some(RATE)).await;
-    let mut websocket = WebSocket::open(stand.address, QUERY, &[]).await.unwrap();
-    for _ in 0..30 {
-        websocket.text(r#"40{"token":"guess"}"#).await;
+async fn an_address_has_only_so_many_sockets_on_all_transports() {
+    let stand = Stand::with(|options| options.limits.loopback_sockets_max = Some(3)).await;
+    let mut bystander = Socket::connect(&stand, "bob").await;
+    let websocket = WebSocket::open(stand.address, QUERY, &[]).await.unwrap();
+    let polling = Polling::connect(stand.address, &token("ada")).await;
+    for _ in 0..20 {
+        let refused = request(stand.address, "GET", POLLING, &[], "").await;
+        let reason = r#"{"message":"Too many connections from this address"}"#;
+        assert_eq!((refused.status, refused.body.as_str()), (429, reason));
+        assert_eq!(WebSocket::open(stand.address, QUERY, &[]).await.err(), Some(429));
     }
-    assert_eq!(websocket.closed().await, Got::Close(1008, "too many events".to_owned()));
-}
+    // An upgrade is the same session, not one more.
+    let upgrade = format!("{QUERY}&sid={}", polling.sid);
+    assert!(WebSocket::open(stand.address, &upgrade, &[]).await.is_ok());
+    assert_eq!(bystander.call("presence:update", json!("away")).await["ok"], true);
 
-#[tokio::test]
-async fn without_a_rate_a_client_sends_what_it_can() {
-    let stand = Stand::with(|options| options.limits.event_rate = None).await;
-    let default = leveret::gateway::Limits::default().event_rate;
-    assert_eq!(default, Some(EventRate { per_second: 200, burst: 400 }));
-    let mut ada = Socket::connect(&stand, "ada").await;
-    let mut last = 0;
-    for n in 0..1_000 {
-        last = ada.send("presence:update", &json!(format!("s{n}"))).await;
-    }
-    assert_eq!(ada.ack(last).await["status"], "s999");
-}
-
-#[tokio::test]
-async fn a_packet_has_only_so_many_attachments() {
-    let stand = Stand::with(|options| options.limits.attachments_max = 2).await;
-    let mut bob = Socket::connect(&stand, "bob").await;
-    for (packet, is_cut) in [(r#"452-1["x"]"#, false), (r#"453-1["x"]"#, true)] {
-        let mut websocket = WebSocket::open(stand.address, QUERY, &[]).await.unwrap();
-        websocket.next_text().await;
-        websocket.text(&format!("40{}", json!({ "token": token("eve") }))).await;
-        websocket.next_text().await;
-        websocket.text(packet).await;
-        if is_cut {
-            assert_eq!(websocket.closed().await, Got::Close(1002, "parse error".to_owned()));
-        } else {
-            websocket.frame(0x82, b"1").await;
-            websocket.frame(0x82, b"2").await;
-            assert!(websocket.next_text().await.starts_with(r#"42["error",{"message":"Unknown"#));
+    drop(websocket);
+    let again = async {
+        while request(stand.address, "GET", POLLING, &[], "").await.status != 200 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
+    };
+    in_time(again).await;
+    assert_eq!(request(stand.address, "GET", POLLING, &[], "").await.status, 429);
+}
+
+#[tokio::test]
+async fn a_handshake_that_was_refused_takes_no_place() {
+    let stand = Stand::with(|options| options.limits.loopback_sockets_max = Some(1)).await;
+    for _ in 0..5 {
+        let evil = [("Origin", "http://evil.example")];
+        assert_eq!(WebSocket::open(stand.address, QUERY, &evil).await.err(), Some(403));
+        let old = "EIO=3&transport=websocket";
+        assert_eq!(WebSocket::open(stand.address, old, &[]).await.err(), Some(400));
     }
-    assert_eq!(bob.call("presence:update", json!("here")).await["ok"], true);
+    assert!(WebSocket::open(stand.address, QUERY, &[]).await.is_ok());
+}
+
+#[tokio::test]
+async fn behind_a_trusted_proxy_each_client_has_an_address_of_its_own() {
+    let stand = Stand::with(|options| {
+        options.limits.address_sockets_max = Some(1);
+        options.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    })
+    .await;
+    assert_eq!(handshake(&stand, "203.0.113.1").await.status, 200);
+    assert_eq!(handshake(&stand, "203.0.113.2").await.status, 200);
+    assert_eq!(handshake(&stand, "203.0.113.1").await.status, 429);
+    // What a client writes itself stands before what the proxy adds.
+    assert_eq!(handshake(&stand, "198.51.100.7, 203.0.113.1").await.status, 429);
+}
+
+#[tokio::test]
+async fn without_a_trusted_proxy_nobody_can_pass_for_another() {
+    let stand = Stand::with(|options| {
+        options.limits.loopback_sockets_max = Some(1);
+        options.limits.address_sockets_max = Some(1);
+    })
+    .await;
+    assert_eq!(handshake(&stand, "203.0.113.1").await.status, 200);
+    assert_eq!(handshake(&stand, "203.0.113.2").await.status, 429);
+}
+
+#[tokio::test]
+async fn what_is_off_is_off() {
+    let stand = Stand::with(|options| {
+        options.connect_timeout = Duration::MAX;
+        options.limits.queue_bytes_max = usize::MAX;
+        options.limits.user_sockets_max = usize::MAX;
+        options.limits.address_sockets_max = None;
+    })
+    .await;
+    let mut idle = WebSocket::open(stand.address, QUERY, &[]).await.unwrap();
+    idle.next_text().await;
+    let mut ada = Socket::connect(&stand, "ada").await;
+    let filler = "x".repeat(1_000_000);
+    // Far beyond the bound that there is by default, before anything is read.
+    for n in 0..16 {
+        stand.gateway.emit_to_all("notification", &json!({ "n": n, "filler": filler }));
+    }
+    for n in 0..16 {
+        assert_eq!(ada.event("notification").await["n"], n);
+    }
+    tokio::time::sleep(SILENCE).await;
+    idle.text(&format!("40{}", json!({ "token": token("bob") }))).await;
+    assert!(idle.next_text().await.starts_with("40{\"sid\":"));
 }

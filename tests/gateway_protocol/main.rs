@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod bridge;
+mod compression;
 mod connection;
 mod durability;
 mod fanout;
@@ -15,6 +16,7 @@ mod library;
 mod limits;
 mod polling;
 mod presence;
+mod rates;
 mod recovery;
 mod repeats;
 mod rooms;

@@ -91,15 +91,18 @@ async fn a_client_can_say_goodbye() {
     let client = Polling::connect(stand.address, &token("ada")).await;
     let waiting = tokio::spawn(answer(client.begin_poll().await));
     assert_eq!(client.post("1").await.body, "ok");
-    assert_eq!(in_time(waiting).await.unwrap().body, "1");
+    assert_eq!(in_time(waiting).await.unwrap().body, "6");
     stand.connections(0).await;
 }
 
 #[tokio::test]
-async fn a_body_above_the_bound_is_refused_and_the_session_goes_on() {
+async fn a_body_above_the_bound_is_refused_and_ends_its_session() {
     let stand = Stand::with(|options| options.limits.payload_bytes_max = 1_000).await;
     let client = Polling::connect(stand.address, &token("ada")).await;
+    let mut bystander = Socket::connect(&stand, "bob").await;
     assert_eq!(client.post(&"x".repeat(1_001)).await.status, 413);
+    stand.connections(1).await;
+    let client = Polling::connect(stand.address, &token("ada")).await;
     // Its size is not announced.
     let chunked = [("Transfer-Encoding", "chunked"), ("Content-Length", "")];
     let chunks = format!("258\r\n{0}\r\n258\r\n{0}\r\n0\r\n\r\n", "x".repeat(600));
@@ -116,8 +119,9 @@ async fn a_body_above_the_bound_is_refused_and_the_session_goes_on() {
         in_time(answer(stream)).await
     };
     assert_eq!(refused.status, 413);
-    assert_eq!(client.post("42[\"presence:update\",\"away\"]").await.body, "ok");
-    assert!(client.is_known().await);
+    stand.connections(1).await;
+    assert!(!client.is_known().await);
+    assert_eq!(bystander.call("presence:update", json!("away")).await["ok"], true);
 }
 
 #[tokio::test]

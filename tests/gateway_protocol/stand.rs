@@ -54,7 +54,7 @@ impl Stand {
         let gateway = Gateway::new(options, cache.clone(), clock);
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let router = gateway.router();
+        let router = gateway.router().into_make_service_with_connect_info::<SocketAddr>();
         tokio::spawn(async move { axum::serve(listener, router).await });
         Self { gateway, cache, address }
     }

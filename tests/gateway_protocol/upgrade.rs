@@ -8,6 +8,8 @@ use crate::http::{Polling, answer};
 use crate::stand::{SILENCE, Stand, in_time, token};
 use crate::websocket::{Got, QUERY, WebSocket};
 
+const RESERVED: &str = "reserved bits are set, and no extension was agreed on";
+
 async fn probe(stand: &Stand, client: &Polling) -> WebSocket {
     let query = format!("{QUERY}&sid={}", client.sid);
     let mut websocket = WebSocket::open(stand.address, &query, &[]).await.unwrap();
@@ -97,6 +99,31 @@ async fn a_probe_that_fails_leaves_the_session_to_polling() {
     let mut websocket = probe(&stand, &client).await;
     websocket.text("5").await;
     let packet = tell(&stand, 2);
+    assert_eq!(websocket.next_text().await, packet);
+}
+
+#[tokio::test]
+async fn a_probe_is_a_websocket_like_any_other() {
+    let stand = Stand::start().await;
+    let client = Polling::connect(stand.address, &token("ada")).await;
+    let query = format!("{QUERY}&sid={}", client.sid);
+    for (first, payload, expected) in [
+        (0x88, &3001_u16.to_be_bytes()[..], Got::Close(3001, String::new())),
+        (0xC1, b"2probe", Got::Close(1002, RESERVED.to_owned())),
+        (0x81, b"\xFF", Got::Close(1007, "text is not UTF-8".to_owned())),
+    ] {
+        let mut websocket = WebSocket::open(stand.address, &query, &[]).await.unwrap();
+        websocket.frame(0x89, b"before").await;
+        assert_eq!(websocket.next().await, Got::Pong(b"before".to_vec()));
+        websocket.frame(first, payload).await;
+        assert_eq!(websocket.next().await, expected);
+        assert_eq!(websocket.next().await, Got::End);
+    }
+    let mut websocket = probe(&stand, &client).await;
+    websocket.frame(0x89, b"between").await;
+    assert_eq!(websocket.next().await, Got::Pong(b"between".to_vec()));
+    websocket.text("5").await;
+    let packet = tell(&stand, 1);
     assert_eq!(websocket.next_text().await, packet);
 }
 

@@ -146,6 +146,14 @@ impl Disk {
         Box::new(self.clone())
     }
 
+    /// What the files that have a name take.
+    #[allow(dead_code, reason = "not each of the tests that share this disk asks")]
+    pub fn used_bytes(&self) -> u64 {
+        let state = self.state();
+        let named = state.names.values().filter_map(|file| state.files.get(file));
+        named.map(|file| file.now.len() as u64).sum()
+    }
+
     /// Lets the power go at once.
     pub fn pull_the_plug(&self) {
         self.state().crashed = true;

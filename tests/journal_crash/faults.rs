@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use leveret::journal::{
-    Appended, Commit, Entry, Group, Journal, JournalError, JournalOptions, Payload, Urgency,
+    Appended, Commit, Entry, Group, Journal, JournalError, JournalOptions, Payload,
+    SMALL_WEIGHT_MAX, Urgency,
 };
 
 use crate::disk::{Disk, Random};
@@ -79,8 +80,9 @@ async fn an_error_of_the_disk_poisons_and_a_reopen_is_whole() {
 struct Panics;
 
 impl Payload for Panics {
+    /// Too much to be encoded by who appends it.
     fn weight(&self) -> u32 {
-        1
+        SMALL_WEIGHT_MAX + 1
     }
 
     fn encode(&self, _: &mut Vec<u8>) {

@@ -14,7 +14,8 @@ use leveret::model::user::Permissions;
 use crate::Open;
 
 /// Every kind of record: the broker's, then the cache's.
-pub const KINDS: [u8; 16] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 32, 33, 34, 35];
+pub const KINDS: [u8; 21] =
+    [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 32, 33, 34, 35, 36, 37, 38, 39, 40];
 
 /// The time at which a fixture was written, and is looked at.
 pub const WRITTEN_MS: u64 = 1_750_000_000_000;
@@ -157,10 +158,14 @@ async fn publish(broker: &Broker, message: Message) {
 }
 
 fn ask(open: &Open, line: &[&str]) -> Reply {
+    ask_in(open, 0, line)
+}
+
+fn ask_in(open: &Open, db: u8, line: &[&str]) -> Reply {
     let line: Vec<Bytes> =
         line.iter().map(|word| Bytes::copy_from_slice(word.as_bytes())).collect();
     let command = Command::parse(&line).unwrap();
-    open.cache.execute(&[command], None).replies.remove(0)
+    open.cache.execute_in(db, &[command], None).replies.remove(0)
 }
 
 pub async fn fill(open: &Open) {
@@ -205,8 +210,18 @@ pub async fn fill(open: &Open) {
         &["SET", "short", "lived", "PX", "60000"],
         &["RPUSH", "list", "one", "two", "three"],
         &["LPUSH", "list", "zero"],
+        &["HSET", "hash", "field", "value", "binary", "\0\r\n"],
+        &["SADD", "set", "one", "two"],
+        &["ZADD", "zset", "1.5", "one", "-inf", "two"],
     ] {
         assert!(!matches!(ask(open, line), Reply::Error(_)), "{line:?}");
+    }
+    for line in [
+        &["SET", "elsewhere", "value", "PX", "60000"][..],
+        &["HSET", "hash", "field", "of two"],
+        &["SWAPDB", "2", "15"],
+    ] {
+        assert!(!matches!(ask_in(open, 2, line), Reply::Error(_)), "{line:?}");
     }
 }
 
@@ -268,6 +283,21 @@ fn check_cache(open: &Open) {
         ask(open, &["LRANGE", "list", "0", "-1"]),
         Reply::Array(["zero", "one", "two", "three"].map(bulk).into())
     );
+    assert_eq!(ask(open, &["HGET", "hash", "field"]), bulk("value"));
+    assert_eq!(ask(open, &["HGET", "hash", "binary"]), bulk("\0\r\n"));
+    assert_eq!(ask(open, &["HLEN", "hash"]), Reply::Integer(2));
+    assert_eq!(ask(open, &["SISMEMBER", "set", "two"]), Reply::Integer(1));
+    assert_eq!(ask(open, &["SCARD", "set"]), Reply::Integer(2));
+    assert_eq!(
+        ask(open, &["ZRANGE", "zset", "0", "-1"]),
+        Reply::Array(["two", "one"].map(bulk).into())
+    );
+    assert_eq!(ask(open, &["ZSCORE", "zset", "one"]), Reply::Double(1.5));
+    // In another database, which has changed its number.
+    assert_eq!(ask_in(open, 15, &["GET", "elsewhere"]), bulk("value"));
+    assert_eq!(ask_in(open, 15, &["PTTL", "elsewhere"]), Reply::Integer(60_000));
+    assert_eq!(ask_in(open, 15, &["HGET", "hash", "field"]), bulk("of two"));
+    assert_eq!(ask_in(open, 2, &["DBSIZE"]), Reply::Integer(0));
 }
 
 /// A journal of that format goes on.

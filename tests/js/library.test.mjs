@@ -1,4 +1,4 @@
-// The Rust library as examples/axum.rs uses it, with stock clients of several versions and both parsers.
+// The Rust library as tests/examples/axum.rs uses it, with stock clients of several versions and both parsers.
 // Each test holds for Socket.IO's own server too, so neither is bent to the other.
 
 import assert from "node:assert/strict";

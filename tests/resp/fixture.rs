@@ -44,8 +44,14 @@ impl Fixture {
     }
 
     pub fn connect(&self) -> Client {
+        self.connect_from("")
+    }
+
+    /// A client whose other end is at this address.
+    pub fn connect_from(&self, address: &str) -> Client {
         let (ours, theirs) = tokio::io::duplex(64 * 1024);
-        tokio::spawn(self.resp.serve(theirs, Peer::default()));
+        let peer = Peer { address: address.to_owned(), ..Peer::default() };
+        tokio::spawn(self.resp.serve(theirs, peer));
         Client { io: ours }
     }
 }

@@ -3,6 +3,7 @@
 mod blocking;
 mod connections;
 mod fixture;
+mod pause;
 mod pubsub;
 mod scripts;
 mod transactions;

@@ -24,6 +24,8 @@ pub const FORMS: &[(&str, Same)] = &[
         "SET <str> <val> [NX|XX] [GET] [KEEPTTL|EX <ttl>|PX <msttl>|EXAT <later>|PXAT <mslater>]",
         Exact,
     ),
+    // By itself it is drawn often enough for a fault in it to be met.
+    ("SET <str> <val> KEEPTTL", Exact),
     ("SET <num> <cnt>", Exact),
     ("SETNX <str> <val>", Exact),
     ("SETEX <str> <ttl> <val>", Exact),
@@ -69,6 +71,7 @@ pub const FORMS: &[(&str, Same)] = &[
     ("COPY <any> <any> [DB <db>] [REPLACE]", Exact),
     ("MOVE <any> <db>", Exact),
     ("EXPIRE <any> <ttl> [NX|XX|GT|LT|XX GT|NX XX]", Exact),
+    ("EXPIRE <any> <ttl> (GT|LT)", Exact),
     ("PEXPIRE <any> <msttl> [NX|XX|GT|LT]", Exact),
     ("EXPIREAT <any> <at> [NX|XX|GT|LT]", Exact),
     ("PEXPIREAT <any> <msat> [NX|XX|GT|LT]", Exact),

@@ -4,18 +4,21 @@
 //! each; `LEVERET_ONLY` names the commands that are played. A difference is shrunk
 //! before it is shown.
 
+mod about;
 mod forms;
 mod grammar;
 mod play;
+mod promises;
 mod rng;
 mod servers;
+mod sessions;
 mod wire;
 
 use forms::{FORMS, Same};
 use play::{Difference, Pair, Step, sequence};
 use rng::Rng;
 use servers::Server;
-use wire::{Connection, shown_request};
+use wire::{Connection, Request, shown_request};
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
@@ -35,6 +38,7 @@ fn connect(redis: &Server, leveret: &Server) -> Pair {
         redis: Connection::open(redis.address),
         leveret: Connection::open(leveret.address),
         fault: None,
+        slip: None,
     }
 }
 
@@ -104,12 +108,50 @@ fn planted_faults_are_found_and_shrunk() {
     for (name, fault) in faults {
         let mut pair = connect(&redis, &leveret);
         pair.fault = Some(fault);
-        let found = (0..400).find_map(|seed| {
-            let steps = sequence(&mut Rng::new(seed), FORMS, 120);
-            pair.play(2, &steps).map(|difference| (steps, difference))
-        });
-        let (steps, difference) = found.unwrap_or_else(|| panic!("not found: {name}"));
-        let (steps, _) = pair.shrink(2, steps, difference);
-        assert!(steps.len() <= 4, "{name}: not shrunk: {steps:?}");
+        assert_is_found(name, &mut pair, 4);
+    }
+}
+
+fn assert_is_found(name: &str, pair: &mut Pair, steps_max: usize) {
+    let found = (0..400).find_map(|seed| {
+        let steps = sequence(&mut Rng::new(seed), FORMS, 120);
+        pair.play(2, &steps).map(|difference| (steps, difference))
+    });
+    let (steps, difference) = found.unwrap_or_else(|| panic!("not found: {name}"));
+    let (steps, _) = pair.shrink(2, steps, difference);
+    assert!(steps.len() <= steps_max, "{name}: not shrunk: {steps:?}");
+}
+
+/// The request without its options of this name.
+fn without(request: &Request, name: &[u8], option: &[u8]) -> Option<Request> {
+    let has = request[0] == name && request[1..].iter().any(|arg| arg == option);
+    has.then(|| request.iter().filter(|arg| *arg != option).cloned().collect())
+}
+
+/// The request under another command's name.
+fn renamed(request: &Request, from: &[u8], to: &[u8]) -> Option<Request> {
+    let mut renamed = request.clone();
+    (request[0] == from).then(|| renamed[0] = to.to_vec())?;
+    Some(renamed)
+}
+
+/// Each fault is in what one command does; its own reply may be right.
+#[test]
+fn planted_faults_of_meaning_are_found_and_shrunk() {
+    let (redis, leveret) = (Server::redis(&[]), Server::leveret(&["--in-memory"]));
+    let slips: [(&str, play::Slip); 8] = [
+        ("SET forgets KEEPTTL", |request| without(request, b"SET", b"KEEPTTL")),
+        ("EXPIRE forgets GT", |request| without(request, b"EXPIRE", b"GT")),
+        ("ZADD forgets GT", |request| without(request, b"ZADD", b"GT")),
+        ("COPY forgets REPLACE", |request| without(request, b"COPY", b"REPLACE")),
+        ("RPUSHX makes a list", |request| renamed(request, b"RPUSHX", b"RPUSH")),
+        ("SINTERSTORE stores a union", |request| renamed(request, b"SINTERSTORE", b"SUNIONSTORE")),
+        ("HSETNX overwrites", |request| renamed(request, b"HSETNX", b"HSET")),
+        ("PERSIST does nothing", |request| renamed(request, b"PERSIST", b"EXISTS")),
+    ];
+    for (name, slip) in slips {
+        let mut pair = connect(&redis, &leveret);
+        pair.slip = Some(slip);
+        assert_is_found(name, &mut pair, 8);
     }
 }

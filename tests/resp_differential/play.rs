@@ -22,10 +22,14 @@ impl Step {
 /// Changes what our side answered, to see whether that is found.
 pub type Fault = fn(&Request, Vec<u8>) -> Vec<u8>;
 
+/// Changes what our side is asked, as if it took the command for another one.
+pub type Slip = fn(&Request) -> Option<Request>;
+
 pub struct Pair {
     pub redis: Connection,
     pub leveret: Connection,
     pub fault: Option<Fault>,
+    pub slip: Option<Slip>,
 }
 
 #[derive(Debug)]
@@ -92,10 +96,14 @@ impl Pair {
             .chain(inspection.iter().map(|step| &step.request))
             .cloned()
             .collect();
-        let [redis, leveret] = [&mut self.redis, &mut self.leveret].map(|connection| {
-            connection.send_all(&requests);
-            connection
-        });
+        let slip = |request: &Request| self.slip.and_then(|slip| slip(request));
+        let asked: Vec<Request> = requests
+            .iter()
+            .map(|request| slip(request).unwrap_or_else(|| request.clone()))
+            .collect();
+        let (redis, leveret) = (&mut self.redis, &mut self.leveret);
+        redis.send_all(&requests);
+        leveret.send_all(&asked);
         let redis: Vec<Vec<u8>> = requests.iter().map(|_| redis.read()).collect();
         let leveret: Vec<Vec<u8>> = requests.iter().map(|_| leveret.read()).collect();
 

@@ -8,10 +8,10 @@ use super::super::consumer::{BUFFERED_MAX, ConsumeOptions, slot};
 use super::super::declare::generated_name;
 use super::super::delivery::shown;
 use super::super::error::BrokerError;
-use super::super::queue::{ConsumerEnd, Parcel, Queue};
-use super::super::stored::Stored;
+use super::super::queue::{ConsumerEnd, ConsumerId, Parcel, Queue};
+use super::super::stored::{QueueId, Stored};
 use super::publishing::REPLY_TO;
-use super::settling::Returned;
+use super::settling::{Returned, Seen};
 use super::{CONSUMERS_MAX, Channel, ChannelConsumer, Unsettled};
 use crate::model::message::Message;
 use crate::model::names::QueueName;
@@ -113,57 +113,63 @@ impl Channel {
 
     fn remove_consumer(&mut self, key: u32) {
         self.remove_consumers([key], Returned::default());
-        self.resume_all();
+        self.resume_stalled();
         self.resume_waiting();
     }
 
     /// What waits in the line for the queues that lose a consumer goes back to them, uncounted, with what
     /// is in `returned` already, and whoever consumes such a queue on gets its own again; what waits for
-    /// other queues stays. A queue hands nothing out between the two, so that what it takes back is
-    /// never overtaken.
+    /// other queues stays. A queue hands nothing out in between, so that what it takes back is never
+    /// overtaken. Each parcel is looked at once, and no queue that has nothing to do with it.
     pub(super) fn remove_consumers(
         &mut self,
         keys: impl IntoIterator<Item = u32>,
         mut returned: Returned,
     ) {
-        let now_ms = self.broker.inner.now_ms();
-        let mut removed = AHashMap::new();
+        let mut removed: AHashMap<u32, Arc<Queue>> = AHashMap::new();
+        let mut leaving: AHashMap<QueueId, Vec<ConsumerId>> = AHashMap::new();
         for key in keys {
             let Some(consumer) = self.consumers.remove(&key) else { continue };
             self.keys.remove(&consumer.tag);
             if self.reply.as_ref().is_some_and(|(_, reply)| *reply == key) {
                 self.reply = None;
             }
-            let left = consumer.queue.remove_consumer(consumer.id, now_ms);
             returned.add(&consumer.queue, None);
-            removed.insert(key, (consumer.queue, left));
-        }
-        // So the line never grows by cancelling.
-        if self.buffered.len() + self.parcels.len() > BUFFERED_MAX {
-            self.consumers.values().for_each(|consumer| returned.add(&consumer.queue, None));
+            leaving.entry(consumer.queue.id).or_default().push(consumer.id);
+            removed.insert(key, consumer.queue);
         }
         let Self { broker, consumers, parcels, buffered, .. } = self;
-        for (queue, tags) in returned.into_queues() {
-            let queue_of = |key: u32| {
-                let staying = || consumers.get(&key).map(|consumer| &consumer.queue);
-                removed.get(&key).map(|(queue, _)| queue).or_else(staying)
-            };
-            let waiting = || {
-                buffered.extend(parcels.drain());
-                let mut tags = Vec::new();
-                buffered.retain(|parcel| {
-                    let goes = queue_of(parcel.key).is_some_and(|of| of.id == queue.id);
-                    tags.extend(goes.then_some((parcel.tag, false)));
-                    !goes
-                });
-                tags
-            };
-            let effects = queue
-                .requeue(tags.into_iter().chain(std::iter::once_with(waiting).flatten()), now_ms);
-            broker.inner.run(&queue, effects);
+        let queue_of = |key: u32| {
+            let staying = || consumers.get(&key).map(|consumer| &consumer.queue);
+            removed.get(&key).or_else(staying)
+        };
+        // What is taken from the line makes room there. So that all of it never grows by cancelling,
+        // whatever it holds goes back when it is more than a line.
+        if buffered.len() + parcels.len() > BUFFERED_MAX {
+            buffered.extend(parcels.drain());
+            buffered.iter().filter_map(|parcel| queue_of(parcel.key)).for_each(|queue| {
+                returned.add(queue, None);
+            });
         }
-        for (queue, left) in removed.into_values() {
-            self.broker.inner.run(&queue, left);
+        let mut waiting: AHashMap<QueueId, Vec<Seen>> =
+            returned.queue_ids().map(|id| (id, Vec::new())).collect();
+        let before = std::mem::take(buffered);
+        let mut sort =
+            |parcel: Parcel, waiting: &mut AHashMap<QueueId, Vec<Seen>>| match queue_of(parcel.key)
+                .and_then(|queue| waiting.get_mut(&queue.id))
+            {
+                Some(tags) => tags.push((parcel.tag, false)),
+                None => buffered.push_back(parcel),
+            };
+        before.into_iter().for_each(|parcel| sort(parcel, &mut waiting));
+        for (queue, seen) in returned.into_queues() {
+            let ids = leaving.remove(&queue.id).unwrap_or_default();
+            let late = || {
+                parcels.drain().for_each(|parcel| sort(parcel, &mut waiting));
+                waiting.remove(&queue.id).unwrap_or_default()
+            };
+            let tags = seen.into_iter().chain(std::iter::once_with(late).flatten());
+            broker.inner.take_back(&queue, &ids, tags);
         }
     }
 
@@ -214,7 +220,7 @@ impl Channel {
             };
             // A consumer stops at a full line; half empty is when it is worth going on.
             if self.buffered.is_empty() && self.parcels.len() == BUFFERED_MAX / 2 {
-                self.resume_all();
+                self.resume_stalled();
             }
             let Some(consumer) = self.consumers.get(&parcel.key) else { continue };
             let (consumer_tag, no_ack) = (consumer.tag.clone(), consumer.no_ack);
@@ -252,9 +258,12 @@ impl Channel {
         ChannelDelivery { delivery_tag, redelivered, stored, shown }
     }
 
-    fn resume_all(&self) {
-        for consumer in self.consumers.values() {
-            self.resume(consumer);
+    /// Consumers that found the line full try again.
+    fn resume_stalled(&self) {
+        for key in self.ends.take_stalled() {
+            if let Some(consumer) = self.consumers.get(&key) {
+                self.resume(consumer);
+            }
         }
     }
 

@@ -1,6 +1,5 @@
 //! Acknowledgements and rejections of a channel, and its prefetch.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ahash::AHashMap;
@@ -69,15 +68,18 @@ impl Channel {
     }
 
     /// basic.qos. Not `global`: for each consumer that starts from now on; `global`: for all
-    /// deliveries of the channel together. 0 is unlimited. Deliveries of basic.get never count.
+    /// deliveries of the channel together, until the next that is not. 0 is unlimited. Deliveries of
+    /// basic.get never count.
     pub fn qos(&mut self, prefetch: u16, global: bool) {
-        if global {
-            self.is_credit_limited = prefetch > 0;
-            self.credit.set_limit(usize::from(prefetch));
-            self.resume_waiting();
-        } else {
+        // As in RabbitMQ, a prefetch for consumers ends the channel's: who wants both asks for the
+        // channel's last.
+        let limit = if global { prefetch } else { 0 };
+        self.is_credit_limited = limit > 0;
+        self.credit.set_limit(usize::from(limit));
+        if !global {
             self.prefetch = prefetch;
         }
+        self.resume_waiting();
     }
 
     fn take_one(&mut self, delivery_tag: u64) -> Result<Unsettled, BrokerError> {
@@ -85,19 +87,20 @@ impl Channel {
         unsettled.ok_or(BrokerError::UnknownDeliveryTag(delivery_tag))
     }
 
-    /// Everything up to the tag; with tag 0, everything.
-    fn take(
-        &mut self,
-        delivery_tag: u64,
-    ) -> Result<impl Iterator<Item = Unsettled> + use<>, BrokerError> {
-        let later = match delivery_tag {
-            0 => BTreeMap::new(),
+    /// Everything up to the tag; with tag 0, everything. One by one: splitting a tree counts what stays.
+    fn take(&mut self, delivery_tag: u64) -> Result<Vec<Unsettled>, BrokerError> {
+        let last = match delivery_tag {
+            0 => u64::MAX,
             _ if !self.unsettled.contains_key(&delivery_tag) => {
                 return Err(BrokerError::UnknownDeliveryTag(delivery_tag));
             }
-            _ => self.unsettled.split_off(&delivery_tag.saturating_add(1)),
+            _ => delivery_tag,
         };
-        Ok(std::mem::replace(&mut self.unsettled, later).into_values())
+        let mut taken = Vec::new();
+        while let Some(first) = self.unsettled.first_entry().filter(|first| *first.key() <= last) {
+            taken.push(first.remove());
+        }
+        Ok(taken)
     }
 }
 
@@ -117,6 +120,10 @@ impl Returned {
             returned.add(&queue, Some((tag, true)));
         }
         returned
+    }
+
+    pub(super) fn queue_ids(&self) -> impl Iterator<Item = QueueId> {
+        self.0.keys().copied()
     }
 
     pub(super) fn into_queues(self) -> impl Iterator<Item = (Arc<Queue>, Vec<Seen>)> {

@@ -23,11 +23,13 @@ pub enum ConsumerEnd {
     TimedOut,
 }
 
-/// Where a consumer's ends are told; shared by the consumers of one channel.
+/// Where a consumer's ends are told, and that it found its line full; shared by the consumers of one
+/// channel.
 #[derive(Default)]
 pub(in crate::broker) struct Ends {
     ended: Mutex<SmallVec<[(u32, ConsumerEnd); 1]>>,
     pub changed: Notify,
+    stalled: Mutex<Vec<u32>>,
 }
 
 impl Ends {
@@ -42,6 +44,11 @@ impl Ends {
 
     pub(in crate::broker) fn take(&self) -> SmallVec<[(u32, ConsumerEnd); 1]> {
         std::mem::take(&mut self.ended.lock())
+    }
+
+    /// The consumers that may try again when the line has room.
+    pub(in crate::broker) fn take_stalled(&self) -> Vec<u32> {
+        std::mem::take(&mut self.stalled.lock())
     }
 }
 
@@ -60,9 +67,25 @@ pub(in crate::broker) struct Slot {
     pub no_ack: bool,
     pub in_flight: usize,
     pub waits_its_turn: bool,
+    /// Its owner is told that it found the line full, and will resume it.
+    pub is_stalled: bool,
 }
 
 impl Slot {
+    /// `false`: the line is full or its owner went away.
+    pub(super) fn send(&mut self, parcel: Parcel) -> bool {
+        match self.parcels.try_send(parcel) {
+            Ok(()) => true,
+            Err(flume::TrySendError::Full(parcel)) if !self.is_stalled => {
+                self.is_stalled = true;
+                self.ends.stalled.lock().push(self.key);
+                // Who emptied the line before that did not see it.
+                self.parcels.try_send(parcel).is_ok()
+            }
+            Err(_) => false,
+        }
+    }
+
     fn has_room(&self) -> bool {
         self.prefetch.is_none_or(|prefetch| self.in_flight < prefetch)
     }
@@ -148,6 +171,14 @@ impl Consumers {
         }
         self.turns = Turns::default();
         self.active = None;
+    }
+
+    /// Its line has room again, or it has credit.
+    pub(super) fn resume(&mut self, id: ConsumerId) {
+        if let Some(slot) = self.slots.get_mut(&id) {
+            slot.is_stalled = false;
+        }
+        self.offer_turn(id);
     }
 
     /// Lines a consumer up if it can take one more.

@@ -1,5 +1,6 @@
 //! A prefetch that several consumers of one channel share (basic.qos with global).
 
+use indexmap::IndexSet;
 use parking_lot::Mutex;
 
 /// How many deliveries a channel may hold unsettled, over all its consumers. Taken under a queue's
@@ -13,7 +14,7 @@ struct State {
     limit: usize,
     used: usize,
     /// The channel's keys of consumers that found no credit.
-    waiting: Vec<u32>,
+    waiting: IndexSet<u32, ahash::RandomState>,
 }
 
 impl Credit {
@@ -21,9 +22,7 @@ impl Credit {
     pub(super) fn take_or_wait(&self, key: u32) -> bool {
         let mut state = self.0.lock();
         if state.limit > 0 && state.used >= state.limit {
-            if !state.waiting.contains(&key) {
-                state.waiting.push(key);
-            }
+            state.waiting.insert(key);
             return false;
         }
         state.used += 1;
@@ -43,6 +42,6 @@ impl Credit {
     pub(in crate::broker) fn take_waiting(&self) -> Vec<u32> {
         let mut state = self.0.lock();
         let has_credit = state.limit == 0 || state.used < state.limit;
-        if has_credit { std::mem::take(&mut state.waiting) } else { Vec::new() }
+        if has_credit { state.waiting.drain(..).collect() } else { Vec::new() }
     }
 }

@@ -59,6 +59,14 @@ impl Queue {
         effects
     }
 
+    /// As [`Queue::dispatch`], and leaves what is dead to [`Queue::proceed`].
+    pub(super) fn dispatch_living(&self, state: &mut State, now_ms: UnixMs) -> Effects {
+        let was_burying = std::mem::replace(&mut state.burying, true);
+        let mut effects = self.dispatch(state, now_ms);
+        effects.unfinished = state.burying && !was_burying;
+        effects
+    }
+
     /// Consumers left: disuse begins with the last one, and an auto-delete queue goes with it.
     pub(super) fn is_left_alone(&self, state: &mut State, had_any: bool, now_ms: UnixMs) -> bool {
         let left_alone = had_any && state.consumers.is_empty() && !state.deleted;
@@ -84,7 +92,7 @@ impl Queue {
         }
         let Some(held) = ready.pop_front() else { return };
         let tag = *next_tag;
-        if slot.parcels.try_send(Parcel::new(&held, slot.key, tag)).is_err() {
+        if !slot.send(Parcel::new(&held, slot.key, tag)) {
             // The channel is full or its owner went away: the message stays here, and the owner
             // resumes or removes the consumer. So it does with one that found no credit.
             if let Some(credit) = credit {

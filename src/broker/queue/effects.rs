@@ -33,10 +33,10 @@ const DEAD_MAX: usize = 1_024;
 pub(in crate::broker) const DEAD_BYTES_MAX: usize = 256 * 1024;
 
 impl Effects {
-    pub(in crate::broker) fn of_dead(held: Held, reason: Reason) -> Self {
-        let mut effects = Self::default();
-        effects.bury(held, reason);
-        effects
+    /// Whether there is nothing to do, as after most steps.
+    pub(in crate::broker) fn are_none(&self) -> bool {
+        let Self { dead, wake_ms, delivered, unused, unfinished, .. } = self;
+        dead.is_empty() && delivered.is_empty() && wake_ms.is_none() && !unused && !unfinished
     }
 
     pub(super) fn is_full(&self) -> bool {

@@ -29,6 +29,7 @@ pub(super) use held::{Failed, Held, Reason};
 pub(super) use run::{Paged, Run, push as push_paged};
 
 use super::QueueStatus;
+use super::channel::REPLY_TO;
 use super::connection::ConnectionId;
 use super::error::BrokerError;
 use super::metrics::QueueCounters;
@@ -144,6 +145,11 @@ impl Queue {
         self.spec.durable && !self.spec.exclusive
     }
 
+    /// Whether it stands behind direct reply-to: to a client it is no queue.
+    pub(super) fn is_for_replies(&self) -> bool {
+        self.spec.name.as_str().starts_with(REPLY_TO)
+    }
+
     pub(super) fn locked(&self) -> BrokerError {
         BrokerError::ResourceLocked { name: self.spec.name.to_string(), vhost: self.vhost.clone() }
     }
@@ -157,14 +163,15 @@ impl Queue {
         self.spec.kind == QueueKind::Quorum
     }
 
-    /// Gives the queue other settings; what they forbid goes at once.
+    /// Gives the queue other settings. What they forbid is left to [`Queue::proceed`]: they may be those
+    /// of very many queues.
     pub(super) fn configure(&self, settings: QueueSettings, now_ms: UnixMs) -> Effects {
         let mut state = self.state.lock();
         state.settings = Arc::new(settings);
         if state.settings.consumer_timeout_ms.is_some() && !state.unacked.is_empty() {
             state.timeout_check_ms = Some(now_ms);
         }
-        self.dispatch(&mut state, now_ms)
+        self.dispatch_living(&mut state, now_ms)
     }
 
     /// It was declared again, or asked for by name.
@@ -206,12 +213,12 @@ impl Queue {
         Ok(self.dispatch(&mut state, now_ms))
     }
 
-    /// Puts a recovered message back; [`Queue::tick`] looks at all of them afterwards. The message, if
-    /// it came back too often: an unclean stop counts as a return.
-    pub(super) fn restore(&self, held: Held, due_ms: Option<UnixMs>) -> Option<Held> {
+    /// Puts a recovered message back; [`Queue::tick`] looks at all of them afterwards. One that came
+    /// back too often dies then: an unclean stop counts as a return.
+    pub(super) fn restore(&self, held: Held, due_ms: Option<UnixMs>) {
         let mut state = self.state.lock();
         if state.is_over_delivery_limit(&held) {
-            return Some(held);
+            return state.dying.push_back((held, Reason::DeliveryLimit));
         }
         match due_ms.or(held.stored.due_ms) {
             Some(due_ms) => {
@@ -222,7 +229,6 @@ impl Queue {
         if state.ready.is_crowded() {
             state.ready.page_out();
         }
-        None
     }
 
     /// Takes messages that a start left on the disk, in order.
@@ -231,8 +237,9 @@ impl Queue {
     }
 
     /// Does what is due: retries and delayed messages become ready, what is at the head expires,
-    /// consumers that hold a delivery too long end, and an unused queue asks to be deleted.
-    pub(super) fn tick(&self, now_ms: UnixMs) -> Effects {
+    /// consumers that hold a delivery too long end, and an unused queue asks to be deleted. Without
+    /// `has_room` in the journal, what is dead waits for [`Queue::proceed`].
+    pub(super) fn tick(&self, now_ms: UnixMs, has_room: bool) -> Effects {
         let mut state = self.state.lock();
         // A timer that stands for an earlier plan ends here, and is not replaced.
         if state.armed_ms.is_some_and(|armed_ms| armed_ms <= now_ms) {
@@ -252,7 +259,10 @@ impl Queue {
         let had_any = !state.consumers.is_empty();
         time_out(&mut state, now_ms);
         let unused = self.is_left_alone(&mut state, had_any, now_ms);
-        let mut effects = self.dispatch(&mut state, now_ms);
+        let mut effects = match has_room {
+            true => self.dispatch(&mut state, now_ms),
+            false => self.dispatch_living(&mut state, now_ms),
+        };
         effects.unused = unused || expired;
         effects
     }
@@ -299,17 +309,6 @@ impl Queue {
         Ok((id, self.dispatch(&mut state, now_ms)))
     }
 
-    /// Forgets a consumer. Its deliveries stay unacknowledged until they are settled, and what it did
-    /// not take is the caller's to give to [`Queue::requeue`]: nobody is served before that, so that
-    /// the next consumer gets it first.
-    pub(super) fn remove_consumer(&self, id: ConsumerId, now_ms: UnixMs) -> Effects {
-        let mut state = self.state.lock();
-        let had_any = !state.consumers.is_empty();
-        state.consumers.remove(id);
-        let unused = self.is_left_alone(&mut state, had_any, now_ms);
-        Effects { unused, ..Effects::default() }
-    }
-
     pub(super) fn cancel_all(&self) {
         self.state.lock().consumers.end_all(ConsumerEnd::Cancelled);
     }
@@ -317,7 +316,7 @@ impl Queue {
     /// A consumer whose channel was full, or that had no credit, has room again.
     pub(super) fn resume(&self, id: ConsumerId, now_ms: UnixMs) -> Effects {
         let mut state = self.state.lock();
-        state.consumers.offer_turn(id);
+        state.consumers.resume(id);
         self.dispatch(&mut state, now_ms)
     }
 

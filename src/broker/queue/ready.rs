@@ -206,12 +206,12 @@ impl Ready {
     /// Takes what it can out of memory. Whether more could leave once it is committed.
     pub(super) fn page_out(&mut self) -> bool {
         let Some(head_bytes_max) = self.pager.head_bytes() else { return false };
-        let run_bytes_max = self.pager.run_bytes();
-        let committed = self.pager.committed_position();
-        if committed == Position::default() {
-            // A journal that forgets can't give back, and one without a commit has nothing to.
+        if !self.pager.keeps() {
+            // A journal that forgets can't give back.
             return false;
         }
+        let run_bytes_max = self.pager.run_bytes();
+        let committed = self.pager.committed_position();
         let queue = self.queue;
         let mut awaits_commit = false;
         for band in &mut self.bands {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::dispatch::put_back;
-use super::{Effects, Held, Queue, Reason, Tag};
+use super::{ConsumerId, Effects, Held, Queue, Reason, Tag};
 use crate::model::clock::UnixMs;
 
 impl Queue {
@@ -94,20 +94,36 @@ impl Queue {
         Ok(self.dispatch(&mut state, now_ms))
     }
 
-    /// Returns deliveries to their old places, all before the next one is handed out: also before those
-    /// are asked for that `tags` gives late. Of those that somebody has looked at (`true`), the return
-    /// counts.
+    /// Returns deliveries to their old places, all before the next one is handed out. Of those that
+    /// somebody has looked at (`true`), the return counts.
     pub(in crate::broker) fn requeue(
         &self,
         tags: impl IntoIterator<Item = (Tag, bool)>,
         now_ms: UnixMs,
     ) -> Effects {
+        self.take_back(&[], tags, now_ms).0
+    }
+
+    /// Forgets consumers and returns `tags`, at once: nobody is served in between, also before those
+    /// are asked for that `tags` gives late. Other deliveries of theirs stay unacknowledged until they
+    /// are settled. Whether nothing uses the queue any more is apart: what dies goes first.
+    pub(in crate::broker) fn take_back(
+        &self,
+        ids: &[ConsumerId],
+        tags: impl IntoIterator<Item = (Tag, bool)>,
+        now_ms: UnixMs,
+    ) -> (Effects, Effects) {
         let mut state = self.state.lock();
+        let had_any = !state.consumers.is_empty();
+        for &id in ids {
+            state.consumers.remove(id);
+        }
+        let unused = self.is_left_alone(&mut state, had_any, now_ms);
         for (tag, seen) in tags {
             if let Some(held) = state.take_unacked(tag) {
                 put_back(&mut state, held, seen);
             }
         }
-        self.dispatch(&mut state, now_ms)
+        (self.dispatch(&mut state, now_ms), Effects { unused, ..Effects::default() })
     }
 }

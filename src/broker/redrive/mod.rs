@@ -19,7 +19,7 @@ use bytes::Bytes;
 use super::dead_letter::clear_deaths;
 use super::error::BrokerError;
 use super::publish::check_bounds;
-use super::queue::{Held, Queue, Refusal, Room};
+use super::queue::{Held, Queue, Room};
 use super::routing::Targets;
 use super::trace::What;
 use super::{Broker, Inner};
@@ -250,12 +250,7 @@ impl Inner {
         queue.counters.redriven.increment(1);
         let queues = targets.iter().map(|target| target.spec.name.clone()).collect();
         for target in targets {
-            target.counters.published.increment(1);
-            let effects = match target.enqueue_promised(moved.clone(), self.now_ms()) {
-                Ok(effects) => effects,
-                Err(deleted) => self.refused(&target, Refusal::Deleted(deleted)).0,
-            };
-            self.run(&target, effects);
+            self.enqueue_promised(&target, moved.clone(), self.now_ms());
         }
         Redriven { queues, commit }
     }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{bit_at, set_bit};
 use crate::cache::error::CacheError;
-use crate::cache::keyspace::{Keyspace, check_value};
+use crate::cache::keyspace::{Changed, Keyspace, check_value};
 use crate::cache::notifications::Events;
 use crate::cache::reply::Reply;
 use crate::cache::string::in_place;
@@ -131,8 +131,13 @@ pub(super) fn apply(
             steps.iter().map(|step| Reply::Integer(step.read(&value))).collect(),
         ));
     };
-    let (replies, wrote) = keyspace.edit_string(key, |value: &mut Bytes, _| {
+    let (replies, wrote) = keyspace.edit_part_of_string(key, |value: &mut Bytes, _| {
         check_value(end)?;
+        let fields = steps.iter().filter(|step| step.writes());
+        let mut changed: Changed = fields.map(|step| step.offset / 8..step.end()).collect();
+        if value.len() < end {
+            changed.push(value.len()..end);
+        }
         let mut wrote = false;
         let replies = in_place(value, |bytes| {
             if bytes.len() < end {
@@ -145,7 +150,7 @@ pub(super) fn apply(
             };
             steps.iter().map(run).collect()
         });
-        Ok((replies, wrote))
+        Ok(((replies, wrote), changed))
     })?;
     if wrote {
         keyspace.notify(Events::STRING, "setbit", key);

@@ -9,6 +9,7 @@ mod parse;
 use std::ops::Range;
 
 use bytes::Bytes;
+use smallvec::smallvec;
 
 use super::command::Access;
 use super::error::CacheError;
@@ -87,17 +88,19 @@ impl BitsCommand {
     pub(super) fn apply(&self, keyspace: &mut Keyspace) -> Result<Reply, CacheError> {
         Ok(match self {
             Self::Set { key, offset, bit } => {
-                let old = keyspace.edit_string(key, |value, _| {
+                let old = keyspace.edit_part_of_string(key, |value, _| {
                     let byte = offset / 8;
                     check_value(byte + 1)?;
-                    Ok(in_place(value, |bytes| {
+                    let changed = smallvec![byte.min(value.len())..byte + 1];
+                    let old = in_place(value, |bytes| {
                         if bytes.len() <= byte {
                             bytes.resize(byte + 1, 0);
                         }
                         let old = bit_at(bytes, *offset);
                         set_bit(bytes, *offset, *bit);
                         old
-                    }))
+                    });
+                    Ok((old, changed))
                 })?;
                 keyspace.notify(Events::STRING, "setbit", key);
                 old.into()

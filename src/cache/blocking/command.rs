@@ -7,9 +7,10 @@ use bytes::Bytes;
 use crate::cache::command::{Access, Args, Arity, Command, Flags, Keys, Spec};
 use crate::cache::error::CacheError;
 use crate::cache::keyspace::{Keyspace, Slot, Value};
-use crate::cache::list::{self, End};
+use crate::cache::list::End;
+use crate::cache::pop_of_many::PopOfMany;
 use crate::cache::reply::Reply;
-use crate::cache::sorted_set::{Extreme, PopOfMany, pop_of_many_reply};
+use crate::cache::sorted_set::{Extreme, pop_of_many_reply};
 
 /// A command that waits until one of its keys has something. Where nobody can wait, as in a transaction
 /// or a script, it answers at once.
@@ -59,7 +60,7 @@ pub(in crate::cache) const SPECS: &[Spec] = &[
         .keys(Keys::Range { first: 1, last: -2, step: 1 }),
     Spec::new("blmpop", Arity::AtLeast(4), |mut args| {
         let timeout = parse_timeout(&args.next()?)?;
-        let list::PopOfMany { keys, end, count } = list::PopOfMany::parse(args)?;
+        let PopOfMany { keys, end, count } = PopOfMany::parse(args, End::parse)?;
         Ok(blocking(Pop::ListMany { end, keys, count }, timeout))
     })
     .flags(Flags::WRITE.and(Flags::BLOCKING))
@@ -88,7 +89,7 @@ pub(in crate::cache) const SPECS: &[Spec] = &[
         .keys(Keys::Range { first: 1, last: -2, step: 1 }),
     Spec::new("bzmpop", Arity::AtLeast(4), |mut args| {
         let timeout = parse_timeout(&args.next()?)?;
-        let PopOfMany { keys, extreme, count } = PopOfMany::parse(args)?;
+        let PopOfMany { keys, end: extreme, count } = PopOfMany::parse(args, Extreme::parse)?;
         Ok(blocking(Pop::ScoredMany { extreme, keys, count }, timeout))
     })
     .flags(Flags::WRITE.and(Flags::BLOCKING))

@@ -22,6 +22,7 @@ impl Copied {
     fn of(value: &Value) -> Self {
         match value {
             Value::String(value) => Self::String(value.clone()),
+            Value::Long(long) => Self::String(long.text().clone()),
             Value::List(list) => Self::List(list.values().cloned().collect()),
             Value::Hash(hash) => {
                 let field =

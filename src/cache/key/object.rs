@@ -7,6 +7,7 @@ use crate::cache::command::{Args, Arity, Command, Flags, Keys, Spec, parse_integ
 use crate::cache::error::CacheError;
 use crate::cache::keyspace::{Key, Keyspace, Value};
 use crate::cache::reply::Reply;
+use crate::cache::server::ServerCommand;
 
 /// What OBJECT asks of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,14 +35,17 @@ pub(super) const SUBCOMMANDS: &[Spec] = &[
     Spec::new("object|idletime", Arity::Exactly(1), |args| ask(ObjectQuestion::IdleTime, args))
         .flags(Flags::READONLY)
         .keys(OF_A_KEY),
-    Spec::new("object|help", Arity::Exactly(0), |_| Ok(Command::Key(KeyCommand::ObjectHelp))),
+    Spec::new("object|help", Arity::Exactly(0), |_| {
+        Ok(Command::Server(ServerCommand::Help { lines: HELP }))
+    })
+    .flags(Flags::WHENEVER),
 ];
 
 fn ask(question: ObjectQuestion, mut args: Args<'_>) -> Result<Command, CacheError> {
     Ok(Command::Key(KeyCommand::Object { key: args.next()?, question }))
 }
 
-pub(super) const HELP: &[&str] = &[
+const HELP: &[&str] = &[
     "OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
     "ENCODING <key>",
     "    Return the kind of internal representation used in order to store the value",
@@ -89,6 +93,7 @@ fn encoding(value: &Value) -> &'static str {
     const INTSET_LEN_MAX: usize = 512;
     let is_short = |name: &Key| name.len() <= LISTPACK_BYTES_MAX;
     match value {
+        Value::Long(_) => "raw",
         Value::String(value) if parse_integer(value).is_some() => "int",
         Value::String(value) if value.len() <= EMBEDDED_BYTES_MAX => "embstr",
         Value::String(_) => "raw",

@@ -9,11 +9,13 @@ use crate::cache::scan::Scan;
 
 impl Keyspace {
     /// SCAN. The cursor is the next place: a key keeps its own, so one that stays is met. Free places
-    /// and expired keys count as a tenth of a key, so that no call takes long.
+    /// and expired keys count as a tenth of a key or less, so that no call takes long.
     pub(super) fn scan_keys(&self, scan: &Scan) -> Result<Reply, CacheError> {
         const PLACES_A_KEY: usize = 10;
+        /// So few are nothing, and a scan of what a mass of removals has left comes to its end.
+        const PLACES_LEAST: usize = 4_096;
         let filter = scan.filter()?;
-        let places_max = filter.count.saturating_mul(PLACES_A_KEY);
+        let places_max = filter.count.saturating_mul(PLACES_A_KEY).max(PLACES_LEAST);
         let mut keys_left = filter.count;
         let mut found = Vec::new();
         let mut next_cursor = scan.cursor;
@@ -36,20 +38,14 @@ impl Keyspace {
         Ok(Reply::Array(vec![Reply::Bulk(next_cursor.to_string().into()), Reply::Array(found)]))
     }
 
-    /// RANDOMKEY. Looks at a few places; where most are free, at those that follow, too.
+    /// RANDOMKEY. Where most keys have expired and not gone yet, those that follow a place are looked at.
     pub(super) fn random_key(&mut self) -> Option<Bytes> {
         const LOOKS: usize = 64;
-        let end = self.places_end();
-        for _ in 0..LOOKS {
-            let place = self.random_below(end) as u64;
-            let (_, slot) = self.slots_from(place).next()?;
-            if let Some(slot) = slot {
-                return Some(Bytes::copy_from_slice(slot.key()));
-            }
-        }
-        let place = self.random_below(end) as u64;
-        let around = self.slots_from(place).chain(self.slots_from(0).take(place as usize));
-        let slot = around.filter_map(|(_, slot)| slot).next();
+        let slot = (0..LOOKS).find_map(|_| self.random_live_slot()).or_else(|| {
+            let place = self.random_below(self.places_end()) as u64;
+            let around = self.slots_from(place).chain(self.slots_from(0).take(place as usize));
+            around.filter_map(|(_, slot)| slot).next()
+        });
         slot.map(|slot| Bytes::copy_from_slice(slot.key()))
     }
 }

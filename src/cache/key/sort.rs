@@ -100,7 +100,9 @@ impl Sort {
             Some(Value::SortedSet(set)) => {
                 (set.members().map(|(member, _)| Bytes::copy_from_slice(member)).collect(), false)
             }
-            Some(Value::String(_) | Value::Hash(_)) => return Err(CacheError::WrongType),
+            Some(Value::String(_) | Value::Long(_) | Value::Hash(_)) => {
+                return Err(CacheError::WrongType);
+            }
         };
         let by = self.by.as_ref();
         let is_ordered_already = by.is_some_and(|by| !by.contains(&b'*'));
@@ -176,10 +178,9 @@ impl Keyspace {
         };
         let key = [prefix, element, suffix].concat();
         let value = self.slot(&key).map(Slot::value)?;
-        match (value, field) {
-            (Value::String(value), None) => Some(value.clone()),
-            (value, Some(field)) => Hash::of(value)?.0.get(field).cloned(),
-            _ => None,
+        match field {
+            None => value.text().cloned(),
+            Some(field) => Hash::of(value)?.0.get(field).cloned(),
         }
     }
 }

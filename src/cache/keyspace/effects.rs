@@ -138,6 +138,17 @@ impl Effects {
         fresh
     }
 
+    /// Keeps the memory of what was taken, for the next pipeline.
+    pub(super) fn reuse(&mut self, taken: Vec<Fresh>) {
+        /// What a pipeline of usual size needs; a large one does not keep its memory.
+        const KEPT: usize = 1_024;
+        self.ends.shrink_to(KEPT);
+        if self.fresh.is_empty() && taken.capacity() <= KEPT {
+            self.fresh = taken;
+            self.fresh.clear();
+        }
+    }
+
     /// A part got a value.
     pub(super) fn add_part(&mut self, slot: SlotId, name: &Key) {
         self.count += 1;
@@ -155,7 +166,7 @@ impl Effects {
     }
 
     /// An element was pushed. Neighbours share one range.
-    pub(super) fn add_element(&mut self, slot: SlotId, index: i64) {
+    pub(in crate::cache) fn add_element(&mut self, slot: SlotId, index: i64) {
         self.count += 1;
         if !self.are_kept {
             return;

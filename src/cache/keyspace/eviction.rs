@@ -148,21 +148,13 @@ impl Keyspace {
 
     /// A key of any database.
     fn random_slot(&self) -> Option<SlotId> {
-        /// Places that are looked at behind a random one, and random ones that are tried: keys lie
-        /// sparsely only where most of them were removed.
-        const NEIGHBOURS: u32 = 16;
-        const TRIES: u32 = 64;
         let mut nth = self.random_below(self.len_of_all());
         let (db, database) = (0..DATABASES as u8).zip(&self.databases).find(|(_, database)| {
             let is_there = nth < database.len();
             nth = nth.saturating_sub(database.len());
             is_there
         })?;
-        let at = (0..TRIES).find_map(|_| {
-            let start = u32::try_from(self.random_below(database.places_end())).ok()?;
-            (start..start.saturating_add(NEIGHBOURS)).find(|at| database.get(*at).is_some())
-        });
-        let at = at.or_else(|| database.slots().next().map(|(at, _)| at))?;
+        let at = database.random(|end| self.random_below(end))?;
         Some(SlotId { at, db })
     }
 

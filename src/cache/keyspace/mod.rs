@@ -20,12 +20,12 @@ mod record;
 mod recording;
 mod recovery;
 mod slot;
+mod texts;
 mod watching;
 
 use std::collections::BTreeSet;
 
 use ahash::RandomState;
-use bytes::Bytes;
 use metrics::Counter;
 
 pub(super) use collection::{Collection, Edit};
@@ -34,6 +34,7 @@ pub(super) use parts::{PartRecord, Parts};
 pub(super) use record::CollectionId;
 pub use recovery::Recovery;
 pub(super) use slot::{Key, Slot, SlotId, TEXT_BYTES, Value, check_name, check_value, owned};
+pub(super) use texts::Changed;
 pub(super) use watching::Mark;
 
 use super::blocking::Waiters;
@@ -186,6 +187,13 @@ impl Keyspace {
         places.map(move |place| (place + 1, at(place).filter(|slot| !slot.is_due(self.now_ms))))
     }
 
+    /// Some key of the selected database, unless it has expired.
+    pub(super) fn random_live_slot(&self) -> Option<&Slot> {
+        let database = self.database(self.selected);
+        let at = database.random(|end| self.random_below(end))?;
+        database.get(at).filter(|slot| !slot.is_due(self.now_ms))
+    }
+
     /// Places of the selected database are below this.
     pub(super) fn places_end(&self) -> usize {
         self.database(self.selected).places_end()
@@ -240,32 +248,6 @@ impl Keyspace {
             self.clear();
         }
         self.selected = selected;
-    }
-
-    /// Changes the string at `key`, which is made when there is no such key; its deadline stays. `edit`
-    /// is told whether it is new; when it fails, it has left the value as it was.
-    pub(super) fn edit_string<T>(
-        &mut self,
-        key: &[u8],
-        edit: impl FnOnce(&mut Bytes, bool) -> Result<T, CacheError>,
-    ) -> Result<T, CacheError> {
-        let Some(id) = self.live(key) else {
-            let mut value = Bytes::new();
-            let result = edit(&mut value, true)?;
-            self.insert(key, Value::String(value))?;
-            return Ok(result);
-        };
-        let slot = self.databases.get_mut(usize::from(id.db)).and_then(|db| db.get_mut(id.at));
-        let Some(Slot { value: Value::String(value), value_recorded, .. }) = slot else {
-            return Err(CacheError::WrongType);
-        };
-        let bytes_before = value.len();
-        let result = edit(value, false)?;
-        self.bytes = self.bytes - bytes_before + value.len();
-        self.effects.end(std::mem::replace(value_recorded, Recorded::New));
-        self.effects.add(Fresh::Value(id));
-        self.touch(id);
-        Ok(result)
     }
 
     fn database(&self, db: u8) -> &Database {

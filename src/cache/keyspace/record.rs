@@ -2,7 +2,7 @@
 //!
 //! A key is one value fact ([`STRING`] or that of a collection), at most one [`DEADLINE`] of its own,
 //! and for a list one [`ELEMENT`] for each element, for the other collections one [`PART`] for each
-//! part. Elements and parts name their collection by its number, which is never used again, so a
+//! part. A long string that was changed in a part of it counts as a collection of pieces. Elements and parts name their collection by its number, which is never used again, so a
 //! collection's key may go before they do.
 
 use bytes::Bytes;
@@ -24,6 +24,8 @@ pub(super) const SET: Kind = Kind(37);
 pub(super) const SORTED_SET: Kind = Kind(38);
 pub(super) const PART: Kind = Kind(39);
 pub(super) const ORDER: Kind = Kind(40);
+/// The key of a string that lies in pieces, which are [`ELEMENT`]s.
+pub(super) const LONG_STRING: Kind = Kind(41);
 
 /// The format; raised when one changes.
 const VERSION: u8 = 1;
@@ -65,13 +67,25 @@ pub(super) struct StringRecord {
     pub value: Bytes,
 }
 
+impl StringFact {
+    /// As [`Payload::weight`] of such a fact.
+    pub(super) fn weight_of(key: &[u8], value: &[u8]) -> u32 {
+        weight(key.len() + value.len())
+    }
+
+    /// As [`Payload::encode`] of such a fact.
+    pub(super) fn encode_of(db: u8, key: &[u8], value: &[u8], out: &mut Vec<u8>) {
+        encode_keyed(db, (Raw(key), Raw(value)), out);
+    }
+}
+
 impl Payload for StringFact {
     fn weight(&self) -> u32 {
-        weight(self.key.len() + self.value.len())
+        Self::weight_of(&self.key, &self.value)
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
-        encode_keyed(self.db, (Raw(&self.key), Raw(&self.value)), out);
+        Self::encode_of(self.db, &self.key, &self.value, out);
     }
 }
 

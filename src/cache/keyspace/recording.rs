@@ -11,7 +11,7 @@ use super::record::{
     StringFact,
 };
 use super::slot::{Key, SlotId, Value};
-use crate::journal::{Commit, Entry, Group, Journal, Kind, Payload, Urgency};
+use crate::journal::{Commit, Entry, Group, Journal, Kind, Payload, SMALL_WEIGHT_MAX, Urgency};
 
 /// Where one fact belongs.
 #[derive(Debug, Clone)]
@@ -82,20 +82,18 @@ impl Keyspace {
     /// The changes as one group, and where each of its facts belongs.
     fn gather(&mut self) -> (Group, Vec<Place>) {
         let mut group = Group::new();
-        /// What a pipeline of usual size needs; a large one does not keep its memory.
-        const ENDS_KEPT: usize = 1_024;
         for entry in self.effects.ends.drain(..) {
             group.end(entry);
         }
-        self.effects.ends.shrink_to(ENDS_KEPT);
-        let mut places: Vec<Place> = Vec::new();
+        let mut fresh = self.effects.take_fresh();
+        group.reserve_facts(fresh.len());
+        let mut places: Vec<Place> = Vec::with_capacity(fresh.len());
         let mut queue = |keyspace: &mut Self, place: Place| {
-            if let Some((kind, payload)) = keyspace.queue(&place) {
-                group.fact(kind, payload);
+            if keyspace.queue(&place, &mut group).is_some() {
                 places.push(place);
             }
         };
-        for fresh in self.effects.take_fresh() {
+        for fresh in fresh.drain(..) {
             match fresh {
                 Fresh::Value(id) => queue(self, Place::Value(id)),
                 Fresh::Deadline(id) => queue(self, Place::Deadline(id)),
@@ -109,6 +107,10 @@ impl Keyspace {
                 }
             }
         }
+        if !group.is_empty() {
+            group.in_order();
+        }
+        self.effects.reuse(fresh);
         (group, places)
     }
 
@@ -120,36 +122,46 @@ impl Keyspace {
         }
     }
 
-    /// The fact of what is at `place`; `None` when it is gone again, recorded, or queued already.
-    fn queue(&mut self, place: &Place) -> Option<(Kind, Arc<dyn Payload>)> {
+    /// Adds the fact of what is at `place`; `None` when it is gone again, recorded, or queued already.
+    fn queue(&mut self, place: &Place, group: &mut Group) -> Option<()> {
         self.recorded(place)?.queue()?;
         let Some(id) = place.slot() else {
-            return Some((ORDER, Arc::new(self.order.fact()?)));
+            add(group, ORDER, self.order.fact()?);
+            return Some(());
         };
         let db = id.db;
         let slot = self.slot_at(id)?;
         let key = || Arc::clone(&slot.key);
-        Some(match (place, &slot.value) {
+        match (place, &slot.value) {
             (Place::Value(_), Value::String(value)) => {
-                (STRING, Arc::new(StringFact { db, key: key(), value: value.clone() }))
+                let weight = StringFact::weight_of(&slot.key, value);
+                if weight <= SMALL_WEIGHT_MAX {
+                    // The most frequent one, without a handle on its key and its value.
+                    let encode =
+                        |out: &mut Vec<u8>| StringFact::encode_of(db, &slot.key, value, out);
+                    group.small_fact(STRING, weight, encode);
+                } else {
+                    add(group, STRING, StringFact { db, key: key(), value: value.clone() });
+                }
             }
             (Place::Value(_), value) => {
                 let (kind, collection) = value.collection()?;
-                (kind, Arc::new(CollectionFact { db, key: key(), collection }))
+                add(group, kind, CollectionFact { db, key: key(), collection });
             }
             (Place::Deadline(_), _) => {
-                (DEADLINE, Arc::new(DeadlineFact { db, key: key(), at_ms: slot.expires_at_ms()? }))
+                add(group, DEADLINE, DeadlineFact { db, key: key(), at_ms: slot.expires_at_ms()? });
             }
-            (Place::Element(_, index), Value::List(list)) => {
-                let value = list.at(*index)?.clone();
-                (ELEMENT, Arc::new(ElementFact { list: list.id(), index: *index, value }))
+            (Place::Element(_, index), value) => {
+                let (list, value) = value.element(*index)?;
+                add(group, ELEMENT, ElementFact { list, index: *index, value });
             }
-            (Place::Element(..) | Place::Order, _) => return None,
+            (Place::Order, _) => return None,
             (Place::Part(_, name), value) => {
                 let ((_, collection), value) = (value.collection()?, value.part(name)?);
-                (PART, Arc::new(PartFact { collection, name: Arc::clone(name), value }))
+                add(group, PART, PartFact { collection, name: Arc::clone(name), value });
             }
-        })
+        }
+        Some(())
     }
 
     fn recorded(&mut self, place: &Place) -> Option<&mut Recorded> {
@@ -158,11 +170,19 @@ impl Keyspace {
         match (place, &mut slot.value) {
             (Place::Value(_), _) => Some(&mut slot.value_recorded),
             (Place::Deadline(_), _) => slot.expiry.as_mut().map(|expiry| &mut expiry.recorded),
-            (Place::Element(_, index), Value::List(list)) => list.recorded_at(*index),
-            (Place::Element(..) | Place::Order, _) => None,
+            (Place::Element(_, index), value) => value.element_recorded_mut(*index),
+            (Place::Order, _) => None,
             (Place::Part(_, name), value) => value.part_recorded_mut(name),
         }
     }
+}
+
+/// Adds a fact; a small one without an allocation of its own.
+fn add(group: &mut Group, kind: Kind, fact: impl Payload) {
+    match fact.weight() {
+        weight @ 0..=SMALL_WEIGHT_MAX => group.small_fact(kind, weight, |out| fact.encode(out)),
+        _ => group.fact(kind, Arc::new(fact)),
+    };
 }
 
 impl Place {

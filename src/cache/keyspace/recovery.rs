@@ -11,8 +11,8 @@ use super::effects::Recorded;
 use super::parts::PartRecord;
 use super::record::{
     CollectionId, CollectionRecord, DEADLINE, DeadlineRecord, ELEMENT, ElementRecord, HASH, LIST,
-    ORDER, OrderFact, OrderRecord, PART, PartFactRecord, SET, SORTED_SET, STRING, StringRecord,
-    decode, decode_keyed,
+    LONG_STRING, ORDER, OrderFact, OrderRecord, PART, PartFactRecord, SET, SORTED_SET, STRING,
+    StringRecord, decode, decode_keyed,
 };
 use super::slot::{Key, Value};
 use super::{DATABASES, Keyspace};
@@ -20,6 +20,7 @@ use crate::cache::hash::Hash;
 use crate::cache::list::{Element, List};
 use crate::cache::set::Set;
 use crate::cache::sorted_set::SortedSet;
+use crate::cache::string::Long;
 use crate::journal::{Entry, Kind};
 use crate::model::clock::UnixMs;
 
@@ -57,7 +58,7 @@ impl Recovery {
                 let value = (RecoveredValue::String(value), entry);
                 self.values.insert((in_range(db)?, own(&key)), value).is_none()
             }
-            LIST | HASH | SET | SORTED_SET => {
+            LIST | HASH | SET | SORTED_SET | LONG_STRING => {
                 let (db, CollectionRecord { key, collection }) = decode_keyed(payload)?;
                 let value = (RecoveredValue::Collection(kind, collection), entry);
                 self.values.insert((in_range(db)?, own(&key)), value).is_none()
@@ -146,6 +147,14 @@ impl Keyspace {
             HASH => Hash::new(id).into_value(),
             SET => Set::new(id).into_value(),
             SORTED_SET => SortedSet::new(id).into_value(),
+            LONG_STRING => {
+                let pieces = elements.into_iter().map(|it| (it.index, it.value, it.entry));
+                let (long, strangers) = Long::recovered(id, pieces.collect());
+                for stranger in strangers {
+                    self.effects.end(Recorded::at(stranger));
+                }
+                Value::Long(Box::new(long))
+            }
             _ => Value::List(Box::new(list(id, elements))),
         };
         for (name, record, entry) in parts {

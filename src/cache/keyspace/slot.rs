@@ -14,6 +14,7 @@ use crate::cache::hash::Hash;
 use crate::cache::list::List;
 use crate::cache::set::Set;
 use crate::cache::sorted_set::SortedSet;
+use crate::cache::string::Long;
 use crate::journal::{Entry, Kind};
 use crate::model::clock::UnixMs;
 
@@ -31,6 +32,8 @@ pub(in crate::cache) struct SlotId {
 #[derive(Debug)]
 pub(in crate::cache) enum Value {
     String(Bytes),
+    /// A string, too.
+    Long(Box<Long>),
     List(Box<List>),
     Hash(Box<Hash>),
     Set(Box<Set>),
@@ -73,6 +76,7 @@ impl Value {
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::String(value) => TEXT_BYTES + value.len(),
+            Self::Long(long) => TEXT_BYTES + long.text().len() + long.overhead_bytes(),
             Self::List(list) => list.bytes(),
             Self::Hash(hash) => HEAD_BYTES + hash.0.bytes(),
             Self::Set(set) => HEAD_BYTES + set.0.bytes(),
@@ -82,7 +86,7 @@ impl Value {
 
     pub(in crate::cache) fn type_name(&self) -> &'static str {
         match self {
-            Self::String(_) => "string",
+            Self::String(_) | Self::Long(_) => "string",
             Self::List(_) => "list",
             Self::Hash(_) => "hash",
             Self::Set(_) => "set",
@@ -94,6 +98,7 @@ impl Value {
     pub(super) fn end_parts(&self, effects: &mut Effects) {
         match self {
             Self::String(_) => {}
+            Self::Long(long) => long.end_all(effects),
             Self::List(list) => list.end_all(effects),
             Self::Hash(hash) => hash.0.end_all(effects),
             Self::Set(set) => set.0.end_all(effects),
@@ -101,10 +106,37 @@ impl Value {
         }
     }
 
-    /// A collection's kind of fact and its number.
+    /// A string's bytes.
+    pub(in crate::cache) fn text(&self) -> Option<&Bytes> {
+        match self {
+            Self::String(text) => Some(text),
+            Self::Long(long) => Some(long.text()),
+            _ => None,
+        }
+    }
+
+    /// What is recorded at an index: of a list's element its value, of a long string's piece its bytes.
+    pub(super) fn element(&self, index: i64) -> Option<(CollectionId, Bytes)> {
+        match self {
+            Self::List(list) => Some((list.id(), list.at(index)?.clone())),
+            Self::Long(long) => Some((long.id(), long.piece(index)?)),
+            _ => None,
+        }
+    }
+
+    pub(super) fn element_recorded_mut(&mut self, index: i64) -> Option<&mut Recorded> {
+        match self {
+            Self::List(list) => list.recorded_at(index),
+            Self::Long(long) => long.recorded_at(index),
+            _ => None,
+        }
+    }
+
+    /// The kind of fact and the number of what is recorded in parts.
     pub(super) fn collection(&self) -> Option<(Kind, CollectionId)> {
         Some(match self {
             Self::String(_) => return None,
+            Self::Long(long) => (record::LONG_STRING, long.id()),
             Self::List(list) => (record::LIST, list.id()),
             Self::Hash(hash) => (record::HASH, hash.0.id()),
             Self::Set(set) => (record::SET, set.0.id()),
@@ -115,7 +147,7 @@ impl Value {
     /// What the journal has to keep of the part of this name.
     pub(super) fn part(&self, name: &[u8]) -> Option<PartRecord> {
         match self {
-            Self::String(_) | Self::List(_) => None,
+            Self::String(_) | Self::Long(_) | Self::List(_) => None,
             Self::Hash(hash) => hash.0.record(name),
             Self::Set(set) => set.0.record(name),
             Self::SortedSet(set) => set.record(name),
@@ -124,7 +156,7 @@ impl Value {
 
     pub(super) fn part_recorded_mut(&mut self, name: &[u8]) -> Option<&mut Recorded> {
         match self {
-            Self::String(_) | Self::List(_) => None,
+            Self::String(_) | Self::Long(_) | Self::List(_) => None,
             Self::Hash(hash) => hash.0.recorded_mut(name),
             Self::Set(set) => set.0.recorded_mut(name),
             Self::SortedSet(set) => set.recorded_mut(name),
@@ -134,7 +166,7 @@ impl Value {
     /// Takes a part from the journal; `false` when the collection has none of its kind.
     pub(super) fn restore_part(&mut self, name: Key, record: PartRecord, entry: Entry) -> bool {
         match self {
-            Self::String(_) | Self::List(_) => false,
+            Self::String(_) | Self::Long(_) | Self::List(_) => false,
             Self::Hash(hash) => hash.0.restore(name, record, entry),
             Self::Set(set) => set.0.restore(name, record, entry),
             Self::SortedSet(set) => set.restore(name, record, entry),

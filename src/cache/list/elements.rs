@@ -86,6 +86,15 @@ impl List {
         }
     }
 
+    /// Gives back the room of many elements that have gone.
+    fn shrink(&mut self) {
+        const CAPACITY_KEPT: usize = 64;
+        let len = self.elements.len();
+        if self.elements.capacity() > CAPACITY_KEPT.max(4 * len) {
+            self.elements.shrink_to(2 * len);
+        }
+    }
+
     fn offset(&self, index: i64) -> Option<usize> {
         usize::try_from(index.checked_sub(self.first)?).ok()
     }
@@ -150,6 +159,7 @@ impl Edit<'_, List> {
             End::Right => self.collection.elements.pop_back()?,
         };
         self.collection.bytes -= element.bytes();
+        self.collection.shrink();
         self.notes.end(element.recorded);
         Some(element.value)
     }
@@ -201,6 +211,7 @@ impl Edit<'_, List> {
             }
             !is_removed
         });
+        list.shrink();
         if before < after {
             list.first += offsets.len() as i64;
             self.record_again(0..highest + 1 - offsets.len());
@@ -226,5 +237,23 @@ impl Edit<'_, List> {
         for _ in 0..offsets.start {
             self.pop(End::Left);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_gives_back_the_room_of_what_has_gone() {
+        let element = || Element { value: Bytes::from_static(b"v"), recorded: Recorded::New };
+        let elements: VecDeque<Element> = (0..100_000).map(|_| element()).collect();
+        let mut list = List::recovered(CollectionId(1), 0, elements);
+        list.elements.truncate(100);
+        list.shrink();
+        assert!(list.elements.capacity() <= 400, "{}", list.elements.capacity());
+        list.elements.truncate(1);
+        list.shrink();
+        assert!(list.elements.capacity() <= 64, "{}", list.elements.capacity());
     }
 }

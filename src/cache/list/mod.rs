@@ -19,7 +19,6 @@ use super::notifications::Events;
 use super::reply::Reply;
 pub(super) use elements::{Element, List};
 pub use middle::Search;
-pub(super) use transfer::PopOfMany;
 
 use middle::Inserted;
 

@@ -3,10 +3,11 @@
 use bytes::Bytes;
 
 use super::{End, List, ListCommand};
-use crate::cache::command::{Args, Command, is, parse_integer};
+use crate::cache::command::{Args, Command, is};
 use crate::cache::error::CacheError;
 use crate::cache::keyspace::{Edit, Keyspace};
 use crate::cache::notifications::Events;
+use crate::cache::pop_of_many::PopOfMany;
 
 pub(super) fn parse_move(mut args: Args<'_>) -> Result<Command, CacheError> {
     let (source, destination) = (args.next()?, args.next()?);
@@ -15,7 +16,7 @@ pub(super) fn parse_move(mut args: Args<'_>) -> Result<Command, CacheError> {
 }
 
 pub(super) fn parse_pop_of_many(args: Args<'_>) -> Result<Command, CacheError> {
-    let PopOfMany { keys, end, count } = PopOfMany::parse(args)?;
+    let PopOfMany { keys, end, count } = PopOfMany::parse(args, End::parse)?;
     Ok(Command::List(ListCommand::PopOfMany { keys, end, count }))
 }
 
@@ -27,37 +28,6 @@ impl End {
             text if is(text, "right") => Ok(Self::Right),
             _ => Err(CacheError::Syntax),
         }
-    }
-}
-
-/// What the arguments of LMPOP say, and of BLMPOP behind its timeout.
-pub(in crate::cache) struct PopOfMany {
-    pub keys: Vec<Bytes>,
-    pub end: End,
-    /// At least 1.
-    pub count: usize,
-}
-
-impl PopOfMany {
-    pub(in crate::cache) fn parse(mut args: Args<'_>) -> Result<Self, CacheError> {
-        let positive = |text: &[u8]| {
-            let number = parse_integer(text).and_then(|number| usize::try_from(number).ok());
-            number.filter(|number| *number > 0)
-        };
-        let key_count = positive(&args.next()?).ok_or(CacheError::NumKeysNotPositive)?;
-        if key_count >= args.len() {
-            return Err(CacheError::Syntax);
-        }
-        let keys = (0..key_count).map(|_| args.next()).collect::<Result<Vec<_>, _>>()?;
-        let end = End::parse(&args.next()?)?;
-        let mut count = None;
-        while let Some(option) = args.option() {
-            if count.is_some() || !is(option, "count") || args.is_empty() {
-                return Err(CacheError::Syntax);
-            }
-            count = Some(positive(&args.next()?).ok_or(CacheError::CountNotPositive)?);
-        }
-        Ok(Self { keys, end, count: count.unwrap_or(1) })
     }
 }
 

@@ -13,7 +13,6 @@ use super::vm::KILLED;
 use crate::cache::command::{Access, Command, Spec, parse_integer};
 use crate::cache::engine::Cache;
 use crate::cache::error::CacheError;
-use crate::cache::pubsub::PubSubCommand;
 use crate::cache::reply::Reply;
 use crate::model::clock::UnixMs;
 
@@ -32,17 +31,15 @@ pub(super) struct Run {
 pub(super) type RunSlot = Rc<RefCell<Option<Run>>>;
 
 /// Commands of a connection, not of the keyspace, and those that would wait: not for scripts.
-const NOT_FOR_SCRIPTS: [&str; 61] = [
+const NOT_FOR_SCRIPTS: [&str; 58] = [
     "acl",
     "auth",
     "bgrewriteaof",
     "bgsave",
     "blmove",
-    "blmpop",
     "blpop",
     "brpop",
     "brpoplpush",
-    "bzmpop",
     "bzpopmax",
     "bzpopmin",
     "client",
@@ -92,7 +89,6 @@ const NOT_FOR_SCRIPTS: [&str; 61] = [
     "restore-asking",
     "pfdebug",
     "pfselftest",
-    "memory",
     "lolwut",
 ];
 
@@ -133,7 +129,7 @@ impl Run {
             Err(error) => return Ok(Reply::Error(error)),
         };
         let writes = command.access() != Access::Read;
-        let publishes = matches!(command, Command::PubSub(PubSubCommand::Publish { .. }));
+        let publishes = matches!(&command, Command::PubSub(command) if command.publishes());
         if self.read_only && (writes || publishes) {
             return Err(refused("Write commands are not allowed from read-only scripts."));
         }
@@ -220,6 +216,9 @@ pub(super) fn redis(lua: &Lua, slot: &RunSlot) -> mlua::Result<Table> {
     let setresp = move |lua: &Lua, args: MultiValue| set_resp(lua, &run, &args.into());
     redis.raw_set("setresp", lua.create_function(setresp)?)?;
     redis.raw_set("set_repl", lua.create_function(set_repl)?)?;
+    // Nobody debugs a script here.
+    redis.raw_set("breakpoint", lua.create_function(|_, _: MultiValue| Ok(false))?)?;
+    redis.raw_set("debug", lua.create_function(|_, _: MultiValue| Ok(()))?)?;
     redis.raw_set("replicate_commands", lua.create_function(|_, _: MultiValue| Ok(true))?)?;
     for (name, flags) in [("NONE", 0), ("AOF", 1), ("SLAVE", 2), ("REPLICA", 2), ("ALL", 3)] {
         redis.raw_set(format!("REPL_{name}"), flags)?;

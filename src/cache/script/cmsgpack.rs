@@ -1,7 +1,7 @@
 //! MessagePack as the `cmsgpack` of Redis's scripts reads and writes it
 //! (<https://github.com/msgpack/msgpack/blob/master/spec-old.md>, with `str 8`).
 
-use super::data::Data;
+use super::data::{DECODED_MAX, Data};
 
 /// Tables within tables that are written; a deeper one is written as nil.
 pub const NESTING_MAX: usize = 16;
@@ -17,6 +17,8 @@ pub enum DecodeError {
     Format,
     #[error("stack overflow (in function mp_decode_to_lua_array)")]
     Nesting,
+    #[error("not enough memory")]
+    Memory,
 }
 
 /// Appends a value.
@@ -141,19 +143,22 @@ fn head(len: usize, fixed: u8, fixed_max: u8, long: [u8; 2], out: &mut Vec<u8>) 
 /// Reads one value from the front of `input`, which becomes what follows it.
 ///
 /// # Errors
-/// When the bytes end too early, are of no known format, or are nested too deeply.
+/// When the bytes end too early, are of no known format, are nested too deeply or stand for too many
+/// values.
 pub fn decode(input: &mut &[u8]) -> Result<Data, DecodeError> {
-    decode_at(input, 0)
+    decode_at(input, 0, &mut { DECODED_MAX })
 }
 
-fn decode_at(input: &mut &[u8], level: usize) -> Result<Data, DecodeError> {
+/// `left`: values that may still be made.
+fn decode_at(input: &mut &[u8], level: usize, left: &mut usize) -> Result<Data, DecodeError> {
+    *left = left.checked_sub(1).ok_or(DecodeError::Memory)?;
     match u8::from_be_bytes(take(input)?) {
-        byte @ 0x80..=0x8f => map(input, usize::from(byte & 0x0f), level),
-        byte @ 0x90..=0x9f => array(input, usize::from(byte & 0x0f), level),
-        0xdc => length::<2>(input).and_then(|len| array(input, len, level)),
-        0xdd => length::<4>(input).and_then(|len| array(input, len, level)),
-        0xde => length::<2>(input).and_then(|len| map(input, len, level)),
-        0xdf => length::<4>(input).and_then(|len| map(input, len, level)),
+        byte @ 0x80..=0x8f => map(input, usize::from(byte & 0x0f), level, left),
+        byte @ 0x90..=0x9f => array(input, usize::from(byte & 0x0f), level, left),
+        0xdc => length::<2>(input).and_then(|len| array(input, len, level, left)),
+        0xdd => length::<4>(input).and_then(|len| array(input, len, level, left)),
+        0xde => length::<2>(input).and_then(|len| map(input, len, level, left)),
+        0xdf => length::<4>(input).and_then(|len| map(input, len, level, left)),
         byte => scalar(byte, input),
     }
 }
@@ -207,20 +212,26 @@ fn text(input: &mut &[u8], len: usize) -> Result<Data, DecodeError> {
 const RESERVED_MAX: usize = 1_024;
 
 // Each part takes a byte at least, so a length that is not true ends with the input.
-fn array(input: &mut &[u8], len: usize, level: usize) -> Result<Data, DecodeError> {
+fn array(
+    input: &mut &[u8],
+    len: usize,
+    level: usize,
+    left: &mut usize,
+) -> Result<Data, DecodeError> {
     descend(level)?;
     let mut items = Vec::with_capacity(len.min(input.len()).min(RESERVED_MAX));
     for _ in 0..len {
-        items.push(decode_at(input, level + 1)?);
+        items.push(decode_at(input, level + 1, left)?);
     }
     Ok(Data::Array(items))
 }
 
-fn map(input: &mut &[u8], len: usize, level: usize) -> Result<Data, DecodeError> {
+fn map(input: &mut &[u8], len: usize, level: usize, left: &mut usize) -> Result<Data, DecodeError> {
     descend(level)?;
     let mut pairs = Vec::with_capacity(len.min(input.len() / 2).min(RESERVED_MAX));
     for _ in 0..len {
-        pairs.push((decode_at(input, level + 1)?, decode_at(input, level + 1)?));
+        let key = decode_at(input, level + 1, left)?;
+        pairs.push((key, decode_at(input, level + 1, left)?));
     }
     Ok(Data::Table(pairs))
 }

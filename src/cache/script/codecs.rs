@@ -15,6 +15,8 @@ use crate::cache::script::data::Data;
 
 /// Bytes that `struct.pack` may make.
 const PACKED_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Values that a function can answer with: Lua's stack takes 8,000, and some of it is in use.
+const RESULTS_MAX: usize = 7_990;
 
 type Shared = Rc<RefCell<Config>>;
 
@@ -231,6 +233,10 @@ fn unpacked(
     let mut values = Variadic::new();
     let mut left = limit.map_or(i64::from(i32::MAX), |limit| limit);
     while !rest.is_empty() && left > 0 {
+        if values.len() == RESULTS_MAX {
+            let advice = "too many return values at once; use unpack_one or unpack_limit instead.";
+            return Err(error_at_caller(lua, format_args!("stack overflow ({advice})")));
+        }
         let data = msgpack::decode(&mut rest).map_err(|error| codec_error(lua, error))?;
         values.push(from_data(lua, &data)?);
         left -= 1;
@@ -281,8 +287,9 @@ pub(super) fn lua_struct(lua: &Lua) -> mlua::Result<Table> {
         let Some(from) = usize::try_from(position).ok().and_then(|at| at.checked_sub(1)) else {
             return Err(bad_argument(lua, 3, "offset must be 1 or greater"));
         };
-        let (values, end) = structs::unpack(&format.as_bytes(), &text.as_bytes(), from)
-            .map_err(|error| struct_error(lua, &args, error))?;
+        let (values, end) =
+            structs::unpack(&format.as_bytes(), &text.as_bytes(), from, RESULTS_MAX)
+                .map_err(|error| struct_error(lua, &args, error))?;
         let mut results = Variadic::with_capacity(values.len() + 1);
         for value in &values {
             results.push(from_data(lua, value)?);

@@ -185,13 +185,15 @@ pub(super) fn from_reply(lua: &Lua, reply: &Reply, resp3: bool) -> mlua::Result<
         }
         Reply::Boolean(value) if resp3 => Ok(Value::Boolean(*value)),
         Reply::Boolean(value) => Ok(Value::Number(f64::from(u8::from(*value)))),
-        Reply::Verbatim(verbatim) if resp3 => {
+        Reply::Verbatim { format, text: verbatim } if resp3 => {
             let table = lua.create_table_with_capacity(0, 2)?;
-            table.raw_set("format", "txt")?;
+            table.raw_set("format", text(format)?)?;
             table.raw_set("string", text(verbatim)?)?;
             one("verbatim_string", Value::Table(table))
         }
-        Reply::Verbatim(verbatim) => text(verbatim),
+        Reply::Verbatim { text: verbatim, .. } => text(verbatim),
+        Reply::BigNumber(digits) if resp3 => one("big_number", text(digits)?),
+        Reply::BigNumber(digits) => text(digits),
     }
 }
 
@@ -270,13 +272,16 @@ fn table_reply(
         return Ok(Reply::Set(members));
     }
     if let Value::String(number) = field("big_number")? {
-        return Ok(Reply::Bulk(on_one_line(&number.as_bytes())));
+        return Ok(Reply::BigNumber(on_one_line(&number.as_bytes())));
     }
     if let Value::Table(verbatim) = field("verbatim_string")?
         && let Value::String(text) = verbatim.raw_get::<Value>("string")?
-        && verbatim.raw_get::<Value>("format")?.is_string()
+        && let Value::String(said) = verbatim.raw_get::<Value>("format")?
     {
-        return Ok(Reply::Verbatim(Bytes::copy_from_slice(&text.as_bytes())));
+        // Three letters, whatever the script says.
+        let mut format = *b"   ";
+        format.iter_mut().zip(said.as_bytes().iter()).for_each(|(to, letter)| *to = *letter);
+        return Ok(Reply::Verbatim { format, text: Bytes::copy_from_slice(&text.as_bytes()) });
     }
     let mut replies = Vec::new();
     for index in 1_i64.. {

@@ -1,5 +1,9 @@
 //! What scripts hand to their codecs: a Lua value, taken out of Lua.
 
+/// Values that a decoder makes of one text, all that are in it counted: a byte of text can stand for a
+/// whole [`Data`], and these lie outside of the memory that Lua counts.
+pub(super) const DECODED_MAX: usize = 4 * 1024 * 1024;
+
 /// A Lua value of its own. The codecs read and write these, so they need no Lua.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Data {

@@ -199,14 +199,22 @@ fn put_integer(number: f64, size: usize, little: bool, out: &mut Vec<u8>) {
     }
 }
 
-/// `struct.unpack` from the position `from`, which counts from 0: the values, and the position behind
-/// the last one.
-pub(super) fn unpack(format: &[u8], data: &[u8], from: usize) -> Result<(Vec<Data>, usize)> {
+/// `struct.unpack` from the position `from`, which counts from 0: the values, of which there may be
+/// `values_max`, and the position behind the last one.
+pub(super) fn unpack(
+    format: &[u8],
+    data: &[u8],
+    from: usize,
+    values_max: usize,
+) -> Result<(Vec<Data>, usize)> {
     let mut format = Format::new(format);
     let mut at = from;
     let mut values = Vec::new();
     let short = || StructError::Argument(2, "data string too short".to_owned());
     while let Some((option, mut size, padding)) = format.next(at)? {
+        if values.len() > values_max {
+            return Err(StructError::Plain("stack overflow (too many results)".to_owned()));
+        }
         at += padding;
         let from_here = data.get(at..).ok_or_else(short)?;
         let mut bytes = from_here.get(..size).ok_or_else(short)?;
@@ -300,7 +308,7 @@ mod tests {
         ];
         for format in ["<i2 H s d", ">!4 b L c3 f", "i16 T s d"] {
             let packed = pack(format.as_bytes(), &values, 1_000).unwrap();
-            let (read, end) = unpack(format.as_bytes(), &packed, 0).unwrap();
+            let (read, end) = unpack(format.as_bytes(), &packed, 0, 10).unwrap();
             assert_eq!(read, values, "{format}");
             assert_eq!(end, packed.len());
         }
@@ -317,10 +325,10 @@ mod tests {
 
     #[test]
     fn a_length_comes_before_its_string() {
-        let read = unpack(b"bc0", b"\x02abc", 0).unwrap();
+        let read = unpack(b"bc0", b"\x02abc", 0, 10).unwrap();
         assert_eq!(read, (vec![Data::String(b"ab".to_vec())], 3));
-        assert!(unpack(b"bc0", b"\xffabc", 0).is_err());
-        assert!(unpack(b"c0", b"abc", 0).is_err());
-        assert!(unpack(b"i", b"abc", 9).is_err());
+        assert!(unpack(b"bc0", b"\xffabc", 0, 10).is_err());
+        assert!(unpack(b"c0", b"abc", 0, 10).is_err());
+        assert!(unpack(b"i", b"abc", 9, 10).is_err());
     }
 }

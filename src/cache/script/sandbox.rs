@@ -86,7 +86,7 @@ impl Sandbox {
         }
         let math: Table = own.raw_get("math")?;
         replace_random(lua, &math, random)?;
-        catch(lua, &own, &globals)?;
+        wrap(lua, &own, &globals, &readonly)?;
         protect(lua, &own, &globals, &readonly)?;
         load(lua, &own, &globals)?;
         for name in ["string", "table", "math", "coroutine"] {
@@ -96,8 +96,11 @@ impl Sandbox {
         for (name, library) in libraries {
             globals.raw_set(*name, readonly.stand_in(lua, library)?)?;
         }
-        methods_of_strings(&own, &globals)?;
+        methods_of_strings(lua, &own, &globals, &readonly)?;
         let stand_in = readonly.stand_in(lua, &globals)?;
+        if let Some(metatable) = stand_in.metatable() {
+            metatable.raw_set("__metatable", readonly.stand_in(lua, &lua.create_table()?)?)?;
+        }
         globals.raw_set("_G", &stand_in)?;
         refuse_unknown(lua, &globals)?;
         lua.set_globals(stand_in)?;
@@ -110,13 +113,20 @@ impl Sandbox {
 }
 
 /// Strings find their methods in the stand-in.
-fn methods_of_strings(own: &Table, globals: &Table) -> mlua::Result<()> {
+fn methods_of_strings(
+    lua: &Lua,
+    own: &Table,
+    globals: &Table,
+    readonly: &Readonly,
+) -> mlua::Result<()> {
     let getmetatable: Function = own.raw_get("getmetatable")?;
     let metatable: Table = getmetatable.call("")?;
-    metatable.raw_set("__index", globals.raw_get::<Table>("string")?)?;
+    let methods: Table = globals.raw_get("string")?;
+    metatable.raw_set("__index", &methods)?;
     // Whoever asks for it gets one that changes nothing.
-    metatable.raw_set("__metatable", false)?;
-    Ok(())
+    let shown = lua.create_table()?;
+    shown.raw_set("__index", methods)?;
+    metatable.raw_set("__metatable", readonly.stand_in(lua, &shown)?)
 }
 
 /// A global that is not there is an error.
@@ -134,19 +144,25 @@ fn refuse_unknown(lua: &Lua, globals: &Table) -> mlua::Result<()> {
     globals.set_metatable(Some(metatable))
 }
 
-/// Whatever catches errors shows them as Redis does.
-fn catch(lua: &Lua, own: &Table, globals: &Table) -> mlua::Result<()> {
+/// Whatever catches errors shows them as Redis does, and what writes past metatables looks at its table.
+fn wrap(lua: &Lua, own: &Table, globals: &Table, readonly: &Readonly) -> mlua::Result<()> {
     let shown = lua.create_function(|lua, error: Value| shown(lua, error))?;
     let coroutine: Table = own.raw_get("coroutine")?;
     let prelude = lua.load(include_str!("prelude.lua")).set_name(PRELUDE).into_function()?;
-    let (pcall, xpcall, resume): (Function, Function, Function) = prelude.call((
-        shown,
-        own.raw_get::<Function>("pcall")?,
-        own.raw_get::<Function>("xpcall")?,
-        coroutine.raw_get::<Function>("resume")?,
-    ))?;
+    let table: Table = own.raw_get("table")?;
+    let (pcall, xpcall, resume, insert): (Function, Function, Function, Function) =
+        prelude.call((
+            shown,
+            own.raw_get::<Function>("pcall")?,
+            own.raw_get::<Function>("xpcall")?,
+            coroutine.raw_get::<Function>("resume")?,
+            table.raw_get::<Function>("insert")?,
+            &readonly.real,
+            READONLY,
+        ))?;
     globals.raw_set("pcall", pcall)?;
     globals.raw_set("xpcall", xpcall)?;
+    table.raw_set("insert", insert)?;
     coroutine.raw_set("resume", resume)
 }
 

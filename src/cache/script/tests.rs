@@ -105,11 +105,40 @@ async fn a_script_that_wants_too_much_memory_gets_an_error_and_the_next_one_runs
         "local t = {} while true do t[#t + 1] = string.rep('x', 1000000) .. #t end",
         "local s = 'x' while true do s = s .. s end",
         "local t = {1} for i = 1, 100 do t = {t, t} end return t",
+        // A byte of text, or two, for a value of many.
+        "return #cmsgpack.unpack('\\221\\0\\80\\0\\0' .. string.rep('\\1', 5242880))",
+        "return #cjson.decode('[' .. string.rep('0,', 5000000) .. '0]')",
+        // A byte of six.
+        "return #cjson.encode(string.rep('\\1', 48000000))",
+        "cjson.encode_sparse_array(false, 0) local t = {} \
+         for i = 1, 100 do t[i] = {[16777216] = 1} end return #cjson.encode(t)",
     ] {
         let Reply::ErrorText(error) = cache.eval(greedy, [], []).await else { panic!("{greedy}") };
         let error = String::from_utf8_lossy(&error);
         assert!(error.contains("not enough memory"), "{greedy}: {error}");
         assert_eq!(cache.eval("return #{1, 2}", [], []).await, Reply::Integer(2));
+    }
+}
+
+#[tokio::test]
+async fn more_results_than_lua_takes_are_an_error() {
+    let cache = cache();
+    for (script, wrong) in [
+        (
+            "return select('#', cmsgpack.unpack(string.rep('\\1', N)))",
+            "too many return values at once",
+        ),
+        (
+            "return select('#', struct.unpack(string.rep('b', N), string.rep('b', N))) - 1",
+            "too many results",
+        ),
+    ] {
+        let fits = script.replace('N', "7900");
+        assert_eq!(cache.eval(fits, [], []).await, Reply::Integer(7_900));
+        let Reply::ErrorText(error) = cache.eval(script.replace('N', "8100"), [], []).await else {
+            panic!("no error")
+        };
+        assert!(String::from_utf8_lossy(&error).contains(wrong), "{error:?}");
     }
 }
 

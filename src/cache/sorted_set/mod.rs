@@ -33,7 +33,7 @@ pub use combine::{Aggregate, Combination, Options};
 pub(super) use elements::SortedSet;
 pub use lex::{LexBound, LexRange};
 pub use pop::Extreme;
-pub(super) use pop::{PopOfMany, pop_of_many_reply};
+pub(super) use pop::pop_of_many_reply;
 pub use range::{Limit, RangeBy, RangeQuery, ScoreBound, ScoreRange};
 pub use score::Score;
 

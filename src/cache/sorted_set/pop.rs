@@ -9,6 +9,7 @@ use crate::cache::command::{Args, Command, is, parse_integer};
 use crate::cache::error::CacheError;
 use crate::cache::keyspace::{Edit, Keyspace};
 use crate::cache::notifications::Events;
+use crate::cache::pop_of_many::PopOfMany;
 use crate::cache::reply::Reply;
 
 /// An end of a sorted set.
@@ -18,6 +19,17 @@ pub enum Extreme {
     Min,
     /// The highest.
     Max,
+}
+
+impl Extreme {
+    /// MIN or MAX.
+    pub(in crate::cache) fn parse(text: &[u8]) -> Result<Self, CacheError> {
+        match text {
+            text if is(text, "min") => Ok(Self::Min),
+            text if is(text, "max") => Ok(Self::Max),
+            _ => Err(CacheError::Syntax),
+        }
+    }
 }
 
 pub(super) fn parse_pop(extreme: Extreme, mut args: Args<'_>) -> Result<Command, CacheError> {
@@ -34,43 +46,8 @@ pub(super) fn parse_pop(extreme: Extreme, mut args: Args<'_>) -> Result<Command,
 }
 
 pub(super) fn parse_pop_of_many(args: Args<'_>) -> Result<Command, CacheError> {
-    let PopOfMany { keys, extreme, count } = PopOfMany::parse(args)?;
+    let PopOfMany { keys, end: extreme, count } = PopOfMany::parse(args, Extreme::parse)?;
     Ok(Command::SortedSet(SortedSetCommand::PopOfMany { keys, extreme, count }))
-}
-
-/// What the arguments of ZMPOP say, and of BZMPOP behind its timeout.
-pub(in crate::cache) struct PopOfMany {
-    pub keys: Vec<Bytes>,
-    pub extreme: Extreme,
-    /// At least 1.
-    pub count: usize,
-}
-
-impl PopOfMany {
-    pub(in crate::cache) fn parse(mut args: Args<'_>) -> Result<Self, CacheError> {
-        let positive = |text: &[u8]| {
-            let number = parse_integer(text).and_then(|number| usize::try_from(number).ok());
-            number.filter(|number| *number > 0)
-        };
-        let key_count = positive(&args.next()?).ok_or(CacheError::NumKeysNotPositive)?;
-        if key_count >= args.len() {
-            return Err(CacheError::Syntax);
-        }
-        let keys = (0..key_count).map(|_| args.next()).collect::<Result<Vec<_>, _>>()?;
-        let extreme = match &args.next()? {
-            extreme if is(extreme, "min") => Extreme::Min,
-            extreme if is(extreme, "max") => Extreme::Max,
-            _ => return Err(CacheError::Syntax),
-        };
-        let mut count = None;
-        while let Some(option) = args.option() {
-            if count.is_some() || !is(option, "count") || args.is_empty() {
-                return Err(CacheError::Syntax);
-            }
-            count = Some(positive(&args.next()?).ok_or(CacheError::CountNotPositive)?);
-        }
-        Ok(Self { keys, extreme, count: count.unwrap_or(1) })
-    }
 }
 
 /// One that was asked for without a count is no list of pairs, in RESP3 neither.

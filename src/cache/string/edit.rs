@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
+use smallvec::smallvec;
 
 use crate::cache::command::parse_integer;
 use crate::cache::error::CacheError;
@@ -47,11 +48,11 @@ impl Keyspace {
         key: &[u8],
         suffix: &[u8],
     ) -> Result<usize, CacheError> {
-        let len = self.edit_string(key, |value, _| {
-            let len = value.len() + suffix.len();
+        let len = self.edit_part_of_string(key, |value, _| {
+            let (before, len) = (value.len(), value.len() + suffix.len());
             check_value(len)?;
             in_place(value, |bytes| bytes.extend_from_slice(suffix));
-            Ok(len)
+            Ok((len, smallvec![before..len]))
         })?;
         self.notify(Events::STRING, "append", key);
         Ok(len)
@@ -67,8 +68,9 @@ impl Keyspace {
         if part.is_empty() {
             return Ok(self.read_string(key)?.map_or(0, Bytes::len));
         }
-        let len = self.edit_string(key, |value, _| {
+        let len = self.edit_part_of_string(key, |value, _| {
             let end = offset.saturating_add(part.len());
+            let start = offset.min(value.len());
             check_value(end)?;
             in_place(value, |bytes| {
                 if bytes.len() < end {
@@ -78,7 +80,7 @@ impl Keyspace {
                     place.copy_from_slice(part);
                 }
             });
-            Ok(value.len())
+            Ok((value.len(), smallvec![start..end]))
         })?;
         self.notify(Events::STRING, "setrange", key);
         Ok(len)

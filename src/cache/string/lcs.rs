@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::cache::error::CacheError;
-use crate::cache::keyspace::{Keyspace, Value};
+use crate::cache::keyspace::Keyspace;
 use crate::cache::reply::Reply;
 
 /// What LCS answers with.
@@ -31,8 +31,7 @@ pub(super) fn reply(
 ) -> Result<Reply, CacheError> {
     let [a, b] = keys.each_ref().map(|key| match keyspace.read(key) {
         None => Ok(Bytes::new()),
-        Some(Value::String(value)) => Ok(value.clone()),
-        Some(_) => Err(CacheError::LcsOfOthers),
+        Some(value) => value.text().cloned().ok_or(CacheError::LcsOfOthers),
     });
     let (a, b, form) = (a?, b?, form?);
     let table = Table::of(&a, &b)?;

@@ -5,6 +5,7 @@
 
 mod edit;
 mod lcs;
+mod long;
 mod parse;
 
 use bytes::Bytes;
@@ -18,6 +19,7 @@ use super::reply::Reply;
 use crate::model::clock::UnixMs;
 pub(super) use edit::{in_place, range};
 pub use lcs::{LcsForm, LcsMatches};
+pub(super) use long::Long;
 pub(super) use parse::SPECS;
 
 /// A command on a string.
@@ -280,10 +282,6 @@ impl Keyspace {
     }
 
     pub(super) fn read_string(&self, key: &[u8]) -> Result<Option<&Bytes>, CacheError> {
-        match self.read(key) {
-            None => Ok(None),
-            Some(Value::String(value)) => Ok(Some(value)),
-            Some(_) => Err(CacheError::WrongType),
-        }
+        self.read(key).map(|value| value.text().ok_or(CacheError::WrongType)).transpose()
     }
 }

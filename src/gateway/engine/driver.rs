@@ -1,15 +1,18 @@
 //! A session's own task: it pings, notices what did not happen in time, writes to the WebSocket once
 //! there is one, and clears up at the end.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
+use super::addresses::Place;
 use super::heartbeat::{Beat, Heartbeat};
 use super::session::{Session, SessionWriter, Turn};
 use super::{Engine, Refused};
+use crate::gateway::metrics::CountedTask;
 use crate::gateway::outbound::{CloseReason, Outbound, Transport};
 use crate::gateway::socket_io::Connection;
 use crate::gateway::websocket::Frame;
@@ -24,16 +27,20 @@ const FAREWELL_MAX: Duration = Duration::from_secs(5);
 /// [`Refused::Unavailable`] at the end of the gateway, and at the bound of sessions.
 pub fn check_open(engine: &Engine) -> Result<(), Refused> {
     let is_open = !engine.is_shutting_down() && engine.sessions.has_place();
-    if is_open { Ok(()) } else { Err(Refused::Unavailable) }
+    if is_open {
+        return Ok(());
+    }
+    engine.namespaces.metrics.session_refused("unavailable");
+    Err(Refused::Unavailable)
 }
 
 /// Begins a session with polling.
 ///
 /// # Errors
 /// [`Refused::Unavailable`].
-pub fn open_polling(engine: &Arc<Engine>) -> Result<Arc<Session>, Refused> {
+pub fn open_polling(engine: &Arc<Engine>, place: Place) -> Result<Arc<Session>, Refused> {
     let (upgrade, upgraded) = oneshot::channel();
-    let session = open(engine, Transport::Polling, Some(upgrade))?;
+    let session = open(engine, Transport::Polling, Some(upgrade), place)?;
     let task = Driver::new(engine, &session);
     tokio::spawn(task.run_polling(upgraded));
     Ok(session)
@@ -43,8 +50,12 @@ pub fn open_polling(engine: &Arc<Engine>) -> Result<Arc<Session>, Refused> {
 ///
 /// # Errors
 /// [`Refused::Unavailable`].
-pub fn open_websocket(engine: &Arc<Engine>, writer: SessionWriter) -> Result<Turn, Refused> {
-    let session = open(engine, Transport::WebSocket, None)?;
+pub fn open_websocket(
+    engine: &Arc<Engine>,
+    writer: SessionWriter,
+    place: Place,
+) -> Result<Turn, Refused> {
+    let session = open(engine, Transport::WebSocket, None, place)?;
     let turn = session.turn().ok_or(Refused::Unavailable)?;
     let task = Driver::new(engine, &session);
     tokio::spawn(task.run_websocket(writer));
@@ -55,12 +66,14 @@ fn open(
     engine: &Arc<Engine>,
     transport: Transport,
     upgrade: Option<oneshot::Sender<SessionWriter>>,
+    place: Place,
 ) -> Result<Arc<Session>, Refused> {
     check_open(engine)?;
     let limits = &engine.options.limits;
     let outbound = Arc::new(Outbound::new(transport, limits.queue_bytes_max));
     let connection = Connection::new(Arc::clone(&engine.namespaces), Arc::clone(&outbound));
-    let session = Arc::new(Session::new(outbound, connection, upgrade));
+    let metrics = Arc::clone(&engine.namespaces.metrics);
+    let session = Arc::new(Session::new(outbound, connection, upgrade, metrics, place));
     if !engine.sessions.insert(&session) {
         return Err(Refused::Unavailable);
     }
@@ -83,6 +96,7 @@ struct Driver {
     engine: Arc<Engine>,
     session: Arc<Session>,
     watch: Watch,
+    _counted: CountedTask,
 }
 
 impl Driver {
@@ -90,8 +104,9 @@ impl Driver {
         let now = Instant::now();
         let options = &engine.options;
         let heartbeat = Heartbeat::new(now, options.ping_interval, options.ping_timeout);
-        let watch = Watch { heartbeat, join_by: Some(now + options.connect_timeout) };
-        Self { engine: Arc::clone(engine), session: Arc::clone(session), watch }
+        let watch = Watch { heartbeat, join_by: now.checked_add(options.connect_timeout) };
+        let _counted = engine.namespaces.metrics.task();
+        Self { engine: Arc::clone(engine), session: Arc::clone(session), watch, _counted }
     }
 
     async fn run_polling(mut self, mut upgraded: oneshot::Receiver<SessionWriter>) {
@@ -112,9 +127,9 @@ impl Driver {
 
     async fn run_websocket(mut self, mut writer: SessionWriter) {
         let is_whole = self.write_until_closed(&mut writer).await;
-        let code = self.session.outbound.close_reason().and_then(CloseReason::status_code);
-        if let (true, Some(code)) = (is_whole, code) {
-            let farewell = Box::pin(farewell(&self.session.outbound, &mut writer, code));
+        let close = self.session.outbound.close_reason().and_then(CloseReason::close_frame);
+        if let (true, Some(close)) = (is_whole, close) {
+            let farewell = Box::pin(farewell(&self.session.outbound, &mut writer, close));
             if tokio::time::timeout(FAREWELL_MAX, farewell).await.is_err() {
                 tracing::debug!("a closed session did not take its last frames");
             }
@@ -127,19 +142,23 @@ impl Driver {
     async fn write_until_closed(&mut self, writer: &mut SessionWriter) -> bool {
         let outbound = Arc::clone(&self.session.outbound);
         let mut batch = Vec::new();
+        // Kept while frames come and go: entering and leaving the timer's wheel takes its lock.
+        let alarm = tokio::time::sleep_until(self.watch.due());
+        tokio::pin!(alarm);
         while outbound.close_reason().is_none() {
             outbound.take(&mut batch);
             if batch.is_empty() {
                 tokio::select! {
                     biased;
                     () = outbound.ready() => {}
-                    () = tokio::time::sleep_until(self.watch.due()) => {
+                    () = &mut alarm => {
                         self.watch.look(&self.session);
+                        alarm.as_mut().reset(self.watch.due());
                     }
                 }
                 continue;
             }
-            if !self.write(writer, &batch).await {
+            if !self.write(writer, &batch, alarm.as_mut()).await {
                 return false;
             }
             outbound.written(&mut batch);
@@ -148,7 +167,12 @@ impl Driver {
     }
 
     /// Writes one batch, and keeps watching meanwhile. False: it was not written to its end.
-    async fn write(&mut self, writer: &mut SessionWriter, batch: &[Frame]) -> bool {
+    async fn write(
+        &mut self,
+        writer: &mut SessionWriter,
+        batch: &[Frame],
+        mut alarm: Pin<&mut Sleep>,
+    ) -> bool {
         let outbound = &self.session.outbound;
         let write = writer.write(batch);
         tokio::pin!(write);
@@ -163,11 +187,14 @@ impl Driver {
                 }
                 reason = outbound.closed() => {
                     // A client that reads gets the rest, and a close frame after it.
-                    let has_farewell = reason.status_code().is_some();
+                    let has_farewell = reason.close_frame().is_some();
                     let patience = if has_farewell { FAREWELL_MAX } else { Duration::ZERO };
                     return matches!(tokio::time::timeout(patience, &mut write).await, Ok(Ok(())));
                 }
-                () = tokio::time::sleep_until(self.watch.due()) => self.watch.look(&self.session),
+                () = alarm.as_mut() => {
+                    self.watch.look(&self.session);
+                    alarm.as_mut().reset(self.watch.due());
+                }
             }
         }
     }
@@ -184,11 +211,10 @@ impl Driver {
 }
 
 /// Writes what was queued before the close, then the close frame.
-async fn farewell(outbound: &Outbound, writer: &mut SessionWriter, code: u16) {
+async fn farewell(outbound: &Outbound, writer: &mut SessionWriter, close: Frame) {
     let mut batch = Vec::new();
     outbound.take(&mut batch);
-    let reason = outbound.close_reason().map_or("", CloseReason::as_str);
-    batch.push(Frame::close(code, reason));
+    batch.push(close);
     if writer.write(&batch).await.is_ok() {
         // A client that closed first is gone by now, and that is fine.
         let _ = writer.shutdown().await;

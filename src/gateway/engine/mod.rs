@@ -6,6 +6,8 @@
 //! requests' tasks. What always holds: one reader at a time owns the session's connection
 //! ([`session::Turn`]), and one transport at a time drains its queue.
 
+mod addresses;
+mod compression;
 mod driver;
 mod heartbeat;
 mod polling;
@@ -14,18 +16,22 @@ mod session;
 mod sessions;
 mod websocket_transport;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
+use axum::extract::ConnectInfo;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 
+use self::addresses::{Addresses, Place};
 use self::request::{Asked, Query, SessionRequest};
 use self::sessions::Sessions;
 use super::cors::{Cors, Origin};
+use super::forwarded;
 use super::io::Namespaces;
 use super::options::GatewayOptions;
 use super::outbound::{CloseReason, Transport};
@@ -39,6 +45,7 @@ pub struct Engine {
     options: GatewayOptions,
     cors: Cors,
     sessions: Sessions,
+    addresses: Arc<Addresses>,
     shutting_down: AtomicBool,
 }
 
@@ -49,6 +56,8 @@ enum Refused {
     BodyTooLarge,
     /// As many sessions as there may be, or the end of the gateway.
     Unavailable,
+    /// The client's address has as many sessions as it may.
+    TooManyOfAddress,
 }
 
 impl From<RequestError> for Refused {
@@ -62,12 +71,17 @@ type Answer = Result<Response<Body>, Refused>;
 impl Engine {
     pub fn new(options: GatewayOptions, namespaces: Arc<Namespaces>) -> Arc<Self> {
         Arc::new(Self {
-            cors: Cors::new(&options.cors_origins),
+            cors: Cors::new(&options.cors_origins, options.cors_credentials),
+            addresses: Addresses::new(&options.limits),
             sessions: Sessions::new(options.limits.sessions_max),
             namespaces,
             options,
             shutting_down: AtomicBool::new(false),
         })
+    }
+
+    pub fn path(&self) -> &str {
+        &self.options.path
     }
 
     /// Answers one HTTP request; a WebSocket goes on in a task of its own.
@@ -85,7 +99,7 @@ impl Engine {
         } else {
             self.answer(&mut request, &origin).await.unwrap_or_else(refuse)
         };
-        Cors::allow(&origin, response.headers_mut());
+        self.cors.allow(&origin, response.headers_mut());
         response
     }
 
@@ -102,16 +116,17 @@ impl Engine {
         // A browser opens any page's WebSocket with the user's cookies, and lets the page read it.
         let may_upgrade = match origin {
             Origin::Foreign => Err(RequestError::Forbidden),
-            Origin::Own | Origin::Listed(_) => Ok(()),
+            Origin::Own | Origin::Listed(_) | Origin::Anyone => Ok(()),
         };
         let (sid, asked) = match asked {
             Asked::Handshake(Transport::Polling) => {
-                let session = driver::open_polling(self)?;
-                return polling::poll(self, &session).await;
+                let session = driver::open_polling(self, self.place(request)?)?;
+                return polling::poll(self, &session, request.headers()).await;
             }
             Asked::Handshake(Transport::WebSocket) => {
                 may_upgrade?;
-                return websocket_transport::handshake(self, request);
+                let place = self.place(request)?;
+                return websocket_transport::handshake(self, request, place);
             }
             Asked::OfSession { sid, request } => (sid, request),
         };
@@ -125,9 +140,24 @@ impl Engine {
             _ if session.outbound.transport() == Transport::WebSocket => {
                 Err(RequestError::BadRequest.into())
             }
-            SessionRequest::Poll => polling::poll(self, &session).await,
+            SessionRequest::Poll => polling::poll(self, &session, request.headers()).await,
             SessionRequest::Data => polling::data(self, request, session).await,
         }
+    }
+
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// A place among the sessions of the client's address.
+    fn place<B>(&self, request: &Request<B>) -> Result<Place, Refused> {
+        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+        let trusted = &self.options.trusted_proxies;
+        let client = peer.map(|peer| forwarded::client(peer.0.ip(), request.headers(), trusted));
+        self.addresses.take(client).ok_or_else(|| {
+            self.namespaces.metrics.session_refused("address");
+            Refused::TooManyOfAddress
+        })
     }
 
     /// Waits for `before`, closes every session, waits for `after`.
@@ -165,6 +195,11 @@ fn refuse(refused: Refused) -> Response<Body> {
             StatusCode::SERVICE_UNAVAILABLE,
             "application/json",
             r#"{"message":"The server takes no more sessions"}"#,
+        ),
+        Refused::TooManyOfAddress => respond(
+            StatusCode::TOO_MANY_REQUESTS,
+            "application/json",
+            r#"{"message":"Too many connections from this address"}"#,
         ),
     }
 }

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use axum::body::HttpBody;
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, Request, StatusCode};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
+use super::compression::Coding;
 use super::session::{Session, Turn, Wait};
 use super::{Answer, Engine, Refused, respond};
+use crate::gateway::metrics::CountedTask;
 use crate::gateway::outbound::{CloseReason, Polled};
 use crate::wire::engine_io::{self, RequestError};
 
@@ -20,15 +22,29 @@ const RELEASE_AFTER: Duration = Duration::from_millis(100);
 const NOOP: &[u8] = b"6";
 
 /// Answers a GET once there is something to send.
-pub async fn poll(engine: &Engine, session: &Session) -> Answer {
+pub async fn poll(engine: &Engine, session: &Session, headers: &HeaderMap) -> Answer {
     let Some(turn) = session.begin_poll() else {
         // Two polls would split the order of packets.
         session.outbound.close(CloseReason::TransportError);
         return Err(RequestError::BadRequest.into());
     };
     let payload = next_payload(session, engine.options.limits.payload_bytes_max).await;
+    let least = engine.options.compression_bytes_min;
+    let coding = match least {
+        Some(least) if payload.len() >= least => Coding::accepted(headers),
+        _ => None,
+    };
+    let payload = match coding {
+        Some(coding) => coding.compress(payload).await.map_err(|_| Refused::Unavailable)?,
+        None => payload,
+    };
     turn.answered();
-    Ok(respond(StatusCode::OK, "text/plain; charset=UTF-8", payload))
+    let mut response = respond(StatusCode::OK, "text/plain; charset=UTF-8", payload);
+    if let Some(coding) = coding {
+        let name = HeaderValue::from_static(coding.name());
+        response.headers_mut().insert(CONTENT_ENCODING, name);
+    }
+    Ok(response)
 }
 
 async fn next_payload(session: &Session, payload_bytes_max: usize) -> Bytes {
@@ -71,15 +87,13 @@ where
     };
     let body = match body {
         Ok(body) => body,
-        Err(Unread::TooLarge) => {
-            // As the stock server: the request is refused, the session goes on.
-            given_up.disarm();
-            return Err(Refused::BodyTooLarge);
-        }
+        // The session ends, as the stock server's does: what the body meant to say is lost.
+        Err(Unread::TooLarge) => return Err(Refused::BodyTooLarge),
         Err(Unread::Broken) => return Err(RequestError::BadRequest.into()),
     };
     // In a task of its own, so that a client that hangs up cannot stop an event half-way.
-    let read = tokio::spawn(read_packets(turn, body, payload_bytes_max));
+    let counted = engine.namespaces.metrics.task();
+    let read = tokio::spawn(read_packets(turn, body, payload_bytes_max, counted));
     let outcome = read.await.unwrap_or(Err(CloseReason::TransportError));
     given_up.disarm();
     match outcome {
@@ -96,6 +110,7 @@ async fn read_packets(
     mut turn: Turn,
     body: Bytes,
     payload_bytes_max: usize,
+    _counted: CountedTask,
 ) -> Result<(), CloseReason> {
     let packets =
         engine_io::packets(&body, payload_bytes_max).map_err(|_| CloseReason::ParseError)?;

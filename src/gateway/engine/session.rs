@@ -10,7 +10,9 @@ use tokio::io::WriteHalf;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+use super::addresses::Place;
 use super::heartbeat::Heard;
+use crate::gateway::metrics::Metrics;
 use crate::gateway::outbound::{CloseReason, Outbound};
 use crate::gateway::socket_io::Connection;
 use crate::gateway::websocket::Writer;
@@ -25,6 +27,14 @@ pub struct Session {
     pub outbound: Arc<Outbound>,
     heard: AtomicU8,
     state: Mutex<State>,
+    metrics: Arc<Metrics>,
+    _place: Place,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.metrics.sessions.decrement(1.0);
+    }
 }
 
 struct State {
@@ -63,10 +73,20 @@ impl Session {
         outbound: Arc<Outbound>,
         connection: Connection,
         upgrade: Option<oneshot::Sender<SessionWriter>>,
+        metrics: Arc<Metrics>,
+        place: Place,
     ) -> Self {
+        metrics.sessions.increment(1.0);
         let connection = Some(Box::new(connection));
         let state = State { connection, upgrade, probe: Probe::None, polling: false };
-        Self { id: Uuid::new_v4(), outbound, heard: AtomicU8::new(0), state: Mutex::new(state) }
+        Self {
+            id: Uuid::new_v4(),
+            outbound,
+            heard: AtomicU8::new(0),
+            state: Mutex::new(state),
+            metrics,
+            _place: place,
+        }
     }
 
     /// The right to read messages; `None` while somebody else has it.
@@ -221,7 +241,11 @@ impl Drop for Turn {
         drop(state);
         // Without a runtime everything is ending, and nobody is left to be told.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { connection.closed().await });
+            let counted = self.session.metrics.task();
+            runtime.spawn(async move {
+                let _counted = counted;
+                connection.closed().await;
+            });
         }
     }
 }

@@ -34,7 +34,11 @@ impl Sessions {
     }
 
     pub fn has_place(&self) -> bool {
-        self.open.lock().len() < self.sessions_max
+        self.len() < self.sessions_max
+    }
+
+    pub fn len(&self) -> usize {
+        self.open.lock().len()
     }
 
     /// # Errors

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use bytes::Bytes;
 use http::{Request, Response};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::ReadHalf;
 
+use super::addresses::Place;
 use super::session::{Session, SessionWriter, Turn};
 use super::{Answer, Engine, Refused, driver};
 use crate::gateway::outbound::CloseReason;
@@ -18,14 +18,16 @@ use crate::wire::engine_io::{Packet, RequestError};
 type SessionReader = Reader<ReadHalf<TokioIo<Upgraded>>>;
 
 /// Begins a session on a WebSocket.
-pub fn handshake<B>(engine: &Arc<Engine>, request: &mut Request<B>) -> Answer {
+pub fn handshake<B>(engine: &Arc<Engine>, request: &mut Request<B>, place: Place) -> Answer {
     driver::check_open(engine)?;
     let (response, upgrade) = accept(request)?;
     let engine = Arc::clone(engine);
+    let counted = engine.namespaces.metrics.task();
     tokio::spawn(async move {
+        let _counted = counted;
         let Some((reader, writer)) = streams(&engine, upgrade).await else { return };
         // At the bound of sessions since the check above: the client sees the stream end.
-        let Ok(turn) = driver::open_websocket(&engine, writer) else { return };
+        let Ok(turn) = driver::open_websocket(&engine, writer, place) else { return };
         read(turn, reader).await;
     });
     Ok(response)
@@ -39,17 +41,34 @@ pub fn upgrade<B>(engine: &Arc<Engine>, request: &mut Request<B>, session: Arc<S
     let probe = Probe(session);
     let (response, upgrade) = accept(request)?;
     let engine = Arc::clone(engine);
+    let counted = engine.namespaces.metrics.task();
     tokio::spawn(async move {
+        let _counted = counted;
         let Some((mut reader, writer)) = streams(&engine, upgrade).await else { return };
         let timeout = engine.options.upgrade_timeout;
         let probed = tokio::time::timeout(timeout, take_over(&probe, &mut reader, writer)).await;
         drop(probe);
-        if let Ok(Some(turn)) = probed {
-            engine.namespaces.metrics.upgrades.increment(1);
-            read(turn, reader).await;
+        match probed {
+            Ok(Probed::TakenOver(turn)) => {
+                engine.namespaces.metrics.upgrades.increment(1);
+                read(turn, reader).await;
+            }
+            // After the probe, so that the client may begin the next one when it sees the end. The peer
+            // may be gone already.
+            Ok(Probed::Dismissed(mut writer)) => drop(writer.shutdown().await),
+            Ok(Probed::Ended) | Err(_) => {}
         }
     });
     Ok(response)
+}
+
+/// How a probe ends.
+enum Probed {
+    TakenOver(Turn),
+    /// The session stays with polling, and the WebSocket was told what the protocol wants said.
+    Dismissed(SessionWriter),
+    /// The session stays with polling.
+    Ended,
 }
 
 /// A probe under way; however it ends, the next one may begin.
@@ -61,33 +80,47 @@ impl Drop for Probe {
     }
 }
 
-/// `2probe`, `3probe`, `5`: after that the session is the WebSocket's. `None`: it stays with polling.
+/// `2probe`, `3probe`, `5`: after that the session is the WebSocket's.
 async fn take_over(
     Probe(session): &Probe,
     reader: &mut SessionReader,
     mut writer: SessionWriter,
-) -> Option<Turn> {
+) -> Probed {
     let closed = session.outbound.closed();
     tokio::pin!(closed);
     loop {
         let incoming = tokio::select! {
-            incoming = reader.next() => incoming.ok()?,
-            _ = &mut closed => return None,
+            incoming = reader.next() => incoming,
+            _ = &mut closed => return Probed::Ended,
         };
-        let Incoming::Text(text) = incoming else { return None };
-        match Packet::parse(&text).ok()? {
-            Packet::Ping("probe") => {
-                writer.write(&[Frame::text(b"3probe")]).await.ok()?;
-                session.answer_probe();
-            }
-            Packet::Upgrade => {
-                let turn = session.upgrade(writer);
-                if turn.is_none() {
-                    session.outbound.close(CloseReason::TransportError);
+        let (answer, goes_on) = match &incoming {
+            Ok(Incoming::Text(text)) => match Packet::parse(text) {
+                Ok(Packet::Ping("probe")) => (Some(Frame::text(b"3probe")), true),
+                Ok(Packet::Upgrade) => {
+                    return session.upgrade(writer).map_or_else(
+                        || {
+                            session.outbound.close(CloseReason::TransportError);
+                            Probed::Ended
+                        },
+                        Probed::TakenOver,
+                    );
                 }
-                return turn;
-            }
-            _ => return None,
+                _ => return Probed::Ended,
+            },
+            Ok(Incoming::Binary(_)) => return Probed::Ended,
+            Ok(control) => (control.answer(), !matches!(control, Incoming::Close { .. })),
+            Err(error) => (error.close_frame(), false),
+        };
+        if let Some(answer) = answer
+            && writer.write(&[answer]).await.is_err()
+        {
+            return Probed::Ended;
+        }
+        if !goes_on {
+            return Probed::Dismissed(writer);
+        }
+        if matches!(incoming, Ok(Incoming::Text(_))) {
+            session.answer_probe();
         }
     }
 }
@@ -126,12 +159,14 @@ async fn read(mut turn: Turn, mut reader: SessionReader) {
                 Err(_) => Err(CloseReason::ParseError),
             },
             Ok(Incoming::Binary(bytes)) => turn.packet(Packet::Binary(bytes)).await,
-            Ok(Incoming::Ping(payload)) => {
-                pong(&session, &payload);
+            Ok(Incoming::Close { code, .. }) => Err(CloseReason::ClosedByClient(code)),
+            Ok(control @ (Incoming::Ping(_) | Incoming::Pong(_))) => {
+                if let Some(answer) = control.answer() {
+                    // Pushed, not replied: a client that only pings and never reads is a slow consumer.
+                    outbound.push(&answer);
+                }
                 Ok(())
             }
-            Ok(Incoming::Pong(_)) => Ok(()),
-            Ok(Incoming::Close { .. }) => Err(CloseReason::TransportClose),
             Err(error) => Err(reason_of(&error)),
         };
         if let Err(reason) = read {
@@ -142,11 +177,6 @@ async fn read(mut turn: Turn, mut reader: SessionReader) {
     // The stream goes now; leaving the rooms may take longer.
     drop(reader);
     turn.end().await;
-}
-
-fn pong(session: &Session, payload: &Bytes) {
-    // Pushed, not replied: a client that only pings and never reads is a slow consumer.
-    session.outbound.push(&Frame::pong(payload));
 }
 
 fn reason_of(error: &WebSocketError) -> CloseReason {

@@ -36,7 +36,7 @@ impl Ack {
         match hub.recovery() {
             // What was emitted before comes before.
             Some(recovery) => {
-                recovery.after_pending(packet.bytes(), move || self.socket.answer(&packet));
+                recovery.after_pending(packet.wire_bytes(), move || self.socket.answer(&packet));
             }
             None => self.socket.answer(&packet),
         }

@@ -114,7 +114,8 @@ impl<'a> Broadcast<'a> {
         }
     }
 
-    fn push(&self, packet: &Outgoing) -> usize {
+    /// Queues a packet, whatever the log of events says; for how many.
+    pub(crate) fn push(&self, packet: &Outgoing) -> usize {
         let mut sockets = 0;
         let is_volatile = self.is_volatile;
         self.each(|socket| sockets += usize::from(socket.push(packet, is_volatile)));

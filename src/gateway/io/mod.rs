@@ -57,9 +57,6 @@ use crate::backend::Cache;
 use crate::model::clock::{SharedClock, SystemClock};
 use crate::wire::socket_io::ParseError;
 
-/// Where the stock client looks for a server.
-pub const PATH: &str = "/socket.io/";
-
 /// A Socket.IO server, to be mounted in a program's own axum router. Clones are the same server.
 ///
 /// ```no_run
@@ -150,14 +147,14 @@ impl Io {
         self.engine.handle(request).await
     }
 
-    /// The server at [`PATH`].
+    /// The server at its path, [`PATH`](super::PATH) unless the options say otherwise.
     pub fn router(&self) -> Router {
         let io = self.clone();
         let handler = move |request: Request<Body>| {
             let io = io.clone();
             async move { io.handle(request).await }
         };
-        Router::new().route(PATH, any(handler))
+        Router::new().route(self.engine.path(), any(handler))
     }
 
     /// Closes every transport after what is queued, in a few seconds at most. No Socket.IO DISCONNECT is

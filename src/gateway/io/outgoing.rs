@@ -21,10 +21,12 @@ pub enum Parser {
     MessagePack,
 }
 
-/// One packet: a frame of text and one of each attachment.
+/// One packet, a frame of text and one of each attachment; or several in a row as one frame.
 #[derive(Debug)]
 pub struct Outgoing {
     frames: SmallVec<[Frame; 1]>,
+    /// Those that were made one.
+    row: Vec<Outgoing>,
     /// The same for clients of the other parser; made when the first of them gets it.
     msgpack: OnceLock<Frame>,
 }
@@ -118,11 +120,6 @@ impl Outgoing {
         (self.frames.first().map(Frame::payload).unwrap_or_default(), attachments)
     }
 
-    /// The bytes of the text and the attachments.
-    pub fn bytes(&self) -> usize {
-        self.frames.iter().map(Frame::wire_bytes).sum()
-    }
-
     /// The event as it was before it was given this offset.
     pub fn without_offset(&self, offset: &Offset) -> Self {
         let (text, attachments) = self.parts();
@@ -135,7 +132,23 @@ impl Outgoing {
     fn new(packet: &[u8], attachments: &[Bytes]) -> Self {
         let mut frames = smallvec![Frame::text(packet)];
         frames.extend(attachments.iter().map(|attachment| Frame::binary(attachment)));
-        Self { frames, msgpack: OnceLock::new() }
+        Self { frames, row: Vec::new(), msgpack: OnceLock::new() }
+    }
+
+    /// Packets in a row as one, so that whoever gets them has one place in its queue for them all.
+    pub fn joined(mut row: Vec<Outgoing>) -> Self {
+        if row.len() == 1
+            && let Some(packet) = row.pop()
+        {
+            return packet;
+        }
+        let frames: Vec<Frame> = row.iter().flat_map(|packet| packet.frames.clone()).collect();
+        Self { frames: smallvec![Frame::joined(&frames)], row, msgpack: OnceLock::new() }
+    }
+
+    /// Bytes on the wire, to a client of the stock parser.
+    pub fn wire_bytes(&self) -> usize {
+        self.frames.iter().map(Frame::wire_bytes).sum()
     }
 
     /// What a client of this parser is sent.
@@ -149,6 +162,10 @@ impl Outgoing {
     }
 
     fn to_msgpack(&self) -> Frame {
+        if !self.row.is_empty() {
+            let frames = self.row.iter().flat_map(|packet| packet.frames(Parser::MessagePack));
+            return Frame::joined(&frames.cloned().collect::<Vec<_>>());
+        }
         let attachments: Vec<Bytes> = self.frames[1..].iter().map(Frame::payload).collect();
         let text = self.frames[0].payload();
         let written =
@@ -208,6 +225,29 @@ mod tests {
         assert!(ends_in_text(Draft::event(Namespace::ROOT, "no arguments", &())));
         assert!(!ends_in_text(Draft::event(Namespace::ROOT, "hi", &("a", json!(["a"])))));
         assert!(!ends_in_text(Draft::event(Namespace::ROOT, "hi", &("a", 7))));
+    }
+
+    #[test]
+    fn packets_in_a_row_are_one_frame_for_either_parser() {
+        let packet = |name: &str, args: &dyn Fn() -> Binary| {
+            Outgoing::event(Namespace::ROOT, name, None, &(name, args())).unwrap()
+        };
+        let bytes = || Binary::from(&b"\x01"[..]);
+        for parser in [Parser::Text, Parser::MessagePack] {
+            let row = Outgoing::joined(vec![packet("a", &bytes), packet("b", &bytes)]);
+            let [together] = row.frames(parser) else { panic!("one frame") };
+            let (mut rest, mut frames) = (Some(together.clone()), Vec::new());
+            while let Some(frame) = rest {
+                let (first, others) = frame.split_first();
+                frames.push(first);
+                rest = others;
+            }
+            let apart: Vec<Frame> = ["a", "b"]
+                .iter()
+                .flat_map(|name| packet(name, &bytes).frames(parser).to_vec())
+                .collect();
+            assert_eq!(frames, apart);
+        }
     }
 
     #[test]

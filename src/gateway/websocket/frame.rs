@@ -22,7 +22,7 @@ const CLOSE: u8 = 0x8;
 const PING: u8 = 0x9;
 const PONG: u8 = 0xA;
 
-/// One whole message or control frame, with its head. A clone shares the bytes.
+/// One whole message or control frame, with its head, or several in a row. A clone shares the bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame(Bytes);
 
@@ -46,8 +46,9 @@ impl Frame {
         Self::control(PONG, payload)
     }
 
-    /// A reason is cut, between characters, at 123 bytes.
-    pub fn close(code: u16, reason: &str) -> Self {
+    /// A reason is cut, between characters, at 123 bytes; without a code there is none.
+    pub fn close(code: Option<u16>, reason: &str) -> Self {
+        let Some(code) = code else { return Self::control(CLOSE, &[]) };
         let end = reason.floor_char_boundary(CONTROL_BYTES_MAX - 2);
         let mut payload = Vec::with_capacity(CONTROL_BYTES_MAX);
         payload.extend_from_slice(&code.to_be_bytes());
@@ -78,21 +79,49 @@ impl Frame {
         Self(bytes.freeze())
     }
 
-    /// The message without the head; it shares the frame's bytes.
+    /// Frames in a row as one, which is shared, queued and written as one.
+    pub fn joined(frames: &[Frame]) -> Self {
+        if let [frame] = frames {
+            return frame.clone();
+        }
+        let mut bytes = BytesMut::with_capacity(frames.iter().map(Frame::wire_bytes).sum());
+        frames.iter().for_each(|frame| bytes.put_slice(&frame.0));
+        Self(bytes.freeze())
+    }
+
+    /// The first of the frames in a row, and the others if there are any. They share the bytes.
+    pub fn split_first(&self) -> (Frame, Option<Frame>) {
+        let (head, payload) = self.first_lengths();
+        let end = (head + payload).min(self.0.len());
+        let others = (end < self.0.len()).then(|| Self(self.0.slice(end..)));
+        (Self(self.0.slice(..end)), others)
+    }
+
+    /// The message of the first frame, without the head; it shares the frame's bytes.
     pub fn payload(&self) -> Bytes {
-        let head = match self.0.get(1) {
-            Some(127) => 10,
-            Some(126) => 4,
-            _ => 2,
+        let (head, payload) = self.first_lengths();
+        let end = (head + payload).min(self.0.len());
+        self.0.slice(head.min(end)..end)
+    }
+
+    /// Bytes of the first frame's head, and of its payload.
+    fn first_lengths(&self) -> (usize, usize) {
+        let length = |bytes: &[u8]| {
+            bytes.iter().fold(0, |length: usize, byte| (length << 8) | usize::from(*byte))
         };
-        self.0.slice(head.min(self.0.len())..)
+        match self.0.get(1) {
+            Some(127) => (10, self.0.get(2..10).map_or(0, length)),
+            Some(126) => (4, self.0.get(2..4).map_or(0, length)),
+            Some(short) => (2, usize::from(*short)),
+            None => (0, 0),
+        }
     }
 
     pub fn is_binary(&self) -> bool {
         self.0.first() == Some(&(FIN | BINARY))
     }
 
-    /// Bytes on the wire, the head counted.
+    /// Bytes on the wire, the heads counted.
     pub fn wire_bytes(&self) -> usize {
         self.0.len()
     }
@@ -116,10 +145,11 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     /// # Errors
     /// The stream's; the connection is of no more use.
     pub async fn write(&mut self, frames: &[Frame]) -> io::Result<()> {
-        if self.io.is_write_vectored() {
-            self.write_vectored(frames).await?;
-        } else {
-            self.write_coalesced(frames).await?;
+        match frames {
+            // The kernel takes a plain write for less than a vectored one.
+            [Frame(frame)] => self.io.write_all(frame).await?,
+            _ if self.io.is_write_vectored() => self.write_vectored(frames).await?,
+            _ => self.write_coalesced(frames).await?,
         }
         self.io.flush().await
     }
@@ -158,9 +188,6 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     }
 
     async fn write_coalesced(&mut self, frames: &[Frame]) -> io::Result<()> {
-        if let [frame] = frames {
-            return self.io.write_all(&frame.0).await;
-        }
         let mut together = Vec::new();
         for Frame(frame) in frames {
             if !together.is_empty() && together.len() + frame.len() > COALESCED_BYTES_MAX {

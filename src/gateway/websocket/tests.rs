@@ -327,9 +327,21 @@ fn wire(sent: &Frame) -> Vec<u8> {
 
 #[test]
 fn control_frames_are_cut_to_what_the_protocol_allows() {
-    let close = Frame::close(1001, &"ü".repeat(100));
+    let close = Frame::close(Some(1001), &"ü".repeat(100));
     let payload = close.payload();
     assert_eq!(&payload[..2], 1001_u16.to_be_bytes());
     assert_eq!(std::str::from_utf8(&payload[2..]).unwrap(), "ü".repeat(61));
     assert_eq!(Frame::ping(&[0; 200]).payload().len(), 125);
+}
+
+#[test]
+fn control_frames_have_their_answers() {
+    let close = |code| Incoming::Close { code, reason: "why".to_owned() }.answer().unwrap();
+    assert_eq!(close(Some(3001)).payload(), 3001_u16.to_be_bytes().as_slice());
+    assert_eq!(close(None).payload(), b"".as_slice());
+    assert_eq!(close(None).wire_bytes(), 2);
+    let ping = Incoming::Ping(Bytes::from_static(b"p"));
+    assert_eq!(ping.answer(), Some(Frame::pong(b"p")));
+    assert_eq!(Incoming::Pong(Bytes::new()).answer(), None);
+    assert_eq!(text("x").answer(), None);
 }

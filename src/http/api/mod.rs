@@ -1,7 +1,8 @@
 //! The server API under `/api/v1`: what an operator, a script or a back end without an AMQP client calls.
 //!
-//! Owns: the routes of queues, messages, dead letters and sockets, who may call them, and consumers over
-//! HTTP. May import: the broker's port, the gateway, and the forms of bodies and errors beside it. What always holds: nobody
+//! Owns: the routes of queues, messages, dead letters, policies and sockets, who may call them, and
+//! consumers over HTTP. May import: the broker's port, the gateway, and the forms of bodies and errors
+//! beside it. What always holds: nobody
 //! gets in without the key, or, where there is none, from a page of another site; every parameter is
 //! checked and named in the refusal; every answer is bounded; a delivery whose consumer is gone returns to
 //! its queue.
@@ -12,6 +13,7 @@ mod dead_letters;
 mod explain;
 mod parameters;
 mod payload;
+mod policies;
 mod publish;
 mod queues;
 mod rates;
@@ -59,6 +61,8 @@ fn routes() -> Routes {
         ("/openapi.json", get(openapi)),
         ("/publish", post(publish::publish).layer(large())),
         ("/explain/{id}", get(explain::explain)),
+        ("/policies", get(policies::list)),
+        ("/policies/{policy}", { get(policies::one).put(policies::put).delete(policies::delete) }),
         ("/queues", get(queues::list)),
         ("/queues/{queue}", get(queues::one)),
         ("/queues/{queue}/messages", get(queues::peek).delete(queues::purge)),

@@ -136,6 +136,23 @@ async fn admission_waits_for_the_commit() {
 }
 
 #[tokio::test]
+async fn what_ended_before_its_commit_is_bounded_while_it_takes_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = JournalOptions { uncommitted_bytes_max: 64 * 1_024, ..Default::default() };
+    let (journal, _) = open_with(folder.path(), options).unwrap();
+    let (_, kept) = fact(&journal, b"kept", LATER);
+    for _ in 0..100 {
+        let (entry, _commit) = fact(&journal, &[0; 400], LATER);
+        drop(end(&journal, entry, LATER));
+    }
+    // A quarter of the bound is enough to be due at once.
+    kept.await.unwrap();
+    // What ended while that was written is settled by the commit that follows.
+    journal.flush().await.unwrap();
+    assert_eq!(journal.stats().live_facts, 1);
+}
+
+#[tokio::test]
 async fn one_fact_alone_is_due_within_its_time() {
     let folder = tempfile::tempdir().unwrap();
     let (journal, _) = open(folder.path());

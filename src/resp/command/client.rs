@@ -1,13 +1,16 @@
 //! CLIENT: what a connection says of itself, and what it learns of and does to others.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::help::{self, tell};
 use super::{ANY, Row, is};
 use crate::cache::{Flags, Visit, parse_integer};
 use crate::resp::client::{Client, Outcome, Replies};
 use crate::resp::clients::{Handle, Unblocked};
+use crate::resp::pause::Held;
 
 pub(super) const ROWS: &[Row] = &[Row::container(
     "client",
@@ -40,6 +43,14 @@ pub(super) const ROWS: &[Row] = &[Row::container(
         Row::new("client|no-evict", 1, 1, no_evict).flags(Flags::ADMIN),
         Row::new("client|reply", 1, 1, set_replies),
         Row::new("client|setinfo", 2, 2, set_info),
+        Row::new("client|pause", 1, ANY, pause).flags(Flags::ADMIN),
+        Row::new("client|unpause", 0, 0, |client, _, _| {
+            client.shared.pause.end();
+            client.ok();
+            Outcome::Answered
+        })
+        .flags(Flags::ADMIN),
+        Row::help("client|help", |client, _, _| tell(client, help::CLIENT)),
         Row::new("client|unblock", 1, 2, unblock).flags(Flags::ADMIN),
         Row::new("client|setname", 1, 1, |client, _, args| {
             match args.get(2).map_or(Ok(()), |name| set_name(client, name)) {
@@ -115,6 +126,37 @@ fn no_evict(client: &mut Client, _: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
         }
     }
     client.ok();
+    Outcome::Answered
+}
+
+fn pause(client: &mut Client, _: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
+    let (time, held) = match args.get(2..).unwrap_or_default() {
+        [time] => (time, Held::All),
+        [time, mode] if is(mode, "all") => (time, Held::All),
+        [time, mode] if is(mode, "write") => (time, Held::Writes),
+        [_, _] => {
+            client.error("ERR CLIENT PAUSE mode must be WRITE or ALL");
+            return Outcome::Answered;
+        }
+        _ => {
+            let sub = String::from_utf8_lossy(args.get(1).map_or(&[][..], |sub| sub));
+            client.error(format!(
+                "ERR unknown subcommand or wrong number of arguments for '{sub}'. Try CLIENT HELP."
+            ));
+            return Outcome::Answered;
+        }
+    };
+    match parse_integer(time).map(u64::try_from) {
+        None => client.error("ERR timeout is not an integer or out of range"),
+        Some(Err(_)) => client.error("ERR timeout is negative"),
+        Some(Ok(ms)) => {
+            // A time that no clock shows has come already, as Redis counts it.
+            let end_ms = i64::try_from(client.shared.clock.now_ms().saturating_add(ms));
+            let ms = if end_ms.is_ok() { ms } else { 0 };
+            client.shared.pause.begin(held, Duration::from_millis(ms));
+            client.ok();
+        }
+    }
     Outcome::Answered
 }
 

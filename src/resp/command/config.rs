@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::help::{self, tell};
 use super::{ANY, Row};
 use crate::cache::{Flags, Visit};
 use crate::resp::client::{Client, Outcome};
@@ -21,6 +22,7 @@ pub(super) const ROWS: &[Row] = &[Row::container(
             Outcome::Answered
         })
         .flags(Flags::ADMIN),
+        Row::help("config|help", |client, _, _| tell(client, help::CONFIG)),
         Row::new("config|set", 2, ANY, set).flags(Flags::ADMIN),
     ],
 )];

@@ -10,14 +10,14 @@ use crate::resp::command::client::set_name;
 use crate::wire::resp::Version;
 
 pub(super) const ROWS: &[Row] = &[
-    Row::new("auth", 1, ANY, auth).flags(AT_ONCE),
-    Row::new("hello", 0, ANY, hello).flags(AT_ONCE),
-    Row::new("select", 1, 1, select).flags(Flags::FAST),
-    Row::new("quit", 0, ANY, quit).flags(AT_ONCE),
-    Row::new("reset", 0, 0, reset).flags(AT_ONCE),
+    Row::new("auth", 1, ANY, auth).flags(FOR_STRANGERS),
+    Row::new("hello", 0, ANY, hello).flags(FOR_STRANGERS),
+    Row::for_scripts("select", 1, 1, select).flags(Flags::FAST),
+    Row::new("quit", 0, ANY, quit).flags(FOR_STRANGERS),
+    Row::new("reset", 0, 0, reset).flags(FOR_STRANGERS),
 ];
 
-const AT_ONCE: Flags = Flags::FAST.and(Flags::ALLOW_BUSY);
+const FOR_STRANGERS: Flags = Flags::FAST.and(Flags::ALLOW_BUSY).and(Flags::NO_AUTH);
 
 /// What this server says it is: clients ask which commands they may send.
 pub(in crate::resp) const REDIS_VERSION: &str = "7.0.15";

@@ -1,4 +1,4 @@
-//! INFO and MEMORY USAGE.
+//! INFO.
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,46 +7,14 @@ use bytes::Bytes;
 
 use super::greeting::REDIS_VERSION;
 use super::{ANY, Row, is};
-use crate::cache::{Flags, Keys, Visit, parse_integer};
+use crate::cache::Visit;
 use crate::resp::client::{Client, Outcome};
 
-pub(super) const ROWS: &[Row] = &[
-    Row::new("info", 0, ANY, |client, visit, args| {
-        let text = info(client, visit, args.get(1..).unwrap_or_default());
-        client.writer().verbatim(*b"txt", text.as_bytes());
-        Outcome::Answered
-    }),
-    Row::container(
-        "memory",
-        &[Row::new("memory|usage", 1, ANY, usage).flags(Flags::READONLY).keys(Keys::Range {
-            first: 2,
-            last: 2,
-            step: 1,
-        })],
-    ),
-];
-
-/// An estimate needs no samples, so their number only has to be one.
-fn usage(client: &mut Client, visit: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
-    let (key, checked) = match args.get(2..).unwrap_or_default() {
-        [key] => (key, Ok(())),
-        [key, option, samples] if is(option, "samples") => match parse_integer(samples) {
-            None => (key, Err("ERR value is not an integer or out of range")),
-            Some(..0) => (key, Err("ERR syntax error")),
-            Some(_) => (key, Ok(())),
-        },
-        _ => {
-            client.error("ERR syntax error");
-            return Outcome::Answered;
-        }
-    };
-    match (checked, visit.key_bytes(client.info.db, key)) {
-        (Err(text), _) => client.error(text),
-        (Ok(()), Some(bytes)) => client.count(bytes),
-        (Ok(()), None) => client.writer().nil(),
-    }
+pub(super) const ROWS: &[Row] = &[Row::for_scripts("info", 0, ANY, |client, visit, args| {
+    let text = info(client, visit, args.get(1..).unwrap_or_default());
+    client.writer().verbatim(*b"txt", text.as_bytes());
     Outcome::Answered
-}
+})];
 
 type Section = fn(&Client, &Visit<'_>, &mut String) -> std::fmt::Result;
 

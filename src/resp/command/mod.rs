@@ -1,9 +1,13 @@
 //! The commands that are about a connection or the server, not about keys.
 
 mod about;
+mod categories;
 mod client;
 mod config;
+mod debug;
+mod docs;
 mod greeting;
+mod help;
 mod info;
 pub(super) mod pubsub;
 pub(super) mod script;
@@ -17,9 +21,6 @@ use bytes::Bytes;
 
 use super::client::{Client, Outcome};
 use crate::cache::{CacheError, Flags, Keys, Visit};
-
-/// What a client may say that has not shown its password.
-pub(super) const FOR_STRANGERS: &[&str] = &["auth", "hello", "quit", "reset"];
 
 /// What runs a command; the request's arguments are as many as the row says.
 type Run = fn(&mut Client, &mut Visit<'_>, &[Bytes]) -> Outcome;
@@ -40,8 +41,13 @@ pub(super) struct Row {
 
 impl Row {
     const fn new(name: &'static str, least: usize, most: usize, run: Run) -> Self {
-        let flags = Flags::NOSCRIPT;
+        let flags = Flags::NOSCRIPT.and(Flags::WHENEVER);
         Self { name, least, most, flags, keys: Keys::None, run, subcommands: &[] }
+    }
+
+    /// As [`Row::new`], for what Redis's scripts may run too.
+    const fn for_scripts(name: &'static str, least: usize, most: usize, run: Run) -> Self {
+        Self { flags: Flags::WHENEVER, ..Self::new(name, least, most, run) }
     }
 
     const fn flags(mut self, flags: Flags) -> Self {
@@ -51,6 +57,9 @@ impl Row {
 
     const fn keys(mut self, keys: Keys) -> Self {
         self.keys = keys;
+        if matches!(keys, Keys::Counted { .. }) {
+            self.flags = self.flags.and(Flags::MOVABLE_KEYS);
+        }
         self
     }
 
@@ -81,6 +90,7 @@ impl Row {
             info::ROWS,
             about::ROWS,
             slow_log::ROWS,
+            debug::ROWS,
         ]
         .into_iter()
         .flatten()
@@ -99,6 +109,8 @@ impl Row {
     ) -> Result<(&'static Self, &'a [Bytes]), CacheError> {
         let (row, rest) = match rest {
             _ if self.subcommands.is_empty() => (self, rest),
+            // It has an answer of its own.
+            [] if self.least == 0 => (self, rest),
             [] => return Err(CacheError::WrongArity { command: self.name }),
             [name, rest @ ..] => (self.subcommand(name)?, rest),
         };

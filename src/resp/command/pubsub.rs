@@ -1,10 +1,9 @@
-//! SUBSCRIBE and its kin, and PUBSUB.
+//! SUBSCRIBE and its kin.
 
 use bytes::Bytes;
 
 use super::{ANY, Row};
-use crate::cache::{Flags, Topic};
-use crate::model::glob;
+use crate::cache::{Flags, Keys, Topic};
 use crate::resp::client::{Client, Outcome};
 
 pub(super) const ROWS: &[Row] = &[
@@ -13,41 +12,19 @@ pub(super) const ROWS: &[Row] = &[
     Row::new("psubscribe", 1, ANY, |client, _, args| listen(client, args, Topic::Pattern))
         .flags(Flags::PUBSUB),
     Row::new("ssubscribe", 1, ANY, |client, _, args| listen(client, args, Topic::ShardChannel))
-        .flags(Flags::PUBSUB),
+        .flags(Flags::PUBSUB)
+        .keys(CHANNELS),
     Row::new("unsubscribe", 0, ANY, |client, _, args| leave(client, args, Topic::Channel))
         .flags(Flags::PUBSUB),
     Row::new("punsubscribe", 0, ANY, |client, _, args| leave(client, args, Topic::Pattern))
         .flags(Flags::PUBSUB),
     Row::new("sunsubscribe", 0, ANY, |client, _, args| leave(client, args, Topic::ShardChannel))
-        .flags(Flags::PUBSUB),
-    Row::container(
-        "pubsub",
-        &[
-            Row::new("pubsub|channels", 0, ANY, |client, _, args| {
-                channels(client, args, Topic::Channel, "CHANNELS")
-            })
-            .flags(Flags::PUBSUB),
-            Row::new("pubsub|numpat", 0, 0, |client, _, _| {
-                let patterns = client.shared.cache.topics(Topic::Pattern).len();
-                client.count(patterns);
-                Outcome::Answered
-            })
-            .flags(Flags::PUBSUB),
-            Row::new("pubsub|numsub", 0, ANY, |client, _, args| {
-                listener_counts(client, args, Topic::Channel)
-            })
-            .flags(Flags::PUBSUB),
-            Row::new("pubsub|shardchannels", 0, ANY, |client, _, args| {
-                channels(client, args, Topic::ShardChannel, "SHARDCHANNELS")
-            })
-            .flags(Flags::PUBSUB),
-            Row::new("pubsub|shardnumsub", 0, ANY, |client, _, args| {
-                listener_counts(client, args, Topic::ShardChannel)
-            })
-            .flags(Flags::PUBSUB),
-        ],
-    ),
+        .flags(Flags::PUBSUB)
+        .keys(CHANNELS),
 ];
+
+/// To a cluster they are keys.
+const CHANNELS: Keys = Keys::Range { first: 1, last: -1, step: 1 };
 
 /// What a client of RESP2 may say while it listens.
 pub(in crate::resp) const WHILE_LISTENING: &[&str] = &[
@@ -112,34 +89,4 @@ fn confirm(client: &mut Client, word: &str, name: Option<&Bytes>, topic: Topic) 
     }
     writer.integer(i64::try_from(count).unwrap_or(i64::MAX));
     client.pushed();
-}
-
-fn channels(client: &mut Client, args: &[Bytes], topic: Topic, word: &str) -> Outcome {
-    let pattern = match args.get(2..).unwrap_or_default() {
-        [] => None,
-        [pattern] => Some(pattern),
-        _ => {
-            client.error(format!(
-                "ERR unknown subcommand or wrong number of arguments for '{word}'. Try PUBSUB HELP."
-            ));
-            return Outcome::Answered;
-        }
-    };
-    let mut names = client.shared.cache.topics(topic);
-    names.retain(|(name, _)| pattern.is_none_or(|pattern| glob::matches(pattern, name)));
-    let mut writer = client.writer();
-    writer.array(names.len());
-    names.iter().for_each(|(name, _)| writer.bulk(name));
-    Outcome::Answered
-}
-
-fn listener_counts(client: &mut Client, args: &[Bytes], topic: Topic) -> Outcome {
-    let names = args.get(2..).unwrap_or_default();
-    client.writer().array(names.len() * 2);
-    for name in names {
-        let count = client.shared.cache.listener_count(topic, name);
-        client.writer().bulk(name);
-        client.count(count);
-    }
-    Outcome::Answered
 }

@@ -16,20 +16,22 @@ pub(super) const ROWS: &[Row] = &[
     Row::container(
         "script",
         &[
-            Row::new("script|exists", 1, ANY, run),
-            Row::new("script|flush", 0, ANY, run),
-            // The only one that has no flags in Redis.
-            Row { flags: Flags::NONE, ..Row::new("script|help", 0, 0, run) },
-            Row::new("script|kill", 0, 0, run).flags(Flags::ALLOW_BUSY),
-            Row::new("script|load", 1, 1, run),
+            about_scripts("script|exists", 1, ANY),
+            about_scripts("script|flush", 0, ANY),
+            Row::help("script|help", run),
+            about_scripts("script|kill", 0, 0).flags(Flags::ALLOW_BUSY),
+            about_scripts("script|load", 1, 1).flags(Flags::STALE),
         ],
     ),
 ];
 
 const fn eval(name: &'static str) -> Row {
-    Row::new(name, 2, ANY, run)
-        .flags(Flags::NO_MANDATORY_KEYS)
-        .keys(Keys::Counted { count: 2, also: 0 })
+    const FLAGS: Flags = Flags::NO_MANDATORY_KEYS.and(Flags::SKIP_MONITOR).and(Flags::STALE);
+    about_scripts(name, 2, ANY).flags(FLAGS).keys(Keys::Counted { count: 2, also: 0 })
+}
+
+const fn about_scripts(name: &'static str, least: usize, most: usize) -> Row {
+    Row { flags: Flags::NOSCRIPT, ..Row::new(name, least, most, run) }
 }
 
 /// Whether a command has to leave the visit.

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::Row;
+use super::help::{self, tell};
 use crate::cache::{Flags, Visit, parse_integer};
 use crate::resp::client::{Client, Outcome};
 use crate::wire::resp::Writer;
@@ -10,14 +11,15 @@ use crate::wire::resp::Writer;
 pub(super) const ROWS: &[Row] = &[Row::container(
     "slowlog",
     &[
-        Row::new("slowlog|get", 0, 1, get).flags(Flags::ADMIN),
-        Row::new("slowlog|len", 0, 0, |client, _, _| {
+        Row::for_scripts("slowlog|get", 0, 1, get).flags(Flags::ADMIN),
+        Row::help("slowlog|help", |client, _, _| tell(client, help::SLOWLOG)),
+        Row::for_scripts("slowlog|len", 0, 0, |client, _, _| {
             let len = client.shared.slow_log.lock().len();
             client.writer().integer(i64::try_from(len).unwrap_or(i64::MAX));
             Outcome::Answered
         })
         .flags(Flags::ADMIN),
-        Row::new("slowlog|reset", 0, 0, |client, _, _| {
+        Row::for_scripts("slowlog|reset", 0, 0, |client, _, _| {
             client.shared.slow_log.lock().clear();
             client.ok();
             Outcome::Answered

@@ -9,7 +9,7 @@ use crate::resp::scripted::Scripted;
 
 pub(super) const ROWS: &[Row] = &[
     Row::new("multi", 0, 0, multi).flags(AT_ONCE),
-    Row::new("exec", 0, 0, exec),
+    Row::new("exec", 0, 0, exec).flags(Flags::SKIP_SLOWLOG),
     Row::new("discard", 0, 0, discard).flags(AT_ONCE),
     Row::new("watch", 1, ANY, watch).flags(AT_ONCE).keys(Keys::Range {
         first: 1,
@@ -41,6 +41,8 @@ pub(in crate::resp) struct Transaction {
     pub refused: bool,
     /// One of the requests is a script's.
     pub has_scripts: bool,
+    /// One of the requests may change something.
+    pub writes: bool,
 }
 
 impl Transaction {

@@ -21,6 +21,8 @@ pub(super) struct Config {
     pub clients_max: usize,
     /// After so long without a request a client is closed.
     pub timeout: Option<Duration>,
+    /// After so long without a word a new client's peer is asked whether it is still there.
+    pub tcp_keepalive: Option<Duration>,
     pub pubsub_limit: OutputLimit,
     /// Bytes; 0 is no limit.
     pub maxmemory: u64,
@@ -65,10 +67,12 @@ impl Config {
         };
         let number = |name| get(name).parse::<u64>().ok();
         let count = |name| get(name).parse::<usize>().ok();
+        let seconds = |name| number(name).filter(|seconds| *seconds > 0).map(Duration::from_secs);
         Self {
             password: Some(get("requirepass").to_owned()).filter(|password| !password.is_empty()),
             clients_max: count("maxclients").unwrap_or(usize::MAX),
-            timeout: number("timeout").filter(|seconds| *seconds > 0).map(Duration::from_secs),
+            timeout: seconds("timeout"),
+            tcp_keepalive: seconds("tcp-keepalive"),
             pubsub_limit: parameter::pubsub_limit(get("client-output-buffer-limit")),
             maxmemory: number("maxmemory").unwrap_or(0),
             slow_log_us: number("slowlog-log-slower-than"),

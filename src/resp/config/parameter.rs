@@ -49,6 +49,7 @@ pub(super) static PARAMETERS: &[Parameter] = &[
     fixed("client-query-buffer-limit", "1073741824"),
     fixed("cluster-enabled", "no"),
     fixed("databases", "16"),
+    fixed("enable-debug-command", "local"),
     row("maxclients", "10000", Takes::Integer { least: 1, most: 4_294_967_295 }),
     row("maxmemory", "0", Takes::Memory),
     row(
@@ -65,7 +66,8 @@ pub(super) static PARAMETERS: &[Parameter] = &[
             "noeviction",
         ]),
     ),
-    row("maxmemory-samples", "5", Takes::Integer { least: 1, most: 64 }),
+    // More than 64 are as many.
+    row("maxmemory-samples", "5", Takes::Integer { least: 1, most: 2_147_483_647 }),
     row("notify-keyspace-events", "", Takes::Events),
     fixed("port", "0"),
     fixed("proto-max-bulk-len", "536870912"),
@@ -74,6 +76,7 @@ pub(super) static PARAMETERS: &[Parameter] = &[
     fixed("save", ""),
     row("slowlog-log-slower-than", "10000", Takes::Integer { least: -1, most: i64::MAX }),
     row("slowlog-max-len", "128", Takes::Integer { least: 0, most: 1_000_000 }),
+    row("tcp-keepalive", "300", Takes::Integer { least: 0, most: 2_147_483_647 }),
     row("timeout", "0", Takes::Integer { least: 0, most: 2_147_483_647 }),
 ];
 

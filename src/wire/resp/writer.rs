@@ -130,10 +130,10 @@ impl Writer<'_> {
     }
 
     /// A decimal number of any length, such as `(3492890328409238509324850943850943825024385`.
-    pub fn big_number(&mut self, digits: &str) {
+    pub fn big_number(&mut self, digits: impl AsRef<[u8]>) {
         match self.version {
-            Version::Resp2 => self.bulk(digits.as_bytes()),
-            Version::Resp3 => self.line(b'(', digits.as_bytes()),
+            Version::Resp2 => self.bulk(digits.as_ref()),
+            Version::Resp3 => self.line(b'(', digits.as_ref()),
         }
     }
 

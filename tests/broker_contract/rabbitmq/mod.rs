@@ -1,6 +1,7 @@
 //! A real RabbitMQ, through lapin.
 
 mod values;
+mod wire;
 
 use lapin::options::*;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
@@ -11,6 +12,8 @@ use leveret::model::names::{ExchangeName, RoutingKey};
 use leveret::model::topology::{AppliesTo, Binding, Destination, ExchangeSpec, Policy, QueueSpec};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Mutex, MutexGuard};
+
+pub use wire::Wire;
 
 use values::{definition, properties, queue_arguments, received, table};
 

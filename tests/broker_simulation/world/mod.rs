@@ -12,7 +12,7 @@ use std::rc::Rc;
 use leveret::model::topology::{ExchangeSpec, Policy, QueueSettings, QueueSpec};
 
 use crate::durable::{Bound, Durable, QueueNumber, Seq};
-use crate::queue::{Copy, Effects, Queue, Tag};
+use crate::queue::{Copy, Queue, Tag};
 use crate::step::{ConsumerNumber, HandNumber};
 
 /// Orders in which queues are looked at that are tried at most, for one step.
@@ -41,6 +41,9 @@ pub struct World {
     /// The queues that it could choose among in this step, and whether somebody died.
     involved: BTreeSet<QueueNumber>,
     deaths: usize,
+    /// To the step that led here. It may depend on the order too: whether a message is taken, when what
+    /// one of its queues drops for it goes to another one that it is for.
+    answer: String,
 }
 
 impl World {
@@ -67,6 +70,27 @@ impl World {
     pub fn confirmed(&mut self) {
         let first = self.step_start.min(self.history.len() - 1);
         self.history.drain(..first);
+    }
+
+    /// What this step settled never comes back. It may be as if it had never been written.
+    pub fn settled(&mut self) {
+        let start = self.step_start;
+        let (before, after) = match (self.history.get(start - 1), self.history.get(start)) {
+            (Some(before), Some(after)) => (before.clone(), after.clone()),
+            _ => return,
+        };
+        let is_settled = |seq: Seq, queue: QueueNumber| !after.is_open(seq, queue);
+        let settled: Vec<(Seq, QueueNumber)> = before
+            .messages
+            .iter()
+            .flat_map(|(seq, kept)| kept.open.iter().map(|queue| (*seq, *queue)))
+            .filter(|(seq, queue)| is_settled(*seq, *queue))
+            .collect();
+        let mut place = 0;
+        self.history.retain(|durable| {
+            place += 1;
+            place > start || settled.iter().all(|(seq, queue)| !durable.is_open(*seq, *queue))
+        });
     }
 
     /// Numbers that a world after a crash must not give again.
@@ -102,13 +126,13 @@ impl World {
             order: order.to_vec(),
             involved: BTreeSet::new(),
             deaths: 0,
+            answer: String::new(),
         };
         for (name, (number, spec)) in &durable.queues {
             let settings = world.settings(spec);
             let queue = Queue::new(*number, spec.clone(), settings, now_ms);
             world.queues.insert(name.clone(), queue);
         }
-        let mut dead = Vec::new();
         for (&seq, kept) in &durable.messages {
             for &number in &kept.open {
                 let Some(queue) = world.queues.values_mut().find(|q| q.number == number) else {
@@ -125,19 +149,13 @@ impl World {
                     failures: retry.map_or(0, |(failures, _)| failures),
                 };
                 if queue.is_over_limit(copy.returns) {
-                    dead.push((number, copy));
+                    queue.dying.push(copy);
                 } else if let Some(due_ms) = retry.map(|(_, due_ms)| due_ms).or(kept.due_ms) {
                     queue.delayed.push((due_ms, copy));
                 } else {
                     queue.insert(copy);
                 }
             }
-        }
-        for (number, copy) in dead {
-            world.run(
-                number,
-                Effects { dead: vec![(copy, "delivery_limit")], ..Effects::default() },
-            );
         }
         world.ticked()
     }

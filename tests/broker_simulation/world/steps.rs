@@ -15,7 +15,6 @@ use crate::step::{HandNumber, Publish, Step};
 impl World {
     /// Every way in which a step can go, with the answer.
     pub fn step(&self, step: &Step) -> Vec<(Self, String)> {
-        let mut answers = Vec::new();
         let worlds = in_every_order(|order| {
             let mut world = self.clone();
             world.step_start = world.history.len();
@@ -23,17 +22,19 @@ impl World {
             match step {
                 Step::Advance(ms) => {
                     world.now_ms += ms;
-                    answers.push(String::new());
                     world.ticked()
                 }
                 _ => {
-                    answers.push(world.plain_step(step));
+                    world.answer = world.plain_step(step);
                     vec![world]
                 }
             }
         });
-        // No answer to a step depends on the order of queues, only what comes after it does.
-        worlds.into_iter().map(|world| (world, answers[0].clone())).collect()
+        let with_answer = |mut world: Self| {
+            let answer = std::mem::take(&mut world.answer);
+            (world, answer)
+        };
+        worlds.into_iter().map(with_answer).collect()
     }
 
     fn publish(&mut self, publish: &Publish) -> String {
@@ -347,17 +348,26 @@ impl World {
             let settings = self.settings(&self.queues[&name].spec);
             let Some(queue) = self.queues.get_mut(&name) else { continue };
             queue.settings = settings;
+            let mut looked_at = queue.clone();
             let mut effects = Effects::default();
-            queue.dispatch(now_ms, &mut effects);
-            if !effects.dead.is_empty() {
-                all.push((queue.number, effects));
+            looked_at.dispatch(now_ms, &mut effects);
+            match effects.dead.is_empty() {
+                true => *queue = looked_at,
+                false => {
+                    queue.burying = true;
+                    all.push(queue.number);
+                }
             }
         }
         if all.len() > 1 {
-            self.involved.extend(all.iter().map(|(number, _)| number));
-            all.sort_by_key(|(number, _)| self.order.iter().position(|other| other == number));
+            self.involved.extend(&all);
+            all.sort_by_key(|number| self.order.iter().position(|other| other == number));
         }
-        for (number, effects) in all {
+        for number in all {
+            let Some(queue) = self.by_number(number) else { continue };
+            queue.burying = false;
+            let mut effects = Effects::default();
+            queue.dispatch(now_ms, &mut effects);
             self.run(number, effects);
         }
     }

@@ -1,7 +1,7 @@
 //! From JSON to Lua.
 
 use super::{Config, depth_max};
-use crate::cache::script::data::Data;
+use crate::cache::script::data::{DECODED_MAX, Data};
 use crate::cache::script::number::parse_prefix;
 
 /// Why a text is no JSON. Characters count from 1.
@@ -13,6 +13,8 @@ pub enum DecodeError {
     Nesting { depth: usize, at: usize },
     #[error("JSON parser does not support UTF-16 or UTF-32")]
     Encoding,
+    #[error("not enough memory")]
+    Memory,
 }
 
 /// Reads a text; it ends at a NUL, if there is one.
@@ -29,6 +31,7 @@ pub fn decode(text: &[u8], config: &Config) -> Result<Data, DecodeError> {
         text,
         at: 0,
         depth: 0,
+        values_left: DECODED_MAX,
         depth_max: depth_max(config.decode_depth_max),
         invalid_numbers: config.decode_invalid,
     };
@@ -87,6 +90,7 @@ struct Decoder<'a> {
     at: usize,
     depth: usize,
     depth_max: usize,
+    values_left: usize,
     invalid_numbers: bool,
 }
 
@@ -232,6 +236,7 @@ impl Decoder<'_> {
     }
 
     fn value(&mut self, token: Token) -> Result<Data, DecodeError> {
+        self.values_left = self.values_left.checked_sub(1).ok_or(DecodeError::Memory)?;
         Ok(match token.kind {
             Kind::Text(text) => Data::String(text),
             Kind::Number(number) => Data::Number(number),

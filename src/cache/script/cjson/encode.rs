@@ -11,12 +11,14 @@ pub enum EncodeError {
     Value(&'static str, &'static str),
     #[error("Cannot serialise, excessive nesting ({0})")]
     Nesting(usize),
+    #[error("not enough memory")]
+    Memory,
 }
 
 /// Appends a value.
 ///
 /// # Errors
-/// When it has parts that JSON has not, or more nesting or holes than is allowed.
+/// When it has parts that JSON has not, more nesting or holes than is allowed, or its text is too long.
 pub fn encode(value: &Data, config: &Config, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     Encoder { config, out }.value(value, 0)
 }
@@ -30,12 +32,13 @@ type Written = Result<(), EncodeError>;
 
 impl Encoder<'_> {
     fn value(&mut self, value: &Data, depth: usize) -> Written {
+        self.check_room()?;
         match value {
             Data::Nil | Data::Null => self.raw(b"null"),
             Data::Boolean(true) => self.raw(b"true"),
             Data::Boolean(false) => self.raw(b"false"),
             Data::Number(number) => self.number(*number)?,
-            Data::String(text) => self.text(text),
+            Data::String(text) => self.text(text)?,
             Data::Array(items) => {
                 let depth = self.descend(depth)?;
                 if items.is_empty() {
@@ -55,6 +58,10 @@ impl Encoder<'_> {
             Data::Other(name) => return Err(EncodeError::Value(name, "type not supported")),
         }
         Ok(())
+    }
+
+    fn check_room(&self) -> Written {
+        if self.out.len() < OUT_BYTES_MAX { Ok(()) } else { Err(EncodeError::Memory) }
     }
 
     fn raw(&mut self, text: &[u8]) {
@@ -137,7 +144,7 @@ impl Encoder<'_> {
                     self.number(*key)?;
                     self.out.push(b'"');
                 }
-                Data::String(key) => self.text(key),
+                Data::String(key) => self.text(key)?,
                 other => {
                     let reason = "table key must be a number or string";
                     return Err(EncodeError::Value(other.type_name(), reason));
@@ -172,9 +179,18 @@ impl Encoder<'_> {
         Ok(())
     }
 
-    fn text(&mut self, text: &[u8]) {
-        const HEX: &[u8; 16] = b"0123456789abcdef";
+    fn text(&mut self, text: &[u8]) -> Written {
         self.out.push(b'"');
+        for piece in text.chunks(PIECE_BYTES) {
+            self.check_room()?;
+            self.escaped(piece);
+        }
+        self.out.push(b'"');
+        Ok(())
+    }
+
+    fn escaped(&mut self, text: &[u8]) {
+        const HEX: &[u8; 16] = b"0123456789abcdef";
         for byte in text {
             match byte {
                 b'"' => self.raw(b"\\\""),
@@ -193,9 +209,12 @@ impl Encoder<'_> {
                 other => self.out.push(*other),
             }
         }
-        self.out.push(b'"');
     }
 }
 
+/// More than this Lua could not hold: an escape makes six bytes of one, and a hole is a `null`.
+const OUT_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Bytes of a string between two looks at what is written.
+const PIECE_BYTES: usize = 64 * 1024;
 /// The highest key of an array.
 const HOLES_MAX: f64 = 16_777_216.0;

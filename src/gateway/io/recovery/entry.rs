@@ -75,7 +75,7 @@ impl Audience {
 impl Entry {
     /// What it counts in the log.
     pub fn bytes(&self) -> usize {
-        self.packet.bytes() + self.audience.bytes() + ENTRY_OVERHEAD_BYTES
+        self.packet.wire_bytes() + self.audience.bytes() + ENTRY_OVERHEAD_BYTES
     }
 
     pub fn encode(&self) -> Bytes {

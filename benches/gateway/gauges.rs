@@ -1,0 +1,40 @@
+//! What Leveret's own metrics say is left of sockets that are gone.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use super::servers::Server;
+
+/// Waits until no socket is counted and every session that began has ended.
+pub fn all_gone(server: &Server) {
+    const PATIENCE: Duration = Duration::from_secs(30);
+    let began = Instant::now();
+    loop {
+        let (sockets, sessions) = left(server);
+        if sockets == 0.0 && sessions == 0.0 {
+            return println!("after all left: no socket and no session in the metrics");
+        }
+        assert!(began.elapsed() < PATIENCE, "{sockets} sockets and {sessions} sessions are left");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn left(server: &Server) -> (f64, f64) {
+    let mut stream = TcpStream::connect(server.address).expect("a connection");
+    stream
+        .write_all(b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+        .expect("a request");
+    let mut page = String::new();
+    stream.read_to_string(&mut page).expect("an answer");
+    let sum = |name: &str| -> f64 {
+        let lines = page.lines().filter(|line| {
+            line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']))
+        });
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    };
+    let (opened, closed) =
+        (sum("leveret_gateway_sessions_total"), sum("leveret_gateway_sessions_closed_total"));
+    assert!(opened > 0.0, "no metrics: {page}");
+    (sum("websocket_connections"), opened - closed)
+}

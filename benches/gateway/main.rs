@@ -1,0 +1,113 @@
+//! A load generator, aimed at our server, at Node's socket.io and at socketioxide in turn: the same
+//! events, the same 100 bytes, WebSocket only, no recovery. What a server does is judged by the CPU time
+//! of its process, so that a machine with other work and the generator itself spoil it least.
+//!
+//! `cargo bench --bench gateway -- --help` lists what can be chosen. The peers' programs lie in
+//! `benches/peers`; npm and cargo get what they need. `--soak 30m` runs the soak alone.
+
+mod bare;
+mod broadcast;
+mod clients;
+mod figures;
+mod frames;
+mod gauges;
+mod latency;
+mod process;
+mod servers;
+mod sockets;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use figures::Run;
+use rustix::process::{Resource, getrlimit, setrlimit};
+use servers::{Kind, Server};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Scenario {
+    Broadcast,
+    Echo,
+    Idle,
+    Storm,
+}
+
+#[derive(Parser)]
+struct Arguments {
+    /// What to run.
+    #[arg(value_delimiter = ',', default_value = "broadcast,echo,idle,storm")]
+    scenarios: Vec<Scenario>,
+    #[arg(long, value_delimiter = ',', default_value = "leveret,node,socketioxide")]
+    servers: Vec<Kind>,
+    /// Another build of ours.
+    #[arg(long)]
+    leveret: Option<PathBuf>,
+    /// Clients in the room of a broadcast: hundreds.
+    #[arg(long, value_delimiter = ',', default_value = "100,1000,10000")]
+    clients: Vec<usize>,
+    #[arg(long, default_value = "5")]
+    rounds: usize,
+    /// How long each measurement of a round takes.
+    #[arg(long, default_value = "3s")]
+    time: humantime::Duration,
+    /// Broadcasts under way at full speed.
+    #[arg(long, default_value = "64")]
+    window: usize,
+    #[arg(long, default_value = "1000")]
+    echo_clients: usize,
+    /// At most what the process may open; 19,500 when it may open 20,000.
+    #[arg(long, default_value = "19500")]
+    idle_clients: usize,
+    #[arg(long, default_value = "10000")]
+    storm_clients: usize,
+    /// Runs only this: sockets that come and go for so long, at our server.
+    #[arg(long)]
+    soak: Option<humantime::Duration>,
+    #[arg(long, default_value = "2000")]
+    soak_clients: usize,
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() {
+    let arguments = Arguments::parse();
+    // `cargo test --benches` starts every bench once, to see that it runs.
+    if !arguments.bench {
+        return;
+    }
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).expect("a limit that may be raised");
+
+    let start = |kind| Server::start(kind, arguments.leveret.as_ref());
+    if let Some(time) = arguments.soak {
+        let server = start(Kind::Leveret);
+        return sockets::soak(&server, arguments.soak_clients, time.into());
+    }
+    let time: Duration = arguments.time.into();
+    let run = Run { rounds: arguments.rounds, time, window: arguments.window };
+    let servers: Vec<Server> = arguments.servers.iter().copied().map(start).collect();
+    for server in &servers {
+        println!("{}: {}", server.version(), server.address);
+    }
+    let has = |scenario| arguments.scenarios.contains(&scenario);
+    if has(Scenario::Broadcast) {
+        let bare = bare::Bare::start();
+        for count in &arguments.clients {
+            let fits = limit.maximum.is_none_or(|most| 2 * *count as u64 + 200 < most);
+            broadcast::run(&servers, fits.then_some(&bare), *count, &run);
+        }
+    }
+    if has(Scenario::Echo) {
+        sockets::echo(&servers, arguments.echo_clients, &run);
+    }
+    if has(Scenario::Storm) {
+        sockets::storm(&servers, arguments.storm_clients);
+    }
+    if has(Scenario::Idle) {
+        // Its memory is to be that of a process that did nothing before.
+        drop(servers);
+        let fresh: Vec<Server> = arguments.servers.iter().copied().map(start).collect();
+        sockets::idle(&fresh, arguments.idle_clients);
+    }
+}

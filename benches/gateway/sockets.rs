@@ -1,0 +1,188 @@
+//! What sockets cost that do little: an echo with an acknowledgement, idling, storms, and a soak.
+
+use std::time::{Duration, Instant};
+
+use super::clients::{Clients, Trigger};
+use super::figures::{Figures, Run};
+use super::process::{cpu_s, resident_bytes};
+use super::servers::Server;
+
+/// Each client has one event under way and asks again when its acknowledgement is there.
+pub fn echo(servers: &[Server], count: usize, run: &Run) {
+    let mut figures = Figures::default();
+    for round in 0..run.rounds {
+        for turn in 0..servers.len() {
+            let server = &servers[(turn + round) % servers.len()];
+            let name = format!("{:?}", server.kind);
+            let mut clients = Clients::new();
+            let all = clients.open(server, count, |number| Some(format!("own{number}")));
+            clients.echoes = true;
+            let (before, cpu_before) = (Instant::now(), cpu_s(server.pid()));
+            all.iter().for_each(|client| clients.echo(*client));
+            while before.elapsed() < run.time {
+                clients.turn(Duration::from_millis(100));
+            }
+            let (seconds, cpu) = (before.elapsed().as_secs_f64(), cpu_s(server.pid()) - cpu_before);
+            let acks = clients.seen.acks as f64;
+            figures.add(&name, "round trips a second", acks / seconds);
+            figures.add(&name, "round trips a CPU-second", acks / cpu);
+            figures.latency(&name, "round trip", &clients.seen.latency);
+            assert_eq!(clients.seen.lost, 0, "{name} cut clients off");
+        }
+    }
+    println!("\n## echo with an acknowledgement, {count} clients");
+    figures.print();
+}
+
+/// Connected, and nothing but heartbeats.
+pub fn idle(servers: &[Server], count: usize) {
+    const HEARTBEATS: Duration = Duration::from_secs(25);
+    let mut figures = Figures::default();
+    for server in servers {
+        let name = format!("{:?}", server.kind);
+        let mut clients = Clients::new();
+        // What the first connections make for all is no socket's.
+        clients.open(server, 100, |_| None);
+        let resident = resident_bytes(server.pid());
+        let (before, cpu_before) = (Instant::now(), cpu_s(server.pid()));
+        clients.open(server, count - 100, |_| None);
+        let (seconds, cpu) = (before.elapsed().as_secs_f64(), cpu_s(server.pid()) - cpu_before);
+        let sockets = (count - 100) as f64;
+        figures.add(&name, "accepted, s", seconds);
+        figures.add(&name, "CPU us to accept one", cpu * 1e6 / sockets);
+        let bytes = (resident_bytes(server.pid()) - resident) / sockets;
+        figures.add(&name, "bytes a socket, at once", bytes);
+        rest(&mut clients, Duration::from_secs(2));
+        let (pings, cpu_before) = (clients.seen.pings, cpu_s(server.pid()));
+        rest(&mut clients, HEARTBEATS);
+        let (pings, cpu) = (clients.seen.pings - pings, cpu_s(server.pid()) - cpu_before);
+        figures.add(&name, "CPU us a heartbeat", cpu * 1e6 / pings.max(1) as f64);
+        let bytes = (resident_bytes(server.pid()) - resident) / sockets;
+        figures.add(&name, "bytes a socket, after heartbeats", bytes);
+        assert_eq!(clients.seen.lost, 0, "{name} cut clients off");
+    }
+    println!("\n## {count} idle sockets");
+    figures.print();
+}
+
+fn rest(clients: &mut Clients, time: Duration) {
+    let until = Instant::now() + time;
+    while let Some(left) = until.checked_duration_since(Instant::now()) {
+        clients.turn(left.min(Duration::from_millis(100)));
+    }
+}
+
+/// Broadcasts to a few who watch, while something else goes on.
+struct Watchers {
+    trigger: Trigger,
+    due: Instant,
+    every: Duration,
+}
+
+impl Watchers {
+    const COUNT: usize = 100;
+
+    fn join(clients: &mut Clients, server: &Server) -> Self {
+        clients.open(server, Self::COUNT, |_| Some("watched".to_owned()));
+        let trigger = clients.trigger(server);
+        Self { trigger, due: Instant::now(), every: Duration::from_millis(20) }
+    }
+
+    fn turn(&mut self, clients: &mut Clients) {
+        let now = Instant::now();
+        if now >= self.due {
+            let sent_ns = clients.now_ns();
+            clients.broadcast(self.trigger, "watched", sent_ns);
+            self.due += self.every;
+        }
+        clients.turn(self.due.saturating_duration_since(now).min(self.every));
+    }
+}
+
+/// All at once leave and come back, three times; those who stay go on getting what is sent.
+pub fn storm(servers: &[Server], count: usize) {
+    const STORMS: usize = 3;
+    let mut figures = Figures::default();
+    for server in servers {
+        let name = format!("{:?}", server.kind);
+        let mut clients = Clients::new();
+        let mut watchers = Watchers::join(&mut clients, server);
+        let mib = |bytes: f64| bytes / f64::from(1 << 20);
+        figures.add(&name, "MiB before", mib(resident_bytes(server.pid())));
+        let mut fleet = clients.open(server, count, |_| Some("fleet".to_owned()));
+        figures.add(&name, "MiB with all", mib(resident_bytes(server.pid())));
+        clients.seen.latency = Default::default();
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(2) {
+            watchers.turn(&mut clients);
+        }
+        figures.latency(&name, "others in the calm", &std::mem::take(&mut clients.seen.latency));
+        for _ in 0..STORMS {
+            let began = Instant::now();
+            for client in fleet.drain(..) {
+                clients.close(client);
+            }
+            for number in 0..count {
+                fleet.push(clients.begin(server, Some("fleet".to_owned())));
+                if number % 64 == 0 {
+                    watchers.turn(&mut clients);
+                }
+            }
+            while clients.handshakes > 0 {
+                watchers.turn(&mut clients);
+                assert!(began.elapsed() < Duration::from_secs(120), "{name}: the storm hangs");
+            }
+            figures.add(&name, "all are back, s", began.elapsed().as_secs_f64());
+            let latency = std::mem::take(&mut clients.seen.latency);
+            figures.latency(&name, "others in the storm", &latency);
+            figures.add(&name, "others in the storm: most, ms", latency.most_ms());
+            figures.add(&name, "MiB after each", mib(resident_bytes(server.pid())));
+        }
+        assert_eq!(clients.seen.lost, 0, "{name} cut clients off");
+        for client in fleet {
+            clients.close(client);
+        }
+        rest(&mut clients, Duration::from_secs(5));
+        figures.add(&name, "MiB when they left", mib(resident_bytes(server.pid())));
+    }
+    println!("\n## {count} sockets reconnect at once, {STORMS} times, {} watch", Watchers::COUNT);
+    figures.print_medians();
+}
+
+/// Churn for a long time: sockets come and go while broadcasts go on.
+pub fn soak(server: &Server, count: usize, time: Duration) {
+    const CHURN_A_SECOND: f64 = 100.0;
+    let mut clients = Clients::new();
+    let mut watchers = Watchers::join(&mut clients, server);
+    let mut fleet = clients.open(server, count, |number| Some(format!("soak{}", number % 50)));
+    let report_every = (time / 30).max(Duration::from_secs(1));
+    let (began, mut churned, mut reports) = (Instant::now(), 0, 0);
+    println!("\n## soak of {:?}: {count} sockets, {CHURN_A_SECOND} leave and come a second", time);
+    println!("| s | MiB | churned | deliveries to {} | p99, ms |", Watchers::COUNT);
+    println!("| --- | --- | --- | --- | --- |");
+    while began.elapsed() < time {
+        watchers.turn(&mut clients);
+        let due = (began.elapsed().as_secs_f64() * CHURN_A_SECOND) as usize;
+        while churned < due {
+            let place = churned % count;
+            clients.close(fleet[place]);
+            fleet[place] = clients.begin(server, Some(format!("soak{}", churned % 57)));
+            churned += 1;
+        }
+        if began.elapsed() >= report_every * reports {
+            reports += 1;
+            let latency = std::mem::take(&mut clients.seen.latency);
+            println!(
+                "| {:.0} | {:.1} | {churned} | {} | {:.1} |",
+                began.elapsed().as_secs_f64(),
+                resident_bytes(server.pid()) / f64::from(1 << 20),
+                clients.seen.news,
+                latency.ms_at(0.99),
+            );
+        }
+    }
+    clients.finish_handshakes();
+    assert_eq!(clients.seen.lost, 0, "the server cut clients off");
+    clients.close_all();
+    super::gauges::all_gone(server);
+}

@@ -1,0 +1,181 @@
+//! A whole session's byte stream: HTTP, the upgrade, frames, Engine.IO, Socket.IO and the application's
+//! events, as the server serves them. Whatever comes, nothing panics, and no session outlives its client.
+//!
+//! The first byte says how the rest is sent: raw behind the upgrade; as messages of a connected socket
+//! (between bytes 0xFF; those that are no UTF-8 become binary); or as bodies of polling requests.
+#![no_main]
+
+use std::cell::OnceCell;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use leveret::backend::Cache;
+use leveret::cache::{AppendFsync, Cache as Engine, Recovery};
+use leveret::gateway::{Authenticator, Claims, Gateway, GatewayOptions};
+use leveret::http::{Limits, serve_connection};
+use leveret::journal::Journal;
+use leveret::model::clock::SystemClock;
+use leveret::model::names::UserId;
+use libfuzzer_sys::fuzz_target;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
+
+/// No end of a session takes longer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+const UPGRADE: &[u8] = b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: x\r\n\
+    Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+const MASK: [u8; 4] = [1, 2, 3, 4];
+
+struct Server {
+    runtime: Runtime,
+    gateway: Gateway,
+    token: String,
+}
+
+thread_local! {
+    static SERVER: OnceCell<Server> = const { OnceCell::new() };
+}
+
+fuzz_target!(|data: &[u8]| {
+    SERVER.with(|server| {
+        let server = server.get_or_init(Server::start);
+        server.runtime.block_on(server.serve(data));
+    });
+});
+
+impl Server {
+    fn start() -> Self {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let entered = runtime.enter();
+        let clock = SystemClock::shared();
+        let engine = Engine::new(
+            Journal::in_memory(),
+            Arc::clone(&clock),
+            AppendFsync::No,
+            Recovery::default(),
+        );
+        let authenticator = Authenticator::new("the secret of the fuzzer");
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let claims = Claims {
+            user: UserId::new("ada").unwrap(),
+            username: "Ada".to_owned(),
+            rooms: vec!["*".to_owned()],
+            expires_at_s: now + 24 * 3600,
+        };
+        let token = authenticator.mint(&claims).unwrap();
+        let mut options = GatewayOptions::new(authenticator);
+        options.limits.payload_bytes_max = 2_000;
+        options.limits.content_bytes_max = 200;
+        options.limits.rooms_max = 20;
+        let gateway = Gateway::new(options, Cache::Embedded(engine), clock);
+        drop(entered);
+        Self { runtime, gateway, token }
+    }
+
+    async fn serve(&self, data: &[u8]) {
+        let Some((way, rest)) = data.split_first() else { return };
+        match way % 3 {
+            0 => {
+                self.exchange(UPGRADE, rest).await;
+            }
+            1 => self.messages(rest).await,
+            _ => self.polling(rest).await,
+        }
+        let gone = async {
+            while self.gateway.sessions() > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, gone).await.expect("a session outlived its client");
+        assert_eq!(self.gateway.connections(), 0);
+    }
+
+    async fn messages(&self, rest: &[u8]) {
+        let connect = format!("40{{\"token\":\"{}\"}}", self.token);
+        let mut bytes = Vec::new();
+        frame(&mut bytes, 0x81, connect.as_bytes());
+        for message in rest.split(|&byte| byte == 0xFF) {
+            let opcode = if std::str::from_utf8(message).is_ok() { 0x81 } else { 0x82 };
+            frame(&mut bytes, opcode, message);
+        }
+        let answer = self.exchange(UPGRADE, &bytes).await;
+        assert!(answer.starts_with(b"HTTP/1.1 101 "), "the messages were not looked at");
+    }
+
+    async fn polling(&self, rest: &[u8]) {
+        let opened = self.request("GET", "", b"").await;
+        let opened = String::from_utf8_lossy(&opened).into_owned();
+        let sid = opened.split("\"sid\":\"").nth(1).and_then(|rest| rest.split('"').next());
+        let sid = format!("&sid={}", sid.expect("a handshake is answered"));
+        let connect = format!("40{{\"token\":\"{}\"}}", self.token);
+        self.request("POST", &sid, connect.as_bytes()).await;
+        for body in rest.split(|&byte| byte == 0xFF) {
+            self.request("POST", &sid, body).await;
+        }
+        self.request("POST", &sid, b"1").await;
+    }
+
+    async fn request(&self, method: &str, sid: &str, body: &[u8]) -> Vec<u8> {
+        let head = format!(
+            "{method} /socket.io/?EIO=4&transport=polling{sid} HTTP/1.1\r\nHost: x\r\n\
+             Connection: close\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        self.exchange(&[head.as_bytes(), body].concat(), b"").await
+    }
+
+    /// Sends a request on a connection of its own and, when it is answered, the rest; then ends the
+    /// connection, and reads to the server's end.
+    async fn exchange(&self, request: &[u8], rest: &[u8]) -> Vec<u8> {
+        let (client, server) = duplex(16 * 1024);
+        let (closing, closed) = watch::channel(false);
+        let serving =
+            serve_connection(server, None, self.gateway.router(), Limits::default(), closed);
+        let serving = tokio::spawn(serving);
+        let answer = tokio::time::timeout(PATIENCE, converse(client, request, rest)).await;
+        drop(closing);
+        serving.await.unwrap();
+        answer.expect("the server ends the connection")
+    }
+}
+
+async fn converse(mut client: DuplexStream, request: &[u8], rest: &[u8]) -> Vec<u8> {
+    client.write_all(request).await.unwrap();
+    let mut answer = Vec::new();
+    // An end before the answer would be a client that hung up.
+    while !answer.ends_with(b"\r\n\r\n") {
+        answer.push(client.read_u8().await.expect("an answer"));
+    }
+    let (mut read, mut write) = tokio::io::split(client);
+    let send = async {
+        // The server may refuse, and go away, before all is written.
+        let _ = write.write_all(rest).await;
+        if request == UPGRADE {
+            let _ = write.shutdown().await;
+        }
+    };
+    let ((), received) = tokio::join!(send, read.read_to_end(&mut answer));
+    received.unwrap();
+    answer
+}
+
+fn frame(out: &mut Vec<u8>, first: u8, payload: &[u8]) {
+    out.push(first);
+    match u16::try_from(payload.len()) {
+        Ok(short @ 0..=125) => out.push(0x80 | short as u8),
+        Ok(medium) => {
+            out.push(0x80 | 126);
+            out.extend(medium.to_be_bytes());
+        }
+        Err(_) => {
+            out.push(0x80 | 127);
+            out.extend((payload.len() as u64).to_be_bytes());
+        }
+    }
+    out.extend(MASK);
+    out.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+}
