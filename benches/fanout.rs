@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use leveret::backend::Cache;
 use leveret::cache::{AppendFsync, Cache as Engine, Recovery};
-use leveret::gateway::{Authenticator, Claims, Gateway, GatewayOptions};
+use leveret::gateway::{self, Authenticator, Claims, Gateway, GatewayOptions};
 use leveret::journal::Journal;
 use leveret::model::clock::SystemClock;
 use leveret::model::names::{RoomId, UserId};
@@ -24,7 +24,7 @@ const SECRET: &str = "the secret of the gateway's bench";
 fn fanout(criterion: &mut Criterion) {
     // One thread, so that time is work and not waiting.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let (gateway, received) = runtime.block_on(crowd());
+    let (gateway, received) = runtime.block_on(crowd(None));
     let room = RoomId::new("general").unwrap();
     let event = json!({
         "id": "018f3b1e-7a30-7000-8000-000000000000",
@@ -49,6 +49,15 @@ fn fanout(criterion: &mut Criterion) {
     group.bench_function(format!("{SOCKETS} sockets, queued only"), |bencher| {
         bencher.iter_custom(|rounds| runtime.block_on(queued(&gateway, &event, rounds, &received)));
     });
+    let (gateway, received) = runtime.block_on(crowd(Some(gateway::Recovery::default())));
+    for burst in [1, 16] {
+        let id = format!("{SOCKETS} sockets, bursts of {burst}, recovery on");
+        group.bench_function(id, |bencher| {
+            bencher.iter_custom(|rounds| {
+                runtime.block_on(broadcasts(&gateway, &room, &event, rounds, burst, &received))
+            });
+        });
+    }
     group.finish();
 }
 
@@ -98,10 +107,10 @@ async fn queued(
 }
 
 /// A gateway and its sockets, all in one room; the counter counts what they receive.
-async fn crowd() -> (Gateway, Arc<AtomicUsize>) {
+async fn crowd(recovery: Option<gateway::Recovery>) -> (Gateway, Arc<AtomicUsize>) {
     let (journal, clock) = (Journal::in_memory(), SystemClock::shared());
     let engine = Engine::new(journal, Arc::clone(&clock), AppendFsync::No, Recovery::default());
-    let options = GatewayOptions::new(Authenticator::new(SECRET));
+    let options = GatewayOptions { recovery, ..GatewayOptions::new(Authenticator::new(SECRET)) };
     let gateway = Gateway::new(options, Cache::Embedded(engine), clock);
     let received = Arc::new(AtomicUsize::new(0));
     for _ in 0..SOCKETS {

@@ -9,6 +9,7 @@ mod cache;
 mod embedded;
 mod emit;
 mod error;
+mod prompt;
 mod redrive;
 mod tx;
 
@@ -20,6 +21,7 @@ pub use cache::{Cache, Pushed, RateLimit, Subscription};
 pub use embedded::Embedded;
 pub use emit::Audience;
 pub use error::BackendError;
+pub use prompt::{Push, Sent};
 pub use redrive::{
     Death, DeathFilter, DeathGroups, Edit, Peeked, Progress, Run, RunState, Selection, Stuck, Tally,
 };

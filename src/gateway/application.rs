@@ -14,8 +14,9 @@ use super::directory::Presence;
 use super::error::Refusal;
 use super::events;
 use super::expiry::{self, Expiries};
-use super::io::{Broadcast, Outgoing};
-use super::io::{ConnectError, Hub, Namespace, Socket, SocketId};
+use super::io::{
+    Broadcast, ConnectError, DisconnectReason, Draft, Hub, Namespace, Outgoing, Socket, SocketId,
+};
 use super::member::{Member, Peer};
 use super::metrics::Metrics;
 use super::options::{GatewayOptions, Limits};
@@ -93,11 +94,12 @@ impl Application {
             })
             .on_connect(move |socket| {
                 arriving.arrived(&socket);
-                std::future::ready(())
+                let application = Arc::clone(&arriving);
+                async move { application.counted_in(socket).await }
             })
-            .on_disconnect(move |socket, _| {
+            .on_disconnect(move |socket, reason| {
                 let application = Arc::clone(&departing);
-                async move { application.depart(socket).await }
+                async move { application.depart(socket, reason).await }
             });
         events::register(namespace, &application);
         application
@@ -113,7 +115,12 @@ impl Application {
         if arrival == Arrival::TooMany {
             return Err(ConnectError::new("Too many connections"));
         }
-        socket.join_own(&personal_room(&claims.user));
+        let own_room = personal_room(&claims.user);
+        socket.join_own(&own_room);
+        let allowed = claims.clone();
+        socket.resume_as(claims.user.as_str(), move |room| {
+            room == own_room || RoomId::new(room).is_ok_and(|room| allowed.allow(&room))
+        });
         socket.insert(Member::new(self, claims));
         Ok(())
     }
@@ -156,7 +163,12 @@ impl Application {
     /// comes back, with whatever token its `auth` gives then.
     pub fn expire(&self, id: SocketId) {
         let Some(socket) = self.hub.find(id) else { return };
-        sent("error", socket.emit("error", json!({ "message": "Token expired" })).map(|()| 1));
+        // Not emitted: nobody is told of it later.
+        let told =
+            Outgoing::event(self.hub.name(), "error", None, &json!({ "message": "Token expired" }));
+        if let Ok(event) = told {
+            socket.answer(&event);
+        }
         socket.close_for(CloseReason::TokenExpired);
     }
 
@@ -169,14 +181,37 @@ impl Application {
         }
     }
 
-    async fn depart(&self, socket: Socket) {
+    /// A socket that came back is in its rooms already; they only count it.
+    async fn counted_in(&self, socket: Socket) {
+        if socket.recovered()
+            && let Some(peer) = Peer::of(socket)
+        {
+            peer.rejoin(self).await;
+        }
+    }
+
+    async fn depart(&self, socket: Socket, reason: DisconnectReason) {
         let Some(peer) = Peer::of(socket) else { return };
         if let Some(at) = peer.member.expires_at(None) {
             self.expiries.remove(at, peer.id());
         }
-        peer.leave_all().await;
-        if peer.member.begin_to_depart() {
-            self.vacate(peer.user());
+        let member = Arc::clone(&peer.member);
+        let may_return = matches!(reason, DisconnectReason::Session(_));
+        match reason {
+            // Its rooms are those of the socket that took its place.
+            DisconnectReason::Resumed => {}
+            _ if may_return && self.hub.recovery().is_some() && !self.presence_grace.is_zero() => {
+                let grace = self.presence_grace;
+                tokio::spawn(async move {
+                    tokio::time::sleep(grace).await;
+                    // A room that it came back to does not know it any more.
+                    peer.leave_all().await;
+                });
+            }
+            _ => peer.leave_all().await,
+        }
+        if member.begin_to_depart() {
+            self.vacate(&member.user);
         }
     }
 
@@ -208,7 +243,8 @@ impl Application {
 
     /// Under the roster's lock, so that everybody sees one user's changes in the same order.
     fn tell_presence(&self, _: &Roster, user: &UserId, status: &str, except: Option<&Socket>) {
-        let others = except.map_or_else(|| self.everybody(), Socket::broadcast);
+        // Who comes back later would be told what is not so any more.
+        let others = except.map_or_else(|| self.everybody(), Socket::broadcast).unlogged();
         let changed = PresenceChanged { user_id: user.as_str(), status };
         sent("presence:changed", others.emit("presence:changed", &changed));
         self.presence.changed(user);
@@ -250,21 +286,26 @@ impl Application {
         event: &str,
         args: impl ToArgs,
     ) -> Option<oneshot::Receiver<usize>> {
-        let packet = Outgoing::event(self.hub.name(), event, None, &args);
+        let draft = Draft::event(self.hub.name(), event, &args);
         drop(args);
-        match packet {
-            Ok(packet) => {
-                let handle = self.rooms.find(room)?;
-                let (done, sent) = oneshot::channel();
-                // A room that ended in between had no members.
-                handle.relay(packet, None, Some(done)).await.ok()?;
-                Some(sent)
-            }
+        let draft = match draft {
+            Ok(draft) => draft,
             Err(error) => {
                 sent(event, Err(error));
-                None
+                return None;
             }
+        };
+        let (done, sent) = oneshot::channel();
+        if let Some(recovery) = self.hub.recovery() {
+            // Its order is the room's; and members may be away at this moment, all of them.
+            recovery.has_room().await;
+            recovery.append(self.everybody().to(room.as_str()).audience(), &draft, Some(done));
+            return Some(sent);
         }
+        let handle = self.rooms.find(room)?;
+        // A room that ended in between had no members.
+        handle.relay(draft.finish(), None, Some(done)).await.ok()?;
+        Some(sent)
     }
 
     /// A user as the others see it; `None`: it is not there.
@@ -285,17 +326,28 @@ impl Application {
     /// Ends the sessions of a user's sockets; how many there were.
     pub fn disconnect_user(&self, user: &UserId) -> usize {
         let sockets = self.everybody().to(&personal_room(user)).fetch_sockets();
-        for socket in &sockets {
-            // First, so that its client does not come back by itself.
-            socket.disconnect();
-            socket.close();
-        }
+        sockets.iter().for_each(Socket::close);
         sockets.len()
     }
 
     /// Waits until presence is written as it is now.
     pub async fn flush_presence(&self) {
         self.presence.flush().await;
+    }
+
+    /// Waits while the log of events is behind.
+    pub async fn log_has_room(&self) {
+        if let Some(recovery) = self.hub.recovery() {
+            recovery.has_room().await;
+        }
+    }
+
+    /// Waits until everything that was said in rooms before is sent.
+    pub async fn flush_rooms(&self) {
+        self.rooms.flush().await;
+        if let Some(recovery) = self.hub.recovery() {
+            recovery.caught_up().await;
+        }
     }
 }
 

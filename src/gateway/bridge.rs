@@ -60,6 +60,7 @@ async fn send(gateway: &Gateway, message: &Message) -> Result<(), &'static str> 
     let name = message.properties.kind.as_deref().ok_or("it has no type")?;
     let payload: &RawValue =
         serde_json::from_slice(&message.body).map_err(|_| "the body is no JSON")?;
+    gateway.has_room().await;
     match audience {
         Audience::Room(room) => {
             // Its place in the room's order is enough.

@@ -30,6 +30,10 @@ const NAME_SHOWN_CHARS_MAX: usize = 64;
 /// What begins a personal room's name. No client may say it.
 pub const PERSONAL_PREFIX: &str = "user:";
 
+pub fn is_personal(room: &str) -> bool {
+    room.starts_with(PERSONAL_PREFIX)
+}
+
 /// What clients may say.
 const EVENTS: [&str; 7] = [
     "join:room",
@@ -110,7 +114,7 @@ async fn handle(
     };
     match outcome {
         // A few texts always have a JSON form.
-        Ok(done) => drop(ack.send(&done)),
+        Ok(done) => drop(ack.send_at_once(&done)),
         Err(refusal) => refuse(&application.metrics, &peer.socket, &refusal, ack),
     }
 }
@@ -125,7 +129,7 @@ pub fn refuse(metrics: &Metrics, socket: &Socket, refusal: &Refusal, ack: Ack) {
         socket.answer(&event);
     }
     // A text always has a JSON form.
-    let _ = ack.send(json!({ "error": text }));
+    let _ = ack.send_at_once(json!({ "error": text }));
 }
 
 #[derive(Serialize)]
@@ -313,7 +317,7 @@ impl Argument {
     /// A room that clients may name: personal rooms are none.
     fn room(&self) -> Result<RoomId, Refusal> {
         let name = self.text_or("roomId")?;
-        if name.starts_with(PERSONAL_PREFIX) {
+        if is_personal(name) {
             return Err(Refusal::AccessDenied);
         }
         Ok(RoomId::new(name)?)

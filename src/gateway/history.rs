@@ -47,27 +47,28 @@ struct History<'a> {
     messages: &'a [Box<RawValue>],
 }
 
+/// The newest of a room's list, so many that `count` can be shown.
+///
+/// # Errors
+/// A cache that does not answer.
+pub async fn newest(
+    cache: &Cache,
+    room: &RoomId,
+    count: usize,
+    untold: usize,
+) -> Result<Vec<Bytes>, BackendError> {
+    // What was not broadcast is among the newest of the list.
+    let last = i64::try_from(untold + count).unwrap_or(i64::MAX) - 1;
+    cache.list_range(&key(room), 0, last).await
+}
+
 /// The newest `count` messages of a room's list but the `untold` ones: those still to be broadcast, since
 /// a newcomer gets these as `message:new`, and those that failed. So history and what follows it are the
 /// log, without a gap and without a duplicate.
 ///
-/// # Errors
-/// A cache that does not answer.
-pub async fn read(
-    cache: &Cache,
-    room: &RoomId,
-    count: usize,
-    untold: &AHashSet<&[u8]>,
-) -> Result<Vec<Box<RawValue>>, BackendError> {
-    // What was not broadcast is among the newest of the list.
-    let last = i64::try_from(untold.len() + count).unwrap_or(i64::MAX) - 1;
-    let list = cache.list_range(&key(room), 0, last).await?;
-    Ok(shown(&list, untold, count))
-}
-
 /// The untold ones are known by their bytes, not by their number: the list is open to the cache's other
 /// users, and may have been trimmed or pushed to.
-fn shown(list: &[Bytes], untold: &AHashSet<&[u8]>, count: usize) -> Vec<Box<RawValue>> {
+pub fn shown(list: &[Bytes], untold: &AHashSet<&[u8]>, count: usize) -> Vec<Box<RawValue>> {
     list.iter()
         .filter(|message| !untold.contains(&message[..]))
         .filter_map(|message| serde_json::from_slice(message).ok())

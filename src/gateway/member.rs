@@ -8,7 +8,8 @@ use tokio::time::Instant;
 use super::application::Application;
 use super::auth::Claims;
 use super::error::Refusal;
-use super::io::{Socket, SocketId};
+use super::events::{is_personal, refuse};
+use super::io::{Ack, Socket, SocketId};
 use super::rooms::RoomHandle;
 use crate::model::names::{RoomId, UserId};
 
@@ -109,9 +110,41 @@ impl Peer {
             return Err(Refusal::TooManyRooms { rooms_max });
         }
         let handle = application.rooms.open(room)?;
-        handle.join(self.clone()).await?;
+        let Some(recovery) = self.socket.hub().recovery() else {
+            handle.join(self.clone()).await?;
+            self.member.state.lock().rooms.push(handle);
+            return Ok(());
+        };
+        // It is told nothing of the room that it would not be told after a crash.
+        recovery.will_join(&self.socket, room.as_str()).await;
+        let joined = handle.join(self.clone()).await;
+        if joined.is_err() {
+            recovery.will_not_join(&self.socket, room.as_str());
+        }
+        joined?;
         self.member.state.lock().rooms.push(handle);
         Ok(())
+    }
+
+    /// It came back, into the rooms that it was in.
+    pub async fn rejoin(&self, application: &Application) {
+        for name in self.socket.rooms() {
+            let Some(room) = RoomId::new(&name).ok().filter(|_| !is_personal(&name)) else {
+                continue;
+            };
+            match application.rooms.open(&room) {
+                Ok(handle) => {
+                    // A room whose task ended is opened again by the next event.
+                    let _ = handle.rejoin(self.clone()).await;
+                    self.member.state.lock().rooms.push(handle);
+                }
+                Err(refusal) => {
+                    self.socket.leave(&name);
+                    let ack = Ack::new(self.socket.clone(), None);
+                    refuse(&application.metrics, &self.socket, &refusal, ack);
+                }
+            }
+        }
     }
 
     pub async fn leave(&self, room: &RoomId) -> Result<(), Refusal> {

@@ -7,7 +7,8 @@
 //!
 //! What always holds: a session has one queue, bounded in bytes, and nobody waits for another session;
 //! a message is broadcast after it is durable, in the order of its room's log; a newcomer's history and
-//! what it is sent after it are that log without a gap or a duplicate; personal rooms and sockets cannot
+//! what it is sent after it are that log without a gap or a duplicate; a client that comes back in time
+//! is sent all that it missed, or is told that it is new (`io/recovery`); personal rooms and sockets cannot
 //! be named by clients.
 
 mod application;
@@ -52,7 +53,7 @@ pub use io::{
     DisconnectReason, EventName, FromCall, Handler, Io, JoinError, Namespace, Positional, Replies,
     Reply, Running, Socket, SocketId,
 };
-pub use options::{GatewayOptions, Limits, PATH};
+pub use options::{GatewayOptions, Limits, PATH, Recovery};
 pub use outbound::CloseReason;
 pub use rate::EventRate;
 
@@ -73,7 +74,7 @@ pub struct Gateway {
 impl Gateway {
     /// Starts a gateway on a cache. Needs a Tokio runtime; metrics go to the recorder of this moment.
     pub fn new(options: GatewayOptions, cache: Cache, clock: SharedClock) -> Self {
-        let io = Io::new(options.clone());
+        let io = Io::with_cache(options.clone(), cache.clone(), Arc::clone(&clock));
         let metrics = Arc::clone(&io.engine().namespaces.metrics);
         let application = Application::start(&options, cache, clock, metrics, io.root());
         Self { io, application }
@@ -124,6 +125,12 @@ impl Gateway {
         }
     }
 
+    /// Waits while what is emitted waits for its commit, and is much already. Whoever emits for strangers
+    /// waits here first.
+    pub async fn has_room(&self) {
+        self.application.log_has_room().await;
+    }
+
     /// Sends an event to every socket; how many there are.
     pub fn emit_to_all(&self, event: &str, payload: &(impl Serialize + ?Sized)) -> usize {
         self.application.emit_to_all(event, payload)
@@ -142,7 +149,11 @@ impl Gateway {
     /// Broadcasts what is on its way, then closes every transport, in a few seconds at most. No
     /// Socket.IO DISCONNECT is sent, so stock clients reconnect.
     pub async fn shutdown(&self) {
-        let (rooms, presence) = (self.application.rooms.flush(), self.application.flush_presence());
-        self.io.engine().shut_down(rooms, presence).await;
+        let after = async {
+            // Who was cut has left its rooms, which those hear who come back.
+            self.application.flush_rooms().await;
+            self.application.flush_presence().await;
+        };
+        self.io.engine().shut_down(self.application.flush_rooms(), after).await;
     }
 }

@@ -29,6 +29,8 @@ pub struct GatewayOptions {
     pub connect_timeout: Duration,
     /// How long an upgrade to WebSocket may take.
     pub upgrade_timeout: Duration,
+    /// Has a client that comes back get what it missed. `None`: it is a new client, as in Socket.IO.
+    pub recovery: Option<Recovery>,
     /// A polling answer of this many bytes or more is compressed for a client that takes it. `None`:
     /// none is.
     pub compression_bytes_min: Option<usize>,
@@ -55,10 +57,26 @@ impl Default for GatewayOptions {
             ping_timeout: Duration::from_secs(20),
             connect_timeout: Duration::from_secs(45),
             upgrade_timeout: Duration::from_secs(10),
+            recovery: None,
             compression_bytes_min: Some(1024),
             trusted_proxies: Vec::new(),
             limits: Limits::default(),
         }
+    }
+}
+
+/// How far back a client may come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recovery {
+    /// How long after its connection was lost.
+    pub window: Duration,
+    /// The events of a namespace that are kept for that, in memory, and once more in the cache.
+    pub bytes_max: usize,
+}
+
+impl Default for Recovery {
+    fn default() -> Self {
+        Self { window: Duration::from_secs(120), bytes_max: 16 << 20 }
     }
 }
 

@@ -19,12 +19,12 @@ use tokio::time::Instant;
 use super::error::Refusal;
 use super::events::{self, UserRef};
 use super::history::{self, MESSAGES_KEPT, MESSAGES_SHOWN};
-use super::io::{Ack, Broadcast, Hub, JoinError, Outgoing, SocketId};
-use super::member::Peer;
+use super::io::{Ack, Broadcast, Draft, Hub, JoinError, Outgoing, Recovery, SocketId};
+use super::member::{Member, Peer};
 use super::metrics::Metrics;
 use super::repeats::{Named, Receipt, Repeats, Seen};
 use super::rooms::{RoomHandle, Rooms};
-use crate::backend::{BackendError, Cache};
+use crate::backend::{BackendError, Cache, Push};
 use crate::model::names::{RoomId, UserId};
 use crate::wire::socket_io::ToArgs;
 
@@ -53,8 +53,12 @@ pub enum Command {
         peer: Peer,
         handle: RoomHandle,
     },
+    /// Of a peer that came back into the room, and follows it.
+    Rejoin {
+        peer: Peer,
+    },
     Post(Box<Post>),
-    /// Sends a packet to the members; `done` is told to how many.
+    /// Sends an event to the members; `done` is told to how many.
     Relay {
         packet: Box<Outgoing>,
         except: Option<SocketId>,
@@ -86,8 +90,13 @@ pub struct Post {
 struct Pending {
     post: Post,
     offset: String,
-    durable: Pin<Box<dyn Future<Output = Result<(), BackendError>> + Send>>,
+    /// In the log of events; without one the last there is.
+    position: u64,
+    durable: Durable,
 }
+
+/// Resolves when a message is durable, and with a log of events when it is told.
+type Durable = Pin<Box<dyn Future<Output = Result<(), BackendError>> + Send>>;
 
 #[derive(Serialize)]
 struct Stored<'a> {
@@ -104,7 +113,7 @@ pub struct Room {
     metrics: Arc<Metrics>,
     hub: Arc<Hub>,
     /// Whose users are counted; what is sent goes to the namespace's room of the same name.
-    members: AHashSet<SocketId>,
+    members: AHashMap<SocketId, Arc<Member>>,
     /// Sockets a user has in the room.
     users: AHashMap<UserId, usize>,
     pending: VecDeque<Pending>,
@@ -132,7 +141,7 @@ impl Room {
             cache,
             metrics,
             hub,
-            members: AHashSet::new(),
+            members: AHashMap::new(),
             users: AHashMap::new(),
             pending: VecDeque::new(),
             pending_bytes: 0,
@@ -224,6 +233,7 @@ impl Room {
                 drop(handle);
             }
             Command::Post(post) => self.push(*post).await,
+            Command::Rejoin { peer } => self.count_in(&peer),
             Command::Relay { packet, except, done } => {
                 let sockets = self.broadcast(&packet, except);
                 if let Some(done) = done {
@@ -231,8 +241,11 @@ impl Room {
                 }
             }
             Command::History { count, done } => {
-                let history = history::read(&self.cache, &self.id, count, &self.untold()).await;
-                let _ = done.send(history);
+                let untold = self.pending.len() + self.failed.len();
+                let list = history::newest(&self.cache, &self.id, count, untold).await;
+                let told = self.told_through();
+                let shown = |list: Vec<_>| history::shown(&list, &self.untold(told), count);
+                let _ = done.send(list.map(shown));
             }
             Command::Flush { done } if self.pending.is_empty() => {
                 let _ = done.send(());
@@ -243,34 +256,61 @@ impl Room {
 
     /// Sends the history, then makes the peer a member: whatever is broadcast from here on follows it.
     async fn join(&mut self, peer: Peer) -> Result<(), Refusal> {
-        let messages = history::read(&self.cache, &self.id, MESSAGES_SHOWN, &self.untold()).await;
-        let messages = messages.map_err(Refusal::NoHistory)?;
+        let untold = self.pending.len() + self.failed.len();
+        let list = history::newest(&self.cache, &self.id, MESSAGES_SHOWN, untold).await;
+        self.admit(&peer, &list.map_err(Refusal::NoHistory)?)?;
+        self.count_in(&peer);
+        Ok(())
+    }
+
+    /// As [`Self::join`], with the log of events halted meanwhile.
+    fn admit(&self, peer: &Peer, list: &[Bytes]) -> Result<(), Refusal> {
+        let mut delivery = self.hub.recovery().map(Recovery::delivery);
+        let told = delivery.as_ref().map_or(0, |delivery| delivery.position);
+        let messages = history::shown(list, &self.untold(told), MESSAGES_SHOWN);
         if let Some(history) = history::packet(self.hub.name(), &self.id, &messages) {
             peer.socket.answer(&history);
         }
-        match peer.socket.join(self.id.as_str()) {
-            Ok(_) => {}
-            Err(JoinError::TooManyRooms { rooms_max }) => {
-                return Err(Refusal::TooManyRooms { rooms_max });
-            }
-            Err(JoinError::Disconnected) => return Err(Refusal::RoomGone),
+        let room = self.id.as_str();
+        match self.hub.join_within(delivery.as_deref_mut(), &peer.socket, room) {
+            Ok(_) => Ok(()),
+            Err(JoinError::TooManyRooms { rooms_max }) => Err(Refusal::TooManyRooms { rooms_max }),
+            Err(JoinError::Disconnected) => Err(Refusal::RoomGone),
         }
-        if !self.members.insert(peer.id()) {
-            return Ok(());
+    }
+
+    /// A socket's second member is the same socket, back again: it takes the first one's place.
+    fn count_in(&mut self, peer: &Peer) {
+        if self.members.insert(peer.id(), Arc::clone(&peer.member)).is_some() {
+            return;
         }
         let sockets = self.users.entry(peer.user().clone()).or_default();
         *sockets += 1;
         if *sockets == 1 {
-            self.tell_of_user("user:joined", &peer);
+            self.tell_of_user("user:joined", peer);
         }
-        Ok(())
+    }
+
+    /// The position in the log of events up to which everybody was told.
+    fn told_through(&self) -> u64 {
+        self.hub.recovery().map_or(0, |recovery| recovery.delivery().position)
+    }
+
+    /// Messages in the list that nobody was told of, when the log of events is told up to `told`.
+    fn untold(&self, told: u64) -> AHashSet<&[u8]> {
+        let pending = self.pending.iter().filter(|pending| pending.position > told);
+        let pending = pending.map(|pending| &pending.post.json);
+        pending.chain(&self.failed).map(|json| json.get().as_bytes()).collect()
     }
 
     fn leave(&mut self, peer: &Peer) {
         peer.socket.leave(self.id.as_str());
-        if !self.members.remove(&peer.id()) {
+        // Another one may be back in its place.
+        let is_there = |member: &Arc<Member>| Arc::ptr_eq(member, &peer.member);
+        if !self.members.get(&peer.id()).is_some_and(is_there) {
             return;
         }
+        self.members.remove(&peer.id());
         let Some(sockets) = self.users.get_mut(peer.user()) else { return };
         *sockets -= 1;
         if *sockets == 0 {
@@ -298,18 +338,39 @@ impl Room {
             post.named = Some(named);
         }
         let json = Bytes::copy_from_slice(post.json.get().as_bytes());
-        match self.cache.push_capped(&self.key, json, MESSAGES_KEPT).await {
-            Ok(pushed) => {
+        match self.append(&post, json).await {
+            Ok((position, offset, durable)) => {
                 self.pending_bytes += post.json.get().len();
-                let offset = pushed.offset.clone();
-                self.pending.push_back(Pending {
-                    post,
-                    offset,
-                    durable: Box::pin(pushed.durable()),
-                });
+                self.pending.push_back(Pending { post, position, offset, durable });
             }
             Err(error) => self.refuse(post, error),
         }
+    }
+
+    /// Appends a message to the room's list, and to the log of events in the same step if there is one.
+    async fn append(
+        &mut self,
+        post: &Post,
+        json: Bytes,
+    ) -> Result<(u64, String, Durable), BackendError> {
+        let hub = Arc::clone(&self.hub);
+        let Some(recovery) = hub.recovery() else {
+            let pushed = self.cache.push_capped(&self.key, json, MESSAGES_KEPT).await?;
+            return Ok((u64::MAX, pushed.offset.clone(), Box::pin(pushed.durable())));
+        };
+        recovery.has_room().await;
+        let draft = Draft::event(self.hub.name(), "message:new", &&post.json);
+        // A JSON text always has a JSON form, and the name is not reserved.
+        let Ok(draft) = draft else { unreachable!("a message can be encoded") };
+        let list = Push { key: self.key.clone().into(), value: json, keep: MESSAGES_KEPT };
+        let appended = recovery.append_told(self.members().audience(), &draft, Some(list))?;
+        let (told, metrics) = (appended.told, Arc::clone(&self.metrics));
+        let durable = async move {
+            // The log only ends with its gateway.
+            let Ok(told) = told.await else { return std::future::pending().await };
+            told.map(|sockets| count_deliveries(&metrics, sockets))
+        };
+        Ok((appended.position, appended.offset, Box::pin(durable)))
     }
 
     /// The first pending message's commit resolved: tells everybody, or its sender that it failed.
@@ -318,7 +379,9 @@ impl Room {
         self.pending_bytes -= post.json.get().len();
         match outcome {
             Ok(()) => {
-                self.tell("message:new", &post.json, None);
+                if self.hub.recovery().is_none() {
+                    self.tell("message:new", &post.json, None);
+                }
                 self.metrics.messages.increment(1);
                 let receipt = Receipt { id: post.id.into(), offset: Some(offset.into()) };
                 acknowledge(post.ack, &receipt);
@@ -348,7 +411,7 @@ impl Room {
             return Ok(());
         }
         let list = self.cache.list_range(&self.key, 0, -1).await?;
-        let untold: AHashSet<&[u8]> = self.untold();
+        let untold = self.untold(self.told_through());
         let now = Instant::now();
         let told = list.iter().filter(|message| !untold.contains(&message[..]));
         for message in told.filter_map(history::named) {
@@ -363,12 +426,6 @@ impl Room {
         Ok(())
     }
 
-    /// Messages in the list that are still to be broadcast, and those that failed.
-    fn untold(&self) -> AHashSet<&[u8]> {
-        let pending = self.pending.iter().map(|pending| &pending.post.json);
-        pending.chain(&self.failed).map(|json| json.get().as_bytes()).collect()
-    }
-
     /// Tells the sender, and everybody who sent it again meanwhile.
     fn refuse(&self, post: Post, error: BackendError) {
         let repeats = post.named.map(|named| self.repeats.failed(&named)).unwrap_or_default();
@@ -379,9 +436,9 @@ impl Room {
     }
 
     fn tell(&self, event: &'static str, payload: impl ToArgs, except: Option<SocketId>) {
-        match Outgoing::event(self.hub.name(), event, None, &payload) {
-            Ok(packet) => {
-                self.broadcast(&packet, except);
+        match Draft::event(self.hub.name(), event, &payload) {
+            Ok(event) => {
+                count_deliveries(&self.metrics, self.members_except(except).send(&event));
             }
             Err(error) => tracing::error!(event, %error, "an event could not be encoded"),
         }
@@ -392,22 +449,34 @@ impl Room {
         self.broadcast_row(packet, 1, except)
     }
 
+    /// Not to who comes back later: it is news or nothing. With a log of events only typing comes here.
     fn broadcast_row(&self, row: &Outgoing, packets: usize, except: Option<SocketId>) -> usize {
-        let mut members = Broadcast::new(Arc::clone(&self.hub)).to(self.id.as_str());
-        if let Some(except) = except {
-            members = members.except_socket(except);
-        }
-        let sockets = members.send(row);
-        let deliveries = sockets * packets;
-        self.metrics.deliveries.increment(deliveries.try_into().unwrap_or(u64::MAX));
+        let sockets = self.members_except(except).push(row);
+        count_deliveries(&self.metrics, sockets * packets);
         sockets
     }
+
+    fn members_except(&self, except: Option<SocketId>) -> Broadcast<'_> {
+        let members = self.members();
+        match except {
+            Some(except) => members.except_socket(except),
+            None => members,
+        }
+    }
+
+    fn members(&self) -> Broadcast<'_> {
+        Broadcast::new(Arc::clone(&self.hub)).to(self.id.as_str())
+    }
+}
+
+fn count_deliveries(metrics: &Metrics, sockets: usize) {
+    metrics.deliveries.increment(sockets.try_into().unwrap_or(u64::MAX));
 }
 
 fn acknowledge(ack: Ack, receipt: &Receipt) {
     let stored = Stored { ok: true, id: &receipt.id, offset: receipt.offset.as_deref() };
     // A few fields of text always have a JSON form.
-    let _ = ack.send(&stored);
+    let _ = ack.send_at_once(&stored);
 }
 
 /// Resolves when the first pending message's commit does. Cancel safe.

@@ -97,7 +97,8 @@ impl Rooms {
                 return history;
             }
         }
-        history::read(&self.cache, room, count, &AHashSet::new()).await
+        let list = history::newest(&self.cache, room, count, 0).await?;
+        Ok(history::shown(&list, &AHashSet::new(), count))
     }
 
     /// Takes an empty room off. False: somebody can still send to it, or has.
@@ -160,8 +161,8 @@ impl RoomHandle {
         }
     }
 
-    /// Sends a packet to the members, in order with the messages that were broadcast before; `done` is
-    /// told to how many.
+    /// Sends an event to the members, in order with the messages that were broadcast before; `done` is
+    /// told to how many. It is not sent to members that come back later.
     ///
     /// # Errors
     /// [`Refusal::RoomGone`].
@@ -172,6 +173,14 @@ impl RoomHandle {
         done: Option<oneshot::Sender<usize>>,
     ) -> Result<(), Refusal> {
         self.send(Command::Relay { packet: Box::new(packet), except, done }).await
+    }
+
+    /// Counts a peer again that came back, and is in the room already.
+    ///
+    /// # Errors
+    /// [`Refusal::RoomGone`].
+    pub async fn rejoin(&self, peer: Peer) -> Result<(), Refusal> {
+        self.send(Command::Rejoin { peer }).await
     }
 
     async fn send(&self, command: Command) -> Result<(), Refusal> {

@@ -14,8 +14,8 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::io::{
-    Ack, ArgError, Call, ConnectError, DisconnectReason, Handlers, Namespaces, Order, Outgoing,
-    Parser, Reply, Running, Socket, greeting,
+    Ack, ArgError, Call, Claim, ConnectError, DisconnectReason, Handlers, Namespaces, Order,
+    Outgoing, Parser, Reply, Running, Socket, greeting,
 };
 use super::outbound::{CloseReason, Outbound};
 use super::rate::Bucket;
@@ -115,6 +115,7 @@ impl Connection {
         attachments: &[Bytes],
     ) -> Result<(), CloseReason> {
         self.outbound.has_room().await;
+        self.log_has_room(&packet).await;
         let name = packet.namespace;
         let at = self.joined.iter().position(|joined| joined.socket.namespace() == &*name);
         let is_connected = at.is_some_and(|at| self.joined[at].socket.is_connected());
@@ -150,6 +151,21 @@ impl Connection {
         }
     }
 
+    /// Waits while the log of events is behind, which this client's events may add to.
+    async fn log_has_room(&self, packet: &Packet<'_>) {
+        let namespace = packet.namespace;
+        let joined = self.joined.iter().find(|joined| joined.socket.namespace() == &*namespace);
+        let recovery = joined.and_then(|joined| joined.socket.hub().recovery());
+        if let (Some(recovery), Body::Event { .. }) = (recovery, &packet.body) {
+            self.outbound.set_held(true);
+            tokio::select! {
+                () = recovery.has_room() => {}
+                _ = self.outbound.closed() => {}
+            }
+            self.outbound.set_held(false);
+        }
+    }
+
     fn may_send(&mut self) -> bool {
         let rate = self.namespaces.limits.event_rate;
         rate.is_none_or(|rate| self.bucket.take(rate, Instant::now()))
@@ -158,8 +174,7 @@ impl Connection {
     fn refuse_rate(&self, at: Option<usize>) {
         self.namespaces.metrics.refusals.increment(1);
         if let Some(Joined { socket, .. }) = at.and_then(|at| self.joined.get(at)) {
-            // A text always has a JSON form.
-            let _ = socket.emit("error", json!({ "message": "Too many events" }));
+            tell_error(socket, "Too many events");
         }
     }
 
@@ -216,8 +231,8 @@ impl Connection {
     fn refuse_event(&self, socket: &Socket, name: &str, error: &ArgError, ack: Option<u64>) {
         self.namespaces.metrics.refusals.increment(1);
         let text = format!("{name}: {error}");
-        // Both are strings, which always have a JSON form.
-        let _ = socket.emit("error", json!({ "message": text }));
+        tell_error(socket, &text);
+        // A text always has a JSON form.
         let _ = Ack::new(socket.clone(), ack).send(json!({ "error": text }));
     }
 
@@ -236,11 +251,28 @@ impl Connection {
             Some(Err(refusal)) => return self.refuse_connect(name, &refusal),
             None => return self.refuse_connect(name, &ConnectError::new("Internal server error")),
         }
-        socket.admit(&greeting(name, socket.id()));
+        let hub = Arc::clone(socket.hub());
+        let socket = match hub.recovery() {
+            None => {
+                socket.admit(&greeting(name, socket.id(), None));
+                socket
+            }
+            Some(recovery) => {
+                let admitted = recovery.admit(&hub, socket, Claim::of(auth));
+                if let Some(replaced) = admitted.replaced {
+                    guarded(replaced.tell_gone(DisconnectReason::Resumed)).await;
+                }
+                admitted.socket
+            }
+        };
         self.outbound.mark_joined();
         self.joined.push(Joined { socket: socket.clone(), handlers: Arc::clone(&handlers) });
         for running in handlers.connected(&socket) {
-            self.begin(running).await;
+            if socket.recovered() {
+                guarded(running).await;
+            } else {
+                self.begin(running).await;
+            }
         }
     }
 
@@ -251,6 +283,15 @@ impl Connection {
             encode::connect_error(out, name, &refusal.message, data.as_deref());
         });
         self.outbound.reply_all(packet.frames(self.parser.unwrap_or_default()));
+    }
+}
+
+/// An answer to what the client did, which nobody is told of later.
+fn tell_error(socket: &Socket, text: &str) {
+    let told = Outgoing::event(socket.hub().name(), "error", None, &json!({ "message": text }));
+    // A text always has a JSON form.
+    if let Ok(event) = told {
+        socket.answer(&event);
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::layer::Layer;
 use super::settings::{DEFAULT_CLIENT_ORIGIN, check, duration, origin, switch};
 use super::{Error, amount};
-use crate::gateway::{Authenticator, GatewayOptions, Network, PATH};
+use crate::gateway::{Authenticator, GatewayOptions, Network, PATH, Recovery};
 
 /// A time on a connection that is longer than this is a slip of the pen; `off` says it where it may be.
 const TIME_MAX: Duration = Duration::from_secs(24 * 3600);
@@ -28,6 +28,8 @@ pub struct GatewaySettings {
     pub cors_origins: Vec<String>,
     pub cors_credentials: bool,
     pub presence_grace: Duration,
+    /// How long a client may be away and still get what it missed. `None`: not at all.
+    pub recovery: Option<Duration>,
     pub ping_interval: Duration,
     pub ping_timeout: Duration,
     /// `None`: a session may stay without a namespace.
@@ -44,7 +46,7 @@ pub struct GatewaySettings {
 }
 
 impl Default for GatewaySettings {
-    /// The library's.
+    /// The library's, and recovery.
     fn default() -> Self {
         let stock = GatewayOptions::new(Authenticator::new([]));
         Self {
@@ -52,6 +54,7 @@ impl Default for GatewaySettings {
             cors_origins: vec![DEFAULT_CLIENT_ORIGIN.to_owned()],
             cors_credentials: stock.cors_credentials,
             presence_grace: stock.presence_grace,
+            recovery: Some(Recovery::default().window),
             ping_interval: stock.ping_interval,
             ping_timeout: stock.ping_timeout,
             connect_timeout: Some(stock.connect_timeout),
@@ -86,6 +89,8 @@ impl GatewaySettings {
             cors_credentials: check("cors-credentials", layer.cors_credentials.as_ref(), switch)?
                 .unwrap_or(defaults.cors_credentials),
             presence_grace,
+            recovery: check("recovery", layer.recovery.as_ref(), |text| unless_off(text, time))?
+                .unwrap_or(defaults.recovery),
             ping_interval: check("ping-interval", layer.ping_interval.as_ref(), time)?
                 .unwrap_or(defaults.ping_interval),
             ping_timeout: check("ping-timeout", layer.ping_timeout.as_ref(), time)?
@@ -127,6 +132,7 @@ impl GatewaySettings {
             cors_origins: self.cors_origins.clone(),
             cors_credentials: self.cors_credentials,
             presence_grace: self.presence_grace,
+            recovery: self.recovery.map(|window| Recovery { window, ..Recovery::default() }),
             ping_interval: self.ping_interval,
             ping_timeout: self.ping_timeout,
             connect_timeout: self.connect_timeout.unwrap_or(Duration::MAX),

@@ -116,6 +116,9 @@ pub struct Layer {
     /// Count a user without a socket as online for this long [default: 0s]
     #[arg(long, value_name = "DURATION", value_parser = Text::flag)]
     pub presence_grace: Option<Text>,
+    /// Have a client that comes back within this time get what it missed, or not: off [default: 120s]
+    #[arg(long, value_name = "DURATION|off", value_parser = Text::flag)]
+    pub recovery: Option<Text>,
     /// Serve Socket.IO here [default: /socket.io/]
     #[arg(long, value_name = "PATH", value_parser = Text::flag)]
     pub path: Option<Text>,
@@ -194,6 +197,7 @@ impl Layer {
             api_key: get("api-key")?,
             client_url,
             presence_grace: get("presence-grace")?,
+            recovery: get("recovery")?,
             path: get("path")?,
             cors_origin: get("cors-origin")?,
             cors_credentials: get("cors-credentials")?,
@@ -262,6 +266,7 @@ impl Layer {
             api_key: self.api_key.or(weaker.api_key),
             client_url: self.client_url.or(weaker.client_url),
             presence_grace: self.presence_grace.or(weaker.presence_grace),
+            recovery: self.recovery.or(weaker.recovery),
             path: self.path.or(weaker.path),
             cors_origin: self.cors_origin.or(weaker.cors_origin),
             cors_credentials: self.cors_credentials.or(weaker.cors_credentials),

@@ -385,7 +385,7 @@ mod tests {
     #[test]
     fn a_flag_wins_over_the_environment_and_that_over_the_file() {
         type Shown = fn(&Settings) -> String;
-        let cases: [(&str, [&str; 3], Shown); 26] = [
+        let cases: [(&str, [&str; 3], Shown); 27] = [
             ("event-rate", ["1", "off", "300"], |s| {
                 s.event_rate.map_or("off".to_owned(), |rate| rate.per_second.to_string())
             }),
@@ -451,6 +451,11 @@ mod tests {
                 String::from_utf8(s.secret.as_ref().unwrap().as_bytes().to_vec()).unwrap()
             }),
             ("client-url", ["http://f", "http://e", "http://c"], |s| s.client_origins.join(",")),
+            ("recovery", ["1s", "off", "3s"], |s| {
+                s.gateway
+                    .recovery
+                    .map_or("off".to_owned(), |window| format!("{}s", window.as_secs()))
+            }),
             ("presence-grace", ["1s", "2s", "3s"], |s| {
                 format!("{}s", s.gateway.presence_grace.as_secs())
             }),
@@ -520,7 +525,7 @@ mod tests {
     #[test]
     fn a_wrong_value_is_named_as_it_was_given() {
         #[expect(clippy::type_complexity, reason = "a table, read once")]
-        let cases: [(&[&str], &[(&str, &str)], &str, &str); 19] = [
+        let cases: [(&[&str], &[(&str, &str)], &str, &str); 21] = [
             (&["--http", "localhost"], &[], "", "--http: 'localhost' is not an address and port"),
             (&[], &[("LEVERET_HTTP", "3001")], "", "LEVERET_HTTP: '3001' is not an address"),
             (&[], &[], "http = \"x\"", "http in the configuration file: 'x' is not an address"),
@@ -538,6 +543,8 @@ mod tests {
             ),
             (&["--presence-grace", "5"], &[], "", "--presence-grace: '5' is not a duration"),
             (&["--presence-grace", "1h"], &[], "", "--presence-grace: '1h' is longer than 300 s"),
+            (&["--recovery", "48h"], &[], "", "--recovery: '48h' is longer than a day"),
+            (&["--recovery", "0s"], &[], "", "--recovery: '0s' is no time"),
             (&["--memory-limit", "much"], &[], "", "--memory-limit: 'much' is no share"),
             (&["--jwt-secret", ""], &[], "", "--jwt-secret: the secret is empty"),
             (&["--event-rate", "0"], &[], "", "--event-rate: '0' is neither"),

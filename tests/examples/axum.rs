@@ -108,7 +108,7 @@ fn everything(root: &Namespace) {
         ack.send(&moved).ok();
     });
     root.on("leave me", |socket: Socket| async move { socket.disconnect() });
-    root.on("cut me", |socket: Socket| async move { socket.close() });
+    root.on("cut me", |socket: Socket| async move { socket.cut() });
 }
 
 fn private(private: &Namespace) {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use leveret::gateway::Recovery;
 use serde_json::{Value, json};
 
 use crate::socket::Socket;
@@ -91,17 +92,25 @@ async fn a_newcomer_is_not_shown_what_is_not_durable_yet() {
 /// log, from some message on. The writers go on until all have come.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn history_and_what_follows_are_the_log() {
+    let is_the_log = async |recovery: Option<Recovery>| {
+        let folder = tempfile::tempdir().unwrap();
+        let (journal, _disk) = stores::journal(folder.path());
+        let stand = Stand::on(journal, |options| options.recovery = recovery).await;
+        newcomers_see_the_log(&stand).await;
+    };
+    is_the_log(None).await;
+    is_the_log(Some(Recovery::default())).await;
+}
+
+async fn newcomers_see_the_log(stand: &Stand) {
     const NEWCOMERS: usize = 12;
-    let folder = tempfile::tempdir().unwrap();
-    let (journal, _disk) = stores::journal(folder.path());
-    let stand = Stand::on(journal, |_| {}).await;
-    let mut witness = Socket::connect(&stand, "witness").await;
+    let mut witness = Socket::connect(stand, "witness").await;
     witness.join("general").await;
 
     let (sent, come) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let mut writers = Vec::new();
     for name in ["ada", "bob"] {
-        let mut writer = Socket::connect(&stand, name).await;
+        let mut writer = Socket::connect(stand, name).await;
         writer.join("general").await;
         let (sent, come) = (Arc::clone(&sent), Arc::clone(&come));
         writers.push(tokio::spawn(async move {
@@ -120,7 +129,7 @@ async fn history_and_what_follows_are_the_log() {
     }
     let mut newcomers = Vec::new();
     for n in 0..NEWCOMERS {
-        let mut newcomer = Socket::connect(&stand, &format!("newcomer-{n}")).await;
+        let mut newcomer = Socket::connect(stand, &format!("newcomer-{n}")).await;
         let (sent, come) = (Arc::clone(&sent), Arc::clone(&come));
         newcomers.push(tokio::spawn(async move {
             while sent.load(Ordering::SeqCst) < 10 * n {

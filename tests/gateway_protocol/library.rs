@@ -293,7 +293,7 @@ async fn everybody_is_told_why_a_socket_left() {
     let _websocket = connected(address, "40").await;
     until(|| io.root().connections() == 1).await;
     io.root().everybody().close();
-    expect("forced server close", &[]).await;
+    expect("server namespace disconnect", &[]).await;
 }
 
 #[tokio::test]

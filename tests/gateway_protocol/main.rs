@@ -17,6 +17,7 @@ mod limits;
 mod polling;
 mod presence;
 mod rates;
+mod recovery;
 mod repeats;
 mod rooms;
 mod shutdown;

@@ -86,8 +86,12 @@ impl Socket {
             return self.websocket.text("3").await;
         }
         if let Some(event) = text.strip_prefix("42") {
-            let (name, payload): (String, Value) = serde_json::from_str(event).unwrap();
-            return self.passed.push((name, payload));
+            // The offset behind them, where there is one, is not of interest here.
+            let mut event: Vec<Value> = serde_json::from_str(event).unwrap();
+            assert!((2..=3).contains(&event.len()), "{text}");
+            return self
+                .passed
+                .push((event[0].as_str().unwrap().to_owned(), std::mem::take(&mut event[1])));
         }
         let ack = text.strip_prefix("43").expect(&text);
         let (id, payload) = ack.split_at(ack.find('[').unwrap());

@@ -1,5 +1,7 @@
 //! The acknowledgement that a client waits for.
 
+use std::sync::Arc;
+
 use super::outgoing::Outgoing;
 use super::socket::Socket;
 use crate::wire::socket_io::ToArgs;
@@ -29,7 +31,22 @@ impl Ack {
     pub fn send(self, args: impl ToArgs) -> Result<(), EncodeError> {
         let Some(id) = self.id else { return Ok(()) };
         let packet = Outgoing::ack(self.socket.hub().name(), id, &args)?;
-        self.socket.answer(&packet);
+        drop(args);
+        let hub = Arc::clone(self.socket.hub());
+        match hub.recovery() {
+            // What was emitted before comes before.
+            Some(recovery) => {
+                recovery.after_pending(packet.wire_bytes(), move || self.socket.answer(&packet));
+            }
+            None => self.socket.answer(&packet),
+        }
+        Ok(())
+    }
+
+    /// As [`Self::send`], before what was emitted and is not sent yet.
+    pub(crate) fn send_at_once(self, args: impl ToArgs) -> Result<(), EncodeError> {
+        let Some(id) = self.id else { return Ok(()) };
+        self.socket.answer(&Outgoing::ack(self.socket.hub().name(), id, &args)?);
         Ok(())
     }
 }

@@ -9,8 +9,10 @@ use tokio::time::Instant;
 
 use super::acks::Replies;
 use super::hub::{Hub, JoinError};
-use super::outgoing::Outgoing;
-use super::socket::{Socket, SocketId};
+use super::outgoing::{Draft, Outgoing};
+use super::recovery::Audience;
+use super::socket::Socket;
+use super::socket_id::SocketId;
 use crate::wire::socket_io::ToArgs;
 use crate::wire::socket_io::encode::EncodeError;
 
@@ -24,12 +26,13 @@ pub struct Broadcast<'a> {
     except_rooms: SmallVec<[&'a str; 2]>,
     except: Option<SocketId>,
     is_volatile: bool,
+    is_logged: bool,
 }
 
 impl<'a> Broadcast<'a> {
     pub(crate) fn new(hub: Arc<Hub>) -> Self {
         let (rooms, except_rooms) = (SmallVec::new(), SmallVec::new());
-        Self { hub, rooms, except_rooms, except: None, is_volatile: false }
+        Self { hub, rooms, except_rooms, except: None, is_volatile: false, is_logged: true }
     }
 
     /// The members of this room too. Without any room everybody is chosen.
@@ -50,8 +53,16 @@ impl<'a> Broadcast<'a> {
     }
 
     /// Not to sockets that have something to read already: what is only worth having when it is new.
+    /// A client that comes back later is not sent it.
     pub fn volatile(mut self) -> Self {
         self.is_volatile = true;
+        self.is_logged = false;
+        self
+    }
+
+    /// Not to who comes back later.
+    pub(crate) fn unlogged(mut self) -> Self {
+        self.is_logged = false;
         self
     }
 
@@ -66,12 +77,45 @@ impl<'a> Broadcast<'a> {
     /// # Errors
     /// [`EncodeError`] when the name is reserved or an argument has no JSON form.
     pub fn emit(&self, event: &str, args: impl ToArgs) -> Result<usize, EncodeError> {
-        let packet = Outgoing::event(self.hub.name(), event, None, &args)?;
-        Ok(self.send(&packet))
+        let draft = Draft::event(self.hub.name(), event, &args)?;
+        Ok(self.send(&draft))
     }
 
-    /// Queues a packet of this namespace; for how many.
-    pub(crate) fn send(&self, packet: &Outgoing) -> usize {
+    /// Sends an event of this namespace; how many sockets it is for.
+    pub(crate) fn send(&self, draft: &Draft) -> usize {
+        match self.hub.recovery() {
+            Some(recovery) if self.is_logged => {
+                recovery.append(self.audience(), draft, None);
+                self.count()
+            }
+            Some(recovery) => recovery.send_transient(draft, |packet| self.push(packet)),
+            None => self.push(&draft.finish()),
+        }
+    }
+
+    pub(crate) fn audience(&self) -> Audience {
+        Audience {
+            rooms: self.rooms.iter().map(|&room| room.into()).collect(),
+            except_rooms: self.except_rooms.iter().map(|&room| room.into()).collect(),
+            except: self.except,
+        }
+    }
+
+    /// How many are chosen. Where the choice is simple they are not visited.
+    fn count(&self) -> usize {
+        match (&self.rooms[..], &self.except_rooms[..], self.except) {
+            ([], [], None) => self.hub.len(),
+            ([room], [], None) if let Some(room) = self.hub.room(room) => room.len(),
+            _ => {
+                let mut sockets = 0;
+                self.each(|_| sockets += 1);
+                sockets
+            }
+        }
+    }
+
+    /// Queues a packet, whatever the log of events says; for how many.
+    pub(crate) fn push(&self, packet: &Outgoing) -> usize {
         let mut sockets = 0;
         let is_volatile = self.is_volatile;
         self.each(|socket| sockets += usize::from(socket.push(packet, is_volatile)));
@@ -88,9 +132,14 @@ impl<'a> Broadcast<'a> {
         args: impl ToArgs,
         timeout: Duration,
     ) -> Result<Replies, EncodeError> {
+        let deadline = Instant::now() + timeout;
         let id = self.hub.next_ack();
         let packet = Outgoing::event(self.hub.name(), event, Some(id), &args)?;
         drop(args);
+        if let Some(recovery) = self.hub.recovery() {
+            // What was emitted before comes before. Who is too late then has not acknowledged.
+            let _ = tokio::time::timeout_at(deadline, recovery.caught_up()).await;
+        }
         let (mut pending, mut replies) = (Vec::new(), Replies::default());
         self.each(|socket| match socket.expect_ack(id) {
             Some(ack) => {
@@ -99,7 +148,6 @@ impl<'a> Broadcast<'a> {
             }
             None => replies.missing.push(socket.clone()),
         });
-        let deadline = Instant::now() + timeout;
         for ack in pending {
             let socket = ack.socket.clone();
             match ack.wait(timeout, deadline).await {
@@ -154,7 +202,7 @@ impl<'a> Broadcast<'a> {
     }
 
     /// Visits each chosen socket once. The work grows with the rooms that are named, and no others.
-    fn each(&self, mut visit: impl FnMut(&Socket)) {
+    pub(super) fn each(&self, mut visit: impl FnMut(&Socket)) {
         let except = self.excepted();
         let is_chosen =
             |socket: &Socket| Some(socket.id()) != self.except && !except.contains(&socket.id());

@@ -5,14 +5,17 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use ahash::AHashMap;
 use parking_lot::RwLock;
 
+use super::broadcast::Broadcast;
 use super::handlers::Handlers;
 use super::outgoing::Outgoing;
-use super::socket::{Socket, SocketId};
+use super::recovery::{Audience, Delivery, Recovery, Store};
+use super::socket::Socket;
+use super::socket_id::SocketId;
 use crate::gateway::metrics::Metrics;
 use crate::wire::socket_io::{Namespace as Name, ParseError};
 
@@ -32,6 +35,8 @@ pub struct Hub {
     socket_rooms_max: usize,
     handlers: Weak<Handlers>,
     metrics: Arc<Metrics>,
+    /// Absent where no session is resumed.
+    recovery: OnceLock<Recovery>,
 }
 
 #[derive(Default)]
@@ -62,6 +67,7 @@ impl Hub {
             socket_rooms_max,
             handlers,
             metrics,
+            recovery: OnceLock::new(),
         })
     }
 
@@ -72,6 +78,27 @@ impl Hub {
 
     pub fn handlers(&self) -> Option<Arc<Handlers>> {
         self.handlers.upgrade()
+    }
+
+    /// Has its sessions be resumed from now on, if there is a place to keep them. Needs a Tokio runtime.
+    pub fn recover(self: &Arc<Self>, store: Option<&Store>) {
+        let Some(store) = store else { return };
+        self.recovery.get_or_init(|| Recovery::load(&self.name, store.clone())).start(self);
+    }
+
+    pub fn recovery(&self) -> Option<&Recovery> {
+        self.recovery.get()
+    }
+
+    /// The sockets that an event of the log is for.
+    pub fn choose<'a>(self: &Arc<Self>, audience: &'a Audience) -> Broadcast<'a> {
+        let all = Broadcast::new(Arc::clone(self));
+        let to = audience.rooms.iter().fold(all, |chosen, room| chosen.to(room));
+        let chosen = audience.except_rooms.iter().fold(to, |chosen, room| chosen.except(room));
+        match audience.except {
+            Some(id) => chosen.except_socket(id),
+            None => chosen,
+        }
     }
 
     pub fn next_ack(&self) -> u64 {
@@ -92,9 +119,10 @@ impl Hub {
     /// Takes a socket off, out of its rooms. False: it was not there.
     pub fn expel(&self, socket: &Socket) -> bool {
         let mut state = self.state.write();
-        if state.sockets.remove(&socket.id()).is_none() {
+        if !state.has(socket) {
             return false;
         }
+        state.sockets.remove(&socket.id());
         for room in socket.rooms() {
             state.leave(&room, socket.id());
         }
@@ -104,9 +132,20 @@ impl Hub {
 
     /// Whether the socket was not in the room before.
     pub fn join(&self, socket: &Socket, room: &str) -> Result<bool, JoinError> {
+        let mut delivery = self.recovery().map(Recovery::delivery);
+        self.join_within(delivery.as_deref_mut(), socket, room)
+    }
+
+    /// As [`Self::join`], for who has the log of events wait.
+    pub fn join_within(
+        &self,
+        delivery: Option<&mut Delivery>,
+        socket: &Socket,
+        room: &str,
+    ) -> Result<bool, JoinError> {
         let mut state = self.state.write();
         let is_new = socket.is_new();
-        if !is_new && !state.sockets.contains_key(&socket.id()) {
+        if !is_new && !state.has(socket) {
             return Err(JoinError::Disconnected);
         }
         let name = match state.rooms.get_key_value(room) {
@@ -117,20 +156,29 @@ impl Hub {
             return Ok(false);
         }
         if !is_new {
-            state.enter(name, socket);
+            state.enter(Arc::clone(&name), socket);
+        }
+        drop(state);
+        if let Some((recovery, delivery)) = self.recovery().zip(delivery) {
+            recovery.joined(delivery, socket, &name);
         }
         Ok(true)
     }
 
     /// Whether the socket was in the room.
     pub fn leave(&self, socket: &Socket, room: &str) -> bool {
+        let mut delivery = self.recovery().map(Recovery::delivery);
         let mut state = self.state.write();
         // One that is gone keeps its list, to tell where it was.
-        let is_there = socket.is_new() || state.sockets.contains_key(&socket.id());
+        let is_there = socket.is_new() || state.has(socket);
         if !is_there || !socket.note_leave(room) {
             return false;
         }
         state.leave(room, socket.id());
+        drop(state);
+        if let Some((recovery, delivery)) = self.recovery().zip(delivery.as_deref_mut()) {
+            recovery.left(delivery, socket, room);
+        }
         true
     }
 
@@ -153,6 +201,11 @@ impl Hub {
 }
 
 impl State {
+    /// Whether this socket is there: another one may have come back under its id.
+    fn has(&self, socket: &Socket) -> bool {
+        self.sockets.get(&socket.id()) == Some(socket)
+    }
+
     fn enter(&mut self, room: Arc<str>, socket: &Socket) {
         let room = self.rooms.entry(room).or_default();
         room.members.write().insert(socket.id(), socket.clone());
@@ -174,6 +227,10 @@ impl State {
 }
 
 impl Room {
+    pub fn len(&self) -> usize {
+        self.members.read().len()
+    }
+
     /// Every member. None joins or leaves meanwhile.
     pub fn each(&self, visit: impl FnMut(&Socket)) {
         self.members.read().values().for_each(visit);

@@ -18,7 +18,9 @@ mod namespace;
 mod namespaces;
 mod outgoing;
 mod reason;
+mod recovery;
 mod socket;
+mod socket_id;
 
 use std::sync::Arc;
 
@@ -38,17 +40,21 @@ pub use handlers::ConnectError;
 pub use hub::JoinError;
 pub use namespace::Namespace;
 pub use reason::DisconnectReason;
-pub use socket::{Socket, SocketId};
+pub use socket::Socket;
+pub use socket_id::SocketId;
 
 pub(super) use handlers::{Handlers, Order};
 pub(super) use hub::Hub;
 pub(super) use namespaces::Namespaces;
-pub(super) use outgoing::{Outgoing, Parser};
+pub(super) use outgoing::{Draft, Outgoing, Parser};
+pub(super) use recovery::{Claim, Recovery, Store};
 pub(super) use socket::greeting;
 
 use super::engine::Engine;
 use super::metrics::Metrics;
 use super::options::GatewayOptions;
+use crate::backend::Cache;
+use crate::model::clock::{SharedClock, SystemClock};
 use crate::wire::socket_io::ParseError;
 
 /// A Socket.IO server, to be mounted in a program's own axum router. Clones are the same server.
@@ -99,8 +105,22 @@ pub struct Io {
 impl Io {
     /// A server with the namespace `/`. Needs a Tokio runtime; metrics go to the recorder of this moment.
     /// It asks nobody who they are before a [`Namespace::middleware`] does.
+    /// With [`GatewayOptions::recovery`] a client that comes back gets what it missed; only
+    /// [`Self::with_cache`] also has that outlive the process.
     pub fn new(options: GatewayOptions) -> Self {
-        let namespaces = Namespaces::new(options.limits.clone(), Arc::new(Metrics::new()));
+        Self::over(options, None, SystemClock::shared())
+    }
+
+    /// As [`Self::new`], on a cache that keeps what recovery needs.
+    pub fn with_cache(options: GatewayOptions, cache: Cache, clock: SharedClock) -> Self {
+        Self::over(options, Some(cache), clock)
+    }
+
+    fn over(options: GatewayOptions, cache: Option<Cache>, clock: SharedClock) -> Self {
+        let queue_bytes_max = options.limits.queue_bytes_max;
+        let store = |options| Store { options, cache, clock, queue_bytes_max };
+        let store = options.recovery.clone().map(store);
+        let namespaces = Namespaces::new(options.limits.clone(), Arc::new(Metrics::new()), store);
         Self { engine: Engine::new(options, Arc::new(namespaces)) }
     }
 
@@ -140,7 +160,7 @@ impl Io {
     /// Closes every transport after what is queued, in a few seconds at most. No Socket.IO DISCONNECT is
     /// sent, so stock clients reconnect.
     pub async fn shutdown(&self) {
-        self.engine.shut_down(async {}, async {}).await;
+        self.engine.shut_down(self.engine.namespaces.caught_up(), async {}).await;
     }
 
     pub(super) fn engine(&self) -> &Engine {

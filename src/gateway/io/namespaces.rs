@@ -6,6 +6,7 @@ use ahash::AHashMap;
 use parking_lot::RwLock;
 
 use super::namespace::Namespace;
+use super::recovery::Store;
 use crate::gateway::metrics::Metrics;
 use crate::gateway::options::Limits;
 use crate::wire::socket_io::ParseError;
@@ -15,14 +16,16 @@ pub struct Namespaces {
     others: RwLock<AHashMap<Box<str>, Namespace>>,
     pub limits: Limits,
     pub metrics: Arc<Metrics>,
+    store: Option<Store>,
 }
 
 impl Namespaces {
     #[expect(clippy::expect_used, reason = "the name of the root is one")]
-    pub fn new(limits: Limits, metrics: Arc<Metrics>) -> Self {
+    pub fn new(limits: Limits, metrics: Arc<Metrics>, store: Option<Store>) -> Self {
         let root = Namespace::new("/", limits.socket_rooms_max, Arc::clone(&metrics));
         let root = root.expect("the root has a name");
-        Self { root, others: RwLock::default(), limits, metrics }
+        root.hub().recover(store.as_ref());
+        Self { root, others: RwLock::default(), limits, metrics, store }
     }
 
     pub fn root(&self) -> &Namespace {
@@ -44,7 +47,22 @@ impl Namespaces {
         }
         let metrics = Arc::clone(&self.metrics);
         let made = Namespace::new(name, self.limits.socket_rooms_max, metrics)?;
-        Ok(self.others.write().entry(name.into()).or_insert(made).clone())
+        let mut others = self.others.write();
+        let namespace = others.entry(name.into()).or_insert_with(|| {
+            made.hub().recover(self.store.as_ref());
+            made
+        });
+        Ok(namespace.clone())
+    }
+
+    /// Waits until every event so far is sent.
+    pub async fn caught_up(&self) {
+        let others: Vec<Namespace> = self.others.read().values().cloned().collect();
+        for namespace in others.iter().chain([&self.root]) {
+            if let Some(recovery) = namespace.hub().recovery() {
+                recovery.caught_up().await;
+            }
+        }
     }
 
     pub fn find(&self, name: &str) -> Option<Namespace> {

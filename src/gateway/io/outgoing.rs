@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 use smallvec::{SmallVec, smallvec};
 
+use super::recovery::Offset;
 use crate::gateway::websocket::Frame;
 use crate::wire::engine_io::MESSAGE;
 use crate::wire::socket_io::encode::{self, EncodeError};
@@ -28,6 +29,51 @@ pub struct Outgoing {
     row: Vec<Outgoing>,
     /// The same for clients of the other parser; made when the first of them gets it.
     msgpack: OnceLock<Frame>,
+}
+
+/// An event without an acknowledgement, as long as it is open whether an offset goes behind its arguments.
+#[derive(Debug)]
+pub struct Draft {
+    packet: Vec<u8>,
+    attachments: Vec<Bytes>,
+}
+
+impl Draft {
+    /// # Errors
+    /// [`EncodeError`] when the name is reserved or an argument has no JSON form.
+    pub fn event(
+        namespace: Namespace<'_>,
+        name: &str,
+        args: &(impl ToArgs + ?Sized),
+    ) -> Result<Self, EncodeError> {
+        let mut packet = message();
+        let attachments = encode::event(&mut packet, namespace, name, None, args)?;
+        Ok(Self { packet, attachments })
+    }
+
+    /// Whether the stock client would take the last argument, or the name when there is none, for an
+    /// offset.
+    pub fn ends_in_text(&self) -> bool {
+        self.packet.ends_with(b"\"]")
+    }
+
+    pub fn finish(&self) -> Outgoing {
+        Outgoing::new(&self.packet, &self.attachments)
+    }
+
+    /// With the offset as the last argument.
+    pub fn with_offset(&self, offset: &Offset) -> Outgoing {
+        let mut packet = Vec::with_capacity(self.packet.len() + 48);
+        let open = self.packet.strip_suffix(b"]").unwrap_or(&self.packet);
+        packet.extend_from_slice(open);
+        packet.extend_from_slice(last_argument(offset).as_bytes());
+        Outgoing::new(&packet, &self.attachments)
+    }
+}
+
+/// The end of an event's packet that has the offset behind its arguments.
+fn last_argument(offset: &Offset) -> String {
+    format!(",\"{offset}\"]")
 }
 
 impl Outgoing {
@@ -61,6 +107,26 @@ impl Outgoing {
         let mut packet = message();
         write(&mut packet);
         Self::new(&packet, &[])
+    }
+
+    /// The packet of [`Self::parts`].
+    pub fn of_parts(text: &[u8], attachments: &[Bytes]) -> Self {
+        Self::new(text, attachments)
+    }
+
+    /// The text, as an Engine.IO message, and the attachments.
+    pub fn parts(&self) -> (Bytes, Vec<Bytes>) {
+        let attachments = self.frames.iter().skip(1).map(Frame::payload).collect();
+        (self.frames.first().map(Frame::payload).unwrap_or_default(), attachments)
+    }
+
+    /// The event as it was before it was given this offset.
+    pub fn without_offset(&self, offset: &Offset) -> Self {
+        let (text, attachments) = self.parts();
+        let Some(open) = text.strip_suffix(last_argument(offset).as_bytes()) else {
+            return Self::new(&text, &attachments);
+        };
+        Self::new(&[open, b"]"].concat(), &attachments)
     }
 
     fn new(packet: &[u8], attachments: &[Bytes]) -> Self {
@@ -135,6 +201,30 @@ mod tests {
         let ack = Outgoing::ack(Namespace::ROOT, 7, &[&payload]).unwrap();
         assert_eq!(ack.frames(Parser::Text)[0].payload(), r#"437[{"userId":"ada"}]"#);
         assert!(Outgoing::event(Namespace::ROOT, "disconnect", None, &[&payload]).is_err());
+    }
+
+    #[test]
+    fn an_offset_goes_behind_the_arguments_and_comes_off_again() {
+        let offset = Offset { epoch: 10, position: 3 };
+        let draft = Draft::event(Namespace::ROOT, "hi", &("a", 7)).unwrap();
+        let packet = draft.with_offset(&offset);
+        let plain = draft.finish();
+        assert_eq!(
+            packet.frames(Parser::Text)[0].payload(),
+            r#"42["hi","a",7,"000000000000000a-3"]"#
+        );
+        let without = packet.without_offset(&offset);
+        assert_eq!(without.frames(Parser::Text), plain.frames(Parser::Text));
+        assert_eq!(plain.without_offset(&offset).frames(Parser::Text), plain.frames(Parser::Text));
+    }
+
+    #[test]
+    fn a_last_argument_that_is_a_text_is_noticed() {
+        let ends_in_text = |draft: Result<Draft, EncodeError>| draft.unwrap().ends_in_text();
+        assert!(ends_in_text(Draft::event(Namespace::ROOT, "hi", &(7, "a\"]"))));
+        assert!(ends_in_text(Draft::event(Namespace::ROOT, "no arguments", &())));
+        assert!(!ends_in_text(Draft::event(Namespace::ROOT, "hi", &("a", json!(["a"])))));
+        assert!(!ends_in_text(Draft::event(Namespace::ROOT, "hi", &("a", 7))));
     }
 
     #[test]

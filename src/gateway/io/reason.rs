@@ -13,6 +13,8 @@ pub enum DisconnectReason {
     ServerNamespace,
     /// Its session ended, and every namespace with it.
     Session(CloseReason),
+    /// Its client came back on another connection before the end of this one was noticed.
+    Resumed,
 }
 
 impl DisconnectReason {
@@ -21,6 +23,7 @@ impl DisconnectReason {
             Self::ClientNamespace => "client namespace disconnect",
             Self::ServerNamespace => "server namespace disconnect",
             Self::Session(reason) => reason.as_str(),
+            Self::Resumed => "session resumed",
         }
     }
 }

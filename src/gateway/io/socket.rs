@@ -2,44 +2,26 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use smallvec::SmallVec;
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use super::acks::{AckError, PendingAck, Reply, Waiting};
 use super::broadcast::Broadcast;
 use super::extensions::Extensions;
 use super::hub::{Hub, JoinError};
-use super::outgoing::{Outgoing, Parser};
+use super::outgoing::{Draft, Outgoing, Parser};
 use super::reason::DisconnectReason;
+use super::recovery::{Audience, Pid, Recovery};
+use super::socket_id::SocketId;
 use crate::gateway::outbound::{CloseReason, Outbound};
 use crate::wire::socket_io::encode::{self, EncodeError};
 use crate::wire::socket_io::{Namespace as Name, ToArgs};
-
-/// A Socket.IO socket's public name. Not the Engine.IO session's id, which is a secret of its client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SocketId(Uuid);
-
-impl SocketId {
-    pub fn random() -> Self {
-        Self(Uuid::new_v4())
-    }
-
-    /// `None`: the text is no socket's id.
-    pub fn parse(text: &str) -> Option<Self> {
-        Uuid::try_parse(text).ok().map(Self)
-    }
-}
-
-impl fmt::Display for SocketId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
 
 /// A client in a namespace. Clones are the same socket; they may outlive its connection, and then do
 /// nothing.
@@ -53,6 +35,9 @@ struct Inner {
     parser: Parser,
     /// [`NEW`], [`CONNECTED`], then [`GONE`].
     state: AtomicU8,
+    is_recovered: bool,
+    /// The position of the last event of the log that was for it.
+    last_logged: AtomicU64,
     kept: Mutex<Kept>,
 }
 
@@ -67,6 +52,16 @@ struct Kept {
     own_rooms: usize,
     acks: Waiting,
     extensions: Extensions,
+    /// A JSON text.
+    data: Option<Box<str>>,
+    resume: Option<Box<Resume>>,
+    pid: Option<Pid>,
+}
+
+/// What a middleware says of who may come back.
+struct Resume {
+    who: Box<str>,
+    may_return_to: Box<dyn Fn(&str) -> bool + Send + Sync>,
 }
 
 impl Socket {
@@ -77,6 +72,8 @@ impl Socket {
             outbound,
             parser,
             state: AtomicU8::new(NEW),
+            is_recovered: false,
+            last_logged: AtomicU64::new(0),
             kept: Mutex::default(),
         }))
     }
@@ -100,6 +97,24 @@ impl Socket {
         self.0.state.load(Ordering::Acquire) == NEW
     }
 
+    /// Whether its client came back as what it was before: with its id and its rooms, and sent what it
+    /// missed. Of one that did, [`on_connect`](super::Namespace::on_connect)'s handlers are waited for
+    /// before anything is read.
+    pub fn recovered(&self) -> bool {
+        self.0.is_recovered
+    }
+
+    /// In a middleware: has only a client of the same `who` come back in its place, and only while all
+    /// rooms that it was in are still allowed. Without it whoever knows the session's secret may.
+    pub fn resume_as(
+        &self,
+        who: &str,
+        may_return_to: impl Fn(&str) -> bool + Send + Sync + 'static,
+    ) {
+        let resume = Resume { who: who.into(), may_return_to: Box::new(may_return_to) };
+        self.0.kept.lock().resume = Some(Box::new(resume));
+    }
+
     /// Sends an event; see [`ToArgs`] for one and for several arguments. Nobody waits: a client that does
     /// not read fast enough is cut when its queue is full. To a socket that is not connected nothing is
     /// sent.
@@ -107,8 +122,15 @@ impl Socket {
     /// # Errors
     /// [`EncodeError`] when the name is reserved or an argument has no JSON form.
     pub fn emit(&self, event: &str, args: impl ToArgs) -> Result<(), EncodeError> {
-        let packet = Outgoing::event(self.hub().name(), event, None, &args)?;
-        self.push(&packet, false);
+        let draft = Draft::event(self.hub().name(), event, &args)?;
+        match self.hub().recovery() {
+            Some(recovery) if self.is_connected() => {
+                recovery.append(Audience::socket(self.id()), &draft, None);
+            }
+            _ => {
+                self.push(&draft.finish(), false);
+            }
+        }
         Ok(())
     }
 
@@ -117,8 +139,11 @@ impl Socket {
     /// # Errors
     /// As [`Self::emit`].
     pub fn emit_volatile(&self, event: &str, args: impl ToArgs) -> Result<(), EncodeError> {
-        let packet = Outgoing::event(self.hub().name(), event, None, &args)?;
-        self.push(&packet, true);
+        let draft = Draft::event(self.hub().name(), event, &args)?;
+        match self.hub().recovery() {
+            Some(recovery) => recovery.send_transient(&draft, |packet| self.push(packet, true)),
+            None => self.push(&draft.finish(), true),
+        };
         Ok(())
     }
 
@@ -134,9 +159,15 @@ impl Socket {
         args: impl ToArgs,
         timeout: Duration,
     ) -> Result<Reply, AckError> {
+        let deadline = Instant::now() + timeout;
         let id = self.hub().next_ack();
         let packet = Outgoing::event(self.hub().name(), event, Some(id), &args)?;
         drop(args);
+        if let Some(recovery) = self.hub().recovery() {
+            // What was emitted before comes before.
+            let caught_up = tokio::time::timeout_at(deadline, recovery.caught_up()).await;
+            caught_up.map_err(|_| AckError::TimedOut(timeout))?;
+        }
         if !self.is_connected() {
             return Err(AckError::Disconnected);
         }
@@ -146,7 +177,7 @@ impl Socket {
             // It left before it was noted, so that nobody told the note.
             return Err(AckError::Disconnected);
         }
-        ack.wait(timeout, Instant::now() + timeout).await
+        ack.wait(timeout, deadline).await
     }
 
     /// Joins a room; whether it was not in it before. In a middleware it takes effect when the socket is
@@ -190,6 +221,29 @@ impl Socket {
     /// Disconnects it from its namespace; the client's other namespaces stay. The stock client does not
     /// come back by itself.
     pub fn disconnect(&self) {
+        let socket = self.clone();
+        self.after_pending(move || socket.disconnect_at_once());
+    }
+
+    /// Ends the client's session, and every namespace with it, after what is queued. The stock client
+    /// does not come back by itself.
+    pub fn close(&self) {
+        let socket = self.clone();
+        self.after_pending(move || {
+            socket.disconnect_at_once();
+            socket.close_for(CloseReason::ForcedClose);
+        });
+    }
+
+    /// What was emitted before comes before.
+    fn after_pending(&self, act: impl FnOnce() + Send + 'static) {
+        match self.hub().recovery() {
+            Some(recovery) if self.is_connected() => recovery.after_pending(0, act),
+            _ => act(),
+        }
+    }
+
+    fn disconnect_at_once(&self) {
         if !self.is_connected() {
             return;
         }
@@ -200,9 +254,8 @@ impl Socket {
         }
     }
 
-    /// Ends the client's session, and every namespace with it, after what is queued. The stock client
-    /// comes back by itself; after [`Self::disconnect`] it does not.
-    pub fn close(&self) {
+    /// Closes the client's connection, as if its network had failed: the stock client comes back by itself.
+    pub fn cut(&self) {
         self.close_for(CloseReason::ForcedClose);
     }
 
@@ -224,6 +277,34 @@ impl Socket {
         self.0.kept.lock().extensions.remove::<T>();
     }
 
+    /// Keeps a value that comes back with its client, over a restart of the server too, as `socket.data`
+    /// does in Node; it takes the place of the one before.
+    ///
+    /// # Errors
+    /// The value has no JSON form.
+    pub fn set_data(&self, data: &(impl Serialize + ?Sized)) -> Result<(), serde_json::Error> {
+        let data: Box<str> = serde_json::to_string(data)?.into();
+        let mut delivery = self.hub().recovery().map(Recovery::delivery);
+        self.0.kept.lock().data = Some(data.clone());
+        if let Some((recovery, delivery)) = self.hub().recovery().zip(delivery.as_deref_mut()) {
+            recovery.has_data(delivery, self, data);
+        }
+        Ok(())
+    }
+
+    /// What [`Self::set_data`] kept.
+    ///
+    /// # Errors
+    /// It is not what is asked for.
+    pub fn data<T: DeserializeOwned>(&self) -> Result<Option<T>, serde_json::Error> {
+        let data = self.data_text();
+        data.map(|data| serde_json::from_str(&data)).transpose()
+    }
+
+    pub(crate) fn data_text(&self) -> Option<Box<str>> {
+        self.0.kept.lock().data.clone()
+    }
+
     pub(crate) fn hub(&self) -> &Arc<Hub> {
         &self.0.hub
     }
@@ -239,17 +320,93 @@ impl Socket {
         &self,
         reason: DisconnectReason,
     ) -> Option<impl Future<Output = ()> + Send + use<>> {
+        let hub = Arc::clone(self.hub());
+        let mut delivery = hub.recovery().map(Recovery::delivery);
         if self.0.state.swap(GONE, Ordering::AcqRel) != CONNECTED {
             return None;
         }
-        self.hub().expel(self);
+        hub.expel(self);
+        if let Some((recovery, delivery)) = hub.recovery().zip(delivery.as_deref_mut()) {
+            recovery.detach(delivery, self, reason);
+        }
+        drop(delivery);
         self.0.kept.lock().acks.clear();
         let socket = self.clone();
-        Some(async move {
-            if let Some(handlers) = socket.hub().handlers() {
-                handlers.disconnected(&socket, reason).await;
+        Some(async move { socket.tell_gone(reason).await })
+    }
+
+    /// Tells the application that it left.
+    pub(crate) async fn tell_gone(&self, reason: DisconnectReason) {
+        if let Some(handlers) = self.hub().handlers() {
+            handlers.disconnected(self, reason).await;
+        }
+    }
+
+    /// Its client is back on another connection: this one ends.
+    pub(crate) fn make_way(&self) {
+        if self.0.state.swap(GONE, Ordering::AcqRel) == CONNECTED {
+            self.hub().expel(self);
+            self.0.kept.lock().acks.clear();
+            self.0.outbound.close(CloseReason::ForcedClose);
+        }
+    }
+
+    /// The socket of a session that is resumed, which has what the middleware gave to this one, and beside
+    /// it these rooms and this data. This one is of no more use.
+    pub(crate) fn come_back_as(
+        &self,
+        id: SocketId,
+        pid: Pid,
+        rooms: impl Iterator<Item = Arc<str>>,
+        data: Option<Box<str>>,
+    ) -> Self {
+        self.0.state.store(GONE, Ordering::Release);
+        let mut kept = std::mem::take(&mut *self.0.kept.lock());
+        for room in rooms {
+            if !kept.rooms.contains(&room) {
+                kept.rooms.push(room);
             }
-        })
+        }
+        kept.pid = Some(pid);
+        kept.data = data.or(kept.data);
+        Self(Arc::new(Inner {
+            id,
+            hub: Arc::clone(self.hub()),
+            outbound: Arc::clone(&self.0.outbound),
+            parser: self.0.parser,
+            state: AtomicU8::new(NEW),
+            is_recovered: true,
+            last_logged: AtomicU64::new(0),
+            kept: Mutex::new(kept),
+        }))
+    }
+
+    pub(crate) fn pid(&self) -> Option<Pid> {
+        self.0.kept.lock().pid
+    }
+
+    pub(crate) fn set_pid(&self, pid: Pid) {
+        self.0.kept.lock().pid = Some(pid);
+    }
+
+    pub(crate) fn who(&self) -> Box<str> {
+        self.0.kept.lock().resume.as_ref().map(|resume| resume.who.clone()).unwrap_or_default()
+    }
+
+    pub(crate) fn may_return_to(&self, room: &str) -> bool {
+        let kept = self.0.kept.lock();
+        kept.resume.as_ref().is_none_or(|resume| (resume.may_return_to)(room))
+    }
+
+    /// The position of the last event of the log that was for it; 0 before the first.
+    pub(crate) fn last_logged(&self) -> u64 {
+        self.0.last_logged.load(Ordering::Relaxed)
+    }
+
+    /// Queues an event of the log; false: it is not connected, or cut. It was for it all the same.
+    pub(crate) fn push_logged(&self, packet: &Outgoing, position: u64) -> bool {
+        self.0.last_logged.store(position, Ordering::Relaxed);
+        self.push(packet, false)
     }
 
     /// Queues what somebody sent; false: it is not connected, or has no place for what is volatile.
@@ -322,8 +479,8 @@ impl fmt::Debug for Socket {
     }
 }
 
-/// The answer to a client that is let in. A session that can be resumed would be named here, by its `pid`.
-pub(crate) fn greeting(name: Name<'_>, id: SocketId) -> Outgoing {
-    let sid = id.to_string();
-    Outgoing::packet(|out| encode::connect(out, name, &sid, None))
+/// The answer to a client that is let in. Under its `pid` the session can be resumed.
+pub(crate) fn greeting(name: Name<'_>, id: SocketId, pid: Option<Pid>) -> Outgoing {
+    let (sid, pid) = (id.to_string(), pid.map(|pid| pid.to_string()));
+    Outgoing::packet(|out| encode::connect(out, name, &sid, pid.as_deref()))
 }

@@ -47,6 +47,7 @@ pub(super) async fn emit(
         return Err(Problem::field("event", &format!("'{event}' is reserved by Socket.IO")));
     }
     let gateway = &shared.gateway;
+    gateway.has_room().await;
     let sockets = match audience {
         To::Room(room) => gateway.emit_to_room(&room, &event, &payload).await,
         To::User(user) => gateway.emit_to_user(&user, &event, &payload),

@@ -1,0 +1,58 @@
+//! Changes that are committed at once, whatever `appendfsync` says.
+
+use std::num::NonZeroUsize;
+
+use bytes::Bytes;
+
+use super::command::Access;
+use super::engine::Cache;
+use super::error::CacheError;
+use crate::journal::{Commit, Urgency};
+
+/// An element for a list that keeps its newest.
+pub struct CappedPush {
+    pub key: Bytes,
+    pub value: Bytes,
+    pub keep: NonZeroUsize,
+}
+
+impl Cache {
+    /// [`Cache::push_capped`] on several lists in one step, which is durable as a whole or not at all.
+    /// `None` when there is nothing to push.
+    ///
+    /// # Errors
+    /// See [`Cache::get`]; the lists before the one that refuses have been pushed to.
+    pub fn push_capped_all(
+        &self,
+        pushes: impl IntoIterator<Item = CappedPush>,
+    ) -> Result<Option<Commit>, CacheError> {
+        self.admitted(Access::Grow)?;
+        let (pushed, commit) = self.pipeline(Some(Urgency::Now), |keyspace| {
+            keyspace.make_room(Access::Grow)?;
+            for CappedPush { key, value, keep } in pushes {
+                keyspace.push_capped(&key, value, keep)?;
+            }
+            Ok(())
+        });
+        pushed.map(|()| commit)
+    }
+
+    /// HSET of one field. `None` when nothing was changed.
+    ///
+    /// # Errors
+    /// See [`Cache::get`].
+    pub fn hset_promptly(
+        &self,
+        key: impl AsRef<[u8]>,
+        field: impl Into<Bytes>,
+        value: impl Into<Bytes>,
+    ) -> Result<Option<Commit>, CacheError> {
+        self.admitted(Access::Grow)?;
+        let fields = [(field.into(), value.into())];
+        let (set, commit) = self.pipeline(Some(Urgency::Now), |keyspace| {
+            keyspace.make_room(Access::Grow)?;
+            keyspace.hash_set(key.as_ref(), &fields)
+        });
+        set.map(|_| commit)
+    }
+}

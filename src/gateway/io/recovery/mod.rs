@@ -1,0 +1,459 @@
+//! Connection state recovery: a client that comes back in time gets what it missed.
+//!
+//! Source: <https://socket.io/docs/v4/connection-state-recovery>. The events of a namespace are one log,
+//! kept in the cache and, as far back as a client may come from, in memory. An event's place in it goes
+//! to the clients as its last argument, where the stock client looks for it.
+//!
+//! What always holds: no socket is sent an event before the event is durable; events are sent in the
+//! order of the log; what a session may have missed is either sent to it whole, or it is not resumed.
+//! Locks are taken in this order: delivery, hub, room, socket; the log's own comes last.
+
+mod entry;
+mod offset;
+mod resume;
+mod ring;
+mod sequence;
+mod session;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::{Notify, oneshot};
+
+pub use entry::Audience;
+pub use offset::Offset;
+pub use resume::Claim;
+pub use session::Pid;
+
+use self::entry::Entry;
+use self::ring::Ring;
+use self::session::{Session, Sessions};
+use super::outgoing::{Draft, Outgoing};
+use super::{Hub, Socket};
+use crate::backend::{BackendError, Cache, Push, Sent};
+use crate::gateway::options;
+use crate::model::clock::SharedClock;
+
+/// Events that may wait for their commit before clients are not listened to.
+const PENDING_BYTES_MAX: usize = 4 << 20;
+
+/// Counted for what is done after an event, beside its bytes.
+const ACT_OVERHEAD_BYTES: usize = 128;
+
+/// Sessions without a socket that are kept; the oldest go first.
+const DETACHED_MAX: usize = 100_000;
+
+/// What a resume may send: so much of what may wait for a socket at all.
+const REPLAY_SHARE: usize = 2;
+
+/// Where recovery is kept, and for how long.
+#[derive(Clone)]
+pub struct Store {
+    pub options: options::Recovery,
+    /// Without one nothing outlives the process.
+    pub cache: Option<Cache>,
+    pub clock: SharedClock,
+    /// What may wait for one session.
+    pub queue_bytes_max: usize,
+}
+
+/// The log of one namespace, and its sessions.
+pub struct Recovery {
+    store: Store,
+    log_key: String,
+    sessions_key: String,
+    epoch: u64,
+    order: Mutex<Order>,
+    delivery: Mutex<Delivery>,
+    /// As in [`Delivery`], for who need not be exact.
+    delivered: AtomicU64,
+    /// Wakes the task that delivers.
+    wake: Arc<Notify>,
+    /// Something was delivered.
+    eased: Notify,
+}
+
+/// The order of the log.
+struct Order {
+    /// The last that was given.
+    position: u64,
+    ring: Ring,
+    /// What is not delivered yet.
+    pending: VecDeque<Pending>,
+    pending_bytes: usize,
+    /// The last event was not taken.
+    is_refused: bool,
+}
+
+struct Pending {
+    entry: Arc<Entry>,
+    /// Absent when there is nothing to wait for.
+    sent: Option<Sent>,
+    told: Told,
+    /// What is done when it is sent.
+    after: Vec<Act>,
+    after_bytes: usize,
+}
+
+type Act = Box<dyn FnOnce() + Send>;
+
+/// Who hears to how many sockets an event was sent.
+enum Told {
+    Nobody,
+    Count(oneshot::Sender<usize>, usize),
+    /// Nobody is sent the event if its commit fails.
+    Outcome(oneshot::Sender<Result<usize, BackendError>>, usize),
+}
+
+/// How far the log was delivered. Nothing of it is while this is locked, and nobody connects, joins,
+/// leaves or goes.
+pub struct Delivery {
+    /// The last position that was sent to whom it concerned.
+    pub position: u64,
+    /// The last offset that clients were given.
+    offset: Offset,
+    sessions: Sessions,
+}
+
+/// An event that was appended.
+pub struct Appended {
+    pub position: u64,
+    /// Of the change to the cache.
+    pub offset: String,
+    /// To how many sockets it was sent, once it was; or why it was not.
+    pub told: oneshot::Receiver<Result<usize, BackendError>>,
+}
+
+impl Recovery {
+    /// What was kept of a namespace, or nothing when that cannot be read.
+    pub fn load(namespace: &str, store: Store) -> Self {
+        let log_key = format!("leveret:recovery:{namespace}:log");
+        let sessions_key = format!("leveret:recovery:{namespace}:sessions");
+        let now_ms = store.clock.now_ms();
+        let ring = load_ring(&store, &log_key).unwrap_or_default();
+        // 64 random bits: no two processes on one folder have the same.
+        let (epoch, _) = uuid::Uuid::new_v4().as_u64_pair();
+        let last = ring.last().unwrap_or(Offset { epoch, position: 0 });
+        let sessions = load_sessions(&store, &sessions_key, last.position, now_ms);
+        let position = last.position;
+        Self {
+            store,
+            log_key,
+            sessions_key,
+            epoch,
+            order: Mutex::new(Order {
+                position,
+                ring,
+                pending: VecDeque::new(),
+                pending_bytes: 0,
+                is_refused: false,
+            }),
+            delivery: Mutex::new(Delivery { position, offset: last, sessions }),
+            delivered: AtomicU64::new(position),
+            wake: Arc::default(),
+            eased: Notify::new(),
+        }
+    }
+
+    /// Starts to deliver. Needs a Tokio runtime.
+    pub fn start(&self, hub: &Arc<Hub>) {
+        tokio::spawn(sequence::run(Arc::downgrade(hub), Arc::clone(&self.wake)));
+    }
+
+    pub fn delivery(&self) -> MutexGuard<'_, Delivery> {
+        self.delivery.lock()
+    }
+
+    /// Appends an event; it is sent once it is durable. One that the log does not take is sent all the
+    /// same, in its place, but no session is resumed across it. `told` hears to how many it was sent.
+    pub fn append(&self, audience: Audience, draft: &Draft, told: Option<oneshot::Sender<usize>>) {
+        let told = told.map_or(Told::Nobody, |told| Told::Count(told, 0));
+        let mut order = self.order.lock();
+        match self.log(&mut order, audience.clone(), draft, None) {
+            Ok((logged, _)) => {
+                order.is_refused = false;
+                order.wait(Pending { told, ..logged });
+            }
+            Err(error) => {
+                // Told once, not for every event of a full disk.
+                if !std::mem::replace(&mut order.is_refused, true) {
+                    tracing::warn!(%error, "events are sent without being logged");
+                }
+                let unlogged = self.unlogged(&mut order, audience, draft);
+                order.wait(Pending { told, ..unlogged });
+            }
+        }
+        drop(order);
+        self.wake.notify_one();
+    }
+
+    /// Appends an event, with `beside` in the same step, and tells when it is sent. Nobody gets it if it
+    /// is not logged.
+    ///
+    /// # Errors
+    /// When the log takes nothing.
+    pub fn append_told(
+        &self,
+        audience: Audience,
+        draft: &Draft,
+        beside: Option<Push>,
+    ) -> Result<Appended, BackendError> {
+        let (done, told) = oneshot::channel();
+        let mut order = self.order.lock();
+        let (logged, offset) = self.log(&mut order, audience, draft, beside)?;
+        order.wait(Pending { told: Told::Outcome(done, 0), ..logged });
+        let position = order.position;
+        drop(order);
+        self.wake.notify_one();
+        Ok(Appended { position, offset, told })
+    }
+
+    fn log(
+        &self,
+        order: &mut Order,
+        audience: Audience,
+        draft: &Draft,
+        beside: Option<Push>,
+    ) -> Result<(Pending, String), BackendError> {
+        let now_ms = self.store.clock.now_ms();
+        let offset = Offset { epoch: self.epoch, position: order.position + 1 };
+        let packet = draft.with_offset(&offset);
+        let entry = Arc::new(Entry { offset, time_ms: now_ms, audience, packet });
+        let since_ms = now_ms.saturating_sub(self.window_ms());
+        let delivered = self.delivered.load(Ordering::Acquire);
+        order.ring.trim(since_ms, self.store.options.bytes_max, delivered);
+        let sent = match &self.store.cache {
+            Some(cache) => {
+                let push = Push {
+                    key: self.log_key.clone().into(),
+                    value: entry.encode(),
+                    keep: order.ring.len() + 1,
+                };
+                Some(cache.send_pushes(beside.into_iter().chain([push]))?)
+            }
+            None => None,
+        };
+        let change = sent.as_ref().map_or_else(|| offset.to_string(), |sent| sent.offset.clone());
+        order.position = offset.position;
+        order.ring.push(Arc::clone(&entry));
+        Ok((Pending::new(entry, sent), change))
+    }
+
+    /// Leaves a hole in the log: its place is taken, and what is before it is forgotten.
+    fn unlogged(&self, order: &mut Order, audience: Audience, draft: &Draft) -> Pending {
+        order.position += 1;
+        order.ring = Ring::default();
+        self.forget_log();
+        let offset = Offset { epoch: self.epoch, position: order.position };
+        let (time_ms, packet) = (self.store.clock.now_ms(), draft.finish());
+        let entry = Arc::new(Entry { offset, time_ms, audience, packet });
+        Pending::new(entry, None)
+    }
+
+    fn forget_log(&self) {
+        if let Some(cache) = &self.store.cache
+            && let Err(error) = cache.send_removal(&self.log_key)
+        {
+            tracing::debug!(%error, "the log of events was not removed");
+        }
+    }
+
+    /// Sends an event that is not logged: with the offset of the moment behind it if a client would else
+    /// take its own last argument for one.
+    pub fn send_transient<T>(&self, draft: &Draft, send: impl FnOnce(&Outgoing) -> T) -> T {
+        if !draft.ends_in_text() {
+            return send(&draft.finish());
+        }
+        let delivery = self.delivery.lock();
+        send(&draft.with_offset(&delivery.offset))
+    }
+
+    /// Does something of so many bytes when what was appended before is sent, which may be at once.
+    pub fn after_pending(&self, bytes: usize, act: impl FnOnce() + Send + 'static) {
+        let mut order = self.order.lock();
+        let Some(last) = order.pending.back_mut() else {
+            drop(order);
+            return act();
+        };
+        last.after.push(Box::new(act));
+        last.after_bytes += bytes + ACT_OVERHEAD_BYTES;
+        order.pending_bytes += bytes + ACT_OVERHEAD_BYTES;
+    }
+
+    /// Waits until the log has not too much to deliver. Cancel safe.
+    pub async fn has_room(&self) {
+        self.until(|order| order.pending_bytes <= PENDING_BYTES_MAX).await;
+    }
+
+    /// Waits until what was appended before is sent. Cancel safe.
+    pub async fn caught_up(&self) {
+        let position = self.order.lock().position;
+        let holds = |order: &Order| {
+            order.pending.front().is_none_or(|first| first.entry.offset.position > position)
+        };
+        self.until(holds).await;
+    }
+
+    async fn until(&self, holds: impl Fn(&Order) -> bool) {
+        loop {
+            // Made before the look, so that a delivery in between is not missed.
+            let eased = self.eased.notified();
+            if holds(&self.order.lock()) {
+                return;
+            }
+            eased.await;
+        }
+    }
+
+    /// The socket joins a room, which is noted before anything is sent to it there.
+    pub fn joined(&self, delivery: &mut Delivery, socket: &Socket, room: &Arc<str>) {
+        let since = delivery.position;
+        drop(self.edit(delivery, socket, |session| session.join(room, since)));
+    }
+
+    pub fn left(&self, delivery: &mut Delivery, socket: &Socket, room: &str) {
+        drop(self.edit(delivery, socket, |session| {
+            session.leave(room);
+        }));
+    }
+
+    pub fn has_data(&self, delivery: &mut Delivery, socket: &Socket, data: Box<str>) {
+        drop(self.edit(delivery, socket, |session| session.data = Some(data)));
+    }
+
+    /// Notes a room that the socket is about to join; waits until that is durable.
+    pub async fn will_join(&self, socket: &Socket, room: &str) {
+        let room = Arc::from(room);
+        let sent = {
+            let mut delivery = self.delivery.lock();
+            let since = delivery.position;
+            self.edit(&mut delivery, socket, |session| session.join(&room, since))
+        };
+        if let Some(sent) = sent
+            && let Err(error) = sent.durable().await
+        {
+            tracing::debug!(%error, "a session was not kept");
+        }
+    }
+
+    /// The room was not joined after all.
+    pub fn will_not_join(&self, socket: &Socket, room: &str) {
+        self.left(&mut self.delivery.lock(), socket, room);
+    }
+
+    fn edit(
+        &self,
+        delivery: &mut Delivery,
+        socket: &Socket,
+        edit: impl FnOnce(&mut Session),
+    ) -> Option<Sent> {
+        let pid = socket.pid()?;
+        let session = delivery.sessions.get_mut(pid)?;
+        if session.socket.as_ref() != Some(socket) {
+            return None;
+        }
+        edit(session);
+        self.save(pid, session)
+    }
+
+    /// A session that cannot be kept as it is now is not kept as it was either.
+    fn save(&self, pid: Pid, session: &Session) -> Option<Sent> {
+        let cache = self.store.cache.as_ref()?;
+        match cache.send_field(&self.sessions_key, pid.to_string(), session.encode()) {
+            Ok(sent) => Some(sent),
+            Err(error) => {
+                tracing::debug!(%error, "a session was not kept");
+                self.forget(pid);
+                None
+            }
+        }
+    }
+
+    fn forget(&self, pid: Pid) {
+        if let Some(cache) = &self.store.cache
+            && let Err(error) = cache.send_field_removal(&self.sessions_key, &pid.to_string())
+        {
+            tracing::debug!(%error, "a session was not removed");
+        }
+    }
+
+    fn window_ms(&self) -> u64 {
+        u64::try_from(self.store.options.window.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Pending {
+    fn new(entry: Arc<Entry>, sent: Option<Sent>) -> Self {
+        Self { entry, sent, told: Told::Nobody, after: Vec::new(), after_bytes: 0 }
+    }
+}
+
+impl Told {
+    fn count(&mut self, count: usize) {
+        if let Self::Count(_, sockets) | Self::Outcome(_, sockets) = self {
+            *sockets = count;
+        }
+    }
+}
+
+impl Order {
+    fn wait(&mut self, pending: Pending) {
+        self.pending_bytes += pending.entry.bytes();
+        self.pending.push_back(pending);
+    }
+
+    fn take_first(&mut self) -> Option<Pending> {
+        let first = self.pending.pop_front()?;
+        self.pending_bytes -= first.entry.bytes() + first.after_bytes;
+        Some(first)
+    }
+}
+
+impl Drop for Recovery {
+    /// The task finds that its namespace is gone.
+    fn drop(&mut self) {
+        self.wake.notify_one();
+    }
+}
+
+fn load_ring(store: &Store, key: &str) -> Option<Ring> {
+    let list = store.cache.as_ref()?.load_list(key);
+    let list = list
+        .inspect_err(|error| tracing::warn!(key, %error, "the log of events was not read"))
+        .ok()?;
+    let newest_first = list.iter().map_while(Entry::decode);
+    Some(Ring::of(newest_first.collect::<Vec<_>>().into_iter().rev()))
+}
+
+/// Sessions that had a socket when their process ended may come back from now on.
+fn load_sessions(store: &Store, key: &str, head: u64, now_ms: u64) -> Sessions {
+    let mut sessions = Sessions::default();
+    let Some(cache) = &store.cache else { return sessions };
+    let fields = cache
+        .load_hash(key)
+        .inspect_err(|error| tracing::warn!(key, %error, "the sessions were not read"))
+        .unwrap_or_default();
+    let window_ms = u64::try_from(store.options.window.as_millis()).unwrap_or(u64::MAX);
+    let mut found = Vec::new();
+    for (field, value) in &fields {
+        let pid = str::from_utf8(field).ok().and_then(Pid::parse);
+        // One that connected behind the log's end belongs to a log that is lost.
+        let session = Session::decode(value).filter(|session| session.connect <= head);
+        let (Some(pid), Some(mut session)) = (pid, session) else {
+            if let (Err(error), Ok(field)) = (
+                cache.send_field_removal(key, &String::from_utf8_lossy(field)),
+                str::from_utf8(field),
+            ) {
+                tracing::debug!(field, %error, "a session was not removed");
+            }
+            continue;
+        };
+        session.until_ms.get_or_insert(now_ms.saturating_add(window_ms));
+        found.push((session.until_ms, pid, session));
+    }
+    found.sort_unstable_by_key(|(until_ms, ..)| *until_ms);
+    found.into_iter().for_each(|(_, pid, session)| sessions.insert(pid, session));
+    sessions
+}

@@ -1,0 +1,217 @@
+//! How a socket comes, comes back, and goes.
+
+use std::sync::Arc;
+
+use ahash::AHashMap;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::entry::Entry;
+use super::offset::Offset;
+use super::session::{Pid, Place, Session};
+use super::{Delivery, REPLAY_SHARE, Recovery};
+use crate::gateway::io::socket::greeting;
+use crate::gateway::io::{DisconnectReason, Hub, Socket};
+use crate::gateway::outbound::CloseReason;
+
+/// What a client shows that wants to come back.
+pub struct Claim {
+    pid: Pid,
+    /// What it holds for the offset of the last event it got, if it holds any.
+    offset: Option<String>,
+}
+
+impl Claim {
+    /// `None`: it does not want to, or its words for it are none.
+    pub fn of(auth: Option<&RawValue>) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Words<'a> {
+            pid: Option<&'a str>,
+            offset: Option<String>,
+        }
+        let words: Words<'_> = serde_json::from_str(auth?.get()).ok()?;
+        Some(Self { pid: Pid::parse(words.pid?)?, offset: words.offset })
+    }
+}
+
+pub struct Admitted {
+    /// The socket that is connected now, which is another one than asked.
+    pub socket: Socket,
+    /// The socket that it takes the place of, which had not gone yet.
+    pub replaced: Option<Socket>,
+}
+
+/// What a session missed.
+struct Missed {
+    entries: Vec<Arc<Entry>>,
+    last: Option<Offset>,
+}
+
+impl Recovery {
+    /// Lets a socket in, as the session that it claims, or as a new one.
+    pub fn admit(&self, hub: &Hub, socket: Socket, claim: Option<Claim>) -> Admitted {
+        let mut delivery = self.delivery.lock();
+        if let Some(claim) = claim {
+            match self.resume(&mut delivery, hub, &socket, &claim) {
+                Ok(admitted) => return admitted,
+                Err(reason) => tracing::debug!(reason, "a session was not resumed"),
+            }
+        }
+        let pid = Pid::random();
+        let position = delivery.position;
+        let rooms = socket.rooms().into_iter().map(|room| Place { room, since: position });
+        let session = Session {
+            sid: socket.id(),
+            who: socket.who(),
+            connect: position,
+            rooms: rooms.collect(),
+            data: socket.data_text(),
+            last: None,
+            detached: None,
+            until_ms: None,
+            socket: Some(socket.clone()),
+        };
+        socket.set_pid(pid);
+        drop(self.save(pid, &session));
+        delivery.sessions.insert(pid, session);
+        socket.admit(&greeting(hub.name(), socket.id(), Some(pid)));
+        Admitted { socket, replaced: None }
+    }
+
+    /// # Errors
+    /// Why the client gets a new session.
+    fn resume(
+        &self,
+        delivery: &mut Delivery,
+        hub: &Hub,
+        socket: &Socket,
+        claim: &Claim,
+    ) -> Result<Admitted, &'static str> {
+        let now_ms = self.store.clock.now_ms();
+        let session = delivery.sessions.get(claim.pid).ok_or("it is not known")?;
+        if session.who != socket.who() {
+            return Err("it is another's");
+        }
+        if session.until_ms.is_some_and(|until_ms| until_ms <= now_ms) {
+            return Err("it is too late");
+        }
+        if !session.rooms.iter().all(|place| socket.may_return_to(&place.room)) {
+            return Err("it is not allowed all its rooms any more");
+        }
+        let Missed { entries, last } = self.missed(delivery, session, claim)?;
+
+        let session = delivery.sessions.get_mut(claim.pid).ok_or("it is not known")?;
+        let replaced = session.socket.take();
+        if let Some(replaced) = &replaced {
+            replaced.make_way();
+        }
+        let rooms = session.rooms.iter().map(|place| Arc::clone(&place.room));
+        let data = session.data.clone();
+        let resumed = socket.come_back_as(session.sid, claim.pid, rooms, data);
+        session.socket = Some(resumed.clone());
+        (session.detached, session.until_ms) = (None, None);
+        session.last = last;
+        drop(self.save(claim.pid, session));
+        resumed.admit(&greeting(hub.name(), resumed.id(), Some(claim.pid)));
+        for entry in &entries {
+            resumed.answer(&entry.packet);
+        }
+        Ok(Admitted { socket: resumed, replaced })
+    }
+
+    /// # Errors
+    /// Why it cannot be told.
+    fn missed(
+        &self,
+        delivery: &Delivery,
+        session: &Session,
+        claim: &Claim,
+    ) -> Result<Missed, &'static str> {
+        let order = self.order.lock();
+        let last = session.last_sent(self.epoch);
+        let mut start = match claim.offset.as_deref().map(Offset::parse) {
+            None => session.connect,
+            Some(None) => return Err("its offset is none"),
+            // From a session before this one.
+            Some(Some(offset)) if offset.position <= session.connect => session.connect,
+            Some(Some(offset)) => {
+                let is_own = offset.epoch == self.epoch && offset.position <= delivery.position;
+                if !is_own && last != Some(offset) && !order.ring.contains(offset) {
+                    return Err("its offset is not known");
+                }
+                offset.position
+            }
+        };
+        // It has the last that was sent to it, so it has all that it was to be sent until then.
+        if let Some(sent) = session.sent_through(delivery.position)
+            && last.is_none_or(|last| last.position <= start)
+        {
+            start = start.max(sent);
+        }
+        let first = order.ring.first().unwrap_or(order.position + 1);
+        if start + 1 < first && start < delivery.position {
+            return Err("what it missed is not kept any more");
+        }
+        let own_room = session.sid.to_string();
+        let rooms: AHashMap<&str, u64> =
+            session.rooms.iter().map(|place| (&*place.room, place.since)).collect();
+        let bytes_max = self.store.queue_bytes_max / REPLAY_SHARE;
+        let (mut entries, mut bytes) = (Vec::new(), 0);
+        for entry in order.ring.between(start, delivery.position) {
+            let position = entry.offset.position;
+            if entry.audience.includes(session.sid, &own_room, &rooms, position) {
+                bytes += entry.bytes();
+                if bytes > bytes_max {
+                    return Err("it missed too much");
+                }
+                entries.push(Arc::clone(entry));
+            }
+        }
+        let last = entries.last().map_or(last, |entry| Some(entry.offset));
+        Ok(Missed { entries, last })
+    }
+
+    /// The socket goes, for this reason. Its session stays for a while if its client did not end it.
+    pub fn detach(&self, delivery: &mut Delivery, socket: &Socket, reason: DisconnectReason) {
+        let Some(pid) = socket.pid() else { return };
+        let (position, epoch) = (delivery.position, self.epoch);
+        let Some(session) = delivery.sessions.get_mut(pid) else { return };
+        if session.socket.as_ref() != Some(socket) {
+            return;
+        }
+        if !may_come_back(reason) {
+            delivery.sessions.remove(pid);
+            self.forget(pid);
+            return;
+        }
+        session.last = session.last_sent(epoch);
+        session.socket = None;
+        session.detached = Some(position);
+        let until_ms = self.store.clock.now_ms().saturating_add(self.window_ms());
+        session.until_ms = Some(until_ms);
+        drop(self.save(pid, session));
+        delivery.sessions.will_end(until_ms, pid);
+        self.wake.notify_one();
+    }
+}
+
+impl Session {
+    /// The last entry that was sent to it.
+    fn last_sent(&self, epoch: u64) -> Option<Offset> {
+        let position = self.socket.as_ref().map_or(0, Socket::last_logged);
+        // What was replayed to it is noted, and may be of an earlier process.
+        if self.last.is_none_or(|last| last.position < position) && position > 0 {
+            return Some(Offset { epoch, position });
+        }
+        self.last
+    }
+}
+
+/// As the stock server has it, and a consumer that was cut too.
+fn may_come_back(reason: DisconnectReason) -> bool {
+    match reason {
+        DisconnectReason::ClientNamespace | DisconnectReason::ServerNamespace => false,
+        DisconnectReason::Session(CloseReason::ParseError | CloseReason::Violation(_)) => false,
+        DisconnectReason::Session(_) | DisconnectReason::Resumed => true,
+    }
+}

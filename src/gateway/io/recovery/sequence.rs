@@ -1,0 +1,115 @@
+//! The task that sends the events of a log, one after another, each when it is durable.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::entry::Entry;
+use super::{DETACHED_MAX, Pending, Recovery, Told};
+use crate::backend::BackendError;
+use crate::gateway::io::{Hub, Outgoing};
+
+/// How often sessions are looked at when nothing else happens.
+const LOOK_MAX: Duration = Duration::from_secs(60);
+
+/// Runs until the namespace is gone.
+pub async fn run(hub: Weak<Hub>, wake: Arc<Notify>) {
+    loop {
+        let sleep = {
+            let Some(hub) = hub.upgrade() else { return };
+            let Some(recovery) = hub.recovery() else { return };
+            while recovery.deliver_first(&hub).await {
+                // Commits may all be resolved already; the sockets' writers need the thread too.
+                tokio::task::consume_budget().await;
+            }
+            recovery.end_sessions()
+        };
+        tokio::select! {
+            () = wake.notified() => {}
+            () = tokio::time::sleep(sleep) => {}
+        }
+    }
+}
+
+impl Recovery {
+    /// Waits for the first pending event's commit and sends it. False: there is none.
+    async fn deliver_first(&self, hub: &Arc<Hub>) -> bool {
+        // It stays in front meanwhile, for who waits until the log has caught up.
+        let sent = match self.order.lock().pending.front_mut() {
+            Some(first) => first.sent.take(),
+            None => return false,
+        };
+        let outcome = match sent {
+            Some(sent) => sent.durable().await,
+            None => Ok(()),
+        };
+        if let Err(error) = &outcome {
+            tracing::error!(%error, "an event was not logged");
+        }
+        self.deliver(hub, &outcome);
+        let Some(first) = self.order.lock().take_first() else { return false };
+        let Pending { told, after, .. } = first;
+        // Whoever asked may have gone.
+        match told {
+            Told::Nobody => {}
+            Told::Count(told, sockets) => drop(told.send(sockets)),
+            Told::Outcome(told, sockets) => drop(told.send(outcome.map(|()| sockets))),
+        }
+        after.into_iter().for_each(|act| act());
+        self.eased.notify_waiters();
+        true
+    }
+
+    /// Sends the first pending event. It stays in front, so that what is not pending has been sent.
+    fn deliver(&self, hub: &Arc<Hub>, outcome: &Result<(), BackendError>) {
+        let mut delivery = self.delivery.lock();
+        let mut order = self.order.lock();
+        let Some(Pending { entry, told, .. }) = order.pending.front() else { return };
+        let (entry, needs_log) = (Arc::clone(entry), matches!(told, Told::Outcome(..)));
+        let is_logged = order.ring.contains(entry.offset);
+        if outcome.is_err() {
+            order.ring.forget_through(entry.offset.position);
+            self.forget_log();
+        }
+        drop(order);
+        if outcome.is_ok() && is_logged {
+            delivery.offset = entry.offset;
+        }
+        let sockets = match outcome {
+            Ok(()) => send(hub, &entry, &entry.packet),
+            Err(_) if needs_log => 0,
+            // No client may hold an offset that is not in the log.
+            Err(_) => send(hub, &entry, &entry.packet.without_offset(&entry.offset)),
+        };
+        delivery.position = entry.offset.position;
+        self.delivered.store(entry.offset.position, Ordering::Release);
+        let mut order = self.order.lock();
+        if let Some(first) = order.pending.front_mut() {
+            first.told.count(sockets);
+        }
+        // A burst was more than is kept.
+        order.ring.trim(0, self.store.options.bytes_max, entry.offset.position);
+    }
+
+    /// Forgets the sessions whose time has passed; how long to wait until the next may end.
+    fn end_sessions(&self) -> Duration {
+        let now_ms = self.store.clock.now_ms();
+        let mut delivery = self.delivery.lock();
+        while let Some(pid) = delivery.sessions.pop_ended(now_ms, DETACHED_MAX) {
+            self.forget(pid);
+        }
+        let next = delivery.sessions.next_end();
+        let until = next.map(|next| Duration::from_millis(next.saturating_sub(now_ms).max(1)));
+        until.unwrap_or(LOOK_MAX).min(LOOK_MAX)
+    }
+}
+
+fn send(hub: &Arc<Hub>, entry: &Entry, packet: &Outgoing) -> usize {
+    let mut sockets = 0;
+    hub.choose(&entry.audience).each(|socket| {
+        sockets += usize::from(socket.push_logged(packet, entry.offset.position));
+    });
+    sockets
+}
