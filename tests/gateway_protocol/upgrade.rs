@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use leveret::model::names::UserId;
 use serde_json::json;
 
 use crate::http::{Polling, answer};
-use crate::stand::{SILENCE, Stand, in_time, token};
+use crate::stand::{SILENCE, Stand, in_time, token, until};
 use crate::websocket::{Got, QUERY, WebSocket};
 
 const RESERVED: &str = "reserved bits are set, and no extension was agreed on";
@@ -132,6 +133,20 @@ async fn an_unknown_session_is_not_upgraded() {
     let stand = Stand::start().await;
     let query = format!("{QUERY}&sid=nobody");
     assert_eq!(WebSocket::open(stand.address, &query, &[]).await.err(), Some(400));
+}
+
+/// The stock client polls no more once its probe was answered, and would wait for a ping that never comes.
+#[tokio::test]
+async fn a_session_that_ends_during_its_probe_says_so_once_the_client_has_upgraded() {
+    let stand = Stand::start().await;
+    let client = Polling::connect(stand.address, &token("ada")).await;
+    let mut websocket = probe(&stand, &client).await;
+    assert_eq!(stand.gateway.disconnect_user(&UserId::new("ada").unwrap()), 1);
+    until(|| stand.gateway.connections() == 0).await;
+    tokio::time::sleep(SILENCE).await;
+    websocket.text("5").await;
+    assert_eq!(websocket.next_text().await, "41");
+    assert_eq!(websocket.next().await, Got::Close(1000, "forced server close".to_owned()));
 }
 
 #[tokio::test]

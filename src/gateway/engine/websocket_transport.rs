@@ -1,6 +1,7 @@
 //! WebSocket: a session of its own, or the upgrade of one that began with polling.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use http::{Request, Response};
@@ -62,6 +63,9 @@ pub fn upgrade<B>(engine: &Arc<Engine>, request: &mut Request<B>, session: Arc<S
     Ok(response)
 }
 
+/// How long a session that was closed during a probe waits for the client's upgrade.
+const PARTING_MAX: Duration = Duration::from_secs(2);
+
 /// How a probe ends.
 enum Probed {
     TakenOver(Turn),
@@ -88,14 +92,29 @@ async fn take_over(
 ) -> Probed {
     let closed = session.outbound.closed();
     tokio::pin!(closed);
+    let (mut is_answered, mut is_closed) = (false, false);
     loop {
+        let next = reader.next();
+        tokio::pin!(next);
         let incoming = tokio::select! {
-            incoming = reader.next() => incoming,
-            _ = &mut closed => return Probed::Ended,
+            incoming = &mut next => incoming,
+            _ = &mut closed, if !is_closed => {
+                is_closed = true;
+                if !is_answered {
+                    return Probed::Ended;
+                }
+                // A client that was answered polls no more: only what becomes of this WebSocket can tell
+                // it, and only once it has sent its upgrade.
+                match tokio::time::timeout(PARTING_MAX, next).await {
+                    Ok(incoming) => incoming,
+                    Err(_) => return Probed::Ended,
+                }
+            }
         };
         let (answer, goes_on) = match &incoming {
             Ok(Incoming::Text(text)) => match Packet::parse(text) {
                 Ok(Packet::Ping("probe")) => (Some(Frame::text(b"3probe")), true),
+                Ok(Packet::Upgrade) if is_closed => return part(session, writer).await,
                 Ok(Packet::Upgrade) => {
                     return session.upgrade(writer).map_or_else(
                         || {
@@ -121,7 +140,19 @@ async fn take_over(
         }
         if matches!(incoming, Ok(Incoming::Text(_))) {
             session.answer_probe();
+            is_answered = true;
         }
+    }
+}
+
+/// Sends what the closed session still had to say.
+async fn part(session: &Session, mut writer: SessionWriter) -> Probed {
+    let mut last = Vec::new();
+    session.outbound.take(&mut last);
+    last.extend(session.outbound.close_reason().and_then(CloseReason::close_frame));
+    match writer.write(&last).await {
+        Ok(_) => Probed::Dismissed(writer),
+        Err(_) => Probed::Ended,
     }
 }
 
