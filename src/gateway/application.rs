@@ -255,11 +255,6 @@ impl Application {
         self.roster.lock().status(user).map(str::to_owned)
     }
 
-    /// Whether a socket has this id. Rooms of sockets cannot be named.
-    pub fn is_socket(&self, text: &str) -> bool {
-        SocketId::parse(text).is_some_and(|id| self.hub.find(id).is_some())
-    }
-
     pub fn connections(&self) -> usize {
         self.hub.len()
     }

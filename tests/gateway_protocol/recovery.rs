@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use leveret::backend::Cache;
 use leveret::cache::{AppendFsync, Cache as Engine, Recovery as Loading};
-use leveret::gateway::{Ack, GatewayOptions, Io, Recovery, Socket};
+use leveret::gateway::{Ack, GatewayOptions, Io, JoinError, Recovery, Socket};
 use leveret::journal::Journal;
 use leveret::model::clock::SystemClock;
 use serde_json::{Value, json};
@@ -143,6 +143,27 @@ async fn a_session_is_sent_what_was_for_it_and_goes_on() {
     let socket = io.root().fetch_sockets().remove(0);
     assert!(socket.recovered() && socket.is_in("mine"));
     assert_eq!(socket.data::<Value>().unwrap(), Some(json!({ "steps": [1] })));
+}
+
+#[tokio::test]
+async fn what_is_for_one_socket_is_for_no_room_of_its_name() {
+    let io = io(Recovery::default());
+    let address = served(&io).await;
+    let mut victim = connected(address, &json!({})).await;
+    let mut eve = connected(address, &json!({})).await;
+    let socket = |sid: &str| {
+        io.root().fetch_sockets().into_iter().find(|socket| socket.id().to_string() == sid).unwrap()
+    };
+    let (theirs, hers) = (socket(&victim.sid), socket(&eve.sid));
+    for name in [victim.sid.clone(), victim.sid.replace('-', "").to_uppercase()] {
+        assert_eq!(hers.join(&name), Err(JoinError::AnotherSocket));
+    }
+    assert_eq!(theirs.join(&victim.sid), Ok(false), "it is chosen by its id already");
+    assert_eq!(theirs.rooms().len(), 0);
+    theirs.emit("private", &1).unwrap();
+    emit(&io, "public", &json!(2));
+    assert_eq!(victim.event().await.0, json!(["private", 1]));
+    assert_eq!(eve.event().await.0, json!(["public", 2]));
 }
 
 /// Two servers on one cache, one after the other, which the cache takes for a restart.

@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, oneshot};
 
-pub use entry::Audience;
+pub use entry::{Audience, Target};
 pub use offset::Offset;
 pub use resume::Claim;
 pub use session::Pid;

@@ -152,14 +152,13 @@ impl Recovery {
         if start + 1 < first && start < delivery.position {
             return Err("what it missed is not kept any more");
         }
-        let own_room = session.sid.to_string();
         let rooms: AHashMap<&str, u64> =
             session.rooms.iter().map(|place| (&*place.room, place.since)).collect();
         let bytes_max = self.store.queue_bytes_max / REPLAY_SHARE;
         let (mut entries, mut bytes) = (Vec::new(), 0);
         for entry in order.ring.between(start, delivery.position) {
             let position = entry.offset.position;
-            if entry.audience.includes(session.sid, &own_room, &rooms, position) {
+            if entry.audience.includes(session.sid, &rooms, position) {
                 bytes += entry.bytes();
                 if bytes > bytes_max {
                     return Err("it missed too much");
