@@ -166,6 +166,26 @@ async fn what_is_for_one_socket_is_for_no_room_of_its_name() {
     assert_eq!(eve.event().await.0, json!(["public", 2]));
 }
 
+#[tokio::test]
+async fn what_is_emitted_to_a_socket_that_is_gone_waits_for_its_client() {
+    let io = io(Recovery::default());
+    let address = served(&io).await;
+    let client = connected(address, &json!({})).await;
+    let before = io.root().fetch_sockets().remove(0);
+    let (_, pid) = client.cut(&io).await;
+    before.emit("while away", &1).unwrap();
+    let claim = json!({ "pid": pid });
+    let mut client = connected(address, &claim).await;
+    assert_eq!(client.pid, pid);
+    assert_eq!(client.event().await.0, json!(["while away", 1]));
+    before.emit("when back", &2).unwrap();
+    assert_eq!(client.event().await.0, json!(["when back", 2]));
+    client.websocket.text("41").await;
+    until(|| io.root().connections() == 0).await;
+    before.emit("after its end", &3).unwrap();
+    assert_ne!(connected(address, &claim).await.pid, pid);
+}
+
 /// Two servers on one cache, one after the other, which the cache takes for a restart.
 #[tokio::test]
 async fn a_session_and_its_data_outlive_their_process() {

@@ -170,6 +170,12 @@ impl Recovery {
         Ok(Missed { entries, last })
     }
 
+    /// Whether the client of a socket that went may still come back, or is back.
+    pub fn awaits(&self, socket: &Socket) -> bool {
+        let session_of = |pid| self.delivery.lock().sessions.get(pid).is_some();
+        socket.pid().is_some_and(session_of)
+    }
+
     /// The socket goes, for this reason. Its session stays for a while if its client did not end it.
     pub fn detach(&self, delivery: &mut Delivery, socket: &Socket, reason: DisconnectReason) {
         let Some(pid) = socket.pid() else { return };
