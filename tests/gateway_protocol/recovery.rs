@@ -186,6 +186,29 @@ async fn what_is_emitted_to_a_socket_that_is_gone_waits_for_its_client() {
     assert_ne!(connected(address, &claim).await.pid, pid);
 }
 
+#[tokio::test]
+async fn what_a_middleware_gives_who_comes_back_stays_over_the_next_cut() {
+    let io = io(Recovery::default());
+    io.root().middleware(|socket: Socket, auth: Value| async move {
+        if let Some(room) = auth["room"].as_str() {
+            socket.join(room).unwrap();
+            socket.set_data(room).unwrap();
+        }
+        Ok(())
+    });
+    let address = served(&io).await;
+    let (_, pid) = connected(address, &json!({})).await.cut(&io).await;
+    let claim = json!({ "pid": pid, "room": "late" });
+    let (_, again) = connected(address, &claim).await.cut(&io).await;
+    assert_eq!(again, pid);
+    io.root().to("late").emit("missed", &1).unwrap();
+    let mut client = connected(address, &json!({ "pid": pid })).await;
+    assert_eq!(client.event().await.0, json!(["missed", 1]));
+    let socket = io.root().fetch_sockets().remove(0);
+    assert!(socket.recovered() && socket.is_in("late"));
+    assert_eq!(socket.data::<String>().unwrap().as_deref(), Some("late"));
+}
+
 /// Two servers on one cache, one after the other, which the cache takes for a restart.
 #[tokio::test]
 async fn a_session_and_its_data_outlive_their_process() {

@@ -100,6 +100,7 @@ impl Recovery {
         }
         let Missed { entries, last } = self.missed(delivery, session, claim)?;
 
+        let position = delivery.position;
         let session = delivery.sessions.get_mut(claim.pid).ok_or("it is not known")?;
         let replaced = session.socket.take();
         if let Some(replaced) = &replaced {
@@ -108,6 +109,13 @@ impl Recovery {
         let rooms = session.rooms.iter().map(|place| Arc::clone(&place.room));
         let data = session.data.clone();
         let resumed = socket.come_back_as(session.sid, claim.pid, rooms, data);
+        // What its middleware gave it now comes back the next time too.
+        for room in resumed.rooms() {
+            if !session.rooms.iter().any(|place| place.room == room) {
+                session.rooms.push(Place { room, since: position });
+            }
+        }
+        session.data = resumed.data_text();
         session.socket = Some(resumed.clone());
         (session.detached, session.until_ms) = (None, None);
         session.last = last;
