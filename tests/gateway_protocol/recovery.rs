@@ -328,21 +328,49 @@ async fn no_event_is_sent_before_it_is_on_disk() {
 }
 
 #[tokio::test]
-async fn where_nothing_can_be_logged_events_go_out_and_nobody_is_resumed() {
+async fn where_nothing_can_be_kept_no_event_goes_out_that_somebody_might_miss() {
     let folder = tempfile::tempdir().unwrap();
     let (journal, disk) = stores::journal(folder.path());
     let stand = Stand::on(journal, |options| options.recovery = Some(Recovery::default())).await;
-    let io = Arc::new(stand.gateway.io().clone());
     let mut ada = Client::connect(&stand, "ada").await;
-    let auth = json!({ "token": crate::stand::token("bob") });
-    let bob = connected(stand.address, &auth).await;
-    stand.connections(2).await;
     disk.fail();
+    // The commit of the first fails, that of the second is not even begun.
     stand.gateway.emit_to_all("news", &1);
-    in_time(ada.event("news")).await;
-    let (_, pid) = bob.cut(&io).await;
-    stand.gateway.emit_to_all("news", &2);
-    in_time(ada.event("news")).await;
-    let auth = json!({ "token": crate::stand::token("bob"), "pid": pid });
-    assert_ne!(connected(stand.address, &auth).await.pid, pid);
+    until(|| stand.gateway.emit_to_all("news", &2) == 0).await;
+    assert_eq!(ada.seen("news").await, Vec::<Value>::new());
+    let messages = json!({ "roomId": "general", "content": "x" });
+    assert!(ada.call("message:send", messages).await["error"].is_string(), "it is connected still");
+}
+
+#[tokio::test]
+async fn on_a_full_disk_events_go_out_and_nobody_is_resumed_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, disk) = stores::journal(folder.path());
+    let clock = SystemClock::shared();
+    let engine =
+        Engine::new(journal.clone(), Arc::clone(&clock), AppendFsync::No, Loading::default());
+    let server = || {
+        let options =
+            GatewayOptions { recovery: Some(Recovery::default()), ..GatewayOptions::default() };
+        Io::with_cache(options, Cache::Embedded(engine.clone()), Arc::clone(&clock))
+    };
+    let io = server();
+    let address = served(&io).await;
+    let mut ada = connected(address, &json!({})).await;
+    let (_, pid) = connected(address, &json!({})).await.cut(&io).await;
+
+    disk.fill(true);
+    // The journal looks at its disk when it writes.
+    let filled = async {
+        while journal.writable().is_ok() {
+            let _ = engine.set("key", "value");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    in_time(filled).await;
+    emit(&io, "unlogged", &json!(1));
+    assert_eq!(ada.event().await, (json!(["unlogged", 1]), None));
+
+    let again = connected(served(&server()).await, &json!({ "pid": pid })).await;
+    assert_ne!(again.pid, pid, "it missed what nobody kept");
 }

@@ -85,8 +85,11 @@ impl<'a> Broadcast<'a> {
     pub(crate) fn send(&self, draft: &Draft) -> usize {
         match self.hub.recovery() {
             Some(recovery) if self.is_logged => {
-                recovery.append(self.audience(), draft, None);
-                self.count()
+                if recovery.append(self.audience(), draft, None) {
+                    self.count()
+                } else {
+                    0
+                }
             }
             Some(recovery) => recovery.send_transient(draft, |packet| self.push(packet)),
             None => self.push(&draft.finish()),

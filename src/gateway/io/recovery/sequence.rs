@@ -8,8 +8,7 @@ use tokio::sync::Notify;
 
 use super::entry::Entry;
 use super::{DETACHED_MAX, Pending, Recovery, Told};
-use crate::backend::BackendError;
-use crate::gateway::io::{Hub, Outgoing};
+use crate::gateway::io::Hub;
 
 /// How often sessions are looked at when nothing else happens.
 const LOOK_MAX: Duration = Duration::from_secs(60);
@@ -46,9 +45,9 @@ impl Recovery {
             None => Ok(()),
         };
         if let Err(error) = &outcome {
-            tracing::error!(%error, "an event was not logged");
+            tracing::error!(%error, "an event was not logged, and not sent");
         }
-        self.deliver(hub, &outcome);
+        self.deliver(hub, outcome.is_ok());
         let Some(first) = self.order.lock().take_first() else { return false };
         let Pending { told, after, .. } = first;
         // Whoever asked may have gone.
@@ -63,26 +62,23 @@ impl Recovery {
     }
 
     /// Sends the first pending event. It stays in front, so that what is not pending has been sent.
-    fn deliver(&self, hub: &Arc<Hub>, outcome: &Result<(), BackendError>) {
+    fn deliver(&self, hub: &Arc<Hub>, is_durable: bool) {
         let mut delivery = self.delivery.lock();
         let mut order = self.order.lock();
-        let Some(Pending { entry, told, .. }) = order.pending.front() else { return };
-        let (entry, needs_log) = (Arc::clone(entry), matches!(told, Told::Outcome(..)));
-        let is_logged = order.ring.contains(entry.offset);
-        if outcome.is_err() {
+        let Some(Pending { entry, is_logged, .. }) = order.pending.front() else { return };
+        let (entry, is_logged) = (Arc::clone(entry), *is_logged);
+        if !is_durable {
+            order.is_broken = true;
             order.ring.forget_through(entry.offset.position);
-            self.forget_log();
         }
+        let is_in_ring = order.ring.contains(entry.offset);
+        // Who had nothing to wait for relied on a removal of the log that may have failed since.
+        let is_sent = is_durable && (is_logged || !order.is_broken);
         drop(order);
-        if outcome.is_ok() && is_logged {
+        if is_sent && is_in_ring {
             delivery.offset = entry.offset;
         }
-        let sockets = match outcome {
-            Ok(()) => send(hub, &entry, &entry.packet),
-            Err(_) if needs_log => 0,
-            // No client may hold an offset that is not in the log.
-            Err(_) => send(hub, &entry, &entry.packet.without_offset(&entry.offset)),
-        };
+        let sockets = if is_sent { send(hub, &entry) } else { 0 };
         delivery.position = entry.offset.position;
         self.delivered.store(entry.offset.position, Ordering::Release);
         let mut order = self.order.lock();
@@ -106,10 +102,10 @@ impl Recovery {
     }
 }
 
-fn send(hub: &Arc<Hub>, entry: &Entry, packet: &Outgoing) -> usize {
+fn send(hub: &Arc<Hub>, entry: &Entry) -> usize {
     let mut sockets = 0;
     hub.choose(&entry.audience).each(|socket| {
-        sockets += usize::from(socket.push_logged(packet, entry.offset.position));
+        sockets += usize::from(socket.push_logged(&entry.packet, entry.offset.position));
     });
     sockets
 }
