@@ -243,6 +243,27 @@ async fn a_session_and_its_data_outlive_their_process() {
 }
 
 #[tokio::test]
+async fn what_a_run_without_recovery_sends_is_no_gap_in_a_later_one() {
+    let clock = SystemClock::shared();
+    let journal = Journal::in_memory();
+    let engine = Engine::new(journal, Arc::clone(&clock), AppendFsync::No, Loading::default());
+    let server = |recovery| {
+        let options = GatewayOptions { recovery, ..GatewayOptions::default() };
+        Io::with_cache(options, Cache::Embedded(engine.clone()), Arc::clone(&clock))
+    };
+    let on = || server(Some(Recovery::default()));
+    let io = on();
+    let mut client = connected(served(&io).await, &json!({})).await;
+    emit(&io, "seen", &json!(0));
+    let (_, offset) = client.event().await;
+    let claim = json!({ "pid": client.pid, "offset": offset });
+
+    emit(&server(None), "missed", &json!(1));
+    let again = connected(served(&on()).await, &claim).await;
+    assert_ne!(again.pid, client.pid);
+}
+
+#[tokio::test]
 async fn a_log_that_was_trimmed_is_no_gap_for_who_missed_nothing_in_it() {
     let io = io(Recovery { bytes_max: 2_000, ..Recovery::default() });
     let address = served(&io).await;

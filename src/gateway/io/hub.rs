@@ -13,7 +13,7 @@ use parking_lot::RwLock;
 use super::broadcast::Broadcast;
 use super::handlers::Handlers;
 use super::outgoing::Outgoing;
-use super::recovery::{Audience, Delivery, Recovery, Store};
+use super::recovery::{self, Audience, Delivery, Keeping, Recovery};
 use super::socket::Socket;
 use super::socket_id::SocketId;
 use crate::gateway::metrics::Metrics;
@@ -82,10 +82,16 @@ impl Hub {
         self.handlers.upgrade()
     }
 
-    /// Has its sessions be resumed from now on, if there is a place to keep them. Needs a Tokio runtime.
-    pub fn recover(self: &Arc<Self>, store: Option<&Store>) {
-        let Some(store) = store else { return };
-        self.recovery.get_or_init(|| Recovery::load(&self.name, store.clone())).start(self);
+    /// Has its sessions be resumed from now on, if that is asked for. Needs a Tokio runtime.
+    pub fn recover(self: &Arc<Self>, keeping: &Keeping) {
+        match keeping {
+            Keeping::On(store) => {
+                self.recovery.get_or_init(|| Recovery::load(&self.name, store.clone())).start(self);
+            }
+            Keeping::Off(cache) => {
+                cache.iter().for_each(|cache| recovery::forget(&self.name, cache))
+            }
+        }
     }
 
     pub fn recovery(&self) -> Option<&Recovery> {

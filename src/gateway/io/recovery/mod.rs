@@ -10,6 +10,7 @@
 //! Locks are taken in this order: delivery, hub, room, socket; the log's own comes last.
 
 mod entry;
+mod kept;
 mod offset;
 mod resume;
 mod ring;
@@ -24,18 +25,18 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, oneshot};
 
 pub use entry::{Audience, Target};
+pub use kept::{Keeping, Store, forget};
 pub use offset::Offset;
 pub use resume::Claim;
 pub use session::Pid;
 
 use self::entry::Entry;
+use self::kept::{keys, load_ring, load_sessions};
 use self::ring::Ring;
 use self::session::{Session, Sessions};
 use super::outgoing::{Draft, Outgoing};
 use super::{Hub, Socket, SocketId};
-use crate::backend::{BackendError, Cache, Push, Sent};
-use crate::gateway::options;
-use crate::model::clock::SharedClock;
+use crate::backend::{BackendError, Push, Sent};
 
 /// Events that may wait for their commit before clients are not listened to.
 const PENDING_BYTES_MAX: usize = 4 << 20;
@@ -48,17 +49,6 @@ const DETACHED_MAX: usize = 100_000;
 
 /// What a resume may send: so much of what may wait for a socket at all.
 const REPLAY_SHARE: usize = 2;
-
-/// Where recovery is kept, and for how long.
-#[derive(Clone)]
-pub struct Store {
-    pub options: options::Recovery,
-    /// Without one nothing outlives the process.
-    pub cache: Option<Cache>,
-    pub clock: SharedClock,
-    /// What may wait for one session.
-    pub queue_bytes_max: usize,
-}
 
 /// The log of one namespace, and its sessions.
 pub struct Recovery {
@@ -134,8 +124,7 @@ pub struct Appended {
 impl Recovery {
     /// What was kept of a namespace, or nothing when that cannot be read.
     pub fn load(namespace: &str, store: Store) -> Self {
-        let log_key = format!("leveret:recovery:{namespace}:log");
-        let sessions_key = format!("leveret:recovery:{namespace}:sessions");
+        let [log_key, sessions_key] = keys(namespace);
         let now_ms = store.clock.now_ms();
         let ring = load_ring(&store, &log_key).unwrap_or_default();
         // 64 random bits: no two processes on one folder have the same.
@@ -442,51 +431,4 @@ impl Drop for Recovery {
     fn drop(&mut self) {
         self.wake.notify_one();
     }
-}
-
-fn load_ring(store: &Store, key: &str) -> Option<Ring> {
-    let list = store.cache.as_ref()?.load_list(key);
-    let list = list
-        .inspect_err(|error| tracing::warn!(key, %error, "the log of events was not read"))
-        .ok()?;
-    let newest_first = list.iter().map_while(Entry::decode);
-    Some(Ring::of(newest_first.collect::<Vec<_>>().into_iter().rev()))
-}
-
-/// Sessions that had a socket when their process ended may come back from now on.
-fn load_sessions(store: &Store, key: &str, last: Option<Offset>, now_ms: u64) -> Sessions {
-    let mut sessions = Sessions::default();
-    let Some(cache) = &store.cache else { return sessions };
-    let Some(Offset { position: head, .. }) = last else {
-        // What they missed was in a log that is gone.
-        if let Err(error) = cache.send_removal(&[key]) {
-            tracing::debug!(%error, "the sessions were not removed");
-        }
-        return sessions;
-    };
-    let fields = cache
-        .load_hash(key)
-        .inspect_err(|error| tracing::warn!(key, %error, "the sessions were not read"))
-        .unwrap_or_default();
-    let window_ms = u64::try_from(store.options.window.as_millis()).unwrap_or(u64::MAX);
-    let mut found = Vec::new();
-    for (field, value) in &fields {
-        let pid = str::from_utf8(field).ok().and_then(Pid::parse);
-        // One that connected behind the log's end belongs to a log that is lost.
-        let session = Session::decode(value).filter(|session| session.connect <= head);
-        let (Some(pid), Some(mut session)) = (pid, session) else {
-            if let (Err(error), Ok(field)) = (
-                cache.send_field_removal(key, &String::from_utf8_lossy(field)),
-                str::from_utf8(field),
-            ) {
-                tracing::debug!(field, %error, "a session was not removed");
-            }
-            continue;
-        };
-        session.until_ms.get_or_insert(now_ms.saturating_add(window_ms));
-        found.push((session.until_ms, pid, session));
-    }
-    found.sort_unstable_by_key(|(until_ms, ..)| *until_ms);
-    found.into_iter().for_each(|(_, pid, session)| sessions.insert(pid, session));
-    sessions
 }
