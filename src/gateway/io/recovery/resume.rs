@@ -101,6 +101,7 @@ impl Recovery {
         let Missed { entries, last } = self.missed(delivery, session, claim)?;
 
         let position = delivery.position;
+        delivery.sessions.will_stay(claim.pid);
         let session = delivery.sessions.get_mut(claim.pid).ok_or("it is not known")?;
         let replaced = session.socket.take();
         if let Some(replaced) = &replaced {
@@ -117,7 +118,6 @@ impl Recovery {
         }
         session.data = resumed.data_text();
         session.socket = Some(resumed.clone());
-        (session.detached, session.until_ms) = (None, None);
         session.last = last;
         drop(self.save(claim.pid, session));
         resumed.admit(&greeting(hub.name(), resumed.id(), Some(claim.pid)));

@@ -7,11 +7,18 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::entry::Entry;
+use super::session::Ended;
 use super::{DETACHED_MAX, Pending, Recovery, Told};
 use crate::gateway::io::Hub;
 
 /// How often sessions are looked at when nothing else happens.
 const LOOK_MAX: Duration = Duration::from_secs(60);
+
+/// While events come without a pause, sessions are looked at after so many.
+const LOOK_EVENTS: usize = 256;
+
+/// Sessions that are let go of while nothing is delivered.
+const ENDED_MAX: usize = 256;
 
 /// Runs until the namespace is gone.
 pub async fn run(hub: Weak<Hub>, wake: Arc<Notify>) {
@@ -19,11 +26,20 @@ pub async fn run(hub: Weak<Hub>, wake: Arc<Notify>) {
         let sleep = {
             let Some(hub) = hub.upgrade() else { return };
             let Some(recovery) = hub.recovery() else { return };
+            let mut events = 0;
             while recovery.deliver_first(&hub).await {
+                events += 1;
+                if events % LOOK_EVENTS == 0 {
+                    let _ = recovery.end_sessions();
+                }
                 // Commits may all be resolved already; the sockets' writers need the thread too.
                 tokio::task::consume_budget().await;
             }
             recovery.end_sessions()
+        };
+        let Some(sleep) = sleep else {
+            tokio::task::yield_now().await;
+            continue;
         };
         tokio::select! {
             () = wake.notified() => {}
@@ -89,16 +105,24 @@ impl Recovery {
         order.ring.trim(0, self.store.options.bytes_max, entry.offset.position);
     }
 
-    /// Forgets the sessions whose time has passed; how long to wait until the next may end.
-    fn end_sessions(&self) -> Duration {
+    /// Forgets sessions whose time has passed; how long to wait until the next may end. `None`: there
+    /// are more.
+    fn end_sessions(&self) -> Option<Duration> {
         let now_ms = self.store.clock.now_ms();
         let mut delivery = self.delivery.lock();
-        while let Some(pid) = delivery.sessions.pop_ended(now_ms, DETACHED_MAX) {
-            self.forget(pid);
+        for _ in 0..ENDED_MAX {
+            match delivery.sessions.pop_ended(now_ms, DETACHED_MAX) {
+                Some(Ended::Session(pid)) => self.forget(pid),
+                Some(Ended::CameBack) => {}
+                None => {
+                    let left_ms =
+                        delivery.sessions.next_end().map(|end| end.saturating_sub(now_ms));
+                    let until = left_ms.map(|left_ms| Duration::from_millis(left_ms.max(1)));
+                    return Some(until.unwrap_or(LOOK_MAX).min(LOOK_MAX));
+                }
+            }
         }
-        let next = delivery.sessions.next_end();
-        let until = next.map(|next| Duration::from_millis(next.saturating_sub(now_ms).max(1)));
-        until.unwrap_or(LOOK_MAX).min(LOOK_MAX)
+        None
     }
 }
 
