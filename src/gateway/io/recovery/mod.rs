@@ -64,6 +64,8 @@ pub struct Recovery {
     wake: Arc<Notify>,
     /// Something was delivered.
     eased: Notify,
+    /// What waits is not too much any more.
+    has_room: Notify,
 }
 
 /// The order of the log.
@@ -150,6 +152,7 @@ impl Recovery {
             delivered: AtomicU64::new(position),
             wake: Arc::default(),
             eased: Notify::new(),
+            has_room: Notify::new(),
         }
     }
 
@@ -299,7 +302,7 @@ impl Recovery {
 
     /// Waits until the log has not too much to deliver. Cancel safe.
     pub async fn has_room(&self) {
-        self.until(|order| order.pending_bytes <= PENDING_BYTES_MAX).await;
+        self.until(&self.has_room, |order| order.pending_bytes <= PENDING_BYTES_MAX).await;
     }
 
     /// Waits until what was appended before is sent. Cancel safe.
@@ -308,17 +311,17 @@ impl Recovery {
         let holds = |order: &Order| {
             order.pending.front().is_none_or(|first| first.entry.offset.position > position)
         };
-        self.until(holds).await;
+        self.until(&self.eased, holds).await;
     }
 
-    async fn until(&self, holds: impl Fn(&Order) -> bool) {
+    async fn until(&self, changes: &Notify, holds: impl Fn(&Order) -> bool) {
         loop {
-            // Made before the look, so that a delivery in between is not missed.
-            let eased = self.eased.notified();
+            // Made before the look, so that a change in between is not missed.
+            let change = changes.notified();
             if holds(&self.order.lock()) {
                 return;
             }
-            eased.await;
+            change.await;
         }
     }
 

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use super::entry::Entry;
 use super::session::Ended;
-use super::{DETACHED_MAX, Pending, Recovery, Told};
+use super::{DETACHED_MAX, PENDING_BYTES_MAX, Pending, Recovery, Told};
 use crate::gateway::io::Hub;
 
 /// How often sessions are looked at when nothing else happens.
@@ -64,7 +64,12 @@ impl Recovery {
             tracing::error!(%error, "an event was not logged, and not sent");
         }
         self.deliver(hub, outcome.is_ok());
-        let Some(first) = self.order.lock().take_first() else { return false };
+        let (first, has_room) = {
+            let mut order = self.order.lock();
+            let was_full = order.pending_bytes > PENDING_BYTES_MAX;
+            let Some(first) = order.take_first() else { return false };
+            (first, was_full && order.pending_bytes <= PENDING_BYTES_MAX)
+        };
         let Pending { told, after, .. } = first;
         // Whoever asked may have gone.
         match told {
@@ -74,6 +79,9 @@ impl Recovery {
         }
         after.into_iter().for_each(|act| act());
         self.eased.notify_waiters();
+        if has_room {
+            self.has_room.notify_waiters();
+        }
         true
     }
 
