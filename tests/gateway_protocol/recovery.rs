@@ -335,6 +335,30 @@ async fn only_who_it_was_comes_back_and_only_to_rooms_that_are_allowed() {
 }
 
 #[tokio::test]
+async fn a_half_open_socket_is_taken_over_also_at_its_user_s_limit() {
+    let stand = Stand::with(|options| {
+        options.recovery = Some(Recovery::default());
+        options.limits.user_sockets_max = 1;
+    })
+    .await;
+    let claim =
+        |user: &str, pid: Option<&str>| json!({ "token": crate::stand::token(user), "pid": pid });
+    let ada = connected(stand.address, &claim("ada", None)).await;
+    let again = connected(stand.address, &claim("ada", Some(&ada.pid))).await;
+    assert_eq!((&again.pid, &again.sid), (&ada.pid, &ada.sid));
+    stand.connections(1).await;
+    let refused = async |auth: Value| {
+        let mut websocket = WebSocket::open(stand.address, QUERY, &[]).await.unwrap();
+        assert!(websocket.next_text().await.starts_with('0'));
+        websocket.text(&format!("40{auth}")).await;
+        assert_eq!(websocket.next_text().await, r#"44{"message":"Too many connections"}"#);
+    };
+    refused(claim("ada", None)).await;
+    let _bob = connected(stand.address, &claim("bob", None)).await;
+    refused(claim("bob", Some(&again.pid))).await;
+}
+
+#[tokio::test]
 async fn no_event_is_sent_before_it_is_on_disk() {
     let folder = tempfile::tempdir().unwrap();
     let (journal, disk) = stores::journal(folder.path());

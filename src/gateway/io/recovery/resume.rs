@@ -178,6 +178,12 @@ impl Recovery {
         Ok(Missed { entries, last })
     }
 
+    /// The socket of the session under this secret, while it is there.
+    pub fn socket_of(&self, pid: &str) -> Option<Socket> {
+        let pid = Pid::parse(pid)?;
+        self.delivery.lock().sessions.get(pid)?.socket.clone()
+    }
+
     /// Whether the client of a socket that went may still come back, or is back.
     pub fn awaits(&self, socket: &Socket) -> bool {
         let session_of = |pid| self.delivery.lock().sessions.get(pid).is_some();
