@@ -116,7 +116,7 @@ impl Peer {
             return Ok(());
         };
         // It is told nothing of the room that it would not be told after a crash.
-        recovery.will_join(&self.socket, room.as_str()).await;
+        recovery.will_join(&self.socket, room.as_str()).await.map_err(Refusal::NotStored)?;
         let joined = handle.join(self.clone()).await;
         if joined.is_err() {
             recovery.will_not_join(&self.socket, room.as_str());
@@ -183,7 +183,7 @@ impl Peer {
         let rooms = std::mem::take(&mut self.member.state.lock().rooms);
         for handle in rooms {
             // A room that ended has forgotten its members.
-            let _ = handle.leave(self.clone()).await;
+            let _ = handle.depart(self.clone()).await;
         }
     }
 

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::error::Refusal;
 use super::events::{self, UserRef};
 use super::history::{self, MESSAGES_KEPT, MESSAGES_SHOWN};
-use super::io::{Ack, Broadcast, Draft, Hub, JoinError, Outgoing, Recovery, SocketId};
+use super::io::{Ack, Broadcast, Draft, Hub, JoinError, Noted, Outgoing, Recovery, SocketId};
 use super::member::{Member, Peer};
 use super::metrics::Metrics;
 use super::repeats::{Named, Receipt, Repeats, Seen};
@@ -46,12 +46,13 @@ pub enum Command {
     /// Answered when the newcomer has been sent the history and is a member.
     Join {
         peer: Peer,
-        done: oneshot::Sender<Result<(), Refusal>>,
+        done: oneshot::Sender<Result<Noted, Refusal>>,
     },
     /// Brings the leaver's handle back, so that the room knows when nobody can send to it any more.
     Leave {
         peer: Peer,
         handle: RoomHandle,
+        done: Option<oneshot::Sender<Noted>>,
     },
     /// Of a peer that came back into the room, and follows it.
     Rejoin {
@@ -228,9 +229,13 @@ impl Room {
                 // The joiner may be gone by now; then its leave follows.
                 let _ = done.send(joined);
             }
-            Command::Leave { peer, handle } => {
-                self.leave(&peer);
+            Command::Leave { peer, handle, done } => {
+                let noted = self.leave(&peer);
                 drop(handle);
+                if let Some(done) = done {
+                    // Who asked may be gone.
+                    let _ = done.send(noted);
+                }
             }
             Command::Post(post) => self.push(*post).await,
             Command::Rejoin { peer } => self.count_in(&peer),
@@ -255,16 +260,16 @@ impl Room {
     }
 
     /// Sends the history, then makes the peer a member: whatever is broadcast from here on follows it.
-    async fn join(&mut self, peer: Peer) -> Result<(), Refusal> {
+    async fn join(&mut self, peer: Peer) -> Result<Noted, Refusal> {
         let untold = self.pending.len() + self.failed.len();
         let list = history::newest(&self.cache, &self.id, MESSAGES_SHOWN, untold).await;
-        self.admit(&peer, &list.map_err(Refusal::NoHistory)?)?;
+        let noted = self.admit(&peer, &list.map_err(Refusal::NoHistory)?)?;
         self.count_in(&peer);
-        Ok(())
+        Ok(noted)
     }
 
     /// As [`Self::join`], with the log of events halted meanwhile.
-    fn admit(&self, peer: &Peer, list: &[Bytes]) -> Result<(), Refusal> {
+    fn admit(&self, peer: &Peer, list: &[Bytes]) -> Result<Noted, Refusal> {
         let mut delivery = self.hub.recovery().map(Recovery::delivery);
         let told = delivery.as_ref().map_or(0, |delivery| delivery.position);
         let messages = history::shown(list, &self.untold(told), MESSAGES_SHOWN);
@@ -273,7 +278,7 @@ impl Room {
         }
         let room = self.id.as_str();
         match self.hub.join_within(delivery.as_deref_mut(), &peer.socket, room) {
-            Ok(_) => Ok(()),
+            Ok(joined) => Ok(joined.unwrap_or_else(Noted::nothing)),
             Err(JoinError::TooManyRooms { rooms_max }) => Err(Refusal::TooManyRooms { rooms_max }),
             Err(JoinError::Disconnected) => Err(Refusal::RoomGone),
             Err(JoinError::AnotherSocket) => Err(Refusal::AccessDenied),
@@ -304,8 +309,13 @@ impl Room {
         pending.chain(&self.failed).map(|json| json.get().as_bytes()).collect()
     }
 
-    fn leave(&mut self, peer: &Peer) {
-        peer.socket.leave(self.id.as_str());
+    fn leave(&mut self, peer: &Peer) -> Noted {
+        let left = self.hub.leave(&peer.socket, self.id.as_str());
+        self.count_out(peer);
+        left.unwrap_or_else(Noted::nothing)
+    }
+
+    fn count_out(&mut self, peer: &Peer) {
         // Another one may be back in its place.
         let is_there = |member: &Arc<Member>| Arc::ptr_eq(member, &peer.member);
         if !self.members.get(&peer.id()).is_some_and(is_there) {

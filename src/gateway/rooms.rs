@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::error::Refusal;
 use super::history;
-use super::io::{Ack, Hub, Outgoing, SocketId};
+use super::io::{Ack, Hub, Noted, Outgoing, SocketId};
 use super::member::Peer;
 use super::metrics::Metrics;
 use super::repeats::Repeats;
@@ -130,21 +130,44 @@ impl RoomHandle {
         &self.0.room
     }
 
-    /// Makes the peer a member; it has been sent `room:history` when this returns.
+    /// Makes the peer a member; it has been sent `room:history` when this returns, and it comes back into
+    /// the room after a crash.
     ///
     /// # Errors
     /// [`Refusal::NoHistory`], [`Refusal::RoomGone`].
     pub async fn join(&self, peer: Peer) -> Result<(), Refusal> {
         let (done, joined) = oneshot::channel();
         self.send(Command::Join { peer, done }).await?;
-        joined.await.map_err(|_| Refusal::RoomGone)?
+        settled(joined.await.map_err(|_| Refusal::RoomGone)??).await;
+        Ok(())
     }
 
+    /// Returns when the peer is out of the room, also after a crash.
+    ///
     /// # Errors
     /// [`Refusal::RoomGone`].
     pub async fn leave(self, peer: Peer) -> Result<(), Refusal> {
+        let (done, left) = oneshot::channel();
+        self.send_leave(peer, Some(done)).await?;
+        settled(left.await.map_err(|_| Refusal::RoomGone)?).await;
+        Ok(())
+    }
+
+    /// The peer's socket is gone; nobody waits for what it leaves.
+    ///
+    /// # Errors
+    /// [`Refusal::RoomGone`].
+    pub async fn depart(self, peer: Peer) -> Result<(), Refusal> {
+        self.send_leave(peer, None).await
+    }
+
+    async fn send_leave(
+        self,
+        peer: Peer,
+        done: Option<oneshot::Sender<Noted>>,
+    ) -> Result<(), Refusal> {
         let commands = self.0.commands.clone();
-        let leave = Command::Leave { peer, handle: self };
+        let leave = Command::Leave { peer, handle: self, done };
         commands.send(leave).await.map_err(|_| Refusal::RoomGone)
     }
 
@@ -185,5 +208,13 @@ impl RoomHandle {
 
     async fn send(&self, command: Command) -> Result<(), Refusal> {
         self.0.commands.send(command).await.map_err(|_| Refusal::RoomGone)
+    }
+}
+
+/// Waits until a session's change is durable. When it fails the journal has, and no more events are sent
+/// that the session as it was before would make a client miss.
+async fn settled(noted: Noted) {
+    if let Err(error) = noted.durable().await {
+        tracing::debug!(%error, "a session was not kept");
     }
 }

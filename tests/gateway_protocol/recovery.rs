@@ -373,6 +373,24 @@ async fn no_event_is_sent_before_it_is_on_disk() {
 }
 
 #[tokio::test]
+async fn who_is_told_to_be_out_of_a_room_is_out_of_it_on_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, disk) = stores::journal(folder.path());
+    let stand = Stand::on(journal, |options| options.recovery = Some(Recovery::default())).await;
+    let mut ada = Client::connect(&stand, "ada").await;
+    ada.join("general").await;
+    disk.hold();
+    let leave = ada.send("leave:room", &json!("general")).await;
+    assert!(tokio::time::timeout(SILENCE, ada.ack(leave)).await.is_err());
+    disk.release();
+    assert_eq!(in_time(ada.ack(leave)).await["ok"], true);
+
+    disk.fail();
+    let refused = ada.call("join:room", json!("general")).await;
+    assert!(refused["error"].as_str().unwrap().starts_with("Not stored"), "{refused}");
+}
+
+#[tokio::test]
 async fn where_nothing_can_be_kept_no_event_goes_out_that_somebody_might_miss() {
     let folder = tempfile::tempdir().unwrap();
     let (journal, disk) = stores::journal(folder.path());

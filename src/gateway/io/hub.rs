@@ -13,7 +13,7 @@ use parking_lot::RwLock;
 use super::broadcast::Broadcast;
 use super::handlers::Handlers;
 use super::outgoing::Outgoing;
-use super::recovery::{self, Audience, Delivery, Keeping, Recovery};
+use super::recovery::{self, Audience, Delivery, Keeping, Noted, Recovery};
 use super::socket::Socket;
 use super::socket_id::SocketId;
 use crate::gateway::metrics::Metrics;
@@ -135,19 +135,20 @@ impl Hub {
     /// Whether the socket was not in the room before.
     pub fn join(&self, socket: &Socket, room: &str) -> Result<bool, JoinError> {
         let mut delivery = self.recovery().map(Recovery::delivery);
-        self.join_within(delivery.as_deref_mut(), socket, room)
+        let joined = self.join_within(delivery.as_deref_mut(), socket, room)?;
+        Ok(joined.is_some())
     }
 
-    /// As [`Self::join`], for who has the log of events wait.
+    /// As [`Self::join`], for who has the log of events wait. `None`: it was in the room before.
     pub fn join_within(
         &self,
         delivery: Option<&mut Delivery>,
         socket: &Socket,
         room: &str,
-    ) -> Result<bool, JoinError> {
+    ) -> Result<Option<Noted>, JoinError> {
         // Its own id, by which it is chosen already, is no room either.
         match SocketId::parse(room) {
-            Some(id) if id == socket.id() => return Ok(false),
+            Some(id) if id == socket.id() => return Ok(None),
             Some(_) => return Err(JoinError::AnotherSocket),
             None => {}
         }
@@ -161,33 +162,31 @@ impl Hub {
             None => Arc::from(room),
         };
         if !socket.note_join(&name, self.socket_rooms_max)? {
-            return Ok(false);
+            return Ok(None);
         }
         if !is_new {
             state.enter(Arc::clone(&name), socket);
         }
         drop(state);
-        if let Some((recovery, delivery)) = self.recovery().zip(delivery) {
-            recovery.joined(delivery, socket, &name);
-        }
-        Ok(true)
+        let noted = self.recovery().zip(delivery);
+        let noted = noted.map(|(recovery, delivery)| recovery.joined(delivery, socket, &name));
+        Ok(Some(noted.unwrap_or_else(Noted::nothing)))
     }
 
-    /// Whether the socket was in the room.
-    pub fn leave(&self, socket: &Socket, room: &str) -> bool {
+    /// `None`: the socket was not in the room.
+    pub fn leave(&self, socket: &Socket, room: &str) -> Option<Noted> {
         let mut delivery = self.recovery().map(Recovery::delivery);
         let mut state = self.state.write();
         // One that is gone keeps its list, to tell where it was.
         let is_there = socket.is_new() || state.has(socket);
         if !is_there || !socket.note_leave(room) {
-            return false;
+            return None;
         }
         state.leave(room, socket.id());
         drop(state);
-        if let Some((recovery, delivery)) = self.recovery().zip(delivery.as_deref_mut()) {
-            recovery.left(delivery, socket, room);
-        }
-        true
+        let noted = self.recovery().zip(delivery.as_deref_mut());
+        let noted = noted.map(|(recovery, delivery)| recovery.left(delivery, socket, room));
+        Some(noted.unwrap_or_else(Noted::nothing))
     }
 
     pub fn find(&self, id: SocketId) -> Option<Socket> {

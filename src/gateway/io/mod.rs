@@ -47,7 +47,7 @@ pub(super) use handlers::{Handlers, Order};
 pub(super) use hub::Hub;
 pub(super) use namespaces::Namespaces;
 pub(super) use outgoing::{Draft, Outgoing, Parser};
-pub(super) use recovery::{Claim, Keeping, Recovery, Store};
+pub(super) use recovery::{Claim, Keeping, Noted, Recovery, Store};
 pub(super) use socket::greeting;
 
 use super::engine::Engine;

@@ -191,7 +191,7 @@ impl Socket {
 
     /// Leaves a room; whether it was in it.
     pub fn leave(&self, room: &str) -> bool {
-        self.hub().leave(self, room)
+        self.hub().leave(self, room).is_some()
     }
 
     /// The rooms that it is in; after it left, those that it was in at the end.

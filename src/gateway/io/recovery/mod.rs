@@ -114,6 +114,10 @@ pub struct Delivery {
     sessions: Sessions,
 }
 
+/// A change of a session, on its way to where sessions are kept.
+#[must_use = "after a crash the session may be as it was before"]
+pub struct Noted(Result<Option<Sent>, BackendError>);
+
 /// An event that was appended.
 pub struct Appended {
     pub position: u64,
@@ -326,15 +330,15 @@ impl Recovery {
     }
 
     /// The socket joins a room, which is noted before anything is sent to it there.
-    pub fn joined(&self, delivery: &mut Delivery, socket: &Socket, room: &Arc<str>) {
+    pub fn joined(&self, delivery: &mut Delivery, socket: &Socket, room: &Arc<str>) -> Noted {
         let since = delivery.position;
-        drop(self.edit(delivery, socket, |session| session.join(room, since)));
+        Noted(self.edit(delivery, socket, |session| session.join(room, since)))
     }
 
-    pub fn left(&self, delivery: &mut Delivery, socket: &Socket, room: &str) {
-        drop(self.edit(delivery, socket, |session| {
+    pub fn left(&self, delivery: &mut Delivery, socket: &Socket, room: &str) -> Noted {
+        Noted(self.edit(delivery, socket, |session| {
             session.leave(room);
-        }));
+        }))
     }
 
     pub fn has_data(&self, delivery: &mut Delivery, socket: &Socket, data: Box<str>) {
@@ -342,23 +346,17 @@ impl Recovery {
     }
 
     /// Notes a room that the socket is about to join; waits until that is durable.
-    pub async fn will_join(&self, socket: &Socket, room: &str) {
-        let room = Arc::from(room);
-        let sent = {
-            let mut delivery = self.delivery.lock();
-            let since = delivery.position;
-            self.edit(&mut delivery, socket, |session| session.join(&room, since))
-        };
-        if let Some(sent) = sent
-            && let Err(error) = sent.durable().await
-        {
-            tracing::debug!(%error, "a session was not kept");
-        }
+    ///
+    /// # Errors
+    /// The session would come back without the room after a restart.
+    pub async fn will_join(&self, socket: &Socket, room: &str) -> Result<(), BackendError> {
+        let noted = self.joined(&mut self.delivery.lock(), socket, &Arc::from(room));
+        noted.durable().await
     }
 
     /// The room was not joined after all.
     pub fn will_not_join(&self, socket: &Socket, room: &str) {
-        self.left(&mut self.delivery.lock(), socket, room);
+        drop(self.left(&mut self.delivery.lock(), socket, room));
     }
 
     fn edit(
@@ -366,39 +364,49 @@ impl Recovery {
         delivery: &mut Delivery,
         socket: &Socket,
         edit: impl FnOnce(&mut Session),
-    ) -> Option<Sent> {
-        let pid = socket.pid()?;
-        let session = delivery.sessions.get_mut(pid)?;
-        if session.socket.as_ref() != Some(socket) {
-            return None;
-        }
+    ) -> Result<Option<Sent>, BackendError> {
+        let session = socket.pid().and_then(|pid| Some((pid, delivery.sessions.get_mut(pid)?)));
+        let own = session.filter(|(_, session)| session.socket.as_ref() == Some(socket));
+        let Some((pid, session)) = own else { return Ok(None) };
         edit(session);
         self.save(pid, session)
     }
 
-    /// A session that cannot be kept as it is now is not kept as it was either.
-    fn save(&self, pid: Pid, session: &Session) -> Option<Sent> {
-        let cache = self.store.cache.as_ref()?;
-        match cache.send_field(&self.sessions_key, pid.to_string(), session.encode()) {
-            Ok(sent) => Some(sent),
-            Err(error) => {
-                tracing::debug!(%error, "a session was not kept");
-                self.forget(pid);
-                None
-            }
-        }
+    /// A session that cannot be kept as it is now is not kept as it was either, unless that fails too.
+    fn save(&self, pid: Pid, session: &Session) -> Result<Option<Sent>, BackendError> {
+        let Some(cache) = &self.store.cache else { return Ok(None) };
+        let sent = cache.send_field(&self.sessions_key, pid.to_string(), session.encode());
+        sent.map(Some).or_else(|error| {
+            tracing::debug!(%error, "a session was not kept");
+            self.forget(pid).map(|()| None)
+        })
     }
 
-    fn forget(&self, pid: Pid) {
-        if let Some(cache) = &self.store.cache
-            && let Err(error) = cache.send_field_removal(&self.sessions_key, &pid.to_string())
-        {
-            tracing::debug!(%error, "a session was not removed");
-        }
+    fn forget(&self, pid: Pid) -> Result<(), BackendError> {
+        let Some(cache) = &self.store.cache else { return Ok(()) };
+        cache
+            .send_field_removal(&self.sessions_key, &pid.to_string())
+            .inspect_err(|error| tracing::debug!(%error, "a session was not removed"))
     }
 
     fn window_ms(&self) -> u64 {
         u64::try_from(self.store.options.window.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Noted {
+    /// There was nothing to note.
+    pub fn nothing() -> Self {
+        Self(Ok(None))
+    }
+
+    /// # Errors
+    /// It may have been kept as it was before.
+    pub async fn durable(self) -> Result<(), BackendError> {
+        match self.0? {
+            Some(sent) => sent.durable().await,
+            None => Ok(()),
+        }
     }
 }
 

@@ -200,7 +200,7 @@ impl Recovery {
         }
         if !may_come_back(reason) {
             delivery.sessions.remove(pid);
-            self.forget(pid);
+            drop(self.forget(pid));
             return;
         }
         session.last = session.last_sent(epoch);
