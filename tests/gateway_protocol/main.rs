@@ -14,6 +14,7 @@ mod heartbeat;
 mod http;
 mod library;
 mod limits;
+mod msgpack;
 mod polling;
 mod presence;
 mod rates;
