@@ -14,6 +14,7 @@ mod heartbeat;
 mod http;
 mod library;
 mod limits;
+mod parting;
 mod polling;
 mod presence;
 mod rates;
