@@ -15,6 +15,7 @@ mod http;
 mod library;
 mod limits;
 mod msgpack;
+mod parting;
 mod polling;
 mod presence;
 mod rates;
