@@ -90,15 +90,16 @@ impl Cache {
         }
     }
 
-    /// DEL; after a crash the key may be there again.
+    /// DEL, committed at once and as a whole. Of keys that were not there it is durable at once, though
+    /// an earlier removal of theirs may not be yet.
     ///
     /// # Errors
     /// See [`Cache::set`].
-    pub fn send_removal(&self, key: &str) -> Result<(), BackendError> {
+    pub fn send_removal(&self, keys: &[&str]) -> Result<Sent, BackendError> {
         match self {
             Self::Embedded(cache) => {
-                cache.del(key)?;
-                Ok(())
+                let commit = cache.del_promptly(keys)?;
+                Ok(sent(cache.journal().epoch(), commit))
             }
         }
     }

@@ -55,4 +55,18 @@ impl Cache {
         });
         set.map(|_| commit)
     }
+
+    /// DEL of several keys. `None` when none of them was there.
+    ///
+    /// # Errors
+    /// See [`Cache::get`].
+    pub fn del_promptly(&self, keys: &[&str]) -> Result<Option<Commit>, CacheError> {
+        self.admitted(Access::Shrink)?;
+        let ((), commit) = self.pipeline(Some(Urgency::Now), |keyspace| {
+            for key in keys {
+                keyspace.remove(key.as_bytes());
+            }
+        });
+        Ok(commit)
+    }
 }

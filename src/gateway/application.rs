@@ -111,7 +111,10 @@ impl Application {
         let Some(claims) = token.and_then(|token| self.verify(token)) else {
             return Err(ConnectError::new(AUTHENTICATION_FAILED));
         };
-        let arrival = self.roster.lock().arrive(&claims.user, self.limits.user_sockets_max);
+        // A socket whose place it is about to take is not another one.
+        let sockets_max =
+            self.limits.user_sockets_max + usize::from(self.takes_over(auth, &claims));
+        let arrival = self.roster.lock().arrive(&claims.user, sockets_max);
         if arrival == Arrival::TooMany {
             return Err(ConnectError::new("Too many connections"));
         }
@@ -123,6 +126,14 @@ impl Application {
         });
         socket.insert(Member::new(self, claims));
         Ok(())
+    }
+
+    /// Whether the user's client claims a session whose socket is there still, as after a cut that the
+    /// server has not noticed.
+    fn takes_over(&self, auth: &Value, claims: &Claims) -> bool {
+        let pid = auth.get("pid").and_then(Value::as_str);
+        let socket = pid.zip(self.hub.recovery()).and_then(|(pid, kept)| kept.socket_of(pid));
+        socket.and_then(Peer::of).is_some_and(|peer| *peer.user() == claims.user)
     }
 
     /// What a token says; `None`: it is not valid, which is counted.
@@ -253,11 +264,6 @@ impl Application {
     /// `None`: the user is not there.
     pub fn status(&self, user: &UserId) -> Option<String> {
         self.roster.lock().status(user).map(str::to_owned)
-    }
-
-    /// Whether a socket has this id. Rooms of sockets cannot be named.
-    pub fn is_socket(&self, text: &str) -> bool {
-        SocketId::parse(text).is_some_and(|id| self.hub.find(id).is_some())
     }
 
     pub fn connections(&self) -> usize {

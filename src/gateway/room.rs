@@ -276,6 +276,7 @@ impl Room {
             Ok(_) => Ok(()),
             Err(JoinError::TooManyRooms { rooms_max }) => Err(Refusal::TooManyRooms { rooms_max }),
             Err(JoinError::Disconnected) => Err(Refusal::RoomGone),
+            Err(JoinError::AnotherSocket) => Err(Refusal::AccessDenied),
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use leveret::backend::Cache;
 use leveret::cache::{AppendFsync, Cache as Engine, Recovery as Loading};
-use leveret::gateway::{Ack, GatewayOptions, Io, Recovery, Socket};
+use leveret::gateway::{Ack, GatewayOptions, Io, JoinError, Recovery, Socket};
 use leveret::journal::Journal;
 use leveret::model::clock::SystemClock;
 use serde_json::{Value, json};
@@ -145,6 +145,70 @@ async fn a_session_is_sent_what_was_for_it_and_goes_on() {
     assert_eq!(socket.data::<Value>().unwrap(), Some(json!({ "steps": [1] })));
 }
 
+#[tokio::test]
+async fn what_is_for_one_socket_is_for_no_room_of_its_name() {
+    let io = io(Recovery::default());
+    let address = served(&io).await;
+    let mut victim = connected(address, &json!({})).await;
+    let mut eve = connected(address, &json!({})).await;
+    let socket = |sid: &str| {
+        io.root().fetch_sockets().into_iter().find(|socket| socket.id().to_string() == sid).unwrap()
+    };
+    let (theirs, hers) = (socket(&victim.sid), socket(&eve.sid));
+    for name in [victim.sid.clone(), victim.sid.replace('-', "").to_uppercase()] {
+        assert_eq!(hers.join(&name), Err(JoinError::AnotherSocket));
+    }
+    assert_eq!(theirs.join(&victim.sid), Ok(false), "it is chosen by its id already");
+    assert_eq!(theirs.rooms().len(), 0);
+    theirs.emit("private", &1).unwrap();
+    emit(&io, "public", &json!(2));
+    assert_eq!(victim.event().await.0, json!(["private", 1]));
+    assert_eq!(eve.event().await.0, json!(["public", 2]));
+}
+
+#[tokio::test]
+async fn what_is_emitted_to_a_socket_that_is_gone_waits_for_its_client() {
+    let io = io(Recovery::default());
+    let address = served(&io).await;
+    let client = connected(address, &json!({})).await;
+    let before = io.root().fetch_sockets().remove(0);
+    let (_, pid) = client.cut(&io).await;
+    before.emit("while away", &1).unwrap();
+    let claim = json!({ "pid": pid });
+    let mut client = connected(address, &claim).await;
+    assert_eq!(client.pid, pid);
+    assert_eq!(client.event().await.0, json!(["while away", 1]));
+    before.emit("when back", &2).unwrap();
+    assert_eq!(client.event().await.0, json!(["when back", 2]));
+    client.websocket.text("41").await;
+    until(|| io.root().connections() == 0).await;
+    before.emit("after its end", &3).unwrap();
+    assert_ne!(connected(address, &claim).await.pid, pid);
+}
+
+#[tokio::test]
+async fn what_a_middleware_gives_who_comes_back_stays_over_the_next_cut() {
+    let io = io(Recovery::default());
+    io.root().middleware(|socket: Socket, auth: Value| async move {
+        if let Some(room) = auth["room"].as_str() {
+            socket.join(room).unwrap();
+            socket.set_data(room).unwrap();
+        }
+        Ok(())
+    });
+    let address = served(&io).await;
+    let (_, pid) = connected(address, &json!({})).await.cut(&io).await;
+    let claim = json!({ "pid": pid, "room": "late" });
+    let (_, again) = connected(address, &claim).await.cut(&io).await;
+    assert_eq!(again, pid);
+    io.root().to("late").emit("missed", &1).unwrap();
+    let mut client = connected(address, &json!({ "pid": pid })).await;
+    assert_eq!(client.event().await.0, json!(["missed", 1]));
+    let socket = io.root().fetch_sockets().remove(0);
+    assert!(socket.recovered() && socket.is_in("late"));
+    assert_eq!(socket.data::<String>().unwrap().as_deref(), Some("late"));
+}
+
 /// Two servers on one cache, one after the other, which the cache takes for a restart.
 #[tokio::test]
 async fn a_session_and_its_data_outlive_their_process() {
@@ -176,6 +240,27 @@ async fn a_session_and_its_data_outlive_their_process() {
     assert_eq!(again.event().await.0, json!(["missed", 3]));
     let socket = io.root().fetch_sockets().remove(0);
     assert_eq!(socket.data::<u32>().unwrap(), Some(7));
+}
+
+#[tokio::test]
+async fn what_a_run_without_recovery_sends_is_no_gap_in_a_later_one() {
+    let clock = SystemClock::shared();
+    let journal = Journal::in_memory();
+    let engine = Engine::new(journal, Arc::clone(&clock), AppendFsync::No, Loading::default());
+    let server = |recovery| {
+        let options = GatewayOptions { recovery, ..GatewayOptions::default() };
+        Io::with_cache(options, Cache::Embedded(engine.clone()), Arc::clone(&clock))
+    };
+    let on = || server(Some(Recovery::default()));
+    let io = on();
+    let mut client = connected(served(&io).await, &json!({})).await;
+    emit(&io, "seen", &json!(0));
+    let (_, offset) = client.event().await;
+    let claim = json!({ "pid": client.pid, "offset": offset });
+
+    emit(&server(None), "missed", &json!(1));
+    let again = connected(served(&on()).await, &claim).await;
+    assert_ne!(again.pid, client.pid);
 }
 
 #[tokio::test]
@@ -250,6 +335,30 @@ async fn only_who_it_was_comes_back_and_only_to_rooms_that_are_allowed() {
 }
 
 #[tokio::test]
+async fn a_half_open_socket_is_taken_over_also_at_its_user_s_limit() {
+    let stand = Stand::with(|options| {
+        options.recovery = Some(Recovery::default());
+        options.limits.user_sockets_max = 1;
+    })
+    .await;
+    let claim =
+        |user: &str, pid: Option<&str>| json!({ "token": crate::stand::token(user), "pid": pid });
+    let ada = connected(stand.address, &claim("ada", None)).await;
+    let again = connected(stand.address, &claim("ada", Some(&ada.pid))).await;
+    assert_eq!((&again.pid, &again.sid), (&ada.pid, &ada.sid));
+    stand.connections(1).await;
+    let refused = async |auth: Value| {
+        let mut websocket = WebSocket::open(stand.address, QUERY, &[]).await.unwrap();
+        assert!(websocket.next_text().await.starts_with('0'));
+        websocket.text(&format!("40{auth}")).await;
+        assert_eq!(websocket.next_text().await, r#"44{"message":"Too many connections"}"#);
+    };
+    refused(claim("ada", None)).await;
+    let _bob = connected(stand.address, &claim("bob", None)).await;
+    refused(claim("bob", Some(&again.pid))).await;
+}
+
+#[tokio::test]
 async fn no_event_is_sent_before_it_is_on_disk() {
     let folder = tempfile::tempdir().unwrap();
     let (journal, disk) = stores::journal(folder.path());
@@ -264,21 +373,49 @@ async fn no_event_is_sent_before_it_is_on_disk() {
 }
 
 #[tokio::test]
-async fn where_nothing_can_be_logged_events_go_out_and_nobody_is_resumed() {
+async fn where_nothing_can_be_kept_no_event_goes_out_that_somebody_might_miss() {
     let folder = tempfile::tempdir().unwrap();
     let (journal, disk) = stores::journal(folder.path());
     let stand = Stand::on(journal, |options| options.recovery = Some(Recovery::default())).await;
-    let io = Arc::new(stand.gateway.io().clone());
     let mut ada = Client::connect(&stand, "ada").await;
-    let auth = json!({ "token": crate::stand::token("bob") });
-    let bob = connected(stand.address, &auth).await;
-    stand.connections(2).await;
     disk.fail();
+    // The commit of the first fails, that of the second is not even begun.
     stand.gateway.emit_to_all("news", &1);
-    in_time(ada.event("news")).await;
-    let (_, pid) = bob.cut(&io).await;
-    stand.gateway.emit_to_all("news", &2);
-    in_time(ada.event("news")).await;
-    let auth = json!({ "token": crate::stand::token("bob"), "pid": pid });
-    assert_ne!(connected(stand.address, &auth).await.pid, pid);
+    until(|| stand.gateway.emit_to_all("news", &2) == 0).await;
+    assert_eq!(ada.seen("news").await, Vec::<Value>::new());
+    let messages = json!({ "roomId": "general", "content": "x" });
+    assert!(ada.call("message:send", messages).await["error"].is_string(), "it is connected still");
+}
+
+#[tokio::test]
+async fn on_a_full_disk_events_go_out_and_nobody_is_resumed_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, disk) = stores::journal(folder.path());
+    let clock = SystemClock::shared();
+    let engine =
+        Engine::new(journal.clone(), Arc::clone(&clock), AppendFsync::No, Loading::default());
+    let server = || {
+        let options =
+            GatewayOptions { recovery: Some(Recovery::default()), ..GatewayOptions::default() };
+        Io::with_cache(options, Cache::Embedded(engine.clone()), Arc::clone(&clock))
+    };
+    let io = server();
+    let address = served(&io).await;
+    let mut ada = connected(address, &json!({})).await;
+    let (_, pid) = connected(address, &json!({})).await.cut(&io).await;
+
+    disk.fill(true);
+    // The journal looks at its disk when it writes.
+    let filled = async {
+        while journal.writable().is_ok() {
+            let _ = engine.set("key", "value");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    in_time(filled).await;
+    emit(&io, "unlogged", &json!(1));
+    assert_eq!(ada.event().await, (json!(["unlogged", 1]), None));
+
+    let again = connected(served(&server()).await, &json!({ "pid": pid })).await;
+    assert_ne!(again.pid, pid, "it missed what nobody kept");
 }

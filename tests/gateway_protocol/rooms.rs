@@ -81,6 +81,20 @@ async fn typing_is_for_the_other_members() {
 }
 
 #[tokio::test]
+async fn no_room_is_named_like_a_socket_connected_or_not() {
+    let stand = Stand::start().await;
+    let mut ada = Socket::connect(&stand, "ada").await;
+    let bob = Socket::connect(&stand, "bob").await;
+    let (own, others) = (ada.id.clone(), bob.id.clone());
+    drop(bob);
+    stand.connections(1).await;
+    for name in [own, others.to_uppercase(), others] {
+        let refused = ada.call("join:room", json!(name)).await;
+        assert_eq!(refused, json!({ "error": "Access denied to room" }), "{name}");
+    }
+}
+
+#[tokio::test]
 async fn the_history_keeps_a_hundred_and_shows_fifty() {
     let stand = Stand::start().await;
     let mut ada = Socket::connect(&stand, "ada").await;

@@ -10,20 +10,20 @@ use tokio::time::Instant;
 use super::acks::Replies;
 use super::hub::{Hub, JoinError};
 use super::outgoing::{Draft, Outgoing};
-use super::recovery::Audience;
+use super::recovery::{Audience, Target};
 use super::socket::Socket;
 use super::socket_id::SocketId;
 use crate::wire::socket_io::ToArgs;
 use crate::wire::socket_io::encode::EncodeError;
 
 /// Chooses sockets of one namespace, all of them at first, and does something with them. A socket that
-/// is in several of the rooms is chosen once. Room names that are a socket's id mean that socket.
+/// is in several of the rooms is chosen once. A room name that is a socket's id means that socket.
 #[derive(Debug, Clone)]
 #[must_use = "nothing is sent before `emit` is called"]
 pub struct Broadcast<'a> {
     hub: Arc<Hub>,
-    rooms: SmallVec<[&'a str; 2]>,
-    except_rooms: SmallVec<[&'a str; 2]>,
+    to: SmallVec<[Target<'a>; 2]>,
+    except_rooms: SmallVec<[Target<'a>; 2]>,
     except: Option<SocketId>,
     is_volatile: bool,
     is_logged: bool,
@@ -31,19 +31,19 @@ pub struct Broadcast<'a> {
 
 impl<'a> Broadcast<'a> {
     pub(crate) fn new(hub: Arc<Hub>) -> Self {
-        let (rooms, except_rooms) = (SmallVec::new(), SmallVec::new());
-        Self { hub, rooms, except_rooms, except: None, is_volatile: false, is_logged: true }
+        let (to, except_rooms) = (SmallVec::new(), SmallVec::new());
+        Self { hub, to, except_rooms, except: None, is_volatile: false, is_logged: true }
     }
 
     /// The members of this room too. Without any room everybody is chosen.
     pub fn to(mut self, room: &'a str) -> Self {
-        self.rooms.push(room);
+        self.to.push(Target::of(room));
         self
     }
 
     /// But not the members of this room.
     pub fn except(mut self, room: &'a str) -> Self {
-        self.except_rooms.push(room);
+        self.except_rooms.push(Target::of(room));
         self
     }
 
@@ -85,8 +85,11 @@ impl<'a> Broadcast<'a> {
     pub(crate) fn send(&self, draft: &Draft) -> usize {
         match self.hub.recovery() {
             Some(recovery) if self.is_logged => {
-                recovery.append(self.audience(), draft, None);
-                self.count()
+                if recovery.append(self.audience(), draft, None) {
+                    self.count()
+                } else {
+                    0
+                }
             }
             Some(recovery) => recovery.send_transient(draft, |packet| self.push(packet)),
             None => self.push(&draft.finish()),
@@ -94,18 +97,23 @@ impl<'a> Broadcast<'a> {
     }
 
     pub(crate) fn audience(&self) -> Audience {
-        Audience {
-            rooms: self.rooms.iter().map(|&room| room.into()).collect(),
-            except_rooms: self.except_rooms.iter().map(|&room| room.into()).collect(),
-            except: self.except,
-        }
+        let owned =
+            |targets: &[Target<'_>]| targets.iter().cloned().map(Target::into_owned).collect();
+        let (to, except_rooms) = (owned(&self.to), owned(&self.except_rooms));
+        Audience { to, except_rooms, except: self.except }
+    }
+
+    pub(super) fn for_audience(self, audience: &'a Audience) -> Self {
+        let to = audience.to.iter().map(Target::by_ref).collect();
+        let except_rooms = audience.except_rooms.iter().map(Target::by_ref).collect();
+        Self { to, except_rooms, except: audience.except, ..self }
     }
 
     /// How many are chosen. Where the choice is simple they are not visited.
     fn count(&self) -> usize {
-        match (&self.rooms[..], &self.except_rooms[..], self.except) {
+        match (&self.to[..], &self.except_rooms[..], self.except) {
             ([], [], None) => self.hub.len(),
-            ([room], [], None) if let Some(room) = self.hub.room(room) => room.len(),
+            ([Target::Room(room)], [], None) if let Some(room) = self.hub.room(room) => room.len(),
             _ => {
                 let mut sockets = 0;
                 self.each(|_| sockets += 1);
@@ -206,21 +214,21 @@ impl<'a> Broadcast<'a> {
         let except = self.excepted();
         let is_chosen =
             |socket: &Socket| Some(socket.id()) != self.except && !except.contains(&socket.id());
-        match &self.rooms[..] {
+        match &self.to[..] {
             [] => self.hub.each(|socket| {
                 if is_chosen(socket) {
                     visit(socket);
                 }
             }),
-            [room] => self.members(room, |socket| {
+            [target] => self.members(target, |socket| {
                 if is_chosen(socket) {
                     visit(socket);
                 }
             }),
-            rooms => {
+            targets => {
                 let mut seen = AHashSet::new();
-                for room in rooms {
-                    self.members(room, |socket| {
+                for target in targets {
+                    self.members(target, |socket| {
                         if is_chosen(socket) && seen.insert(socket.id()) {
                             visit(socket);
                         }
@@ -232,23 +240,18 @@ impl<'a> Broadcast<'a> {
 
     fn excepted(&self) -> AHashSet<SocketId> {
         let mut ids = AHashSet::new();
-        for room in &self.except_rooms {
-            self.members(room, |socket| {
+        for target in &self.except_rooms {
+            self.members(target, |socket| {
                 ids.insert(socket.id());
             });
         }
         ids
     }
 
-    fn members(&self, room: &str, mut visit: impl FnMut(&Socket)) {
-        match self.hub.room(room) {
-            Some(room) => room.each(visit),
-            None => {
-                let own = SocketId::parse(room).and_then(|id| self.hub.find(id));
-                if let Some(socket) = own {
-                    visit(&socket);
-                }
-            }
+    fn members(&self, target: &Target<'_>, mut visit: impl FnMut(&Socket)) {
+        match target {
+            Target::Socket(id) => self.hub.find(*id).iter().for_each(visit),
+            Target::Room(room) => self.hub.room(room).iter().for_each(|room| room.each(&mut visit)),
         }
     }
 }

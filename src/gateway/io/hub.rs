@@ -13,7 +13,7 @@ use parking_lot::RwLock;
 use super::broadcast::Broadcast;
 use super::handlers::Handlers;
 use super::outgoing::Outgoing;
-use super::recovery::{Audience, Delivery, Recovery, Store};
+use super::recovery::{self, Audience, Delivery, Keeping, Recovery};
 use super::socket::Socket;
 use super::socket_id::SocketId;
 use crate::gateway::metrics::Metrics;
@@ -26,6 +26,8 @@ pub enum JoinError {
     Disconnected,
     #[error("a socket may be in {rooms_max} rooms at most")]
     TooManyRooms { rooms_max: usize },
+    #[error("the room would have the name of another socket")]
+    AnotherSocket,
 }
 
 pub struct Hub {
@@ -80,10 +82,16 @@ impl Hub {
         self.handlers.upgrade()
     }
 
-    /// Has its sessions be resumed from now on, if there is a place to keep them. Needs a Tokio runtime.
-    pub fn recover(self: &Arc<Self>, store: Option<&Store>) {
-        let Some(store) = store else { return };
-        self.recovery.get_or_init(|| Recovery::load(&self.name, store.clone())).start(self);
+    /// Has its sessions be resumed from now on, if that is asked for. Needs a Tokio runtime.
+    pub fn recover(self: &Arc<Self>, keeping: &Keeping) {
+        match keeping {
+            Keeping::On(store) => {
+                self.recovery.get_or_init(|| Recovery::load(&self.name, store.clone())).start(self);
+            }
+            Keeping::Off(cache) => {
+                cache.iter().for_each(|cache| recovery::forget(&self.name, cache))
+            }
+        }
     }
 
     pub fn recovery(&self) -> Option<&Recovery> {
@@ -92,13 +100,7 @@ impl Hub {
 
     /// The sockets that an event of the log is for.
     pub fn choose<'a>(self: &Arc<Self>, audience: &'a Audience) -> Broadcast<'a> {
-        let all = Broadcast::new(Arc::clone(self));
-        let to = audience.rooms.iter().fold(all, |chosen, room| chosen.to(room));
-        let chosen = audience.except_rooms.iter().fold(to, |chosen, room| chosen.except(room));
-        match audience.except {
-            Some(id) => chosen.except_socket(id),
-            None => chosen,
-        }
+        Broadcast::new(Arc::clone(self)).for_audience(audience)
     }
 
     pub fn next_ack(&self) -> u64 {
@@ -143,6 +145,12 @@ impl Hub {
         socket: &Socket,
         room: &str,
     ) -> Result<bool, JoinError> {
+        // Its own id, by which it is chosen already, is no room either.
+        match SocketId::parse(room) {
+            Some(id) if id == socket.id() => return Ok(false),
+            Some(_) => return Err(JoinError::AnotherSocket),
+            None => {}
+        }
         let mut state = self.state.write();
         let is_new = socket.is_new();
         if !is_new && !state.has(socket) {

@@ -47,7 +47,7 @@ pub(super) use handlers::{Handlers, Order};
 pub(super) use hub::Hub;
 pub(super) use namespaces::Namespaces;
 pub(super) use outgoing::{Draft, Outgoing, Parser};
-pub(super) use recovery::{Claim, Recovery, Store};
+pub(super) use recovery::{Claim, Keeping, Recovery, Store};
 pub(super) use socket::greeting;
 
 use super::engine::Engine;
@@ -118,9 +118,11 @@ impl Io {
 
     fn over(options: GatewayOptions, cache: Option<Cache>, clock: SharedClock) -> Self {
         let queue_bytes_max = options.limits.queue_bytes_max;
-        let store = |options| Store { options, cache, clock, queue_bytes_max };
-        let store = options.recovery.clone().map(store);
-        let namespaces = Namespaces::new(options.limits.clone(), Arc::new(Metrics::new()), store);
+        let keeping = match options.recovery.clone() {
+            Some(options) => Keeping::On(Store { options, cache, clock, queue_bytes_max }),
+            None => Keeping::Off(cache),
+        };
+        let namespaces = Namespaces::new(options.limits.clone(), Arc::new(Metrics::new()), keeping);
         Self { engine: Engine::new(options, Arc::new(namespaces)) }
     }
 

@@ -6,7 +6,7 @@ use ahash::AHashMap;
 use parking_lot::RwLock;
 
 use super::namespace::Namespace;
-use super::recovery::Store;
+use super::recovery::Keeping;
 use crate::gateway::metrics::Metrics;
 use crate::gateway::options::Limits;
 use crate::wire::socket_io::ParseError;
@@ -16,16 +16,16 @@ pub struct Namespaces {
     others: RwLock<AHashMap<Box<str>, Namespace>>,
     pub limits: Limits,
     pub metrics: Arc<Metrics>,
-    store: Option<Store>,
+    keeping: Keeping,
 }
 
 impl Namespaces {
     #[expect(clippy::expect_used, reason = "the name of the root is one")]
-    pub fn new(limits: Limits, metrics: Arc<Metrics>, store: Option<Store>) -> Self {
+    pub fn new(limits: Limits, metrics: Arc<Metrics>, keeping: Keeping) -> Self {
         let root = Namespace::new("/", limits.socket_rooms_max, Arc::clone(&metrics));
         let root = root.expect("the root has a name");
-        root.hub().recover(store.as_ref());
-        Self { root, others: RwLock::default(), limits, metrics, store }
+        root.hub().recover(&keeping);
+        Self { root, others: RwLock::default(), limits, metrics, keeping }
     }
 
     pub fn root(&self) -> &Namespace {
@@ -49,7 +49,7 @@ impl Namespaces {
         let made = Namespace::new(name, self.limits.socket_rooms_max, metrics)?;
         let mut others = self.others.write();
         let namespace = others.entry(name.into()).or_insert_with(|| {
-            made.hub().recover(self.store.as_ref());
+            made.hub().recover(&self.keeping);
             made
         });
         Ok(namespace.clone())

@@ -121,15 +121,6 @@ impl Outgoing {
         (self.frames.first().map(Frame::payload).unwrap_or_default(), attachments)
     }
 
-    /// The event as it was before it was given this offset.
-    pub fn without_offset(&self, offset: &Offset) -> Self {
-        let (text, attachments) = self.parts();
-        let Some(open) = text.strip_suffix(last_argument(offset).as_bytes()) else {
-            return Self::new(&text, &attachments);
-        };
-        Self::new(&[open, b"]"].concat(), &attachments)
-    }
-
     fn new(packet: &[u8], attachments: &[Bytes]) -> Self {
         let mut frames = smallvec![Frame::text(packet)];
         frames.extend(attachments.iter().map(|attachment| Frame::binary(attachment)));
@@ -213,18 +204,14 @@ mod tests {
     }
 
     #[test]
-    fn an_offset_goes_behind_the_arguments_and_comes_off_again() {
+    fn an_offset_goes_behind_the_arguments() {
         let offset = Offset { epoch: 10, position: 3 };
         let draft = Draft::event(Namespace::ROOT, "hi", &("a", 7)).unwrap();
         let packet = draft.with_offset(&offset);
-        let plain = draft.finish();
         assert_eq!(
             packet.frames(Parser::Text)[0].payload(),
             r#"42["hi","a",7,"000000000000000a-3"]"#
         );
-        let without = packet.without_offset(&offset);
-        assert_eq!(without.frames(Parser::Text), plain.frames(Parser::Text));
-        assert_eq!(plain.without_offset(&offset).frames(Parser::Text), plain.frames(Parser::Text));
     }
 
     #[test]

@@ -116,15 +116,15 @@ impl Socket {
     }
 
     /// Sends an event; see [`ToArgs`] for one and for several arguments. Nobody waits: a client that does
-    /// not read fast enough is cut when its queue is full. To a socket that is not connected nothing is
-    /// sent.
+    /// not read fast enough is cut when its queue is full. A client that may come back, or is back on
+    /// another connection, is sent the event there; to others that are not connected nothing is sent.
     ///
     /// # Errors
     /// [`EncodeError`] when the name is reserved or an argument has no JSON form.
     pub fn emit(&self, event: &str, args: impl ToArgs) -> Result<(), EncodeError> {
         let draft = Draft::event(self.hub().name(), event, &args)?;
         match self.hub().recovery() {
-            Some(recovery) if self.is_connected() => {
+            Some(recovery) if self.is_connected() || recovery.awaits(self) => {
                 recovery.append(Audience::socket(self.id()), &draft, None);
             }
             _ => {

@@ -1,5 +1,8 @@
 //! One event of the log: who was to get it, and its packet.
 
+use std::borrow::Cow;
+use std::fmt;
+
 use ahash::AHashMap;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -14,11 +17,56 @@ const ENTRY_OVERHEAD_BYTES: usize = 256;
 /// Of the form in which entries are kept; another one is not read.
 const VERSION: u8 = 1;
 
-/// Who gets an event: the members of rooms, everybody without any; a socket's id is a room of its own.
+/// Whom a name chooses. One that is a socket's id means that socket, and never a room: what is for one
+/// client must not go to others who join a room of that name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target<'a> {
+    Socket(SocketId),
+    Room(Cow<'a, str>),
+}
+
+impl<'a> Target<'a> {
+    pub fn of(name: impl Into<Cow<'a, str>>) -> Self {
+        let name = name.into();
+        SocketId::parse(&name).map_or(Self::Room(name), Self::Socket)
+    }
+
+    pub fn by_ref(&self) -> Target<'_> {
+        match self {
+            Self::Socket(id) => Target::Socket(*id),
+            Self::Room(room) => Target::Room(Cow::Borrowed(room)),
+        }
+    }
+
+    pub fn into_owned(self) -> Target<'static> {
+        match self {
+            Self::Socket(id) => Target::Socket(id),
+            Self::Room(room) => Target::Room(Cow::Owned(room.into_owned())),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Socket(_) => 0,
+            Self::Room(room) => room.len(),
+        }
+    }
+}
+
+impl fmt::Display for Target<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket(id) => id.fmt(f),
+            Self::Room(room) => room.fmt(f),
+        }
+    }
+}
+
+/// Who gets an event: members of rooms and single sockets, or everybody when neither is named.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Audience {
-    pub rooms: Vec<Box<str>>,
-    pub except_rooms: Vec<Box<str>>,
+    pub to: Vec<Target<'static>>,
+    pub except_rooms: Vec<Target<'static>>,
     pub except: Option<SocketId>,
 }
 
@@ -36,9 +84,9 @@ struct Head {
     v: u8,
     offset: String,
     time_ms: UnixMs,
-    rooms: Vec<Box<str>>,
+    rooms: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    except_rooms: Vec<Box<str>>,
+    except_rooms: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     except: Option<String>,
     text_bytes: usize,
@@ -49,26 +97,22 @@ struct Head {
 impl Audience {
     /// One socket.
     pub fn socket(id: SocketId) -> Self {
-        Self { rooms: vec![id.to_string().into()], ..Self::default() }
+        Self { to: vec![Target::Socket(id)], ..Self::default() }
     }
 
     /// Whether a socket gets the event at `position` that joined its rooms at these positions.
-    pub fn includes(
-        &self,
-        socket: SocketId,
-        own_room: &str,
-        rooms: &AHashMap<&str, u64>,
-        position: u64,
-    ) -> bool {
-        let is_in =
-            |room: &str| room == own_room || rooms.get(room).is_some_and(|since| *since < position);
-        (self.rooms.is_empty() || self.rooms.iter().any(|room| is_in(room)))
-            && !self.except_rooms.iter().any(|room| is_in(room))
+    pub fn includes(&self, socket: SocketId, rooms: &AHashMap<&str, u64>, position: u64) -> bool {
+        let is_in = |target: &Target<'_>| match target {
+            Target::Socket(id) => *id == socket,
+            Target::Room(room) => rooms.get(&**room).is_some_and(|since| *since < position),
+        };
+        (self.to.is_empty() || self.to.iter().any(is_in))
+            && !self.except_rooms.iter().any(is_in)
             && self.except != Some(socket)
     }
 
     fn bytes(&self) -> usize {
-        self.rooms.iter().chain(&self.except_rooms).map(|room| room.len() + 16).sum()
+        self.to.iter().chain(&self.except_rooms).map(|target| target.bytes() + 32).sum()
     }
 }
 
@@ -80,12 +124,13 @@ impl Entry {
 
     pub fn encode(&self) -> Bytes {
         let (text, attachments) = self.packet.parts();
+        let names = |targets: &[Target<'_>]| targets.iter().map(Target::to_string).collect();
         let head = Head {
             v: VERSION,
             offset: self.offset.to_string(),
             time_ms: self.time_ms,
-            rooms: self.audience.rooms.clone(),
-            except_rooms: self.audience.except_rooms.clone(),
+            rooms: names(&self.audience.to),
+            except_rooms: names(&self.audience.except_rooms),
             except: self.audience.except.map(|id| id.to_string()),
             text_bytes: text.len(),
             attachments_bytes: attachments.iter().map(Bytes::len).collect(),
@@ -114,10 +159,15 @@ impl Entry {
             Some(text) => Some(SocketId::parse(&text)?),
             None => None,
         };
+        let targets = |names: Vec<String>| names.into_iter().map(Target::of).collect();
         Some(Self {
             offset: Offset::parse(&head.offset)?,
             time_ms: head.time_ms,
-            audience: Audience { rooms: head.rooms, except_rooms: head.except_rooms, except },
+            audience: Audience {
+                to: targets(head.rooms),
+                except_rooms: targets(head.except_rooms),
+                except,
+            },
             packet: Outgoing::of_parts(&text, &attachments),
         })
     }
@@ -138,8 +188,8 @@ mod tests {
             offset,
             time_ms: 12,
             audience: Audience {
-                rooms: vec!["a".into(), "b\n".into()],
-                except_rooms: vec!["c".into()],
+                to: vec![Target::of("a"), Target::of("b\n"), Target::Socket(SocketId::random())],
+                except_rooms: vec![Target::of("c")],
                 except: Some(SocketId::random()),
             },
             packet: draft.with_offset(&offset),
@@ -159,18 +209,19 @@ mod tests {
     #[test]
     fn an_audience_is_rooms_without_those_that_are_excepted() {
         let (id, other) = (SocketId::random(), SocketId::random());
-        let own = id.to_string();
-        let rooms = AHashMap::from([("old", 3), ("new", 9)]);
-        let gets = |audience: &Audience| audience.includes(id, &own, &rooms, 5);
-        let to = |rooms: &[&str]| Audience {
-            rooms: rooms.iter().map(|&room| room.into()).collect(),
+        let others_room = other.to_string();
+        let rooms = AHashMap::from([("old", 3), ("new", 9), (&*others_room, 0)]);
+        let gets = |audience: &Audience| audience.includes(id, &rooms, 5);
+        let to = |names: &[&str]| Audience {
+            to: names.iter().map(|name| Target::of(name.to_string())).collect(),
             ..Audience::default()
         };
         assert!(gets(&to(&[])) && gets(&to(&["none", "old"])) && gets(&Audience::socket(id)));
         assert!(!gets(&to(&["none"])) && !gets(&Audience::socket(other)));
+        assert!(gets(&to(&[&id.to_string()])) && !gets(&to(&[&others_room])));
         assert!(!gets(&to(&["new"])), "it was not in the room then");
         assert!(!gets(&Audience { except: Some(id), ..to(&["old"]) }));
-        assert!(!gets(&Audience { except_rooms: vec!["old".into()], ..to(&[]) }));
-        assert!(gets(&Audience { except_rooms: vec!["new".into()], ..to(&[]) }));
+        assert!(!gets(&Audience { except_rooms: vec![Target::of("old")], ..to(&[]) }));
+        assert!(gets(&Audience { except_rooms: vec![Target::of("new")], ..to(&[]) }));
     }
 }

@@ -5,10 +5,12 @@
 //! to the clients as its last argument, where the stock client looks for it.
 //!
 //! What always holds: no socket is sent an event before the event is durable; events are sent in the
-//! order of the log; what a session may have missed is either sent to it whole, or it is not resumed.
+//! order of the log; what a session may have missed is either sent to it whole, or it is not resumed:
+//! an event that the log does not take is only sent once the log before it is durably removed.
 //! Locks are taken in this order: delivery, hub, room, socket; the log's own comes last.
 
 mod entry;
+mod kept;
 mod offset;
 mod resume;
 mod ring;
@@ -22,19 +24,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, oneshot};
 
-pub use entry::Audience;
+pub use entry::{Audience, Target};
+pub use kept::{Keeping, Store, forget};
 pub use offset::Offset;
 pub use resume::Claim;
 pub use session::Pid;
 
 use self::entry::Entry;
+use self::kept::{keys, load_ring, load_sessions};
 use self::ring::Ring;
 use self::session::{Session, Sessions};
 use super::outgoing::{Draft, Outgoing};
-use super::{Hub, Socket};
-use crate::backend::{BackendError, Cache, Push, Sent};
-use crate::gateway::options;
-use crate::model::clock::SharedClock;
+use super::{Hub, Socket, SocketId};
+use crate::backend::{BackendError, Push, Sent};
 
 /// Events that may wait for their commit before clients are not listened to.
 const PENDING_BYTES_MAX: usize = 4 << 20;
@@ -47,17 +49,6 @@ const DETACHED_MAX: usize = 100_000;
 
 /// What a resume may send: so much of what may wait for a socket at all.
 const REPLAY_SHARE: usize = 2;
-
-/// Where recovery is kept, and for how long.
-#[derive(Clone)]
-pub struct Store {
-    pub options: options::Recovery,
-    /// Without one nothing outlives the process.
-    pub cache: Option<Cache>,
-    pub clock: SharedClock,
-    /// What may wait for one session.
-    pub queue_bytes_max: usize,
-}
 
 /// The log of one namespace, and its sessions.
 pub struct Recovery {
@@ -73,6 +64,8 @@ pub struct Recovery {
     wake: Arc<Notify>,
     /// Something was delivered.
     eased: Notify,
+    /// What waits is not too much any more.
+    has_room: Notify,
 }
 
 /// The order of the log.
@@ -85,11 +78,15 @@ struct Order {
     pending_bytes: usize,
     /// The last event was not taken.
     is_refused: bool,
+    /// A commit failed, so that nobody can tell what the kept log holds.
+    is_broken: bool,
 }
 
 struct Pending {
     entry: Arc<Entry>,
-    /// Absent when there is nothing to wait for.
+    is_logged: bool,
+    /// The change to the log that it waits for: its entry, or the removal of those before it. Absent when
+    /// there is nothing to wait for.
     sent: Option<Sent>,
     told: Told,
     /// What is done when it is sent.
@@ -129,14 +126,14 @@ pub struct Appended {
 impl Recovery {
     /// What was kept of a namespace, or nothing when that cannot be read.
     pub fn load(namespace: &str, store: Store) -> Self {
-        let log_key = format!("leveret:recovery:{namespace}:log");
-        let sessions_key = format!("leveret:recovery:{namespace}:sessions");
+        let [log_key, sessions_key] = keys(namespace);
         let now_ms = store.clock.now_ms();
         let ring = load_ring(&store, &log_key).unwrap_or_default();
         // 64 random bits: no two processes on one folder have the same.
         let (epoch, _) = uuid::Uuid::new_v4().as_u64_pair();
-        let last = ring.last().unwrap_or(Offset { epoch, position: 0 });
-        let sessions = load_sessions(&store, &sessions_key, last.position, now_ms);
+        let last = ring.last();
+        let sessions = load_sessions(&store, &sessions_key, last, now_ms);
+        let last = last.unwrap_or(Offset { epoch, position: 0 });
         let position = last.position;
         Self {
             store,
@@ -149,16 +146,26 @@ impl Recovery {
                 pending: VecDeque::new(),
                 pending_bytes: 0,
                 is_refused: false,
+                is_broken: false,
             }),
             delivery: Mutex::new(Delivery { position, offset: last, sessions }),
             delivered: AtomicU64::new(position),
             wake: Arc::default(),
             eased: Notify::new(),
+            has_room: Notify::new(),
         }
     }
 
     /// Starts to deliver. Needs a Tokio runtime.
     pub fn start(&self, hub: &Arc<Hub>) {
+        // A kept log that is empty is one that was taken away; this entry, for nobody, tells it from one
+        // to which nothing was said yet.
+        if self.store.cache.is_some()
+            && self.order.lock().ring.last().is_none()
+            && let Ok(draft) = Draft::event(hub.name(), "start", &())
+        {
+            self.append(Audience::socket(SocketId::random()), &draft, None);
+        }
         tokio::spawn(sequence::run(Arc::downgrade(hub), Arc::clone(&self.wake)));
     }
 
@@ -166,9 +173,16 @@ impl Recovery {
         self.delivery.lock()
     }
 
-    /// Appends an event; it is sent once it is durable. One that the log does not take is sent all the
-    /// same, in its place, but no session is resumed across it. `told` hears to how many it was sent.
-    pub fn append(&self, audience: Audience, draft: &Draft, told: Option<oneshot::Sender<usize>>) {
+    /// Appends an event; it is sent once it is durable. One that the log does not take, as on a full
+    /// disk, is sent in its place once the log before it is removed, so that no session is resumed across
+    /// it. False: not even that can be made durable, and nobody is sent the event. `told` hears to how
+    /// many it was sent.
+    pub fn append(
+        &self,
+        audience: Audience,
+        draft: &Draft,
+        told: Option<oneshot::Sender<usize>>,
+    ) -> bool {
         let told = told.map_or(Told::Nobody, |told| Told::Count(told, 0));
         let mut order = self.order.lock();
         match self.log(&mut order, audience.clone(), draft, None) {
@@ -178,15 +192,22 @@ impl Recovery {
             }
             Err(error) => {
                 // Told once, not for every event of a full disk.
-                if !std::mem::replace(&mut order.is_refused, true) {
+                let is_news = !std::mem::replace(&mut order.is_refused, true);
+                let Some(unlogged) = self.unlogged(&mut order, audience, draft) else {
+                    if is_news {
+                        tracing::error!(%error, "events are not sent, as nothing can be logged");
+                    }
+                    return false;
+                };
+                if is_news {
                     tracing::warn!(%error, "events are sent without being logged");
                 }
-                let unlogged = self.unlogged(&mut order, audience, draft);
                 order.wait(Pending { told, ..unlogged });
             }
         }
         drop(order);
         self.wake.notify_one();
+        true
     }
 
     /// Appends an event, with `beside` in the same step, and tells when it is sent. Nobody gets it if it
@@ -241,23 +262,20 @@ impl Recovery {
         Ok((Pending::new(entry, sent), change))
     }
 
-    /// Leaves a hole in the log: its place is taken, and what is before it is forgotten.
-    fn unlogged(&self, order: &mut Order, audience: Audience, draft: &Draft) -> Pending {
+    /// Leaves a hole in the log: its place is taken, and what is before it is forgotten. `None`: it
+    /// can't be.
+    fn unlogged(&self, order: &mut Order, audience: Audience, draft: &Draft) -> Option<Pending> {
+        if order.is_broken {
+            return None;
+        }
+        let removal = self.store.cache.as_ref().map(|cache| cache.send_removal(&[&self.log_key]));
+        let removal = removal.transpose().ok()?;
         order.position += 1;
         order.ring = Ring::default();
-        self.forget_log();
         let offset = Offset { epoch: self.epoch, position: order.position };
         let (time_ms, packet) = (self.store.clock.now_ms(), draft.finish());
         let entry = Arc::new(Entry { offset, time_ms, audience, packet });
-        Pending::new(entry, None)
-    }
-
-    fn forget_log(&self) {
-        if let Some(cache) = &self.store.cache
-            && let Err(error) = cache.send_removal(&self.log_key)
-        {
-            tracing::debug!(%error, "the log of events was not removed");
-        }
+        Some(Pending { is_logged: false, ..Pending::new(entry, removal) })
     }
 
     /// Sends an event that is not logged: with the offset of the moment behind it if a client would else
@@ -284,7 +302,7 @@ impl Recovery {
 
     /// Waits until the log has not too much to deliver. Cancel safe.
     pub async fn has_room(&self) {
-        self.until(|order| order.pending_bytes <= PENDING_BYTES_MAX).await;
+        self.until(&self.has_room, |order| order.pending_bytes <= PENDING_BYTES_MAX).await;
     }
 
     /// Waits until what was appended before is sent. Cancel safe.
@@ -293,17 +311,17 @@ impl Recovery {
         let holds = |order: &Order| {
             order.pending.front().is_none_or(|first| first.entry.offset.position > position)
         };
-        self.until(holds).await;
+        self.until(&self.eased, holds).await;
     }
 
-    async fn until(&self, holds: impl Fn(&Order) -> bool) {
+    async fn until(&self, changes: &Notify, holds: impl Fn(&Order) -> bool) {
         loop {
-            // Made before the look, so that a delivery in between is not missed.
-            let eased = self.eased.notified();
+            // Made before the look, so that a change in between is not missed.
+            let change = changes.notified();
             if holds(&self.order.lock()) {
                 return;
             }
-            eased.await;
+            change.await;
         }
     }
 
@@ -386,7 +404,7 @@ impl Recovery {
 
 impl Pending {
     fn new(entry: Arc<Entry>, sent: Option<Sent>) -> Self {
-        Self { entry, sent, told: Told::Nobody, after: Vec::new(), after_bytes: 0 }
+        Self { entry, is_logged: true, sent, told: Told::Nobody, after: Vec::new(), after_bytes: 0 }
     }
 }
 
@@ -416,44 +434,4 @@ impl Drop for Recovery {
     fn drop(&mut self) {
         self.wake.notify_one();
     }
-}
-
-fn load_ring(store: &Store, key: &str) -> Option<Ring> {
-    let list = store.cache.as_ref()?.load_list(key);
-    let list = list
-        .inspect_err(|error| tracing::warn!(key, %error, "the log of events was not read"))
-        .ok()?;
-    let newest_first = list.iter().map_while(Entry::decode);
-    Some(Ring::of(newest_first.collect::<Vec<_>>().into_iter().rev()))
-}
-
-/// Sessions that had a socket when their process ended may come back from now on.
-fn load_sessions(store: &Store, key: &str, head: u64, now_ms: u64) -> Sessions {
-    let mut sessions = Sessions::default();
-    let Some(cache) = &store.cache else { return sessions };
-    let fields = cache
-        .load_hash(key)
-        .inspect_err(|error| tracing::warn!(key, %error, "the sessions were not read"))
-        .unwrap_or_default();
-    let window_ms = u64::try_from(store.options.window.as_millis()).unwrap_or(u64::MAX);
-    let mut found = Vec::new();
-    for (field, value) in &fields {
-        let pid = str::from_utf8(field).ok().and_then(Pid::parse);
-        // One that connected behind the log's end belongs to a log that is lost.
-        let session = Session::decode(value).filter(|session| session.connect <= head);
-        let (Some(pid), Some(mut session)) = (pid, session) else {
-            if let (Err(error), Ok(field)) = (
-                cache.send_field_removal(key, &String::from_utf8_lossy(field)),
-                str::from_utf8(field),
-            ) {
-                tracing::debug!(field, %error, "a session was not removed");
-            }
-            continue;
-        };
-        session.until_ms.get_or_insert(now_ms.saturating_add(window_ms));
-        found.push((session.until_ms, pid, session));
-    }
-    found.sort_unstable_by_key(|(until_ms, ..)| *until_ms);
-    found.into_iter().for_each(|(_, pid, session)| sessions.insert(pid, session));
-    sessions
 }

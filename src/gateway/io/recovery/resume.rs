@@ -100,6 +100,8 @@ impl Recovery {
         }
         let Missed { entries, last } = self.missed(delivery, session, claim)?;
 
+        let position = delivery.position;
+        delivery.sessions.will_stay(claim.pid);
         let session = delivery.sessions.get_mut(claim.pid).ok_or("it is not known")?;
         let replaced = session.socket.take();
         if let Some(replaced) = &replaced {
@@ -108,8 +110,14 @@ impl Recovery {
         let rooms = session.rooms.iter().map(|place| Arc::clone(&place.room));
         let data = session.data.clone();
         let resumed = socket.come_back_as(session.sid, claim.pid, rooms, data);
+        // What its middleware gave it now comes back the next time too.
+        for room in resumed.rooms() {
+            if !session.rooms.iter().any(|place| place.room == room) {
+                session.rooms.push(Place { room, since: position });
+            }
+        }
+        session.data = resumed.data_text();
         session.socket = Some(resumed.clone());
-        (session.detached, session.until_ms) = (None, None);
         session.last = last;
         drop(self.save(claim.pid, session));
         resumed.admit(&greeting(hub.name(), resumed.id(), Some(claim.pid)));
@@ -152,14 +160,13 @@ impl Recovery {
         if start + 1 < first && start < delivery.position {
             return Err("what it missed is not kept any more");
         }
-        let own_room = session.sid.to_string();
         let rooms: AHashMap<&str, u64> =
             session.rooms.iter().map(|place| (&*place.room, place.since)).collect();
         let bytes_max = self.store.queue_bytes_max / REPLAY_SHARE;
         let (mut entries, mut bytes) = (Vec::new(), 0);
         for entry in order.ring.between(start, delivery.position) {
             let position = entry.offset.position;
-            if entry.audience.includes(session.sid, &own_room, &rooms, position) {
+            if entry.audience.includes(session.sid, &rooms, position) {
                 bytes += entry.bytes();
                 if bytes > bytes_max {
                     return Err("it missed too much");
@@ -169,6 +176,18 @@ impl Recovery {
         }
         let last = entries.last().map_or(last, |entry| Some(entry.offset));
         Ok(Missed { entries, last })
+    }
+
+    /// The socket of the session under this secret, while it is there.
+    pub fn socket_of(&self, pid: &str) -> Option<Socket> {
+        let pid = Pid::parse(pid)?;
+        self.delivery.lock().sessions.get(pid)?.socket.clone()
+    }
+
+    /// Whether the client of a socket that went may still come back, or is back.
+    pub fn awaits(&self, socket: &Socket) -> bool {
+        let session_of = |pid| self.delivery.lock().sessions.get(pid).is_some();
+        socket.pid().is_some_and(session_of)
     }
 
     /// The socket goes, for this reason. Its session stays for a while if its client did not end it.

@@ -14,6 +14,9 @@ use crate::model::clock::UnixMs;
 
 const VERSION: u8 = 1;
 
+/// Entries of sessions that came back are cleared away when they are so many more than the others.
+const STALE_MAX: usize = 64;
+
 /// A session's private name: a secret of its client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Pid(Uuid);
@@ -138,8 +141,18 @@ impl Session {
 #[derive(Default)]
 pub struct Sessions {
     all: AHashMap<Pid, Session>,
+    /// How many have no socket.
+    detached: usize,
     /// Those without a socket, the first to end first; some have one again.
     ending: VecDeque<(UnixMs, Pid)>,
+}
+
+/// What was first to end.
+pub enum Ended {
+    /// It is forgotten now.
+    Session(Pid),
+    /// It has a socket again, or had one in between, and ends later.
+    CameBack,
 }
 
 impl Sessions {
@@ -152,19 +165,37 @@ impl Sessions {
     }
 
     pub fn insert(&mut self, pid: Pid, session: Session) {
-        if let Some(until_ms) = session.until_ms {
+        let until_ms = session.until_ms;
+        self.all.insert(pid, session);
+        if let Some(until_ms) = until_ms {
             self.will_end(until_ms, pid);
         }
-        self.all.insert(pid, session);
     }
 
-    pub fn remove(&mut self, pid: Pid) -> bool {
-        self.all.remove(&pid).is_some()
+    /// Forgets a session that has a socket.
+    pub fn remove(&mut self, pid: Pid) {
+        self.all.remove(&pid);
     }
 
-    /// The session is detached, and ends at `until_ms`.
+    /// The session is detached, and ends at `until_ms`, later than those before it.
     pub fn will_end(&mut self, until_ms: UnixMs, pid: Pid) {
+        self.detached += 1;
         self.ending.push_back((until_ms, pid));
+        if self.ending.len() > 2 * self.detached + STALE_MAX {
+            let Self { all, ending, .. } = self;
+            ending.retain(|&(until_ms, pid)| is_due(all, until_ms, pid));
+        }
+    }
+
+    /// The session has a socket, and does not end before that is gone.
+    pub fn will_stay(&mut self, pid: Pid) {
+        let session = self.all.get_mut(&pid);
+        if let Some(session) = session
+            && session.until_ms.take().is_some()
+        {
+            session.detached = None;
+            self.detached -= 1;
+        }
     }
 
     /// When the next session may end.
@@ -173,20 +204,78 @@ impl Sessions {
     }
 
     /// Takes off a session whose time has passed, or the oldest when more than `detached_max` wait.
-    pub fn pop_ended(&mut self, now_ms: UnixMs, detached_max: usize) -> Option<Pid> {
-        while let Some(&(until_ms, pid)) = self.ending.front() {
-            if until_ms > now_ms && self.ending.len() <= detached_max {
-                return None;
-            }
-            self.ending.pop_front();
-            // One that came back, and perhaps went again, has another entry or none.
-            let is_due =
-                self.all.get(&pid).is_some_and(|session| session.until_ms == Some(until_ms));
-            if is_due {
-                self.all.remove(&pid);
-                return Some(pid);
-            }
+    pub fn pop_ended(&mut self, now_ms: UnixMs, detached_max: usize) -> Option<Ended> {
+        let &(until_ms, pid) = self.ending.front()?;
+        if until_ms > now_ms && self.detached <= detached_max {
+            return None;
         }
-        None
+        self.ending.pop_front();
+        if !is_due(&self.all, until_ms, pid) {
+            return Some(Ended::CameBack);
+        }
+        self.all.remove(&pid);
+        self.detached -= 1;
+        Some(Ended::Session(pid))
+    }
+}
+
+/// One that came back, and perhaps went again, has another entry or none.
+fn is_due(all: &AHashMap<Pid, Session>, until_ms: UnixMs, pid: Pid) -> bool {
+    all.get(&pid).is_some_and(|session| session.until_ms == Some(until_ms))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(until_ms: Option<UnixMs>) -> Session {
+        Session {
+            sid: SocketId::random(),
+            who: "".into(),
+            connect: 0,
+            rooms: Vec::new(),
+            data: None,
+            last: None,
+            detached: None,
+            until_ms,
+            socket: None,
+        }
+    }
+
+    fn ended(sessions: &mut Sessions, now_ms: UnixMs, detached_max: usize) -> Vec<Pid> {
+        let pops = std::iter::from_fn(|| sessions.pop_ended(now_ms, detached_max));
+        let pid = |ended| if let Ended::Session(pid) = ended { Some(pid) } else { None };
+        pops.filter_map(pid).collect()
+    }
+
+    #[test]
+    fn a_client_that_comes_and_goes_is_one_session_however_often() {
+        let (quiet, flaps) = (Pid::random(), Pid::random());
+        let mut sessions = Sessions::default();
+        sessions.insert(quiet, session(Some(1_000)));
+        sessions.insert(flaps, session(None));
+        for until_ms in 1_001..2_001 {
+            sessions.get_mut(flaps).unwrap().until_ms = Some(until_ms);
+            sessions.will_end(until_ms, flaps);
+            assert_eq!(ended(&mut sessions, 0, 2), []);
+            sessions.will_stay(flaps);
+        }
+        assert!(sessions.ending.len() <= 2 * 2 + STALE_MAX, "{}", sessions.ending.len());
+        assert_eq!(ended(&mut sessions, 5_000, 2), [quiet]);
+        assert!(sessions.get(flaps).is_some());
+    }
+
+    #[test]
+    fn the_oldest_end_first_in_time_or_when_they_are_too_many() {
+        let mut sessions = Sessions::default();
+        let pids = [10, 20, 30].map(|until_ms| {
+            let pid = Pid::random();
+            sessions.insert(pid, session(Some(until_ms)));
+            pid
+        });
+        assert_eq!(ended(&mut sessions, 9, 3), []);
+        assert_eq!(ended(&mut sessions, 9, 2), pids[..1]);
+        assert_eq!(ended(&mut sessions, 20, 3), pids[1..2]);
+        assert_eq!(sessions.next_end(), Some(30));
     }
 }
