@@ -8,7 +8,7 @@ mod disk;
 use std::sync::Arc;
 use std::time::Duration;
 
-use leveret::broker::{Broker, ConsumeOptions, Recovery};
+use leveret::broker::{Broker, BrokerError, ConsumeOptions, DeleteIf, Recovery};
 use leveret::journal::{Journal, JournalOptions};
 use leveret::model::clock::ManualClock;
 use leveret::model::message::Message;
@@ -214,6 +214,24 @@ async fn what_came_back_too_often_at_once_waits_for_the_journal() {
     channel.cancel("all");
     let died = side.die(|_| channel.nack(0, true, true).unwrap());
     timeout(PATIENCE, died).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_waits_to_die_when_its_queue_is_deleted_arrives_all_the_same() {
+    let side = Side::new(QueueSpec::quorum(queue("dying")).delivery_limit(0)).await;
+    let mut channel = side.broker.channel(None);
+    channel.consume(&queue("dying"), "all", ConsumeOptions::default()).unwrap();
+    for _ in 0..COUNT {
+        channel.next().await;
+    }
+    channel.cancel("all");
+    channel.nack(0, true, true).unwrap();
+    waits(side.dead());
+    let if_empty = DeleteIf { empty: true, ..DeleteIf::default() };
+    let refused = side.broker.delete_queue(&queue("dying"), if_empty);
+    assert!(matches!(refused, Err(BrokerError::NotEmpty { .. })), "{refused:?}");
+    side.broker.delete_queue(&queue("dying"), DeleteIf::default()).unwrap();
+    timeout(PATIENCE, side.all_arrive()).await.unwrap();
 }
 
 #[tokio::test]

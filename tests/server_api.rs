@@ -237,6 +237,20 @@ async fn what_is_wrong_is_named() {
         assert_eq!(status, expected, "{path} {body}");
         assert!(problem["error"].as_str().unwrap().contains(named), "{path}: {problem}");
     }
+    let nested = |levels| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+    let payloads = [
+        (nested(100), 200),
+        (nested(101), 400),
+        ("1e400".into(), 400),
+        (r#""\ud800""#.into(), 400),
+    ];
+    for (payload, expected) in payloads {
+        let body = format!(r#"{{"audience":"all","event":"news","payload":{payload}}}"#);
+        let request = Request::post("/api/v1/emit").header("content-type", "application/json");
+        let (status, answer) = stand.send(request.body(body.into()).unwrap()).await;
+        assert_eq!(status, expected, "{payload}: {answer}");
+        assert!(status == 200 || answer["field"] == "payload", "{answer}");
+    }
     let (status, problem) = stand.call(Method::POST, "/queues/jobs/consume?noAck=1", None).await;
     assert_eq!((status, &problem["field"]), (400, &json!("noAck")));
 }

@@ -139,6 +139,8 @@ impl Consumer {
     fn open(&self, parcel: Parcel) -> Delivery {
         // The queue stops at a full channel; half empty is when it is worth going on.
         if self.unlimited && self.parcels.len() == BUFFERED_MAX / 2 {
+            // Its only consumer is this one, which is resumed in any case.
+            let _ = self.ends.take_stalled();
             let effects = self.queue.resume(self.id, self.inner.now_ms());
             self.inner.run(&self.queue, effects);
         }

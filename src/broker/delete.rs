@@ -128,6 +128,11 @@ impl Inner {
         // that is no more, and recovery drops those.
         self.settle_parts(queue, deleted.parts);
         let _commit = self.settle_all(queue, &deleted.held);
+        for (held, reason) in deleted.dying {
+            for (target, effects) in self.dead_letter(queue, held, reason) {
+                self.run(&target, effects);
+            }
+        }
         Ok(deleted.ready)
     }
 

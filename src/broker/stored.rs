@@ -413,7 +413,9 @@ impl Payload for Stored {
         let has_times = properties.expiration_ms.is_some() || self.due_ms.is_some();
         out.push(FORMAT_VERSION);
         put_number(queue.0, out);
-        put_option(properties.priority.map(u64::from), out);
+        // A byte as it is: bincode's number takes three from 251 on.
+        out.push(u8::from(properties.priority.is_some()));
+        out.extend(properties.priority);
         put_number(self.message.body.len() as u64, out);
         out.push(u8::from(has_times));
     }
@@ -451,15 +453,19 @@ mod tests {
         };
         let mut transient = usual();
         transient.properties.persistent = false;
-        let mut important = usual();
-        important.properties.priority = Some(0);
+        let important = [0, 250, 251, 255].map(|priority| {
+            let mut message = usual();
+            message.properties.priority = Some(priority);
+            message
+        });
         let mut short_lived = usual();
         short_lived.properties.expiration_ms = Some(70_000);
         let mut named = usual();
         named.properties.message_id = Some("id".to_owned());
         let mut headed = usual();
         headed.properties.headers.set("x", 1);
-        for message in [usual(), transient, important, short_lived, named, headed] {
+        let others = [usual(), transient, short_lived, named, headed];
+        for message in others.into_iter().chain(important) {
             for (queues, due_ms) in [(vec![], None), (vec![3], Some(1 << 40)), (vec![1, 300], None)]
             {
                 let queues: Vec<QueueId> = queues.into_iter().map(Position).collect();

@@ -9,6 +9,7 @@ use crate::broker::BrokerError;
 use crate::model::message::Message;
 use crate::model::names::{ExchangeName, QueueName, RoutingKey};
 use crate::model::topology::{EMIT_EXCHANGE, ExchangeKind, ExchangeSpec, QueueSpec};
+use crate::wire::socket_io::{PayloadError, check_payload};
 
 /// Events that wait for the gateway; the oldest go first, as events are sent at most once.
 const WAITING_BYTES_MAX: u64 = 64 << 20;
@@ -60,6 +61,10 @@ async fn send(gateway: &Gateway, message: &Message) -> Result<(), &'static str> 
     let name = message.properties.kind.as_deref().ok_or("it has no type")?;
     let payload: &RawValue =
         serde_json::from_slice(&message.body).map_err(|_| "the body is no JSON")?;
+    check_payload(payload).map_err(|error| match error {
+        PayloadError::TooDeep => "the body is nested too deeply",
+        PayloadError::Unreadable(_) => "the body has a number or text that can't be read",
+    })?;
     gateway.has_room().await;
     match audience {
         Audience::Room(room) => {

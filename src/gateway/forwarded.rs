@@ -50,13 +50,19 @@ impl FromStr for Network {
         };
         let address: IpAddr = address.parse().map_err(|_| NetworkError)?;
         let width = if address.is_ipv4() { 32 } else { 128 };
-        let prefix_bits = match prefix_bits {
+        let prefix_bits: u32 = match prefix_bits {
             None => width,
             Some(bits) => bits.parse().map_err(|_| NetworkError)?,
         };
         if prefix_bits > width {
             return Err(NetworkError);
         }
+        // An IPv4 network in IPv6 form counts from the same end.
+        let mapped = address.is_ipv6() && address.to_canonical().is_ipv4();
+        let prefix_bits = match mapped {
+            true => prefix_bits.checked_sub(96).ok_or(NetworkError)?,
+            false => prefix_bits,
+        };
         Ok(Self::new(address, prefix_bits))
     }
 }
@@ -108,13 +114,21 @@ mod tests {
             ("0.0.0.0/0", "203.0.113.9", "::1"),
             ("fd00::/8", "fdff::1", "fe00::1"),
             ("::1", "::1", "::2"),
+            ("::ffff:10.0.0.0/104", "10.9.9.9", "11.0.0.1"),
         ] {
             assert!(network(text).contains(ip(inside)), "{text} {inside}");
             assert!(!network(text).contains(ip(outside)), "{text} {outside}");
         }
-        for wrong in
-            ["", "localhost", "10.0.0.0/33", "::/129", "10.0.0.0/", "10.0.0/8", "1.2.3.4/-1"]
-        {
+        for wrong in [
+            "",
+            "localhost",
+            "::ffff:10.0.0.0/95",
+            "10.0.0.0/33",
+            "::/129",
+            "10.0.0.0/",
+            "10.0.0/8",
+            "1.2.3.4/-1",
+        ] {
             assert_eq!(wrong.parse::<Network>(), Err(NetworkError), "{wrong}");
         }
     }

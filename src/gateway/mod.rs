@@ -57,7 +57,7 @@ pub use options::{GatewayOptions, Limits, PATH, Recovery};
 pub use outbound::CloseReason;
 pub use rate::EventRate;
 
-pub use crate::wire::socket_io::{Binary, ToArgs, is_reserved};
+pub use crate::wire::socket_io::{Binary, PayloadError, ToArgs, check_payload, is_reserved};
 
 use self::application::Application;
 use crate::backend::Cache;

@@ -107,6 +107,14 @@ pub struct Limits {
     pub attachments_max: usize,
 }
 
+impl Limits {
+    /// The most bytes of all attachments of a packet together: of ten messages of the largest size,
+    /// which is as much as the stock parser takes by default, and at least 4 MB.
+    pub fn attachments_bytes_max(&self) -> usize {
+        self.payload_bytes_max.saturating_mul(10).max(4_000_000)
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -123,5 +131,21 @@ impl Default for Limits {
             event_rate: Some(EventRate::default()),
             attachments_max: 10,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attachments_have_room_for_ten_full_messages() {
+        let bytes_max = |payload_bytes_max| {
+            Limits { payload_bytes_max, ..Limits::default() }.attachments_bytes_max()
+        };
+        assert_eq!(Limits::default().attachments_bytes_max(), 10_000_000);
+        assert_eq!(bytes_max(20_000_000), 200_000_000);
+        assert_eq!(bytes_max(1 << 10), 4_000_000);
+        assert_eq!(bytes_max(usize::MAX), usize::MAX);
     }
 }

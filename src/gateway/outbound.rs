@@ -53,6 +53,11 @@ impl CloseReason {
         }
     }
 
+    /// Whether the peer is known to have left; any other is still told, polling, of the close.
+    pub fn is_peer_gone(self) -> bool {
+        matches!(self, Self::TransportClose | Self::TransportError | Self::PingTimeout)
+    }
+
     /// The last frame on a WebSocket (RFC 6455 section 7.4.1); `None` when the peer is gone.
     pub fn close_frame(self) -> Option<Frame> {
         let code = match self {
@@ -116,6 +121,8 @@ struct State {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Polled {
     Payload(Bytes),
+    /// The session is closed, and this is all that is left to say.
+    Last(Bytes),
     Nothing,
 }
 
@@ -260,8 +267,8 @@ impl Outbound {
     }
 
     /// The answer of a poll: as much of the queue as fits into `payload_bytes_max`. What is queued
-    /// when the session is closed still goes out, with a close packet at its end; a client that closed
-    /// it itself gets a noop there, as the stock server's does.
+    /// when the session is closed still goes out, and a close packet after it; a client that closed it
+    /// itself gets a noop there, as the stock server's does.
     pub fn poll(&self, payload_bytes_max: usize) -> Polled {
         let mut state = self.state.lock();
         if state.transport == Transport::WebSocket {
@@ -296,11 +303,16 @@ impl Outbound {
         let closed = state.closed.filter(|_| state.frames.is_empty());
         drop(state);
         self.ease(bytes);
-        if let Some(reason) = closed {
+        if let Some(reason) = closed
+            && (payload.is_empty() || reason.is_peer_gone())
+        {
+            // Beside other packets only where no further poll is waited for: the stock client does what a
+            // close packet says before what the Socket.IO packets of its payload say.
             let by_client = reason == CloseReason::TransportClose;
             let last = if by_client { Packet::Noop } else { Packet::Close };
             // Past the bound by one byte at most, which no client counts.
             let _ = payload.push_text(&single(&last));
+            return Polled::Last(payload.into_bytes());
         }
         if payload.is_empty() { Polled::Nothing } else { Polled::Payload(payload.into_bytes()) }
     }
@@ -368,7 +380,9 @@ mod tests {
 
     fn polled(outbound: &Outbound, payload_bytes_max: usize) -> Option<String> {
         match outbound.poll(payload_bytes_max) {
-            Polled::Payload(bytes) => Some(String::from_utf8(bytes.to_vec()).unwrap()),
+            Polled::Payload(bytes) | Polled::Last(bytes) => {
+                Some(String::from_utf8(bytes.to_vec()).unwrap())
+            }
             Polled::Nothing => None,
         }
     }
@@ -442,7 +456,7 @@ mod tests {
         outbound.push(&text("4last"));
         outbound.close(CloseReason::ShuttingDown);
         outbound.close(CloseReason::PingTimeout);
-        assert_eq!(polled(&outbound, 100).as_deref(), Some("4last\u{1e}1"));
+        assert_eq!(polled(&outbound, 100).as_deref(), Some("4last"));
         assert_eq!(outbound.close_reason(), Some(CloseReason::ShuttingDown));
         outbound.push(&text("4late"));
         assert_eq!(polled(&outbound, 100).as_deref(), Some("1"));

@@ -49,8 +49,10 @@ struct Joined {
 
 impl Connection {
     pub fn new(namespaces: Arc<Namespaces>, outbound: Arc<Outbound>) -> Self {
-        let limits =
-            Limits { attachments_max: namespaces.limits.attachments_max, ..Limits::default() };
+        let limits = Limits {
+            attachments_max: namespaces.limits.attachments_max,
+            attachments_bytes_max: namespaces.limits.attachments_bytes_max(),
+        };
         Self {
             namespaces,
             outbound,

@@ -85,7 +85,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.client.take_messages();
             self.settle(false).await?;
             if let Some(at) = self.client.answers_at.take() {
+                self.client.handle.idle.store(true, Ordering::Relaxed);
                 self.attend(tokio::time::sleep_until(at)).await?;
+                self.client.handle.idle.store(false, Ordering::Relaxed);
             }
             self.write().await?;
             match pause {
@@ -125,8 +127,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 match next {
                     Ok(Some(request)) => {
                         let outcome = client.answer(&request, visit);
-                        commands += usize::from(!matches!(outcome, Outcome::Held { .. }));
-                        if let Some(slow_us) = slow_us {
+                        let is_held = matches!(outcome, Outcome::Held { .. });
+                        commands += usize::from(!is_held);
+                        if let Some(slow_us) = slow_us.filter(|_| !is_held) {
                             let ended = Instant::now();
                             let took = ended - begun;
                             begun = ended;

@@ -63,6 +63,19 @@ impl<'de> Deserialize<'de> for Text {
                 Ok(Text { value: value.to_owned(), origin: Origin::File })
             }
 
+            // serde's own errors would show the value, which may be a secret.
+            fn visit_i64<E: serde::de::Error>(self, _: i64) -> Result<Text, E> {
+                Err(E::custom("expected a string or a boolean"))
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, _: u64) -> Result<Text, E> {
+                self.visit_i64(0)
+            }
+
+            fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<Text, E> {
+                self.visit_i64(0)
+            }
+
             fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<Text, E> {
                 self.visit_str(if value { "true" } else { "false" })
             }

@@ -135,7 +135,9 @@ impl Settings {
             storage: storage(&layer)?,
         };
         let lacks_keys = settings.secret.is_none() && settings.public_keys.is_none();
-        let lacks_a_credential = lacks_keys || settings.api_key.is_none();
+        // Any token is enough to guess a short secret without asking the server.
+        let is_guessable = settings.secret.as_ref().is_some_and(Secret::is_short);
+        let lacks_a_credential = lacks_keys || is_guessable || settings.api_key.is_none();
         if lacks_a_credential && !settings.http.ip().is_loopback() {
             return Err(Error::Usage(format!(
                 "{} is not a loopback address: listening there takes a secret for tokens \
@@ -582,6 +584,8 @@ mod tests {
         assert!(broken.contains("leveret.toml, line 2: "), "{broken}");
         let number = gather(&[], &[], "http = 3001").err().unwrap();
         assert!(number.contains("expected a string or a boolean"), "{number}");
+        let secret = gather(&[], &[], "resp-password = 123456").err().unwrap();
+        assert!(!secret.contains("123456"), "{secret}");
     }
 
     #[test]
@@ -605,6 +609,9 @@ mod tests {
                 let line = gather(&["--http", address, one[0], one[1]], &[], "").err().unwrap();
                 assert!(line.contains("--jwt-secret") && line.contains("--api-key"), "{line}");
             }
+            let short = ["--http", address, "--jwt-secret", "short", "--api-key", "key"];
+            let line = gather(&short, &[], "").err().unwrap();
+            assert!(line.contains("at least 32 bytes"), "{line}");
             let both = ["--http", address, "--jwt-secret", secret, "--api-key", "key"];
             assert!(gather(&both, &[], "").is_ok());
         }

@@ -49,7 +49,7 @@ fn everything(root: &Namespace) {
     });
     root.on_disconnect(|socket: Socket, reason: DisconnectReason| async move {
         let rooms: Vec<String> = socket.rooms().iter().map(|room| room.to_string()).collect();
-        socket.broadcast().emit("left", (reason.as_str(), rooms)).ok();
+        socket.broadcast().emit("left", (socket.id().to_string(), reason.as_str(), rooms)).ok();
     });
     root.on("echo", |first: Value, second: Value, ack: Ack| async move {
         ack.send((first, second)).ok();

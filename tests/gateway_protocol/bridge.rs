@@ -26,9 +26,16 @@ async fn events_reach_the_room_the_user_or_all() {
     broker.emit(&user, "news", &json!({ "n": 2 })).await.unwrap();
     // What is of no such form is left out, and the next one is sent.
     let exchange = ExchangeName::new("leveret.emit").unwrap();
-    for (key, kind, body) in
-        [("room", Some("news"), "{}"), ("all", None, "{}"), ("all", Some("news"), "{")]
-    {
+    let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+    for (key, kind, body) in [
+        ("room", Some("news"), "{}"),
+        ("all", None, "{}"),
+        ("all", Some("news"), "{"),
+        ("all", Some("news"), "1e400"),
+        ("all", Some("news"), r#""\ud800""#),
+        ("all", Some("news"), &deep),
+    ] {
+        let body = body.to_owned();
         let mut message = Message::new(exchange.clone(), RoutingKey::new(key).unwrap(), body);
         message.properties.kind = kind.map(str::to_owned);
         broker.publish(message).await.unwrap().confirmed().await.unwrap();

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use crate::stand::{SILENCE, in_time, until};
 use crate::websocket::{Got, QUERY, WebSocket};
 
-async fn served(io: &Io) -> SocketAddr {
+pub async fn served(io: &Io) -> SocketAddr {
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     let router = axum::Router::new().merge(io.router());

@@ -14,6 +14,8 @@ mod heartbeat;
 mod http;
 mod library;
 mod limits;
+mod msgpack;
+mod parting;
 mod polling;
 mod presence;
 mod rates;

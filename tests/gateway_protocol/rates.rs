@@ -74,3 +74,15 @@ async fn a_packet_has_only_so_many_attachments() {
     }
     assert_eq!(bob.call("presence:update", json!("here")).await["ok"], true);
 }
+
+#[tokio::test]
+async fn attachments_may_each_be_as_large_as_a_message() {
+    let stand = Stand::start().await;
+    let mut ada = Socket::connect(&stand, "ada").await;
+    let attachment = vec![1; 900_000];
+    ada.websocket.text(r#"4510-["x"]"#).await;
+    for _ in 0..10 {
+        ada.websocket.frame(0x82, &attachment).await;
+    }
+    assert_eq!(ada.event("error").await["message"], "Unknown event: x");
+}

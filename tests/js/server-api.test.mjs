@@ -166,6 +166,36 @@ test("a user is disconnected, and only that user", async () => {
   assert.ok(bob.socket.connected);
 });
 
+test("a user who polls is disconnected while a poll waits", async () => {
+  const token = await mintToken(server.dataDir, "ada", { username: "ada" });
+  const client = await connect(server.url, { token, transports: ["polling"] });
+  assert.deepEqual(await call("disconnectUser", { path: { user: "ada" } }), { sockets: 1 });
+  assert.equal(await client.next("disconnect"), "io server disconnect");
+  assert.equal(client.socket.active, false, "a stock client does not come back by itself");
+});
+
+test("a user who polls is disconnected between two polls as well", async () => {
+  const token = await mintToken(server.dataDir, "ada", { username: "ada" });
+  const client = await connect(server.url, { token, transports: ["polling"] });
+  // Held back until the server has closed the session: nobody polls then.
+  const { transport } = client.socket.io.engine;
+  const between = new Promise((resolve) => {
+    transport.doPoll = () => resolve();
+  });
+  // Its answer ends the poll that waits.
+  client.socket.emit("presence:update", "away", () => {});
+  await between;
+  assert.deepEqual(await call("disconnectUser", { path: { user: "ada" } }), { sockets: 1 });
+  await until(5_000, "the end of the presence", async () => {
+    const { status } = await call("getPresence", { path: { user: "ada" } });
+    return status === "offline";
+  });
+  delete transport.doPoll;
+  transport.doPoll();
+  assert.equal(await client.next("disconnect"), "io server disconnect");
+  assert.equal(client.socket.active, false, "a stock client does not come back by itself");
+});
+
 test("queues and their messages are as the document says", async () => {
   const queue = await call("listQueues", { query: { limit: 1 } });
   assert.equal(queue.queues.length, 1);

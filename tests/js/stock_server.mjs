@@ -14,7 +14,7 @@ export async function startStockServer(parser) {
     socket.emit("welcome", socket.id, socket.nsp.name);
     socket.on("disconnecting", (reason) => {
       const rooms = [...socket.rooms].filter((room) => room !== socket.id);
-      socket.broadcast.emit("left", reason, rooms);
+      socket.broadcast.emit("left", socket.id, reason, rooms);
     });
     socket.on("echo", (first, second, ack) => ack(first, second));
     socket.on("upload", (bytes, upload, ack) => {

@@ -16,6 +16,7 @@ mod run;
 mod settling;
 mod state;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -98,6 +99,8 @@ pub(super) struct Deleted {
     pub parts: Vec<Part>,
     /// What was not ready.
     pub held: Vec<Held>,
+    /// What had died before, and is dead-lettered.
+    pub dying: VecDeque<(Held, Reason)>,
 }
 
 /// Whether a message fits into the queue's maximum length, whatever it does with one that does not.
@@ -338,7 +341,7 @@ impl Queue {
         if only.unused && !state.consumers.is_empty() {
             return Err(BrokerError::InUse { what: "queue", name, vhost });
         }
-        if only.empty && state.ready.len() > 0 {
+        if only.empty && (state.ready.len() > 0 || !state.dying.is_empty()) {
             return Err(BrokerError::NotEmpty { name, vhost });
         }
         state.deleted = true;
@@ -346,14 +349,14 @@ impl Queue {
         let ready = state.ready.len();
         let parts = state.ready.drain();
         let mut held: Vec<Held> = std::mem::take(&mut state.delayed).into_values().collect();
-        held.extend(std::mem::take(&mut state.dying).into_iter().map(|(held, _)| held));
         for unacked in std::mem::take(&mut state.unacked).into_values() {
             if let Some(credit) = unacked.credit {
                 credit.give_back();
             }
             held.push(unacked.held);
         }
-        Ok(Some(Deleted { ready, parts, held }))
+        let dying = std::mem::take(&mut state.dying);
+        Ok(Some(Deleted { ready, parts, held, dying }))
     }
 
     /// Takes a ready message out that was `seen` here, and which need not be read again; what lies behind

@@ -56,7 +56,11 @@ impl Keyspace {
                 result
             }
             Value::String(text) => {
+                let bytes_before = text.len();
                 let (result, changed) = edit(text, false)?;
+                if changed.iter().all(Range::is_empty) && text.len() == bytes_before {
+                    return Ok(result);
+                }
                 effects.end(std::mem::replace(value_recorded, Recorded::New));
                 effects.add(Fresh::Value(id));
                 if effects.are_kept && *changed != [WHOLE] && Long::suits(text.len()) {

@@ -14,6 +14,9 @@ const PIECE_BYTES: usize = 4 * 1024;
 /// A shorter string is recorded as a whole.
 const LONG_BYTES_MIN: usize = 4 * PIECE_BYTES;
 
+/// So is a longer one: at its first change each piece is copied, and nobody else is served meanwhile.
+const LONG_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// Its pieces are recorded as the elements of a list are, by the number of the string.
 ///
 /// What always holds outside a change: there is a piece for each [`PIECE_BYTES`] that have begun.
@@ -27,7 +30,7 @@ pub(in crate::cache) struct Long {
 impl Long {
     /// Whether a string of so many bytes is worth it.
     pub(in crate::cache) fn suits(bytes: usize) -> bool {
-        bytes >= LONG_BYTES_MIN
+        (LONG_BYTES_MIN..=LONG_BYTES_MAX).contains(&bytes)
     }
 
     /// None of it is recorded yet.

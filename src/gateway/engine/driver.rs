@@ -21,6 +21,10 @@ use crate::wire::engine_io::{Handshake, Packet};
 /// How long a closed session may take to write what it still has.
 const FAREWELL_MAX: Duration = Duration::from_secs(5);
 
+/// How long a closed session waits for its client's next polls, as long as the stock server's does; a
+/// client whose pong would have been missed by then is not waited for so long.
+const LAST_POLL_MAX: Duration = Duration::from_secs(30);
+
 /// Whether another session may begin.
 ///
 /// # Errors
@@ -113,29 +117,55 @@ impl Driver {
         let writer = loop {
             tokio::select! {
                 biased;
-                _ = self.session.outbound.closed() => break None,
+                // First, since a WebSocket that took over can still tell of the close.
                 Ok(writer) = &mut upgraded => break Some(writer),
+                _ = self.session.outbound.closed() => break None,
                 () = tokio::time::sleep_until(self.watch.due()) => self.watch.look(&self.session),
             }
         };
         match writer {
             // Boxed, so that a session that stays with polling does not hold the place to write.
             Some(writer) => Box::pin(self.run_websocket(writer)).await,
-            None => self.end().await,
+            None => self.end_polling(upgraded).await,
         }
+    }
+
+    /// What is queued, and the close packet, go with the client's next polls.
+    async fn end_polling(self, upgraded: oneshot::Receiver<SessionWriter>) {
+        let reason = self.leave().await;
+        if !reason.is_peer_gone() {
+            let parting = async {
+                tokio::select! {
+                    // The upgrade came just before the close.
+                    Ok(mut writer) = upgraded => self.part_by(&mut writer, reason).await,
+                    () = self.session.parted() => {}
+                }
+            };
+            let options = &self.engine.options;
+            let alive_for = options.ping_interval.saturating_add(options.ping_timeout);
+            if tokio::time::timeout(LAST_POLL_MAX.min(alive_for), parting).await.is_err() {
+                tracing::debug!(session = %self.session.id, "a closed session was not polled any more");
+            }
+        }
+        self.engine.sessions.remove(&self.session);
     }
 
     async fn run_websocket(mut self, mut writer: SessionWriter) {
         let is_whole = self.write_until_closed(&mut writer).await;
-        let close = self.session.outbound.close_reason().and_then(CloseReason::close_frame);
-        if let (true, Some(close)) = (is_whole, close) {
-            let farewell = Box::pin(farewell(&self.session.outbound, &mut writer, close));
-            if tokio::time::timeout(FAREWELL_MAX, farewell).await.is_err() {
-                tracing::debug!("a closed session did not take its last frames");
-            }
+        if let (true, Some(reason)) = (is_whole, self.session.outbound.close_reason()) {
+            self.part_by(&mut writer, reason).await;
         }
         drop(writer);
-        self.end().await;
+        self.leave().await;
+        self.engine.sessions.remove(&self.session);
+    }
+
+    async fn part_by(&self, writer: &mut SessionWriter, reason: CloseReason) {
+        let Some(close) = reason.close_frame() else { return };
+        let farewell = Box::pin(farewell(&self.session.outbound, writer, close));
+        if tokio::time::timeout(FAREWELL_MAX, farewell).await.is_err() {
+            tracing::debug!("a closed session did not take its last frames");
+        }
     }
 
     /// Writes what is queued until the session is closed. False: the last frame may be cut.
@@ -199,14 +229,15 @@ impl Driver {
         }
     }
 
-    async fn end(self) {
+    /// Waits for the close, and leaves the rooms and so on.
+    async fn leave(&self) -> CloseReason {
         let reason = self.session.outbound.closed().await;
         tracing::debug!(session = %self.session.id, %reason, "session closed");
         self.engine.namespaces.metrics.session_closed(reason);
         if let Some(mut connection) = self.session.take_connection() {
             Box::pin(connection.closed()).await;
         }
-        self.engine.sessions.remove(&self.session);
+        reason
     }
 }
 

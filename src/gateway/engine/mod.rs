@@ -40,6 +40,9 @@ use crate::wire::engine_io::RequestError;
 /// How long the end of a gateway waits for its sessions to write what they still have.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
 
+/// How much of it clients have that poll: one that is gone must not take the time of what follows.
+const LAST_POLL_MAX: Duration = Duration::from_secs(1);
+
 pub struct Engine {
     pub namespaces: Arc<Namespaces>,
     options: GatewayOptions,
@@ -170,7 +173,10 @@ impl Engine {
         let ending = async {
             before.await;
             self.sessions.close_all(CloseReason::ShuttingDown);
-            self.sessions.all_gone().await;
+            if tokio::time::timeout(LAST_POLL_MAX, self.sessions.all_gone()).await.is_err() {
+                self.sessions.part_all();
+                self.sessions.all_gone().await;
+            }
             after.await;
         };
         if tokio::time::timeout(SHUTDOWN_MAX, ending).await.is_err() {

@@ -14,7 +14,7 @@ use super::session::{Session, Turn, Wait};
 use super::{Answer, Engine, Refused, respond};
 use crate::gateway::metrics::CountedTask;
 use crate::gateway::outbound::{CloseReason, Polled};
-use crate::wire::engine_io::{self, RequestError};
+use crate::wire::engine_io::{self, Packet, RequestError};
 
 /// How long a poll waits while an upgrade is under way; the stock server looks as often.
 const RELEASE_AFTER: Duration = Duration::from_millis(100);
@@ -49,8 +49,13 @@ pub async fn poll(engine: &Engine, session: &Session, headers: &HeaderMap) -> An
 
 async fn next_payload(session: &Session, payload_bytes_max: usize) -> Bytes {
     loop {
-        if let Polled::Payload(payload) = session.outbound.poll(payload_bytes_max) {
-            return payload;
+        match session.outbound.poll(payload_bytes_max) {
+            Polled::Payload(payload) => return payload,
+            Polled::Last(payload) => {
+                session.part();
+                return payload;
+            }
+            Polled::Nothing => {}
         }
         match session.poll_wait() {
             Wait::ForFrames => session.outbound.ready().await,
@@ -70,6 +75,10 @@ where
     B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<axum::BoxError>,
 {
+    let payload_bytes_max = engine.options.limits.payload_bytes_max;
+    if session.outbound.close_reason().is_some() {
+        return data_after_close(request, &session, payload_bytes_max).await;
+    }
     let Some(turn) = session.turn() else {
         session.outbound.close(CloseReason::TransportError);
         return Err(RequestError::BadRequest.into());
@@ -80,17 +89,12 @@ where
         // Protocol 4 sends binary packets as base64 in text.
         return Err(RequestError::BadRequest.into());
     }
-    let payload_bytes_max = engine.options.limits.payload_bytes_max;
     let body = tokio::select! {
         body = collect(request.body_mut(), payload_bytes_max) => body,
         _ = session.outbound.closed() => return Err(RequestError::BadRequest.into()),
     };
-    let body = match body {
-        Ok(body) => body,
-        // The session ends, as the stock server's does: what the body meant to say is lost.
-        Err(Unread::TooLarge) => return Err(Refused::BodyTooLarge),
-        Err(Unread::Broken) => return Err(RequestError::BadRequest.into()),
-    };
+    // The session ends when it was not read, as the stock server's does: what it meant to say is lost.
+    let body = body?;
     // In a task of its own, so that a client that hangs up cannot stop an event half-way.
     let counted = engine.namespaces.metrics.task();
     let read = tokio::spawn(read_packets(turn, body, payload_bytes_max, counted));
@@ -104,6 +108,26 @@ where
             Ok(respond(StatusCode::OK, "text/html", "ok"))
         }
     }
+}
+
+/// As the stock server: what a client says that does not know of its session's end yet is ignored. An
+/// error would make it begin another session, though it may have been disconnected.
+async fn data_after_close<B>(
+    request: &mut Request<B>,
+    session: &Session,
+    payload_bytes_max: usize,
+) -> Answer
+where
+    B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<axum::BoxError>,
+{
+    let body = collect(request.body_mut(), payload_bytes_max).await?;
+    let says_goodbye = engine_io::packets(&body, payload_bytes_max)
+        .is_ok_and(|mut packets| packets.any(|packet| matches!(packet, Ok(Packet::Close))));
+    if says_goodbye {
+        session.part();
+    }
+    Ok(respond(StatusCode::OK, "text/html", "ok"))
 }
 
 async fn read_packets(
@@ -127,6 +151,15 @@ fn is_binary(headers: &HeaderMap) -> bool {
 enum Unread {
     TooLarge,
     Broken,
+}
+
+impl From<Unread> for Refused {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::TooLarge => Self::BodyTooLarge,
+            Unread::Broken => RequestError::BadRequest.into(),
+        }
+    }
 }
 
 async fn collect<B>(body: &mut B, bytes_max: usize) -> Result<Bytes, Unread>

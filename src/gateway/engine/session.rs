@@ -7,7 +7,7 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::io::WriteHalf;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use uuid::Uuid;
 
 use super::addresses::Place;
@@ -27,6 +27,8 @@ pub struct Session {
     pub outbound: Arc<Outbound>,
     heard: AtomicU8,
     state: Mutex<State>,
+    /// Wakes the session's task, which waits until a closed session's client was told.
+    parted: Notify,
     metrics: Arc<Metrics>,
     _place: Place,
 }
@@ -84,6 +86,7 @@ impl Session {
             outbound,
             heard: AtomicU8::new(0),
             state: Mutex::new(state),
+            parted: Notify::new(),
             metrics,
             _place: place,
         }
@@ -156,6 +159,16 @@ impl Session {
         // The session's task takes it, or is ending and needs none.
         let _ = upgrade.send(writer);
         Some(turn)
+    }
+
+    /// Nothing is left to say to the client of this closed session, or nobody to say it to.
+    pub fn part(&self) {
+        self.parted.notify_one();
+    }
+
+    /// Waits for [`Self::part`], which may have come before. Cancel safe. For one waiter.
+    pub async fn parted(&self) {
+        self.parted.notified().await;
     }
 
     fn hear(&self, heard: Heard) {

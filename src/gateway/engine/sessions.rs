@@ -57,10 +57,20 @@ impl Sessions {
     }
 
     pub fn close_all(&self, reason: CloseReason) {
-        let sessions: Vec<Arc<Session>> = self.open.lock().values().cloned().collect();
-        for session in sessions {
+        for session in self.all() {
             session.outbound.close(reason);
         }
+    }
+
+    /// Waits no longer for the polls of closed sessions' clients.
+    pub fn part_all(&self) {
+        for session in self.all() {
+            session.part();
+        }
+    }
+
+    fn all(&self) -> Vec<Arc<Session>> {
+        self.open.lock().values().cloned().collect()
     }
 
     /// Waits until there is none.

@@ -114,7 +114,9 @@ async fn take_over(
         let (answer, goes_on) = match &incoming {
             Ok(Incoming::Text(text)) => match Packet::parse(text) {
                 Ok(Packet::Ping("probe")) => (Some(Frame::text(b"3probe")), true),
-                Ok(Packet::Upgrade) if is_closed => return part(session, writer).await,
+                Ok(Packet::Upgrade) if is_closed || session.outbound.close_reason().is_some() => {
+                    return part(session, writer).await;
+                }
                 Ok(Packet::Upgrade) => {
                     return session.upgrade(writer).map_or_else(
                         || {
@@ -150,7 +152,9 @@ async fn part(session: &Session, mut writer: SessionWriter) -> Probed {
     let mut last = Vec::new();
     session.outbound.take(&mut last);
     last.extend(session.outbound.close_reason().and_then(CloseReason::close_frame));
-    match writer.write(&last).await {
+    let written = writer.write(&last).await;
+    session.part();
+    match written {
         Ok(_) => Probed::Dismissed(writer),
         Err(_) => Probed::Ended,
     }

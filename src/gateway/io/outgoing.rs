@@ -9,7 +9,7 @@ use super::recovery::Offset;
 use crate::gateway::websocket::Frame;
 use crate::wire::engine_io::MESSAGE;
 use crate::wire::socket_io::encode::{self, EncodeError};
-use crate::wire::socket_io::{Namespace, ToArgs, msgpack};
+use crate::wire::socket_io::{Namespace, ParseError, ToArgs, msgpack};
 
 /// How a client writes packets. Its first message tells.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -27,8 +27,9 @@ pub struct Outgoing {
     frames: SmallVec<[Frame; 1]>,
     /// Those that were made one.
     row: Vec<Outgoing>,
-    /// The same for clients of the other parser; made when the first of them gets it.
-    msgpack: OnceLock<Frame>,
+    /// The same for clients of the other parser, if it has a form there; made when the first of them
+    /// gets it.
+    msgpack: OnceLock<Option<Frame>>,
 }
 
 /// An event without an acknowledgement, as long as it is open whether an offset goes behind its arguments.
@@ -142,29 +143,36 @@ impl Outgoing {
         self.frames.iter().map(Frame::wire_bytes).sum()
     }
 
-    /// What a client of this parser is sent.
+    /// What a client of this parser is sent: nothing when the packet has no form there, as when it is
+    /// nested deeper than [`DEPTH_MAX`](crate::wire::socket_io::DEPTH_MAX).
     pub fn frames(&self, parser: Parser) -> &[Frame] {
         match parser {
             Parser::Text => &self.frames,
-            Parser::MessagePack => {
-                std::slice::from_ref(self.msgpack.get_or_init(|| self.to_msgpack()))
-            }
+            Parser::MessagePack => self.msgpack.get_or_init(|| self.to_msgpack()).as_slice(),
         }
     }
 
-    fn to_msgpack(&self) -> Frame {
+    fn to_msgpack(&self) -> Option<Frame> {
         if !self.row.is_empty() {
             let frames = self.row.iter().flat_map(|packet| packet.frames(Parser::MessagePack));
-            return Frame::joined(&frames.cloned().collect::<Vec<_>>());
+            let frames: Vec<Frame> = frames.cloned().collect();
+            return (!frames.is_empty()).then(|| Frame::joined(&frames));
         }
         let attachments: Vec<Bytes> = self.frames[1..].iter().map(Frame::payload).collect();
         let text = self.frames[0].payload();
         let written =
             str::from_utf8(&text[1..]).map_err(|error| error.to_string()).and_then(|text| {
-                msgpack::encode(text, &attachments).map_err(|error| error.to_string())
+                msgpack::encode(text, &attachments).map_err(|error| match error {
+                    ParseError::Data(error) => error.to_string(),
+                    error => error.to_string(),
+                })
             });
-        debug_assert!(written.is_ok(), "what was written by this server reads back: {written:?}");
-        Frame::binary(&written.unwrap_or_default())
+        // No frame: over one that is no packet the stock parser throws, and its client comes back for
+        // the same again.
+        let refused = |error: &String| {
+            tracing::warn!(error, "a packet has no MessagePack form, and is not sent as one");
+        };
+        written.inspect_err(refused).ok().map(|packet| Frame::binary(&packet))
     }
 }
 
@@ -177,9 +185,10 @@ fn message() -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use serde_json::value::RawValue;
 
     use super::*;
-    use crate::wire::socket_io::Binary;
+    use crate::wire::socket_io::{ARGS_MAX, Binary};
 
     #[test]
     fn frames_carry_engine_io_messages() {
@@ -235,6 +244,26 @@ mod tests {
                 .collect();
             assert_eq!(frames, apart);
         }
+    }
+
+    #[test]
+    fn what_has_no_messagepack_form_is_no_frame_there() {
+        let raw = |json: &str| RawValue::from_string(json.to_owned()).unwrap();
+        let deep = format!("{}{}", "[".repeat(127), "]".repeat(127));
+        for json in [&*deep, "1e400", r#""\ud800""#, r#"{"\ud800":1}"#] {
+            let event = || Outgoing::event(Namespace::ROOT, "up", None, &[&raw(json)]).unwrap();
+            assert_eq!(event().frames(Parser::Text).len(), 1);
+            assert!(event().frames(Parser::MessagePack).is_empty(), "{json}");
+            assert!(
+                Outgoing::joined(vec![event(), event()]).frames(Parser::MessagePack).is_empty()
+            );
+            let next = || Outgoing::event(Namespace::ROOT, "next", None, &()).unwrap();
+            let row = Outgoing::joined(vec![event(), next()]);
+            assert_eq!(row.frames(Parser::MessagePack), next().frames(Parser::MessagePack));
+        }
+        let many = vec![0; ARGS_MAX + 1];
+        let many = Outgoing::event(Namespace::ROOT, "up", None, &*many).unwrap();
+        assert!(many.frames(Parser::MessagePack).is_empty());
     }
 
     #[test]

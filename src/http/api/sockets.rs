@@ -46,6 +46,8 @@ pub(super) async fn emit(
     if gateway::is_reserved(&event) {
         return Err(Problem::field("event", &format!("'{event}' is reserved by Socket.IO")));
     }
+    gateway::check_payload(&payload)
+        .map_err(|error| Problem::field("payload", &error.to_string()))?;
     let gateway = &shared.gateway;
     gateway.has_room().await;
     let sockets = match audience {

@@ -117,11 +117,20 @@ fn check_placeholders(body: &Body<'_>) -> Result<(), ParseError> {
     };
     let mut dangling = false;
     for arg in args {
-        let walk = Walk { attachments: *attachments, dangling: &mut dangling };
-        let mut json = serde_json::Deserializer::from_str(arg.get());
-        walk.deserialize(&mut json).map_err(ParseError::Data)?;
+        dangling |= is_dangling(arg, *attachments).map_err(ParseError::Data)?;
     }
     if dangling { Err(ParseError::Placeholder) } else { Ok(()) }
+}
+
+/// Reads through all of `arg`: whether it has a placeholder of none of so many attachments.
+///
+/// # Errors
+/// That it could not be read into a value either.
+pub(super) fn is_dangling(arg: &RawValue, attachments: usize) -> serde_json::Result<bool> {
+    let mut dangling = false;
+    let walk = Walk { attachments, dangling: &mut dangling };
+    walk.deserialize(&mut serde_json::Deserializer::from_str(arg.get()))?;
+    Ok(dangling)
 }
 
 /// Looks for placeholders in a JSON value without building it: a value can take a hundred times the

@@ -13,6 +13,7 @@ mod binary;
 pub mod encode;
 pub mod msgpack;
 mod parse;
+mod payload;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +27,7 @@ use smallvec::SmallVec;
 pub use args::{ArgsWriter, ToArgs};
 pub use attachment::Binary;
 pub use binary::{BinaryPacket, Decoder, placeholder};
+pub use payload::{PAYLOAD_DEPTH_MAX, PayloadError, check_payload};
 
 /// The largest acknowledgement id: JavaScript counts exactly up to here.
 pub const ID_MAX: u64 = 1 << 53;

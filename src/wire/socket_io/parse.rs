@@ -23,7 +23,9 @@ impl<'a> Packet<'a> {
         };
         let (namespace, rest) = namespace(rest)?;
         let (id, data) = id(rest)?;
-        check_depth(data)?;
+        if is_deeper_than(data, DEPTH_MAX) {
+            return Err(ParseError::TooDeep);
+        }
         let body = match kind {
             '0' => Body::Connect { auth: optional(data, object)? },
             '1' => no_data(data, Body::Disconnect)?,
@@ -82,12 +84,12 @@ fn digits(text: &str) -> (Option<u64>, &str) {
     }
 }
 
-/// Refuses data nested deeper than [`DEPTH_MAX`]: [`RawValue`] alone would take any depth, and whoever
+/// Whether data is nested deeper than `levels`: [`RawValue`] alone would take any depth, and whoever
 /// reads it later, here or in a client, might not.
-fn check_depth(data: &str) -> Result<(), ParseError> {
+pub(super) fn is_deeper_than(data: &str, levels: usize) -> bool {
     // Every level takes an opening and a closing byte.
-    if data.len() <= 2 * DEPTH_MAX {
-        return Ok(());
+    if data.len() <= 2 * levels {
+        return false;
     }
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
     for byte in data.bytes() {
@@ -104,15 +106,15 @@ fn check_depth(data: &str) -> Result<(), ParseError> {
             b'"' => in_string = true,
             b'[' | b'{' => {
                 depth += 1;
-                if depth > DEPTH_MAX {
-                    return Err(ParseError::TooDeep);
+                if depth > levels {
+                    return true;
                 }
             }
             b']' | b'}' => depth = depth.saturating_sub(1),
             _ => {}
         }
     }
-    Ok(())
+    false
 }
 
 fn no_data<'a>(data: &str, body: Body<'a>) -> Result<Body<'a>, ParseError> {

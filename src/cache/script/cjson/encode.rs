@@ -20,12 +20,14 @@ pub enum EncodeError {
 /// # Errors
 /// When it has parts that JSON has not, more nesting or holes than is allowed, or its text is too long.
 pub fn encode(value: &Data, config: &Config, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    Encoder { config, out }.value(value, 0)
+    Encoder { config, out, places_left: OUT_BYTES_MAX / 5 }.value(value, 0)
 }
 
 struct Encoder<'a> {
     config: &'a Config,
     out: &'a mut Vec<u8>,
+    /// What sparse arrays may still have, holes included: each is five bytes of the text at least.
+    places_left: usize,
 }
 
 type Written = Result<(), EncodeError>;
@@ -79,7 +81,7 @@ impl Encoder<'_> {
 
     /// The values by their keys, when all keys are whole numbers from 1 on and there is one at least.
     fn as_array<'d>(
-        &self,
+        &mut self,
         pairs: &'d [(Data, Data)],
     ) -> Result<Option<Vec<Option<&'d Data>>>, EncodeError> {
         let mut highest = 0.0_f64;
@@ -110,7 +112,9 @@ impl Encoder<'_> {
             reason = "bounded above"
         )]
         let index = |key: f64| key as usize;
-        let mut items = vec![None; index(highest)];
+        let places = index(highest);
+        self.places_left = self.places_left.checked_sub(places).ok_or(EncodeError::Memory)?;
+        let mut items = vec![None; places];
         for (key, value) in pairs {
             let Data::Number(key) = key else { continue };
             if let Some(item) = items.get_mut(index(*key).wrapping_sub(1)) {

@@ -72,6 +72,43 @@ mod tests {
     }
 
     #[test]
+    fn heads_of_every_width_stand_where_they_belong() {
+        let array = |length, inner: &str| format!("[{}]", vec![inner; length].join(","));
+        let map = |length: usize, inner: &str| {
+            let entries: Vec<String> = (0..length).map(|n| format!(r#""k{n}":{inner}"#)).collect();
+            format!("{{{}}}", entries.join(","))
+        };
+        let small = format!("[{},{}]", array(15, "[]"), map(15, "1"));
+        let medium = format!("[{},{}]", array(16, &small), map(17, &array(20, "2")));
+        let large = format!("[{},{},[3]]", map(70_000, "{}"), array(66_000, "[7]"));
+        let nested = array(1, &map(16, &medium));
+        let text = format!(r#"2["a",{small},{medium},{large},{nested},"end"]"#);
+        assert_eq!(decoded(&encode(&text, &[]).unwrap()).unwrap().0, text);
+
+        // What lay in a placeholder goes with it.
+        let odd = format!(r#"{{"_placeholder":true,"x":{},"num":0}}"#, array(16, "1"));
+        let text = format!(r#"51-["a",{},{odd},{}]"#, array(16, "1"), array(17, "[]"));
+        let (text, attachments) =
+            decoded(&encode(&text, &[Bytes::from_static(b"\x01\x02")]).unwrap()).unwrap();
+        let placeholder = r#"{"_placeholder":true,"num":0}"#;
+        let (before, behind) = (array(16, "1"), array(17, "[]"));
+        assert_eq!(text, format!(r#"51-["a",{before},{placeholder},{behind}]"#));
+        assert_eq!(attachments, [&b"\x01\x02"[..]]);
+    }
+
+    #[test]
+    fn a_map_that_reads_as_an_attachment_is_refused_beside_one() {
+        let packet = |value: &[u8], rest: &[u8]| {
+            let head = b"\x83\xa4type\x02\xa3nsp\xa1/\xa4data\x93\xa1a\x82\xac_placeholder";
+            decoded(&[&head[..], value, b"\xa3num\x00", rest].concat())
+        };
+        let (yes, no, binary) = (b"\xc3", b"\xc2", b"\xc4\x01\x07");
+        assert!(matches!(packet(yes, binary), Err(ParseError::Placeholder)));
+        assert!(packet(no, binary).is_ok());
+        assert_eq!(packet(yes, b"\x07").unwrap().0, r#"2["a",{"_placeholder":true,"num":0},7]"#);
+    }
+
+    #[test]
     fn what_is_no_packet_is_refused() {
         for cut in 0..EVENT.len() {
             assert!(decoded(&EVENT[..cut]).is_err(), "{cut}");

@@ -9,9 +9,11 @@ use crate::wire::socket_io::{DEPTH_MAX, ID_MAX, Limits, Namespace, ParseError};
 /// Reads one packet: its text form, whose placeholders stand for the attachments beside it.
 ///
 /// # Errors
-/// A [`ParseError`] that says what is wrong.
+/// A [`ParseError`] that says what is wrong. A map `{_placeholder: true}` in a packet with binary data
+/// is wrong too: the text form can't tell it from that data.
 pub fn decode(packet: &[u8], limits: Limits) -> Result<(String, Vec<Bytes>), ParseError> {
-    let mut reader = Reader { rest: packet, limits, attachments: Vec::new(), bytes: 0 };
+    let mut reader =
+        Reader { rest: packet, limits, attachments: Vec::new(), bytes: 0, has_literal: false };
     let (mut kind, mut namespace, mut id) = (None, None, None);
     let mut data = Vec::new();
     let Token::Map(entries) = reader.token()? else { return Err(ParseError::NotAnObject) };
@@ -36,6 +38,9 @@ pub fn decode(packet: &[u8], limits: Limits) -> Result<(String, Vec<Bytes>), Par
     };
     let namespace = namespace.ok_or(ParseError::Namespace)?;
     let attachments = reader.attachments;
+    if reader.has_literal && !attachments.is_empty() {
+        return Err(ParseError::Placeholder);
+    }
     let mut text = Vec::with_capacity(data.len() + namespace.len() + 16);
     // Writing to a Vec can't fail.
     let _ = match (kind, attachments.len()) {
@@ -60,6 +65,9 @@ pub fn decode(packet: &[u8], limits: Limits) -> Result<(String, Vec<Bytes>), Par
 
 const NOT_UTF8: ParseError = ParseError::MessagePack("a string that is not UTF-8");
 
+/// The byte that is the value true.
+const TRUE: u8 = 0xc3;
+
 /// A value, or the head of one.
 enum Token<'a> {
     Nil,
@@ -83,6 +91,8 @@ struct Reader<'a> {
     attachments: Vec<Bytes>,
     /// Of the attachments.
     bytes: usize,
+    /// Whether there is a map that the text form would take for an attachment.
+    has_literal: bool,
 }
 
 impl<'a> Reader<'a> {
@@ -131,6 +141,7 @@ impl<'a> Reader<'a> {
                     is_first = false;
                     json(out, key)?;
                     out.push(b':');
+                    self.has_literal |= key == "_placeholder" && self.rest.starts_with(&[TRUE]);
                     self.value(out, depth + 1)?;
                 }
                 out.push(b'}');
@@ -176,7 +187,7 @@ impl<'a> Reader<'a> {
             0xa0..=0xbf => self.string((prefix & 0x1f).into())?,
             0xc0 => Token::Nil,
             0xc2 => Token::Bool(false),
-            0xc3 => Token::Bool(true),
+            TRUE => Token::Bool(true),
             0xc4..=0xc6 => {
                 let length = self.unsigned(1 << (prefix - 0xc4))?;
                 Token::Binary(self.bytes(length)?)

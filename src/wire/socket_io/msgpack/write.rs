@@ -35,35 +35,80 @@ pub fn encode(packet: &str, attachments: &[Bytes]) -> Result<Vec<u8>, ParseError
     if has_data {
         string(&mut out, "data");
     }
+    let mut writer = Writer { out, wide: Vec::new(), attachments };
     match &packet.body {
         Body::Connect { auth: Some(value) } | Body::ConnectError { error: value } => {
-            json(&mut out, value, attachments)?;
+            writer.json(value)?;
         }
         Body::Connect { auth: None } | Body::Disconnect => {}
         Body::Event { name, args, .. } => {
-            head(&mut out, 1 + args.len(), &ARRAY);
-            string(&mut out, name);
-            args.iter().try_for_each(|arg| json(&mut out, arg, attachments))?;
+            head(&mut writer.out, 1 + args.len(), &ARRAY);
+            string(&mut writer.out, name);
+            args.iter().try_for_each(|arg| writer.json(arg))?;
         }
         Body::Ack { args, .. } => {
-            head(&mut out, args.len(), &ARRAY);
-            args.iter().try_for_each(|arg| json(&mut out, arg, attachments))?;
+            head(&mut writer.out, args.len(), &ARRAY);
+            args.iter().try_for_each(|arg| writer.json(arg))?;
         }
     }
-    Ok(out)
+    Ok(writer.finish())
 }
 
-fn json(out: &mut Vec<u8>, value: &RawValue, attachments: &[Bytes]) -> Result<(), ParseError> {
-    let mut json = serde_json::Deserializer::from_str(value.get());
-    Value { out, attachments }.deserialize(&mut json).map_err(ParseError::Data)?;
-    Ok(())
+/// Writes each byte once, or twice when there is a long array or map.
+struct Writer<'a> {
+    out: Vec<u8>,
+    /// Arrays and maps whose head takes more than the byte that it was given.
+    wide: Vec<Wide>,
+    attachments: &'a [Bytes],
+}
+
+struct Wide {
+    /// Where that byte is.
+    at: usize,
+    count: usize,
+    heads: &'static Heads,
+}
+
+impl Writer<'_> {
+    fn json(&mut self, value: &RawValue) -> Result<(), ParseError> {
+        let mut json = serde_json::Deserializer::from_str(value.get());
+        Value(self).deserialize(&mut json).map_err(ParseError::Data)?;
+        Ok(())
+    }
+
+    /// Leaves a byte for the head of an array or map: how many there are shows at its end.
+    fn open(&mut self) -> usize {
+        self.out.push(0);
+        self.out.len() - 1
+    }
+
+    fn close(&mut self, at: usize, count: usize, heads: &'static Heads) {
+        match (u8::try_from(count), self.out.get_mut(at)) {
+            (Ok(short), Some(byte)) if count < heads.fixed_end => *byte = heads.fixed | short,
+            _ => self.wide.push(Wide { at, count, heads }),
+        }
+    }
+
+    fn finish(self) -> Vec<u8> {
+        let Self { out, mut wide, .. } = self;
+        if wide.is_empty() {
+            return out;
+        }
+        wide.sort_unstable_by_key(|wide| wide.at);
+        let mut whole = Vec::with_capacity(out.len() + 4 * wide.len());
+        let mut from = 0;
+        for Wide { at, count, heads } in wide {
+            whole.extend_from_slice(&out[from..at]);
+            head(&mut whole, count, heads);
+            from = at + 1;
+        }
+        whole.extend_from_slice(&out[from..]);
+        whole
+    }
 }
 
 /// Writes one JSON value as it is read.
-struct Value<'a> {
-    out: &'a mut Vec<u8>,
-    attachments: &'a [Bytes],
-}
+struct Value<'w, 'a>(&'w mut Writer<'a>);
 
 /// As much of a value as tells a placeholder.
 enum Seen {
@@ -72,7 +117,7 @@ enum Seen {
     Other,
 }
 
-impl<'de> DeserializeSeed<'de> for Value<'_> {
+impl<'de> DeserializeSeed<'de> for Value<'_, '_> {
     type Value = Seen;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Seen, D::Error> {
@@ -80,7 +125,7 @@ impl<'de> DeserializeSeed<'de> for Value<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Value<'_> {
+impl<'de> Visitor<'de> for Value<'_, '_> {
     type Value = Seen;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -88,55 +133,54 @@ impl<'de> Visitor<'de> for Value<'_> {
     }
 
     fn visit_unit<E>(self) -> Result<Seen, E> {
-        self.out.push(0xc0);
+        self.0.out.push(0xc0);
         Ok(Seen::Other)
     }
 
     fn visit_bool<E>(self, value: bool) -> Result<Seen, E> {
-        self.out.push(if value { 0xc3 } else { 0xc2 });
+        self.0.out.push(if value { 0xc3 } else { 0xc2 });
         Ok(if value { Seen::True } else { Seen::Other })
     }
 
     fn visit_u64<E>(self, value: u64) -> Result<Seen, E> {
-        unsigned(self.out, value);
+        unsigned(&mut self.0.out, value);
         Ok(Seen::Number(value))
     }
 
     fn visit_i64<E>(self, value: i64) -> Result<Seen, E> {
-        signed(self.out, value);
+        signed(&mut self.0.out, value);
         Ok(Seen::Other)
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Seen, E> {
-        self.out.push(0xcb);
-        self.out.extend_from_slice(&value.to_be_bytes());
+        self.0.out.push(0xcb);
+        self.0.out.extend_from_slice(&value.to_be_bytes());
         Ok(Seen::Other)
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Seen, E> {
-        string(self.out, value);
+        string(&mut self.0.out, value);
         Ok(Seen::Other)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Seen, A::Error> {
-        // How many there are shows at the end, and stands in front.
-        let (mut elements, mut count) = (Vec::new(), 0);
-        let attachments = self.attachments;
-        while seq.next_element_seed(Value { out: &mut elements, attachments })?.is_some() {
+        let Value(writer) = self;
+        let (at, mut count) = (writer.open(), 0);
+        while seq.next_element_seed(Value(writer))?.is_some() {
             count += 1;
         }
-        head(self.out, count, &ARRAY);
-        self.out.append(&mut elements);
+        writer.close(at, count, &ARRAY);
         Ok(Seen::Other)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Seen, A::Error> {
-        let (mut entries, mut count) = (Vec::new(), 0);
+        let Value(writer) = self;
+        let wide = writer.wide.len();
+        let (at, mut count) = (writer.open(), 0);
         let (mut marked, mut number) = (false, None);
-        let attachments = self.attachments;
         while let Some(Text(key)) = map.next_key()? {
-            string(&mut entries, &key);
-            let seen = map.next_value_seed(Value { out: &mut entries, attachments })?;
+            string(&mut writer.out, &key);
+            let seen = map.next_value_seed(Value(writer))?;
             match (&*key, seen) {
                 ("_placeholder", Seen::True) => marked = true,
                 ("num", Seen::Number(value)) => number = usize::try_from(value).ok(),
@@ -144,16 +188,16 @@ impl<'de> Visitor<'de> for Value<'_> {
             }
             count += 1;
         }
+        let attachments = writer.attachments;
         let attachment = number.filter(|_| marked).and_then(|number| attachments.get(number));
         match attachment {
             Some(attachment) => {
-                head(self.out, attachment.len(), &BINARY);
-                self.out.extend_from_slice(attachment);
+                writer.out.truncate(at);
+                writer.wide.truncate(wide);
+                head(&mut writer.out, attachment.len(), &BINARY);
+                writer.out.extend_from_slice(attachment);
             }
-            None => {
-                head(self.out, count, &MAP);
-                self.out.append(&mut entries);
-            }
+            None => writer.close(at, count, &MAP),
         }
         Ok(Seen::Other)
     }
@@ -210,10 +254,11 @@ struct Heads {
     four: u8,
 }
 
-const STRING: Heads = Heads { fixed: 0xa0, fixed_end: 32, byte: Some(0xd9), two: 0xda, four: 0xdb };
-const BINARY: Heads = Heads { fixed: 0, fixed_end: 0, byte: Some(0xc4), two: 0xc5, four: 0xc6 };
-const ARRAY: Heads = Heads { fixed: 0x90, fixed_end: 16, byte: None, two: 0xdc, four: 0xdd };
-const MAP: Heads = Heads { fixed: 0x80, fixed_end: 16, byte: None, two: 0xde, four: 0xdf };
+static STRING: Heads =
+    Heads { fixed: 0xa0, fixed_end: 32, byte: Some(0xd9), two: 0xda, four: 0xdb };
+static BINARY: Heads = Heads { fixed: 0, fixed_end: 0, byte: Some(0xc4), two: 0xc5, four: 0xc6 };
+static ARRAY: Heads = Heads { fixed: 0x90, fixed_end: 16, byte: None, two: 0xdc, four: 0xdd };
+static MAP: Heads = Heads { fixed: 0x80, fixed_end: 16, byte: None, two: 0xde, four: 0xdf };
 
 fn head(out: &mut Vec<u8>, length: usize, heads: &Heads) {
     match (u8::try_from(length), heads.byte, u16::try_from(length)) {
