@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::auth::{Authenticator, Claims};
+use super::close_reason::CloseReason;
 use super::directory::Presence;
 use super::error::Refusal;
 use super::events;
@@ -20,7 +21,6 @@ use super::io::{
 use super::member::{Member, Peer};
 use super::metrics::Metrics;
 use super::options::{GatewayOptions, Limits};
-use super::outbound::CloseReason;
 use super::presence::{self, PresenceQueue};
 use super::rooms::Rooms;
 use super::roster::{Arrival, Departure, OFFLINE, ONLINE, Roster};

@@ -2,7 +2,8 @@
 
 use metrics::{Counter, Gauge, counter, gauge};
 
-use super::outbound::{CloseReason, Transport};
+use super::close_reason::CloseReason;
+use super::outbound::Transport;
 
 pub struct Metrics {
     /// Connected Socket.IO sockets, whatever their transport; the application's name for them.

@@ -14,6 +14,7 @@
 mod application;
 mod auth;
 mod bridge;
+mod close_reason;
 mod cors;
 mod directory;
 mod engine;
@@ -45,6 +46,7 @@ use http::{Request, Response};
 use serde::Serialize;
 
 pub use auth::{Authenticator, Claims};
+pub use close_reason::CloseReason;
 pub use directory::{Member, Presence};
 pub use error::GatewayError;
 pub use forwarded::{Network, NetworkError};
@@ -54,7 +56,6 @@ pub use io::{
     Reply, Running, Socket, SocketId,
 };
 pub use options::{GatewayOptions, Limits, PATH, Recovery};
-pub use outbound::CloseReason;
 pub use rate::EventRate;
 
 pub use crate::wire::socket_io::{Binary, PayloadError, ToArgs, check_payload, is_reserved};

@@ -13,11 +13,12 @@ use smallvec::SmallVec;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use super::close_reason::CloseReason;
 use super::io::{
     Ack, ArgError, Call, Claim, ConnectError, DisconnectReason, Handlers, Namespaces, Order,
     Outgoing, Parser, Reply, Running, Socket, greeting,
 };
-use super::outbound::{CloseReason, Outbound};
+use super::outbound::Outbound;
 use super::rate::Bucket;
 use crate::wire::socket_io::{
     Body, Decoder, Limits, Namespace, Packet, ParseError, encode, msgpack,

@@ -30,11 +30,12 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use self::addresses::{Addresses, Place};
 use self::request::{Asked, Query, SessionRequest};
 use self::sessions::Sessions;
+use super::close_reason::CloseReason;
 use super::cors::{Cors, Origin};
 use super::forwarded;
 use super::io::Namespaces;
 use super::options::GatewayOptions;
-use super::outbound::{CloseReason, Transport};
+use super::outbound::Transport;
 use crate::wire::engine_io::RequestError;
 
 /// How long the end of a gateway waits for its sessions to write what they still have.

@@ -12,8 +12,9 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use super::compression::Coding;
 use super::session::{Session, Turn, Wait};
 use super::{Answer, Engine, Refused, respond};
+use crate::gateway::close_reason::CloseReason;
 use crate::gateway::metrics::CountedTask;
-use crate::gateway::outbound::{CloseReason, Polled};
+use crate::gateway::outbound::Polled;
 use crate::wire::engine_io::{self, Packet, RequestError};
 
 /// How long a poll waits while an upgrade is under way; the stock server looks as often.
@@ -137,9 +138,9 @@ async fn read_packets(
     _counted: CountedTask,
 ) -> Result<(), CloseReason> {
     let packets =
-        engine_io::packets(&body, payload_bytes_max).map_err(|_| CloseReason::ParseError)?;
+        engine_io::packets(&body, payload_bytes_max).map_err(|_| CloseReason::UnreadablePayload)?;
     for packet in packets {
-        turn.packet(packet.map_err(|_| CloseReason::ParseError)?).await?;
+        turn.packet(packet.map_err(|_| CloseReason::UnreadablePayload)?).await?;
     }
     Ok(())
 }

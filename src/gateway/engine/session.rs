@@ -12,8 +12,9 @@ use uuid::Uuid;
 
 use super::addresses::Place;
 use super::heartbeat::Heard;
+use crate::gateway::close_reason::CloseReason;
 use crate::gateway::metrics::Metrics;
-use crate::gateway::outbound::{CloseReason, Outbound};
+use crate::gateway::outbound::Outbound;
 use crate::gateway::socket_io::Connection;
 use crate::gateway::websocket::Writer;
 use crate::wire::engine_io::Packet;

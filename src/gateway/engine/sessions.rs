@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::session::Session;
-use crate::gateway::outbound::CloseReason;
+use crate::gateway::close_reason::CloseReason;
 use crate::wire::engine_io::RequestError;
 
 pub struct Sessions {

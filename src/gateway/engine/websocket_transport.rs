@@ -12,7 +12,7 @@ use tokio::io::ReadHalf;
 use super::addresses::Place;
 use super::session::{Session, SessionWriter, Turn};
 use super::{Answer, Engine, Refused, driver};
-use crate::gateway::outbound::CloseReason;
+use crate::gateway::close_reason::CloseReason;
 use crate::gateway::websocket::{self, Frame, Incoming, Reader, WebSocketError};
 use crate::wire::engine_io::{Packet, RequestError};
 

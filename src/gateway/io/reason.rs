@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::gateway::outbound::CloseReason;
+use crate::gateway::close_reason::CloseReason;
 
 /// The texts are Socket.IO's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -19,7 +19,8 @@ use super::outgoing::{Draft, Outgoing, Parser};
 use super::reason::DisconnectReason;
 use super::recovery::{Audience, Pid, Recovery};
 use super::socket_id::SocketId;
-use crate::gateway::outbound::{CloseReason, Outbound};
+use crate::gateway::close_reason::CloseReason;
+use crate::gateway::outbound::Outbound;
 use crate::wire::socket_io::encode::{self, EncodeError};
 use crate::wire::socket_io::{Namespace as Name, ToArgs};
 

@@ -10,9 +10,9 @@ use super::entry::Entry;
 use super::offset::Offset;
 use super::session::{Pid, Place, Session};
 use super::{Delivery, REPLAY_SHARE, Recovery};
+use crate::gateway::close_reason::CloseReason;
 use crate::gateway::io::socket::greeting;
 use crate::gateway::io::{DisconnectReason, Hub, Socket};
-use crate::gateway::outbound::CloseReason;
 
 /// What a client shows that wants to come back.
 pub struct Claim {
@@ -230,7 +230,9 @@ impl Session {
 fn may_come_back(reason: DisconnectReason) -> bool {
     match reason {
         DisconnectReason::ClientNamespace | DisconnectReason::ServerNamespace => false,
-        DisconnectReason::Session(CloseReason::ParseError | CloseReason::Violation(_)) => false,
+        DisconnectReason::Session(
+            CloseReason::ParseError | CloseReason::UnreadablePayload | CloseReason::Violation(_),
+        ) => false,
         DisconnectReason::Session(_) | DisconnectReason::Resumed => true,
     }
 }
