@@ -32,7 +32,9 @@ impl Server {
         let mut command = match kind {
             Kind::Leveret => {
                 let mut command = Command::new(ours);
-                command.args(["serve", "--in-memory", "--http", "127.0.0.1:0", "--jwt-secret"]);
+                // As the peers, which have neither unless they are asked for.
+                command.args(["serve", "--recovery", "off", "--event-rate", "off"]);
+                command.args(["--in-memory", "--http", "127.0.0.1:0", "--jwt-secret"]);
                 command.arg(SECRET).env_remove("REDIS_URL").env_remove("RABBITMQ_URL");
                 command
             }
