@@ -138,6 +138,13 @@ impl Side {
         side.all_arrive().await
     }
 
+    fn shorten(&self, pattern: &str, length_max: u64) {
+        let spec = QueueSpec::durable(queue("any")).length_max(length_max, Overflow::DropHead);
+        let (name, pattern) = ("short".to_owned(), pattern.to_owned());
+        let policy = Policy { name, pattern, queue: spec.settings, ..Policy::default() };
+        drop(self.broker.set_policy(policy).unwrap());
+    }
+
     fn dead(&self) -> usize {
         self.broker.queue(&queue("dead")).unwrap().ready
     }
@@ -181,12 +188,7 @@ async fn what_expires_at_once_waits_for_the_journal() {
 #[tokio::test]
 async fn what_a_new_length_drops_at_once_waits_for_the_journal() {
     let side = Side::new(QueueSpec::durable(queue("dying"))).await;
-    let died = side.die(|side| {
-        let short = QueueSpec::durable(queue("any")).length_max(1, Overflow::DropHead).settings;
-        let (name, pattern) = ("short".to_owned(), "^dying$".to_owned());
-        let policy = Policy { name, pattern, queue: short, ..Policy::default() };
-        drop(side.broker.set_policy(policy).unwrap());
-    });
+    let died = side.die(|side| side.shorten("^dying$", 1));
     timeout(PATIENCE, died).await.unwrap();
 }
 
@@ -244,12 +246,7 @@ async fn what_expires_at_once_in_many_queues_waits_for_the_journal() {
 #[tokio::test]
 async fn what_a_new_length_drops_in_many_queues_waits_for_the_journal() {
     let side = Side::with(many_queues(|spec| spec)).await;
-    let died = side.die_everywhere(|side| {
-        let short = QueueSpec::durable(queue("any")).length_max(0, Overflow::DropHead).settings;
-        let (name, pattern) = ("short".to_owned(), "^dying".to_owned());
-        let policy = Policy { name, pattern, queue: short, ..Policy::default() };
-        drop(side.broker.set_policy(policy).unwrap());
-    });
+    let died = side.die_everywhere(|side| side.shorten("^dying", 0));
     timeout(PATIENCE, died).await.unwrap();
 }
 
