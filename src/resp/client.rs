@@ -66,6 +66,10 @@ pub(super) struct Client {
     pub answers_at: Option<tokio::time::Instant>,
     /// A script runs that is over its time: most requests are told so.
     pub is_busy: bool,
+    /// Microseconds from which on a command is slow; `None`: none is.
+    pub slow_us: Option<u64>,
+    /// The last request was a command that ran here, so that its time is the command's.
+    pub is_timed: bool,
     /// What is to be written.
     pub out: Vec<u8>,
 }
@@ -73,7 +77,20 @@ pub(super) struct Client {
 impl Client {
     /// A client that has just come, and what resolves when it has to go.
     pub(super) fn new(shared: Arc<Shared>, peer: Peer) -> (Self, oneshot::Receiver<()>) {
-        let info = Info {
+        let info = Self::first_info(&shared);
+        shared.counters.connections.fetch_add(1, Ordering::Relaxed);
+        let (handle, killed) = shared.clients.join(peer, info.clone());
+        (Self::with(shared, handle, info), killed)
+    }
+
+    /// What a script has for a client while it asks about the server.
+    pub(super) fn of_script(shared: Arc<Shared>) -> Self {
+        let info = Self::first_info(&shared);
+        Self::with(shared, Arc::new(Handle::of_script(info.clone())), info)
+    }
+
+    fn first_info(shared: &Shared) -> Info {
+        Info {
             name: Bytes::new(),
             library: Bytes::new(),
             library_version: Bytes::new(),
@@ -92,11 +109,12 @@ impl Client {
             query_bytes: 0,
             queued_bytes: 0,
             output_bytes: 0,
-        };
-        shared.counters.connections.fetch_add(1, Ordering::Relaxed);
-        let (handle, killed) = shared.clients.join(peer, info.clone());
+        }
+    }
+
+    fn with(shared: Arc<Shared>, handle: Arc<Handle>, info: Info) -> Self {
         let watch = Watch::new(shared.cache.clone());
-        let client = Self {
+        Self {
             shared,
             handle,
             info,
@@ -109,9 +127,10 @@ impl Client {
             is_mute: false,
             answers_at: None,
             is_busy: false,
+            slow_us: None,
+            is_timed: false,
             out: Vec::new(),
-        };
-        (client, killed)
+        }
     }
 
     pub(super) fn writer(&mut self) -> Writer<'_> {
@@ -130,7 +149,11 @@ impl Client {
         *self.handle.info.lock() = self.info.clone();
     }
 
+    /// Notes a command that ran, if it took long.
     pub(super) fn log_slow(&self, request: &[Bytes], took: Duration) {
+        if self.slow_us.is_none_or(|slow_us| took.as_micros() < u128::from(slow_us)) {
+            return;
+        }
         let slow = Slow {
             id: 0,
             at_ms: self.shared.clock.now_ms(),
@@ -215,6 +238,7 @@ impl Client {
     }
 
     fn run(&mut self, request: &[Bytes], visit: &mut Visit<'_>) -> Outcome {
+        self.is_timed = false;
         let Some((name, rest)) = request.split_first() else { return Outcome::Answered };
         match Target::find(name, rest) {
             Ok(target) => {
@@ -311,13 +335,33 @@ impl Client {
     /// Runs a request whose time has come with EXEC. What could be queued has a target.
     pub(super) fn run_queued(&mut self, request: &[Bytes], visit: &mut Visit<'_>) -> Outcome {
         let Some((name, rest)) = request.split_first() else { return Outcome::Answered };
+        let begun = self.slow_us.map(|_| Instant::now());
         match Target::find(name, rest) {
-            Ok(target) => self.execute(target, request, visit),
+            Ok(target) => {
+                let outcome = self.execute(target, request, visit);
+                if let Some(begun) = begun.filter(|_| self.is_timed) {
+                    self.log_slow(request, begun.elapsed());
+                }
+                outcome
+            }
             Err(_) => Outcome::Answered,
         }
     }
 
     fn execute(&mut self, target: Target<'_>, request: &[Bytes], visit: &mut Visit<'_>) -> Outcome {
+        let is_logged = !target.flags().has(Flags::SKIP_SLOWLOG);
+        let outcome = self.execute_target(target, request, visit);
+        // What waits, or has a turn of its own, has not run yet.
+        self.is_timed = is_logged && matches!(outcome, Outcome::Answered | Outcome::Close);
+        outcome
+    }
+
+    fn execute_target(
+        &mut self,
+        target: Target<'_>,
+        request: &[Bytes],
+        visit: &mut Visit<'_>,
+    ) -> Outcome {
         match target {
             Target::Cache(spec, rest) => {
                 let answer = match Command::parse_resolved(spec, rest) {
@@ -404,13 +448,16 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// It may change something, or others may hear of it.
-    fn writes(&self) -> bool {
-        let flags = match self {
+    fn flags(&self) -> Flags {
+        match self {
             Self::Cache(spec, _) => spec.flags,
             Self::Own(row) => row.flags,
-        };
-        flags.has(Flags::WRITE)
+        }
+    }
+
+    /// It may change something, or others may hear of it.
+    fn writes(&self) -> bool {
+        self.flags().has(Flags::WRITE)
             || matches!(self.name(), "publish" | "spublish" | "eval" | "evalsha")
     }
 

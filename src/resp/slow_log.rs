@@ -49,21 +49,27 @@ impl SlowLog {
     }
 }
 
-/// A request as it is kept: shortened, with copies that hold no large buffer. Of one with a password
-/// only its name is left.
+/// A request as it is kept: shortened, with copies that hold no large buffer, and without passwords.
 pub(super) fn shorten(request: &[Bytes]) -> Vec<Bytes> {
     const SECRET: Bytes = Bytes::from_static(b"(redacted)");
-    let tells_a_password = |name: &Bytes| {
-        [&b"auth"[..], b"hello", b"config"].iter().any(|secret| name.eq_ignore_ascii_case(secret))
+    let is_at = |at: Option<usize>, word: &str| {
+        let arg = at.and_then(|at| request.get(at));
+        arg.is_some_and(|arg| arg.eq_ignore_ascii_case(word.as_bytes()))
     };
-    let is_secret = request.first().is_some_and(tells_a_password);
+    // HELLO tells a user and a password behind AUTH.
+    let is_secret = |at: usize| {
+        (at > 0 && is_at(Some(0), "auth"))
+            || (is_at(Some(0), "hello")
+                && (is_at(at.checked_sub(1), "auth") || is_at(at.checked_sub(2), "auth")))
+            || (is_at(Some(0), "config") && is_at(at.checked_sub(1), "requirepass"))
+    };
     let shown = if request.len() > ARGS_MAX { ARGS_MAX - 1 } else { request.len() };
     let mut args: Vec<Bytes> = request
         .iter()
         .take(shown)
         .enumerate()
         .map(|(at, arg)| match arg.get(..ARG_BYTES_MAX) {
-            _ if at > 0 && is_secret => SECRET,
+            _ if is_secret(at) => SECRET,
             Some(start) if arg.len() > ARG_BYTES_MAX => {
                 let more = format!("... ({} more bytes)", arg.len() - ARG_BYTES_MAX);
                 [start, more.as_bytes()].concat().into()
@@ -93,6 +99,18 @@ mod tests {
         let many = vec!["a"; 40];
         let kept = shorten(&request(&many));
         assert_eq!((kept.len(), &kept[31][..]), (32, &b"... (9 more arguments)"[..]));
-        assert_eq!(shorten(&request(&["AUTH", "pw"])), request(&["AUTH", "(redacted)"]));
+        for (told, kept) in [
+            (&["AUTH", "me", "pw"][..], &["AUTH", "(redacted)", "(redacted)"][..]),
+            (
+                &["hello", "3", "AUTH", "me", "pw", "setname", "n"],
+                &["hello", "3", "AUTH", "(redacted)", "(redacted)", "setname", "n"],
+            ),
+            (
+                &["config", "set", "timeout", "1", "REQUIREPASS", "pw"],
+                &["config", "set", "timeout", "1", "REQUIREPASS", "(redacted)"],
+            ),
+        ] {
+            assert_eq!(shorten(&request(told)), request(kept));
+        }
     }
 }

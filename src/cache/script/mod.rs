@@ -25,6 +25,7 @@ mod convert;
 mod data;
 mod failure;
 mod gate;
+mod host;
 mod library;
 mod lua_struct;
 mod number;
@@ -43,6 +44,7 @@ use tokio::sync::oneshot;
 pub use command::{ScriptCommand, ScriptName};
 pub use data::Data;
 pub use gate::Turn;
+pub use host::{Host, HostAnswer};
 
 use super::command::Command;
 use super::engine::{AppendFsync, Cache, Executed};
@@ -88,9 +90,21 @@ impl Exclusive {
     /// # Errors
     /// [`CacheError::ScriptThread`].
     pub async fn run(self, steps: Vec<(u8, Step)>) -> Result<Executed, CacheError> {
+        self.run_in(steps, None).await
+    }
+
+    /// As [`Exclusive::run`], for a client of `host`.
+    ///
+    /// # Errors
+    /// [`CacheError::ScriptThread`].
+    pub async fn run_in(
+        self,
+        steps: Vec<(u8, Step)>,
+        host: Option<Arc<dyn Host>>,
+    ) -> Result<Executed, CacheError> {
         let Self { cache, turn } = self;
         let (done, outcome) = oneshot::channel();
-        let job = Job { cache: cache.clone(), turn, steps, done };
+        let job = Job { cache: cache.clone(), turn, steps, host, done };
         cache.scripts().worker.send(job)?;
         let Ok(Done { replies, commit }) = outcome.await else {
             return Err(CacheError::ScriptThread("its thread came to an end".to_owned()));

@@ -59,7 +59,10 @@ fn set(client: &mut Client, _: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
         })
     };
     match set {
-        Ok(()) => client.ok(),
+        Ok(()) => {
+            client.slow_us = client.shared.config.lock().slow_log_us;
+            client.ok();
+        }
         Err(text) => client.error(text),
     }
     Outcome::Answered
