@@ -8,6 +8,7 @@ use super::command::Access;
 use super::engine::Cache;
 use super::error::CacheError;
 use crate::journal::{Commit, Urgency};
+use crate::model::text::Text;
 
 /// An element for a list that keeps its newest.
 pub struct CappedPush {
@@ -48,7 +49,7 @@ impl Cache {
         value: impl Into<Bytes>,
     ) -> Result<Option<Commit>, CacheError> {
         self.admitted(Access::Grow)?;
-        let fields = [(field.into(), value.into())];
+        let fields = [(Text::from(field.into()), Text::from(value.into()))];
         let (set, commit) = self.pipeline(Some(Urgency::Now), |keyspace| {
             keyspace.make_room(Access::Grow)?;
             keyspace.hash_set(key.as_ref(), &fields)

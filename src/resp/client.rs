@@ -20,6 +20,7 @@ use super::slow_log::{self, Slow};
 use crate::cache::{
     CacheError, Command, Flags, Reply, Spec, Subscriber, Visit, Waiting, Watch, unknown_command,
 };
+use crate::model::text::Text;
 use crate::wire::resp::{Limits, Version, Writer};
 
 /// What a request leaves to be done.
@@ -150,7 +151,7 @@ impl Client {
     }
 
     /// Notes a command that ran, if it took long.
-    pub(super) fn log_slow(&self, request: &[Bytes], took: Duration) {
+    pub(super) fn log_slow(&self, request: &[Text], took: Duration) {
         if self.slow_us.is_none_or(|slow_us| took.as_micros() < u128::from(slow_us)) {
             return;
         }
@@ -207,7 +208,7 @@ impl Client {
     }
 
     /// Answers one request.
-    pub(super) fn answer(&mut self, request: &[Bytes], visit: &mut Visit<'_>) -> Outcome {
+    pub(super) fn answer(&mut self, request: &[Text], visit: &mut Visit<'_>) -> Outcome {
         self.take_messages();
         let answer = self.begin_answer();
         let outcome = self.run(request, visit);
@@ -237,7 +238,7 @@ impl Client {
         self.out.truncate(written.max(self.pushed_bytes));
     }
 
-    fn run(&mut self, request: &[Bytes], visit: &mut Visit<'_>) -> Outcome {
+    fn run(&mut self, request: &[Text], visit: &mut Visit<'_>) -> Outcome {
         self.is_timed = false;
         let Some((name, rest)) = request.split_first() else { return Outcome::Answered };
         match Target::find(name, rest) {
@@ -267,7 +268,7 @@ impl Client {
     }
 
     /// Whether a request stops the script that runs, and nothing else.
-    pub(super) fn kills(&self, request: &[Bytes]) -> bool {
+    pub(super) fn kills(&self, request: &[Text]) -> bool {
         let [name, sub] = request else { return false };
         self.transaction.is_none()
             && name.eq_ignore_ascii_case(b"script")
@@ -317,7 +318,7 @@ impl Client {
     fn queue_or_execute(
         &mut self,
         target: Target<'_>,
-        request: &[Bytes],
+        request: &[Text],
         visit: &mut Visit<'_>,
     ) -> Outcome {
         if let Some(transaction) = &mut self.transaction
@@ -333,7 +334,7 @@ impl Client {
     }
 
     /// Runs a request whose time has come with EXEC. What could be queued has a target.
-    pub(super) fn run_queued(&mut self, request: &[Bytes], visit: &mut Visit<'_>) -> Outcome {
+    pub(super) fn run_queued(&mut self, request: &[Text], visit: &mut Visit<'_>) -> Outcome {
         let Some((name, rest)) = request.split_first() else { return Outcome::Answered };
         let begun = self.slow_us.map(|_| Instant::now());
         match Target::find(name, rest) {
@@ -348,7 +349,7 @@ impl Client {
         }
     }
 
-    fn execute(&mut self, target: Target<'_>, request: &[Bytes], visit: &mut Visit<'_>) -> Outcome {
+    fn execute(&mut self, target: Target<'_>, request: &[Text], visit: &mut Visit<'_>) -> Outcome {
         let is_logged = !target.flags().has(Flags::SKIP_SLOWLOG);
         let outcome = self.execute_target(target, request, visit);
         // What waits, or has a turn of its own, has not run yet.
@@ -359,7 +360,7 @@ impl Client {
     fn execute_target(
         &mut self,
         target: Target<'_>,
-        request: &[Bytes],
+        request: &[Text],
         visit: &mut Visit<'_>,
     ) -> Outcome {
         match target {
@@ -389,7 +390,7 @@ impl Client {
 
 impl Client {
     /// PING of a listener in RESP2, in the form of a message.
-    fn pong(&mut self, rest: &[Bytes]) {
+    fn pong(&mut self, rest: &[Text]) {
         let mut writer = self.writer();
         writer.array(2);
         writer.bulk(b"pong");
@@ -416,7 +417,7 @@ pub(super) struct Answer {
 
 /// What a request is for: the row, and for the cache the arguments behind the names.
 pub(super) enum Target<'a> {
-    Cache(&'static Spec, &'a [Bytes]),
+    Cache(&'static Spec, &'a [Text]),
     Own(&'static Row),
 }
 
@@ -428,7 +429,7 @@ pub(super) enum Missing {
 }
 
 impl<'a> Target<'a> {
-    pub(super) fn find(name: &[u8], rest: &'a [Bytes]) -> Result<Self, Missing> {
+    pub(super) fn find(name: &[u8], rest: &'a [Text]) -> Result<Self, Missing> {
         if let Some(spec) = Spec::find(name) {
             let (spec, rest) = spec.resolve(rest).map_err(Missing::Error)?;
             return Ok(Self::Cache(spec, rest));

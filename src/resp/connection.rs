@@ -137,7 +137,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                             begun = ended;
                         }
                         match outcome {
-                            Outcome::Answered => {}
+                            Outcome::Answered => decoder.reuse(request),
                             Outcome::Waits(waiting) => return Pause::Wait(waiting),
                             Outcome::Scripted(scripted) => {
                                 return Pause::Scripted(scripted, request);

@@ -12,6 +12,7 @@ use super::shared::Shared;
 use super::slow_log::{self, Slow};
 use crate::cache::script::{Host, HostAnswer};
 use crate::cache::{CacheError, Flags};
+use crate::model::text::Text;
 use crate::wire::resp::Version;
 
 /// The listener, for the scripts of one request.
@@ -21,13 +22,13 @@ pub(super) struct ScriptHost {
     pub client_address: String,
     pub client_name: Bytes,
     /// What its steps were asked as.
-    pub requests: Vec<Vec<Bytes>>,
+    pub requests: Vec<Vec<Text>>,
     /// Microseconds from which on what runs is slow; `None`: nothing is.
     pub slow_us: Option<u64>,
 }
 
 impl ScriptHost {
-    fn log_slow(&self, request: &[Bytes], took: Duration, address: &str, name: &Bytes) {
+    fn log_slow(&self, request: &[Text], took: Duration, address: &str, name: &Bytes) {
         if self.slow_us.is_none_or(|slow_us| took.as_micros() < u128::from(slow_us)) {
             return;
         }
@@ -45,7 +46,7 @@ impl ScriptHost {
 }
 
 impl Host for ScriptHost {
-    fn answer(&self, request: &[Bytes]) -> Option<HostAnswer> {
+    fn answer(&self, request: &[Text]) -> Option<HostAnswer> {
         let (name, rest) = request.split_first()?;
         let row = match Row::find(name)?.resolve(rest) {
             Ok((row, _)) => row,
@@ -64,7 +65,7 @@ impl Host for ScriptHost {
         Some(reply::read(&client.out).map_or(HostAnswer::NotForScripts, HostAnswer::Reply))
     }
 
-    fn called(&self, request: &[Bytes], took: Duration) {
+    fn called(&self, request: &[Text], took: Duration) {
         // As Redis shows the client that a script has for itself.
         self.log_slow(request, took, "?:0", &Bytes::new());
     }

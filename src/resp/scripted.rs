@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
 use super::client::{Client, Outcome, Target};
 use super::command::transaction::Transaction;
 use super::reply;
@@ -12,6 +10,7 @@ use super::script_host::ScriptHost;
 use crate::cache::script::{Exclusive, Host, ScriptCommand, Step};
 use crate::cache::{Command, Executed, Reply, Visit};
 use crate::journal::Commit;
+use crate::model::text::Text;
 use crate::wire::resp::{Version, Writer};
 
 /// What runs in a turn of its own.
@@ -44,13 +43,13 @@ struct Plan {
     parts: Vec<Part>,
     steps: Vec<(u8, Step)>,
     /// What the steps were asked as.
-    requests: Vec<Vec<Bytes>>,
+    requests: Vec<Vec<Text>>,
     closes: bool,
 }
 
 impl Client {
     /// Waits for a turn and answers.
-    pub(super) async fn run_scripted(&mut self, scripted: Scripted, request: Vec<Bytes>) -> Ran {
+    pub(super) async fn run_scripted(&mut self, scripted: Scripted, request: Vec<Text>) -> Ran {
         let cache = self.shared.cache.clone();
         let mut ran = Ran { commit: None, closes: false };
         if matches!(scripted, Scripted::Alone(ScriptCommand::Kill)) {
@@ -119,7 +118,7 @@ impl Client {
         }
     }
 
-    fn script_host(&self, requests: Vec<Vec<Bytes>>) -> Arc<dyn Host> {
+    fn script_host(&self, requests: Vec<Vec<Text>>) -> Arc<dyn Host> {
         Arc::new(ScriptHost {
             shared: Arc::clone(&self.shared),
             client_address: self.handle.peer.address.clone(),
@@ -131,7 +130,7 @@ impl Client {
 
     /// Sorts out what was queued. What is about the connection or the server, not about keys, is
     /// done now.
-    fn plan(&mut self, requests: Vec<Vec<Bytes>>, visit: &mut Visit<'_>) -> Plan {
+    fn plan(&mut self, requests: Vec<Vec<Text>>, visit: &mut Visit<'_>) -> Plan {
         let mut plan = Plan::default();
         for request in requests {
             let Some((name, rest)) = request.split_first() else { continue };

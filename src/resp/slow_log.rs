@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::model::clock::UnixMs;
+use crate::model::text::Text;
 
 /// What is kept of a request: so many arguments, and so many bytes of each.
 const ARGS_MAX: usize = 32;
@@ -16,7 +17,7 @@ pub(super) struct Slow {
     pub id: i64,
     pub at_ms: UnixMs,
     pub took: Duration,
-    pub args: Vec<Bytes>,
+    pub args: Vec<Text>,
     pub client_address: String,
     pub client_name: Bytes,
 }
@@ -50,8 +51,8 @@ impl SlowLog {
 }
 
 /// A request as it is kept: shortened, with copies that hold no large buffer, and without passwords.
-pub(super) fn shorten(request: &[Bytes]) -> Vec<Bytes> {
-    const SECRET: Bytes = Bytes::from_static(b"(redacted)");
+pub(super) fn shorten(request: &[Text]) -> Vec<Text> {
+    let secret = || Text::from("(redacted)");
     let is_at = |at: Option<usize>, word: &str| {
         let arg = at.and_then(|at| request.get(at));
         arg.is_some_and(|arg| arg.eq_ignore_ascii_case(word.as_bytes()))
@@ -64,17 +65,17 @@ pub(super) fn shorten(request: &[Bytes]) -> Vec<Bytes> {
             || (is_at(Some(0), "config") && is_at(at.checked_sub(1), "requirepass"))
     };
     let shown = if request.len() > ARGS_MAX { ARGS_MAX - 1 } else { request.len() };
-    let mut args: Vec<Bytes> = request
+    let mut args: Vec<Text> = request
         .iter()
         .take(shown)
         .enumerate()
         .map(|(at, arg)| match arg.get(..ARG_BYTES_MAX) {
-            _ if is_secret(at) => SECRET,
+            _ if is_secret(at) => secret(),
             Some(start) if arg.len() > ARG_BYTES_MAX => {
                 let more = format!("... ({} more bytes)", arg.len() - ARG_BYTES_MAX);
                 [start, more.as_bytes()].concat().into()
             }
-            _ => Bytes::copy_from_slice(arg),
+            _ => Text::copy_from_slice(arg),
         })
         .collect();
     if request.len() > shown {
@@ -87,8 +88,8 @@ pub(super) fn shorten(request: &[Bytes]) -> Vec<Bytes> {
 mod tests {
     use super::*;
 
-    fn request(args: &[&str]) -> Vec<Bytes> {
-        args.iter().map(|arg| Bytes::copy_from_slice(arg.as_bytes())).collect()
+    fn request(args: &[&str]) -> Vec<Text> {
+        args.iter().map(|arg| Text::copy_from_slice(arg.as_bytes())).collect()
     }
 
     #[test]

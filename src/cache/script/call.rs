@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
 use mlua::{Lua, MultiValue, Table, Value};
 
 use super::convert::{Budget, argument, from_reply};
@@ -18,6 +17,7 @@ use crate::cache::engine::Cache;
 use crate::cache::error::CacheError;
 use crate::cache::reply::Reply;
 use crate::model::clock::UnixMs;
+use crate::model::text::Text;
 
 /// The script that runs.
 pub(super) struct Run {
@@ -98,7 +98,7 @@ const NOT_FOR_SCRIPTS: [&str; 58] = [
 ];
 
 impl Run {
-    fn execute(&mut self, args: &[Bytes]) -> Result<Reply, Failure> {
+    fn execute(&mut self, args: &[Text]) -> Result<Reply, Failure> {
         let (name, rest) = args.split_first().ok_or_else(|| refused(NO_ARGUMENTS))?;
         let is = |other: &&str| name.eq_ignore_ascii_case(other.as_bytes());
         let wrong_number = || refused("Wrong number of args calling Redis command from script");
@@ -140,7 +140,7 @@ impl Run {
         if NOT_FOR_SCRIPTS.contains(&family) || spec.flags.has(crate::cache::Flags::NOSCRIPT) {
             return Err(refused(NOT_ALLOWED));
         }
-        let command = match Command::parse(args) {
+        let command = match Command::parse_texts(args) {
             Ok(command) => command,
             Err(error) => return Ok(Reply::Error(error)),
         };
@@ -157,7 +157,7 @@ impl Run {
         Ok(reply)
     }
 
-    fn called(&self, args: &[Bytes], begun: Instant) {
+    fn called(&self, args: &[Text], begun: Instant) {
         if let Some(host) = &self.host {
             host.called(args, begun.elapsed());
         }
@@ -198,7 +198,7 @@ const NO_ARGUMENTS: &str = "Please specify at least one argument for this redis 
 /// An answer as a value of Lua's, or what `redis.call` raises.
 fn called(lua: &Lua, slot: &RunSlot, args: &Arguments) -> mlua::Result<Result<Value, Failure>> {
     let mut budget = Budget::new();
-    let texts: mlua::Result<Option<Vec<Bytes>>> =
+    let texts: mlua::Result<Option<Vec<Text>>> =
         args.iter().map(|(_, value)| argument(value, &mut budget)).collect();
     let texts = match texts? {
         Some(texts) if texts.is_empty() => Err(refused(NO_ARGUMENTS)),

@@ -2,16 +2,15 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use crate::cache::reply::Reply;
+use crate::model::text::Text;
 
 /// A listener, as the scripts of one of its requests see it.
 pub trait Host: Send + Sync {
     /// Answers a command that is about the server, not about keys; `None` when it has none of that name.
-    fn answer(&self, request: &[Bytes]) -> Option<HostAnswer>;
+    fn answer(&self, request: &[Text]) -> Option<HostAnswer>;
     /// A script's call of a command has run.
-    fn called(&self, request: &[Bytes], took: Duration);
+    fn called(&self, request: &[Text], took: Duration);
     /// A step of [`super::Exclusive::run_in`] has run, by its place.
     fn ran(&self, step: usize, took: Duration);
 }

@@ -53,6 +53,7 @@ use super::keyspace::Keyspace;
 use super::reply::Reply;
 use crate::journal::Commit;
 use crate::model::clock::UnixMs;
+use crate::model::text::Text;
 use gate::{Gate, ScriptTurn};
 use worker::{Done, Job, Worker};
 
@@ -122,9 +123,9 @@ impl Cache {
         args: impl IntoIterator<Item = Bytes>,
     ) -> Reply {
         let command = ScriptCommand::Eval {
-            script: ScriptName::Text(script.into()),
-            keys: keys.into_iter().collect(),
-            args: args.into_iter().collect(),
+            script: ScriptName::Text(script.into().into()),
+            keys: keys.into_iter().map(Text::from).collect(),
+            args: args.into_iter().map(Text::from).collect(),
             read_only: false,
         };
         self.script(ScriptRequest { db: 0, command }).await

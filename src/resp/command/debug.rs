@@ -3,16 +3,15 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::help::{self, tell};
 use super::{ANY, Row, is};
 use crate::cache::{Flags, Visit};
+use crate::model::text::Text;
 use crate::resp::client::{Client, Outcome};
 
 pub(super) const ROWS: &[Row] = &[Row::new("debug", 1, ANY, debug).flags(Flags::ADMIN)];
 
-fn debug(client: &mut Client, _: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
+fn debug(client: &mut Client, _: &mut Visit<'_>, args: &[Text]) -> Outcome {
     // As `enable-debug-command local` has it. What has no address came through no network.
     let address = client.handle.peer.address.parse::<SocketAddr>();
     if address.is_ok_and(|address| !address.ip().is_loopback()) {
