@@ -133,6 +133,12 @@ impl Confirms {
         self.len() == 0
     }
 
+    /// The places in the batch of the messages that a queue refused, as far as their confirms are still
+    /// to come: that is known at once.
+    pub fn refused(&self) -> impl Iterator<Item = usize> {
+        self.refused.iter().map(|(place, _)| *place)
+    }
+
     /// The next message's confirm; `None` after the last. Cancel safe.
     pub async fn next(&mut self) -> Option<Result<(), BrokerError>> {
         poll_fn(|context| self.poll_next(context)).await

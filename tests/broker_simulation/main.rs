@@ -109,8 +109,8 @@ impl Run {
         let wait = self.random.one_in(4);
         if wait && let Some(confirm) = outcome.commit {
             match confirm.await {
-                Ok(()) => self.worlds.iter_mut().for_each(World::confirmed),
-                Err(_) => return self.crash(engine).await,
+                true => self.worlds.iter_mut().for_each(World::confirmed),
+                false => return self.crash(engine).await,
             }
         }
         match outcome.settled.filter(|_| wait) {
