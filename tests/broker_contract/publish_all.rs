@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
-use leveret::broker::{BrokerError, ChannelEvent, ConsumeOptions};
+use leveret::broker::{Broker, BrokerError, ChannelEvent, ConsumeOptions, Recovery};
+use leveret::journal::{FolderStore, Journal, JournalError, JournalOptions};
+use leveret::model::clock::SystemClock;
 use leveret::model::message::{Message, Value};
-use leveret::model::topology::{ExchangeKind, ExchangeSpec, Overflow, QueueSpec};
+use leveret::model::names::{UserName, VhostName};
+use leveret::model::topology::{Binding, ExchangeKind, ExchangeSpec, Overflow, QueueSpec};
+use leveret::model::user::Permissions;
 
 use super::fixture::{Fixture, PATIENCE, dying_queue, key, name, queue_name, text, with_headers};
 
@@ -54,8 +58,7 @@ async fn each_goes_where_its_own_key_and_headers_say() {
         f.bind(queue, "direct", routing_key).await;
     }
     for queue in ["a", "b"] {
-        let mut binding =
-            leveret::model::topology::Binding::queue(name("headers"), queue_name(queue), key(""));
+        let mut binding = Binding::queue(name("headers"), queue_name(queue), key(""));
         binding.arguments = [("to".to_owned(), Value::from(queue))].into_iter().collect();
         f.broker.add_binding(binding).await.unwrap();
     }
@@ -252,12 +255,54 @@ async fn under_the_memory_alarm_a_batch_waits_or_is_refused() {
 }
 
 #[tokio::test]
+async fn what_needs_no_journal_goes_on_without_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Box::new(FolderStore::open(folder.path()).unwrap());
+    let journal = Journal::open(store, JournalOptions::default(), &mut |_, _, _| Ok(())).unwrap();
+    let broker = Broker::new(journal.clone(), SystemClock::shared(), Recovery::default());
+    broker.declare_queue(QueueSpec::durable(queue_name("q"))).unwrap().unwrap().await.unwrap();
+    journal.close();
+    let three = || [transient("", "q", 1), to("", "q", 2), transient("", "q", 3)];
+    let failed = [broker.try_publish_all(three()), broker.publish_all(three()).await];
+    for failed in failed.map(|failed| failed.err().unwrap()) {
+        assert_eq!((failed.place, failed.error), (1, BrokerError::Journal(JournalError::Closed)));
+        assert!(failed.published.confirms.all().await.is_empty());
+    }
+    assert_eq!(broker.queue(&queue_name("q")).unwrap().ready, 2);
+}
+
+#[tokio::test]
 async fn a_user_publishes_only_where_it_may() {
     let f = Fixture::new();
     f.queue("q").await;
-    let spec = ExchangeSpec::durable(name("closed"), ExchangeKind::Fanout).internal();
+    f.exchange("open", ExchangeKind::Fanout).await;
+    f.bind("q", "open", "").await;
+    let user = UserName::new("u").unwrap();
+    f.engine.set_user(&user, "pw").unwrap().await.unwrap();
+    let [configure, write, read] = ["", "^open$", ""].map(str::to_owned);
+    let given = Permissions { configure, write, read };
+    f.engine.set_permissions(&user, given).unwrap().await.unwrap();
+    let identity = f.engine.authenticate("u", "pw", true).unwrap();
+    let connection = f.engine.connect_as(&identity, &VhostName::default_vhost()).unwrap();
+    let three = || [to("open", "", 1), to("", "q", 2), to("open", "", 3)];
+    let mut channel = connection.channel(None);
+    let on_channel = channel.publish_all(three().map(|message| (message, false)));
+    let failed = on_channel.err().unwrap();
+    assert!(matches!((failed.place, &failed.error), (1, BrokerError::AccessRefused(_))));
+    for failed in [connection.try_publish_all(three()), connection.publish_all(three()).await] {
+        let failed = failed.err().unwrap();
+        assert!(matches!((failed.place, &failed.error), (1, BrokerError::AccessRefused(_))));
+    }
+    assert_eq!(f.bodies("q").await, ["1", "1", "1"]);
+}
+
+#[tokio::test]
+async fn an_internal_exchange_takes_none_of_them() {
+    let f = Fixture::new();
+    f.queue("q").await;
+    let spec = ExchangeSpec::durable(name("inner"), ExchangeKind::Fanout).internal();
     f.broker.declare_exchange(spec).await.unwrap();
-    let failed = f.engine.publish_all([to("", "q", 1), to("closed", "", 2)]).await.err().unwrap();
+    let failed = f.engine.publish_all([to("", "q", 1), to("inner", "", 2)]).await.err().unwrap();
     assert!(matches!((failed.place, &failed.error), (1, BrokerError::AccessRefused(_))));
     assert_eq!(f.bodies("q").await, ["1"]);
 }
