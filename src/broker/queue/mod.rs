@@ -35,7 +35,8 @@ use super::connection::ConnectionId;
 use super::error::BrokerError;
 use super::metrics::QueueCounters;
 use super::paging::Pager;
-use super::stored::{QueueId, Stored};
+use super::records::QueueId;
+use super::stored::Stored;
 use crate::journal::{Entry, Position};
 use crate::model::clock::UnixMs;
 use crate::model::names::VhostName;
@@ -223,7 +224,7 @@ impl Queue {
         if state.is_over_delivery_limit(&held) {
             return state.dying.push_back((held, Reason::DeliveryLimit));
         }
-        match due_ms.or(held.stored.due_ms) {
+        match due_ms.or(held.stored.due_ms()) {
             Some(due_ms) => {
                 state.delayed.insert((due_ms, held.position), held);
             }
