@@ -8,6 +8,7 @@ use super::memory::Memory;
 use super::queue::{Held, Run};
 use super::spread::Spread;
 use super::stored::Stored;
+use super::{Broker, Inner};
 use crate::journal::{Journal, Position, ReadError};
 
 /// How a broker is set up.
@@ -164,6 +165,26 @@ impl Pager {
         match self.failed.get() {
             Some(error) => Err(BrokerError::Unreadable(error.clone())),
             None => Ok(()),
+        }
+    }
+}
+
+impl Broker {
+    /// Takes out of memory at once what may leave it by [`BrokerOptions::ready_bytes_max`]. It goes by
+    /// itself as messages come; what is not committed then, a tenth of a second later.
+    pub fn page_out(&self) {
+        self.inner.page_out();
+    }
+}
+
+impl Inner {
+    fn page_out(&self) {
+        let vhosts: Vec<_> = self.vhosts.read().values().cloned().collect();
+        for vhost in vhosts {
+            let queues: Vec<_> = vhost.topology.read().queues.values().cloned().collect();
+            for queue in queues {
+                self.run(&queue, queue.page_out(self.now_ms()));
+            }
         }
     }
 }

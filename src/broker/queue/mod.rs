@@ -240,6 +240,14 @@ impl Queue {
         self.state.lock().ready.restore(band, runs);
     }
 
+    pub(super) fn page_out(&self, now_ms: UnixMs) -> Effects {
+        let mut state = self.state.lock();
+        page_out(&mut state, now_ms);
+        let mut effects = Effects::default();
+        arm(&mut state, &mut effects);
+        effects
+    }
+
     /// Does what is due: retries and delayed messages become ready, what is at the head expires,
     /// consumers that hold a delivery too long end, and an unused queue asks to be deleted. Without
     /// `has_room` in the journal, what is dead waits for [`Queue::proceed`].
