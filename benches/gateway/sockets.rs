@@ -13,7 +13,7 @@ pub fn echo(servers: &[Server], count: usize, run: &Run) {
     for round in 0..run.rounds {
         for turn in 0..servers.len() {
             let server = &servers[(turn + round) % servers.len()];
-            let name = format!("{:?}", server.kind);
+            let name = server.name();
             let mut clients = Clients::new();
             let all = clients.open(server, count, |number| Some(format!("own{number}")));
             clients.echoes = true;
@@ -31,7 +31,7 @@ pub fn echo(servers: &[Server], count: usize, run: &Run) {
         }
     }
     println!("\n## echo with an acknowledgement, {count} clients");
-    figures.print();
+    figures.print(&servers[0].name());
 }
 
 /// Connected, and nothing but heartbeats.
@@ -39,7 +39,7 @@ pub fn idle(servers: &[Server], count: usize) {
     const HEARTBEATS: Duration = Duration::from_secs(25);
     let mut figures = Figures::default();
     for server in servers {
-        let name = format!("{:?}", server.kind);
+        let name = server.name();
         let mut clients = Clients::new();
         // What the first connections make for all is no socket's.
         clients.open(server, 100, |_| None);
@@ -62,7 +62,7 @@ pub fn idle(servers: &[Server], count: usize) {
         assert_eq!(clients.seen.lost, 0, "{name} cut clients off");
     }
     println!("\n## {count} idle sockets");
-    figures.print();
+    figures.print(&servers[0].name());
 }
 
 fn rest(clients: &mut Clients, time: Duration) {
@@ -104,7 +104,7 @@ pub fn storm(servers: &[Server], count: usize) {
     const STORMS: usize = 3;
     let mut figures = Figures::default();
     for server in servers {
-        let name = format!("{:?}", server.kind);
+        let name = server.name();
         let mut clients = Clients::new();
         let mut watchers = Watchers::join(&mut clients, server);
         let mib = |bytes: f64| bytes / f64::from(1 << 20);
