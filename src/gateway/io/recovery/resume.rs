@@ -163,8 +163,9 @@ impl Recovery {
         let rooms: AHashMap<&str, u64> =
             session.rooms.iter().map(|place| (&*place.room, place.since)).collect();
         let bytes_max = self.store.queue_bytes_max / REPLAY_SHARE;
+        let places = rooms.iter().map(|(room, since)| (*room, *since));
         let (mut entries, mut bytes) = (Vec::new(), 0);
-        for entry in order.ring.between(start, delivery.position) {
+        for entry in order.ring.addressed(session.sid, places, start, delivery.position) {
             let position = entry.offset.position;
             if entry.audience.includes(session.sid, &rooms, position) {
                 bytes += entry.bytes();
