@@ -120,7 +120,7 @@ impl Recovery {
         let mut delivery = self.delivery.lock();
         for _ in 0..ENDED_MAX {
             match delivery.sessions.pop_ended(now_ms, DETACHED_MAX) {
-                Some(Ended::Session(pid)) => drop(self.forget(pid)),
+                Some(Ended::Session(pid, session)) => drop(self.forget(pid, &session)),
                 Some(Ended::CameBack) => {}
                 None => {
                     let left_ms =
