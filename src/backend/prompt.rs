@@ -2,6 +2,8 @@
 //! several changes into one order under a lock of its own.
 
 use std::num::NonZeroUsize;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 
@@ -25,6 +27,15 @@ pub struct Sent {
 }
 
 impl Sent {
+    /// What came of the change, if that is known already; [`Self::durable`] tells it as well.
+    pub fn outcome(&mut self) -> Option<Result<(), BackendError>> {
+        let Some(commit) = &mut self.commit else { return Some(Ok(())) };
+        match Pin::new(commit).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(outcome) => Some(outcome.map(|_| ()).map_err(BackendError::from)),
+            Poll::Pending => None,
+        }
+    }
+
     /// Waits until the change is durable. Changes resolve in the order in which they were made.
     ///
     /// # Errors
