@@ -82,8 +82,12 @@ struct Watchers {
 impl Watchers {
     const COUNT: usize = 100;
 
-    fn join(clients: &mut Clients, server: &Server) -> Self {
+    fn join(clients: &mut Clients, server: &Server) {
         clients.open(server, Self::COUNT, |_| Some("watched".to_owned()));
+    }
+
+    /// A connection that sends nothing for long is closed, so this comes when the others are there.
+    fn begin(clients: &mut Clients, server: &Server) -> Self {
         let trigger = clients.trigger(server);
         Self { trigger, due: Instant::now(), every: Duration::from_millis(20) }
     }
@@ -106,11 +110,12 @@ pub fn storm(servers: &[Server], count: usize) {
     for server in servers {
         let name = server.name();
         let mut clients = Clients::new();
-        let mut watchers = Watchers::join(&mut clients, server);
+        Watchers::join(&mut clients, server);
         let mib = |bytes: f64| bytes / f64::from(1 << 20);
         figures.add(&name, "MiB before", mib(resident_bytes(server.pid())));
         let mut fleet = clients.open(server, count, |_| Some("fleet".to_owned()));
         figures.add(&name, "MiB with all", mib(resident_bytes(server.pid())));
+        let mut watchers = Watchers::begin(&mut clients, server);
         clients.seen.latency = Default::default();
         let began = Instant::now();
         while began.elapsed() < Duration::from_secs(2) {
@@ -153,8 +158,9 @@ pub fn storm(servers: &[Server], count: usize) {
 pub fn soak(server: &Server, count: usize, time: Duration) {
     const CHURN_A_SECOND: f64 = 100.0;
     let mut clients = Clients::new();
-    let mut watchers = Watchers::join(&mut clients, server);
+    Watchers::join(&mut clients, server);
     let mut fleet = clients.open(server, count, |number| Some(format!("soak{}", number % 50)));
+    let mut watchers = Watchers::begin(&mut clients, server);
     let report_every = (time / 30).max(Duration::from_secs(1));
     let (began, mut churned, mut reports) = (Instant::now(), 0, 0);
     println!("\n## soak of {:?}: {count} sockets, {CHURN_A_SECOND} leave and come a second", time);

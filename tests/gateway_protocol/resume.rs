@@ -60,35 +60,33 @@ async fn who_answers_keeps_its_session_and_a_copy_of_its_claim_is_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_those_who_claim_a_session_at_once_one_gets_it() {
+    const COPIES: usize = 4;
     let io = io(Recovery::default());
     let address = served(&io).await;
-    let mut pid = None;
+    let (_, pid) = connected(address, &json!({})).await.cut(&io).await;
     for _ in 0..20 {
-        let claim = json!({ "pid": pid });
-        let (_, claimed) = connected(address, &claim).await.cut(&io).await;
-        let claim = json!({ "pid": claimed });
-        let copies: [_; 4] =
-            std::array::from_fn(|_| tokio::spawn(answering(address, claim.clone())));
+        let (told, mut pids) = tokio::sync::mpsc::channel(COPIES);
+        let copies: [_; COPIES] = std::array::from_fn(|_| {
+            tokio::spawn(claimed(address, json!({ "pid": pid }), told.clone()))
+        });
         let mut got = 0;
-        for copy in copies {
-            got += usize::from(copy.await.unwrap() == claimed);
+        for _ in 0..COPIES {
+            got += usize::from(pids.recv().await.unwrap() == pid);
         }
         assert_eq!(got, 1);
+        copies.iter().for_each(tokio::task::JoinHandle::abort);
         until(|| io.root().connections() == 0).await;
-        pid = Some(claimed);
     }
 }
 
-/// Connects, and shows for a moment that it is there; its `pid`.
-async fn answering(address: SocketAddr, claim: Value) -> String {
+/// Connects, tells its `pid`, and answers for as long as it is let.
+async fn claimed(address: SocketAddr, claim: Value, told: tokio::sync::mpsc::Sender<String>) {
     let mut client = connected(address, &claim).await;
-    let asked = async {
-        while client.websocket.next_text().await == "2" {
-            client.websocket.text("3").await;
-        }
-    };
-    let _ = tokio::time::timeout(crate::stand::SILENCE, asked).await;
-    client.pid
+    told.send(client.pid.clone()).await.unwrap();
+    loop {
+        assert_eq!(client.websocket.next_text().await, "2");
+        client.websocket.text("3").await;
+    }
 }
 
 #[tokio::test]
