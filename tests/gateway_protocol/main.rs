@@ -21,6 +21,7 @@ mod presence;
 mod rates;
 mod recovery;
 mod repeats;
+mod resume;
 mod rooms;
 mod shutdown;
 mod socket;
