@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -30,7 +30,7 @@ use crate::model::names::{RoomId, UserId};
 use crate::wire::socket_io::ToArgs;
 
 /// The text that a client finds in `connect_error` when its token is missing or not valid.
-const AUTHENTICATION_FAILED: &str = "Authentication failed";
+pub const AUTHENTICATION_FAILED: &str = "Authentication failed";
 
 pub struct Application {
     authenticator: Option<Authenticator>,
@@ -42,7 +42,9 @@ pub struct Application {
     hub: Arc<Hub>,
     roster: Mutex<Roster>,
     presence: Arc<PresenceQueue>,
-    expiries: Arc<Expiries>,
+    pub expiries: Arc<Expiries>,
+    /// The namespaces whose sockets have tokens that end.
+    watched: RwLock<Vec<Arc<Hub>>>,
     presence_grace: Duration,
 }
 
@@ -67,6 +69,7 @@ impl Application {
         let hub = Arc::clone(namespace.hub());
         let rooms =
             Rooms::new(limits.rooms_max, cache.clone(), Arc::clone(&metrics), Arc::clone(&hub));
+        let watched = RwLock::new(vec![Arc::clone(&hub)]);
         let application = Arc::new(Self {
             authenticator: options.authenticator.clone(),
             rooms,
@@ -78,6 +81,7 @@ impl Application {
             roster: Mutex::default(),
             presence: Arc::default(),
             expiries: Arc::default(),
+            watched,
             presence_grace: options.presence_grace,
         });
         let queue = Arc::clone(&application.presence);
@@ -137,7 +141,7 @@ impl Application {
     }
 
     /// What a token says; `None`: it is not valid, which is counted.
-    fn verify(&self, token: &str) -> Option<Claims> {
+    pub fn verify(&self, token: &str) -> Option<Claims> {
         let claims = self.authenticator.as_ref().and_then(|keys| keys.verify(token).ok());
         if claims.is_none() {
             self.metrics.authentication_failures.increment(1);
@@ -157,10 +161,19 @@ impl Application {
         Ok(expires_at_s)
     }
 
-    fn watch_expiry(&self, peer: &Peer, expires_at_s: u64) {
+    /// When a token ends. `None`: what no clock can tell does not come.
+    pub fn expiry_of(&self, expires_at_s: u64) -> Option<Instant> {
         let left_ms = expires_at_s.saturating_mul(1000).saturating_sub(self.clock.now_ms());
-        // What no clock can tell does not come.
-        let at = Instant::now().checked_add(Duration::from_millis(left_ms));
+        Instant::now().checked_add(Duration::from_millis(left_ms))
+    }
+
+    /// Has the sockets of one more namespace be closed when their tokens end.
+    pub fn watch(&self, hub: &Arc<Hub>) {
+        self.watched.write().push(Arc::clone(hub));
+    }
+
+    fn watch_expiry(&self, peer: &Peer, expires_at_s: u64) {
+        let at = self.expiry_of(expires_at_s);
         let before = peer.member.expires_at(at);
         if let Some(before) = before {
             self.expiries.remove(before, peer.id());
@@ -173,10 +186,11 @@ impl Application {
     /// A socket's token has ended. Its session is closed, not disconnected, so that the stock client
     /// comes back, with whatever token its `auth` gives then.
     pub fn expire(&self, id: SocketId) {
-        let Some(socket) = self.hub.find(id) else { return };
+        let found = self.watched.read().iter().find_map(|hub| hub.find(id));
+        let Some(socket) = found else { return };
         // Not emitted: nobody is told of it later.
-        let told =
-            Outgoing::event(self.hub.name(), "error", None, &json!({ "message": "Token expired" }));
+        let name = socket.hub().name();
+        let told = Outgoing::event(name, "error", None, &json!({ "message": "Token expired" }));
         if let Ok(event) = told {
             socket.answer(&event);
         }
@@ -358,7 +372,7 @@ impl Application {
 }
 
 /// The room of a user's sockets. The application lets no client name it.
-fn personal_room(user: &UserId) -> String {
+pub fn personal_room(user: &UserId) -> String {
     format!("{}{user}", events::PERSONAL_PREFIX)
 }
 

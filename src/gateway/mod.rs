@@ -2,7 +2,8 @@
 //!
 //! Owns: Engine.IO sessions (`engine`), the Socket.IO connection on top of each (`socket_io`), the
 //! library that a Rust program builds namespaces with (`io`), and on it the application: its events
-//! (`events`), rooms, presence and history, and who may connect (`auth`, `cors`).
+//! (`events`), rooms, presence and history, who may connect (`auth`, `cors`), and the ways to the broker
+//! and back (`client_events`, `bridge`).
 //! May import: `model`, `wire`, `backend`. Only `websocket` names fastwebsockets.
 //!
 //! What always holds: a session has one queue, bounded in bytes, and nobody waits for another session;
@@ -14,14 +15,17 @@
 mod application;
 mod auth;
 mod bridge;
+mod client_events;
 mod close_reason;
 mod cors;
 mod directory;
 mod engine;
 mod error;
+mod event_bridge;
 mod events;
 mod expiry;
 mod forwarded;
+mod guard;
 mod history;
 mod io;
 mod member;
@@ -31,6 +35,7 @@ mod outbound;
 mod presence;
 mod rate;
 mod repeats;
+mod replies;
 mod room;
 mod rooms;
 mod roster;
@@ -49,6 +54,7 @@ pub use auth::{Authenticator, Claims};
 pub use close_reason::CloseReason;
 pub use directory::{Member, Presence};
 pub use error::GatewayError;
+pub use event_bridge::{EVENTS_EXCHANGE, EventBridge, EventBridgeError};
 pub use forwarded::{Network, NetworkError};
 pub use io::{
     Ack, AckError, ArgError, Attachments, Broadcast, Call, ConnectError, Contextual,

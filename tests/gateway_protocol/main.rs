@@ -8,6 +8,7 @@ mod bridge;
 mod compression;
 mod connection;
 mod durability;
+mod event_bridge;
 mod fanout;
 mod handshake;
 mod heartbeat;
