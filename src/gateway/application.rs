@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::auth::{Authenticator, Claims};
+use super::channels::Channels;
 use super::close_reason::CloseReason;
 use super::directory::Presence;
 use super::error::Refusal;
@@ -38,6 +39,7 @@ pub struct Application {
     pub clock: SharedClock,
     pub rooms: Arc<Rooms>,
     pub metrics: Arc<Metrics>,
+    pub channels: Channels,
     pub limits: Limits,
     hub: Arc<Hub>,
     roster: Mutex<Roster>,
@@ -73,6 +75,7 @@ impl Application {
         let application = Arc::new(Self {
             authenticator: options.authenticator.clone(),
             rooms,
+            channels: Channels::new(),
             cache,
             clock,
             metrics,
@@ -268,11 +271,15 @@ impl Application {
 
     /// Under the roster's lock, so that everybody sees one user's changes in the same order.
     fn tell_presence(&self, _: &Roster, user: &UserId, status: &str, except: Option<&Socket>) {
-        // Who comes back later would be told what is not so any more.
-        let others = except.map_or_else(|| self.everybody(), Socket::broadcast).unlogged();
-        let changed = PresenceChanged { user_id: user.as_str(), status };
-        sent("presence:changed", others.emit("presence:changed", &changed));
+        let others = except.map_or_else(|| self.everybody(), Socket::broadcast);
+        emit_presence(others, user, status);
+        self.channels.presence(user, status);
         self.presence.changed(user);
+    }
+
+    /// Tells everybody of a user that is somewhere else.
+    pub fn pass_on_presence(&self, user: &UserId, status: &str) {
+        emit_presence(self.everybody(), user, status);
     }
 
     /// `None`: the user is not there.
@@ -369,6 +376,12 @@ impl Application {
             recovery.caught_up().await;
         }
     }
+}
+
+/// Not to who comes back later: it would be told what is not so any more.
+fn emit_presence(to: Broadcast<'_>, user: &UserId, status: &str) {
+    let changed = PresenceChanged { user_id: user.as_str(), status };
+    sent("presence:changed", to.unlogged().emit("presence:changed", &changed));
 }
 
 /// The room of a user's sockets. The application lets no client name it.

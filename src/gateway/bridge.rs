@@ -4,6 +4,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::Gateway;
+use super::channels::Source;
 use crate::backend::{Audience, BackendError, Broker, ConsumeOptions, Consumer};
 use crate::broker::BrokerError;
 use crate::model::message::Message;
@@ -80,17 +81,15 @@ async fn send(gateway: &Gateway, message: &Message) -> Result<(), &'static str> 
         PayloadError::Unreadable(_) => "the body has a number or text that can't be read",
     })?;
     gateway.has_room().await;
-    match audience {
+    let application = &gateway.application;
+    match &audience {
         Audience::Room(room) => {
             // Its place in the room's order is enough.
-            let _ = gateway.application.emit_to_room(&room, name, payload).await;
+            let _ = application.emit_to_room(room, name, payload).await;
         }
-        Audience::User(user) => {
-            gateway.emit_to_user(&user, name, payload);
-        }
-        Audience::All => {
-            gateway.emit_to_all(name, payload);
-        }
+        Audience::User(user) => drop(application.emit_to_user(user, name, payload)),
+        Audience::All => drop(application.emit_to_all(name, payload)),
     }
+    application.channels.event(Source::Broker, &audience, name, payload);
     Ok(())
 }

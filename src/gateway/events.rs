@@ -27,6 +27,12 @@ const CLIENT_ID_BYTES_MAX: usize = 64;
 /// Characters of an unknown event's name that are repeated to its sender.
 pub const NAME_SHOWN_CHARS_MAX: usize = 64;
 
+/// The event of a message that a room is told.
+pub const MESSAGE_NEW: &str = "message:new";
+
+/// The event of what a user is to be told.
+pub const NOTIFICATION: &str = "notification";
+
 /// What begins a personal room's name. No client may say it.
 pub const PERSONAL_PREFIX: &str = "user:";
 
@@ -333,10 +339,14 @@ fn is_client_id(name: &str) -> bool {
     (1..=CLIENT_ID_BYTES_MAX).contains(&name.len()) && !name.chars().any(char::is_control)
 }
 
+pub fn is_label(text: &str) -> bool {
+    let length = text.chars().count();
+    (1..=LABEL_CHARS_MAX).contains(&length) && !text.chars().any(char::is_control)
+}
+
 /// A short word that others are shown.
 fn label(field: &'static str, text: &str) -> Result<String, Refusal> {
-    let length = text.chars().count();
-    if length == 0 || length > LABEL_CHARS_MAX || text.chars().any(char::is_control) {
+    if !is_label(text) {
         let problem = "must have 1 to 32 characters and no control characters";
         return Err(Refusal::Field { field, problem });
     }

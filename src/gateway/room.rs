@@ -394,6 +394,7 @@ impl Room {
                     self.tell("message:new", &post.json, None);
                 }
                 self.metrics.messages.increment(1);
+                post.sender.publish(&self.id, &post.json);
                 let receipt = Receipt { id: post.id.into(), offset: Some(offset.into()) };
                 acknowledge(post.ack, &receipt);
                 if let Some(named) = post.named {

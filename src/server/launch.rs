@@ -66,6 +66,7 @@ impl Server {
         options.limits.event_rate = settings.event_rate;
         let gateway = Gateway::new(options, state.engines.cache(), clock.clone());
         let bridge = gateway.bridge(&state.engines.broker()).await?;
+        let channels = gateway.channels().await?;
         let replies = match settings.gateway.event_bridge.clone() {
             Some(events) => {
                 let replies = gateway.bridge_events(&state.engines.broker(), events).await;
@@ -112,6 +113,7 @@ impl Server {
         let background = [
             tokio::spawn(metrics.upkeep()).abort_handle(),
             tokio::spawn(bridge).abort_handle(),
+            tokio::spawn(channels).abort_handle(),
             tokio::spawn(api.clone().upkeep()).abort_handle(),
         ];
         let background = background.into_iter().chain(replies).collect();

@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod bridge;
+mod channels;
 mod compression;
 mod connection;
 mod durability;
