@@ -101,7 +101,8 @@ impl Server {
             None => gateway.router(),
         };
         let application = application.merge(api.router());
-        let routes = router(readiness.clone(), metrics.clone(), application);
+        let routes =
+            router(readiness.clone(), metrics.clone(), &settings.gateway.path, application);
         let resp =
             settings.resp.map(|address| start_resp(&state, settings, address)).transpose()?;
         let address = listener.address();
