@@ -125,9 +125,10 @@ impl Room {
         }
     }
 
-    /// Tells the sender, and everybody who sent it again meanwhile, that the message is stored.
+    /// Tells the sender, everybody who sent it again meanwhile, and the channel, that the message is stored.
     fn acknowledge(&self, post: Post, offset: String) {
         self.metrics.messages.increment(1);
+        post.sender.publish(&self.id, &post.json);
         let receipt = Receipt { id: post.id.into(), offset: Some(offset.into()) };
         acknowledge(post.ack, &receipt);
         if let Some(named) = post.named {
