@@ -1,7 +1,8 @@
 //! The broker port.
 
-use super::{BackendError, Cache, Tx};
+use super::{BackendError, Cache, Confirm, PublishAllError, PublishedAll, Tx};
 use crate::broker;
+use crate::broker::BrokerError;
 use crate::journal::Commit;
 use crate::model::message::Message;
 use crate::model::names::{ExchangeName, QueueName, RoutingKey};
@@ -15,23 +16,6 @@ pub use crate::broker::{
 #[derive(Clone)]
 pub enum Broker {
     Embedded(broker::Broker),
-}
-
-/// Resolves when every queue that the message reached holds it as durably as was promised.
-#[must_use = "a message is only safe once it is confirmed"]
-pub enum Confirm {
-    Embedded(broker::Confirm),
-}
-
-impl Confirm {
-    /// # Errors
-    /// When the commit failed: whether the message survived is unknown then. When a queue refused it
-    /// for its length: [`broker::BrokerError::Nacked`].
-    pub async fn confirmed(self) -> Result<(), BackendError> {
-        match self {
-            Self::Embedded(confirm) => confirm.await.map_err(BackendError::from),
-        }
-    }
 }
 
 /// Takes deliveries of one queue; dropping it cancels the consumer and returns what it did not take.
@@ -209,6 +193,23 @@ impl Broker {
         }
     }
 
+    /// An exchange as it was declared; `None`: there is none of this name.
+    ///
+    /// # Errors
+    /// A back end that does not answer.
+    pub async fn exchange(
+        &self,
+        name: &ExchangeName,
+    ) -> Result<Option<ExchangeSpec>, BackendError> {
+        match self {
+            Self::Embedded(broker) => match broker.exchange(name) {
+                Ok(spec) => Ok(Some(spec)),
+                Err(BrokerError::NotFound { .. }) => Ok(None),
+                Err(error) => Err(error.into()),
+            },
+        }
+    }
+
     /// Deletes an exchange and its bindings; one that is not there is no error. `if_unused`: only when
     /// it is the source of no binding.
     ///
@@ -347,6 +348,23 @@ impl Broker {
         }
     }
 
+    /// Publishes messages in their order, each as [`Broker::publish`] does, at a lower price. A caller that
+    /// is cancelled while it waits may have published the first of them.
+    ///
+    /// # Errors
+    /// The first message that [`Broker::publish`] refuses, with what became of those before it.
+    pub async fn publish_all(
+        &self,
+        messages: impl IntoIterator<Item = Message>,
+    ) -> Result<PublishedAll, Box<PublishAllError>> {
+        match self {
+            Self::Embedded(broker) => match broker.publish_all(messages).await {
+                Ok(published) => Ok(published.into()),
+                Err(failed) => Err(Box::new(failed.map(Into::into, Into::into))),
+            },
+        }
+    }
+
     /// As [`Broker::publish`]; `false` beside the confirm: the message reached no queue.
     ///
     /// # Errors
@@ -358,6 +376,22 @@ impl Broker {
         match self {
             Self::Embedded(broker) => {
                 let published = broker.publish(message).await?;
+                Ok((Confirm::Embedded(published.confirm), published.routed))
+            }
+        }
+    }
+
+    /// As [`Broker::try_publish`]; `false` beside the confirm: the message reached no queue.
+    ///
+    /// # Errors
+    /// As [`Broker::try_publish`].
+    pub async fn try_publish_mandatory(
+        &self,
+        message: Message,
+    ) -> Result<(Confirm, bool), BackendError> {
+        match self {
+            Self::Embedded(broker) => {
+                let published = broker.try_publish(message)?;
                 Ok((Confirm::Embedded(published.confirm), published.routed))
             }
         }
