@@ -9,6 +9,7 @@ mod cache;
 mod embedded;
 mod emit;
 mod error;
+mod exchange;
 mod prompt;
 mod redrive;
 mod tx;
