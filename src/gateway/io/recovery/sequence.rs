@@ -74,7 +74,9 @@ impl Recovery {
         // Whoever asked may have gone.
         match told {
             Told::Nobody => {}
-            Told::Count(told, sockets) => drop(told.send(sockets)),
+            // Without a count it was not sent.
+            Told::Count(told, sockets) if outcome.is_ok() => drop(told.send(sockets)),
+            Told::Count(..) => {}
             Told::Outcome(told, sockets) => drop(told.send(outcome.map(|()| sockets))),
         }
         after.into_iter().for_each(|act| act());
