@@ -140,7 +140,7 @@ impl Application {
     /// server has not noticed.
     fn takes_over(&self, auth: &Value, claims: &Claims) -> bool {
         let pid = auth.get("pid").and_then(Value::as_str);
-        let socket = pid.zip(self.hub.recovery()).and_then(|(pid, kept)| kept.socket_of(pid));
+        let socket = pid.zip(self.hub.recovery()).and_then(|(pid, kept)| kept.deserted(pid));
         socket.and_then(Peer::of).is_some_and(|peer| *peer.user() == claims.user)
     }
 

@@ -24,6 +24,7 @@ mod presence;
 mod rates;
 mod recovery;
 mod repeats;
+mod resume;
 mod rooms;
 mod shutdown;
 mod socket;
