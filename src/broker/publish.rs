@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use smallvec::SmallVec;
-
 use super::access::Access;
 use super::confirm::Confirm;
 use super::error::BrokerError;
@@ -139,7 +137,6 @@ impl Inner {
     }
 
     /// What is kept in memory of a client's message that goes to `targets`.
-    #[inline]
     pub(super) fn store_published(
         &self,
         mut message: Message,
@@ -304,9 +301,7 @@ impl Inner {
         (Held::new(moved, position), commit)
     }
 
-    /// The message in memory, written for the durable ones among its queues if it is persistent. Inline: it
-    /// is built where it was called from, without a copy of the message on the way.
-    #[inline]
+    /// The message in memory, written for the durable ones among its queues if it is persistent.
     pub(super) fn store(
         &self,
         message: Message,
@@ -315,12 +310,8 @@ impl Inner {
         targets: &Targets,
     ) -> Arc<Stored> {
         let persistent = message.properties.persistent;
-        let mut durable = SmallVec::new();
-        if persistent {
-            for queue in targets.iter().filter(|queue| queue.is_durable()) {
-                durable.push(queue.id);
-            }
-        }
+        let durable = targets.iter().filter(|queue| persistent && queue.is_durable());
+        let durable = durable.map(|queue| queue.id).collect();
         let counted = self.memory.count(message.weight());
         Arc::new(Stored::new(message, now_ms, due_ms, durable, &self.spread, counted))
     }

@@ -95,17 +95,15 @@ impl Piece {
     ) -> bool {
         (self.journal_bytes, self.bytes) = (0, 0);
         while self.messages.len() < PIECE_MESSAGES_MAX && self.bytes < PIECE_BYTES_MAX {
-            // Checked where it stays: a message is large, and not moved for nothing.
-            let count = self.messages.len();
-            self.messages.extend(messages.next());
-            let Some(message) = self.messages.get_mut(count) else { break };
-            if let Err(error) = check(message).and_then(|()| check_bounds(message)) {
-                self.refuse_from(count, error);
+            let Some(mut message) = messages.next() else { break };
+            if let Err(error) = check(&mut message).and_then(|()| check_bounds(&message)) {
+                self.refused = Some(error);
                 break;
             }
             let bytes = message.weight();
             self.bytes += bytes;
             self.journal_bytes += if message.properties.persistent { bytes } else { 0 };
+            self.messages.push(message);
         }
         !self.messages.is_empty() || self.refused.is_some()
     }
