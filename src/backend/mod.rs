@@ -6,6 +6,7 @@
 
 mod broker;
 mod cache;
+mod confirms;
 mod embedded;
 mod emit;
 mod error;
@@ -14,10 +15,11 @@ mod redrive;
 mod tx;
 
 pub use broker::{
-    Alarm, Broker, Caused, Confirm, ConsumeOptions, Consumer, ConsumerEnd, DeleteIf, Delivery,
-    Event, Explanation, QueueStatus, Step,
+    Alarm, Broker, Caused, ConsumeOptions, Consumer, ConsumerEnd, DeleteIf, Delivery, Event,
+    Explanation, QueueStatus, Step,
 };
 pub use cache::{Cache, Pushed, RateLimit, Subscription};
+pub use confirms::{Confirm, Confirms, PublishAllError, PublishedAll};
 pub use embedded::Embedded;
 pub use emit::Audience;
 pub use error::BackendError;
