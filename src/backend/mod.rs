@@ -10,6 +10,7 @@ mod cache;
 mod embedded;
 mod emit;
 mod error;
+mod exchange;
 mod prompt;
 mod publishing;
 mod redrive;
