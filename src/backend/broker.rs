@@ -1,6 +1,6 @@
 //! The broker port.
 
-use super::{BackendError, Cache, Confirm, PublishAllError, PublishedAll, Tx};
+use super::{BackendError, Cache, Confirm, Tx};
 use crate::broker;
 use crate::journal::Commit;
 use crate::model::message::Message;
@@ -327,23 +327,6 @@ impl Broker {
     pub async fn try_publish(&self, message: Message) -> Result<Confirm, BackendError> {
         match self {
             Self::Embedded(broker) => Ok(Confirm::Embedded(broker.try_publish(message)?.confirm)),
-        }
-    }
-
-    /// Publishes messages in their order, each as [`Broker::publish`] does, at a lower price. A caller that
-    /// is cancelled while it waits may have published the first of them.
-    ///
-    /// # Errors
-    /// The first message that [`Broker::publish`] refuses, with what became of those before it.
-    pub async fn publish_all(
-        &self,
-        messages: impl IntoIterator<Item = Message>,
-    ) -> Result<PublishedAll, Box<PublishAllError>> {
-        match self {
-            Self::Embedded(broker) => match broker.publish_all(messages).await {
-                Ok(published) => Ok(published.into()),
-                Err(failed) => Err(Box::new(failed.map(Into::into, Into::into))),
-            },
         }
     }
 

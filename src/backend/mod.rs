@@ -6,12 +6,13 @@
 
 mod broker;
 mod cache;
-mod confirms;
+
 mod embedded;
 mod emit;
 mod error;
 mod exchange;
 mod prompt;
+mod publishing;
 mod redrive;
 mod tx;
 
@@ -20,11 +21,11 @@ pub use broker::{
     Explanation, QueueStatus, Step,
 };
 pub use cache::{Cache, Pushed, RateLimit, Subscription};
-pub use confirms::{Confirm, Confirms, PublishAllError, PublishedAll};
 pub use embedded::Embedded;
 pub use emit::Audience;
 pub use error::BackendError;
 pub use prompt::{Push, Sent};
+pub use publishing::{Confirm, Confirms, PublishAllError, PublishedAll};
 pub use redrive::{
     Death, DeathFilter, DeathGroups, Edit, Peeked, Progress, Run, RunState, Selection, Stuck, Tally,
 };
