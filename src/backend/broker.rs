@@ -2,7 +2,6 @@
 
 use super::{BackendError, Cache, Confirm, PublishAllError, PublishedAll, Tx};
 use crate::broker;
-use crate::broker::BrokerError;
 use crate::journal::Commit;
 use crate::model::message::Message;
 use crate::model::names::{ExchangeName, QueueName, RoutingKey};
@@ -190,23 +189,6 @@ impl Broker {
     pub async fn declare_queue(&self, spec: QueueSpec) -> Result<(), BackendError> {
         match self {
             Self::Embedded(broker) => committed(broker.declare_queue(spec)?).await,
-        }
-    }
-
-    /// An exchange as it was declared; `None`: there is none of this name.
-    ///
-    /// # Errors
-    /// A back end that does not answer.
-    pub async fn exchange(
-        &self,
-        name: &ExchangeName,
-    ) -> Result<Option<ExchangeSpec>, BackendError> {
-        match self {
-            Self::Embedded(broker) => match broker.exchange(name) {
-                Ok(spec) => Ok(Some(spec)),
-                Err(BrokerError::NotFound { .. }) => Ok(None),
-                Err(error) => Err(error.into()),
-            },
         }
     }
 

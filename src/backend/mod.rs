@@ -10,6 +10,7 @@ mod confirms;
 mod embedded;
 mod emit;
 mod error;
+mod exchange;
 mod prompt;
 mod redrive;
 mod tx;
