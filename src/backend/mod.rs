@@ -10,9 +10,13 @@ mod embedded;
 mod emit;
 mod error;
 mod prompt;
+#[cfg(feature = "redis")]
+mod redis;
 mod redrive;
 mod tx;
 
+#[cfg(feature = "redis")]
+pub use self::redis::{ConnectError, RedisCache};
 pub use broker::{
     Alarm, Broker, Caused, Confirm, ConsumeOptions, Consumer, ConsumerEnd, DeleteIf, Delivery,
     Event, Explanation, QueueStatus, Step,

@@ -99,6 +99,9 @@ pub struct Layer {
     /// Confirm a write when it is on the disk, or up to 100 ms before [default: strict]
     #[arg(long, value_name = "strict|relaxed", value_parser = Text::flag)]
     pub durability: Option<Text>,
+    /// Keep the cache, and what nodes share, on this Redis server [default: in this process]
+    #[arg(long, value_name = "URL", value_parser = Text::flag)]
+    pub cache_url: Option<Text>,
     /// Listen here for HTTP and Socket.IO; port 0 takes a free one [default: 127.0.0.1:3001]
     #[arg(long, value_name = "ADDR", value_parser = Text::flag)]
     pub http: Option<Text>,
@@ -189,17 +192,18 @@ impl Layer {
         let get = |key| read_variable(environment, &variable(key), Origin::Environment);
         // Ours says it more exactly. Compose files pass variables on that are empty when nobody set
         // them, so an empty foreign one is not set.
-        let client_url = match get("client-url")? {
-            None => {
-                read_variable(environment, "CLIENT_URL", Origin::ForeignVariable("CLIENT_URL"))?
-                    .filter(|text| !text.value.is_empty())
-            }
-            ours => ours,
+        let or_foreign = |key, name| match get(key)? {
+            None => read_variable(environment, name, Origin::ForeignVariable(name))
+                .map(|text| text.filter(|text| !text.value.is_empty())),
+            ours => Ok(ours),
         };
+        let client_url = or_foreign("client-url", "CLIENT_URL")?;
+        let cache_url = or_foreign("cache-url", "REDIS_URL")?;
         Ok(Self {
             data_dir: get("data-dir")?,
             in_memory: get("in-memory")?,
             durability: get("durability")?,
+            cache_url,
             http: get("http")?,
             resp: get("resp")?,
             resp_password: get("resp-password")?,
@@ -269,6 +273,7 @@ impl Layer {
             data_dir: self.data_dir.or(weaker.data_dir),
             in_memory: self.in_memory.or(weaker.in_memory),
             durability: self.durability.or(weaker.durability),
+            cache_url: self.cache_url.or(weaker.cache_url),
             http: self.http.or(weaker.http),
             resp: self.resp.or(weaker.resp),
             resp_password: self.resp_password.or(weaker.resp_password),

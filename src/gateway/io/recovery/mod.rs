@@ -260,7 +260,8 @@ impl Recovery {
             }
             None => None,
         };
-        let change = sent.as_ref().map_or_else(|| offset.to_string(), |sent| sent.offset.clone());
+        let place = sent.as_ref().and_then(Sent::offset);
+        let change = place.map_or_else(|| offset.to_string(), str::to_owned);
         order.position = offset.position;
         order.ring.push(Arc::clone(&entry));
         Ok((Pending::new(entry, sent), change))

@@ -1,0 +1,210 @@
+//! Changes that are handed over without waiting, and sent in that order.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use redis::{Pipeline, cmd, pipe};
+use tokio::sync::{mpsc, oneshot};
+
+use super::RedisCache;
+use super::link::Link;
+use crate::backend::{BackendError, Push};
+
+/// Changes that may wait to be sent; more are refused.
+const WAITING_MAX: usize = 65_536;
+const WAITING_BYTES_MAX: usize = 64 << 20;
+
+/// Changes that are sent together.
+const BATCH_MAX: usize = 512;
+
+/// In the text of each call, as nothing between two changes may be sent again.
+const PUSHES: &str = "for i, key in ipairs(KEYS) do \
+     redis.call('LPUSH', key, ARGV[2 * i - 1]) \
+     redis.call('LTRIM', key, 0, ARGV[2 * i]) end";
+
+enum Change {
+    Pushes(Vec<Push>),
+    Field {
+        key: String,
+        field: String,
+        value: Vec<u8>,
+    },
+    FieldRemoval {
+        key: String,
+        field: String,
+    },
+    Removal(Vec<String>),
+    /// Changes nothing: its answer says that all before it were answered.
+    Mark,
+}
+
+impl Change {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Pushes(pushes) => {
+                pushes.iter().map(|push| push.key.len() + push.value.len() + PUSHES.len()).sum()
+            }
+            Self::Field { key, field, value } => key.len() + field.len() + value.len(),
+            Self::FieldRemoval { key, field } => key.len() + field.len(),
+            Self::Removal(keys) => keys.iter().map(String::len).sum(),
+            Self::Mark => 0,
+        }
+    }
+
+    fn add_to(&self, pipeline: &mut Pipeline) {
+        let mut command = match self {
+            Self::Pushes(pushes) => {
+                let mut eval = cmd("EVAL");
+                eval.arg(PUSHES).arg(pushes.len());
+                for push in pushes {
+                    eval.arg(&push.key[..]);
+                }
+                for push in pushes {
+                    eval.arg(&push.value[..]).arg(push.keep.max(1) - 1);
+                }
+                eval
+            }
+            Self::Field { key, field, value } => {
+                let mut set = cmd("HSET");
+                set.arg(key).arg(field).arg(&value[..]);
+                set
+            }
+            Self::FieldRemoval { key, field } => {
+                let mut remove = cmd("HDEL");
+                remove.arg(key).arg(field);
+                remove
+            }
+            Self::Removal(keys) => {
+                let mut remove = cmd("DEL");
+                remove.arg(keys);
+                remove
+            }
+            Self::Mark => cmd("PING"),
+        };
+        pipeline.add_command(std::mem::take(&mut command));
+    }
+}
+
+struct Waiting {
+    change: Change,
+    done: oneshot::Sender<Result<(), BackendError>>,
+}
+
+#[derive(Clone)]
+pub struct Outbox {
+    waiting: mpsc::Sender<Waiting>,
+    bytes: Arc<AtomicUsize>,
+}
+
+/// A change that is on its way to the server.
+#[must_use = "a change is only safe once it is durable"]
+pub struct RedisSent(oneshot::Receiver<Result<(), BackendError>>);
+
+impl RedisSent {
+    /// Waits until the server has answered. Changes resolve in the order in which they were made.
+    ///
+    /// # Errors
+    /// When it refused the change, or was not reached: then whether it was made is unknown.
+    pub async fn durable(self) -> Result<(), BackendError> {
+        let gone = || BackendError::CacheUnreachable("its connection was closed".into());
+        self.0.await.unwrap_or_else(|_| Err(gone()))
+    }
+}
+
+impl Outbox {
+    pub fn start(link: Link) -> Self {
+        let (waiting, changes) = mpsc::channel(WAITING_MAX);
+        let bytes = Arc::new(AtomicUsize::new(0));
+        tokio::spawn(send_all(link, changes, Arc::clone(&bytes)));
+        Self { waiting, bytes }
+    }
+
+    fn put(&self, change: Change) -> Result<RedisSent, BackendError> {
+        let full = || BackendError::CacheUnreachable("too much waits to be sent to it".into());
+        let bytes = change.bytes();
+        if self.bytes.load(Ordering::Relaxed) + bytes > WAITING_BYTES_MAX {
+            return Err(full());
+        }
+        let (done, sent) = oneshot::channel();
+        // Before it is taken, so that the count does not go below zero.
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        if self.waiting.try_send(Waiting { change, done }).is_err() {
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(full());
+        }
+        Ok(RedisSent(sent))
+    }
+
+    /// Waits until all that was handed over before was answered, whatever the answer was.
+    pub async fn drained(&self) -> Result<(), BackendError> {
+        self.put(Change::Mark)?.durable().await
+    }
+}
+
+/// Runs until every outbox of the connection is gone.
+async fn send_all(link: Link, mut changes: mpsc::Receiver<Waiting>, bytes: Arc<AtomicUsize>) {
+    let mut batch = Vec::with_capacity(BATCH_MAX);
+    while changes.recv_many(&mut batch, BATCH_MAX).await > 0 {
+        let mut pipeline = pipe();
+        pipeline.ignore_errors();
+        for waiting in &batch {
+            waiting.change.add_to(&mut pipeline);
+        }
+        bytes
+            .fetch_sub(batch.iter().map(|waiting| waiting.change.bytes()).sum(), Ordering::Relaxed);
+        let answers = link.pipeline(&pipeline).await;
+        let mut answers = answers.map(Vec::into_iter);
+        for Waiting { done, .. } in batch.drain(..) {
+            let outcome = match &mut answers {
+                Ok(answers) => answers.next().map_or_else(
+                    || Err(BackendError::CacheLost("it left out an answer".into())),
+                    |answer| answer.map(|_| ()),
+                ),
+                Err(error) => Err(error.clone()),
+            };
+            // Whoever made the change may not wait for it.
+            let _ = done.send(outcome);
+        }
+    }
+}
+
+impl RedisCache {
+    pub fn send_pushes(
+        &self,
+        pushes: impl IntoIterator<Item = Push>,
+    ) -> Result<RedisSent, BackendError> {
+        self.outbox.put(Change::Pushes(pushes.into_iter().collect()))
+    }
+
+    pub fn send_field(
+        &self,
+        key: &str,
+        field: String,
+        value: Vec<u8>,
+    ) -> Result<RedisSent, BackendError> {
+        self.outbox.put(Change::Field { key: key.to_owned(), field, value })
+    }
+
+    pub fn send_field_removal(&self, key: &str, field: &str) -> Result<(), BackendError> {
+        let change = Change::FieldRemoval { key: key.to_owned(), field: field.to_owned() };
+        self.outbox.put(change).map(drop)
+    }
+
+    pub fn send_removal(&self, keys: &[&str]) -> Result<RedisSent, BackendError> {
+        let keys = keys.iter().map(|key| (*key).to_owned()).collect();
+        self.outbox.put(Change::Removal(keys))
+    }
+
+    /// Over a connection of its own, as whoever calls it may not wait.
+    pub fn load_list(&self, key: &str) -> Result<Vec<Bytes>, BackendError> {
+        let values: Vec<Vec<u8>> = self.link.at_once(cmd("LRANGE").arg(key).arg(0).arg(-1))?;
+        Ok(values.into_iter().map(Bytes::from).collect())
+    }
+
+    /// As [`Self::load_list`].
+    pub fn load_hash(&self, key: &str) -> Result<Vec<(Bytes, Bytes)>, BackendError> {
+        let fields: Vec<(Vec<u8>, Vec<u8>)> = self.link.at_once(cmd("HGETALL").arg(key))?;
+        Ok(fields.into_iter().map(|(field, value)| (field.into(), value.into())).collect())
+    }
+}
