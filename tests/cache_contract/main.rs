@@ -14,9 +14,13 @@ mod lists;
 mod lookups;
 mod model;
 mod notifications;
+mod port;
 mod property;
 mod recipes;
 mod redis;
+#[cfg(feature = "redis")]
+#[path = "../redis_faults/server.rs"]
+mod redis_server;
 mod refusal;
 mod script;
 mod script_table;

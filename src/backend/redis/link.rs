@@ -10,7 +10,7 @@ use redis::{
     ProtocolVersion, PushInfo, PushKind, RedisError, ScriptInvocation,
 };
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::channels::Channels;
 use super::failure::{ConnectError, ends_connection, of_server};
@@ -30,6 +30,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
 /// Commands that may wait to be written, before callers wait.
 const COMMANDS_WAITING_MAX: usize = 1_024;
+
+const LOST: &str = "the connection is lost";
 
 #[derive(Clone)]
 enum State {
@@ -167,24 +169,35 @@ impl Link {
     }
 
     async fn connected(&self) -> Result<Connected, BackendError> {
-        if let State::Up(connected) = &*self.state.borrow() {
-            return Ok(connected.clone());
+        if let Some(connected) = self.usable(&self.state.borrow()) {
+            return Ok(connected);
         }
         let mut state = self.state.clone();
-        let is_up = |state: &State| matches!(state, State::Up(_));
-        let deadline = Instant::now() + CONNECTION_PATIENCE;
-        match timeout_at(deadline, state.wait_for(is_up)).await {
-            Ok(Ok(state)) => match &*state {
-                State::Up(connected) => Ok(connected.clone()),
-                State::Down(reason) => Err(BackendError::CacheUnreachable(Arc::clone(reason))),
-            },
+        let is_usable = |state: &State| self.usable(state).is_some();
+        match timeout(CONNECTION_PATIENCE, state.wait_for(is_usable)).await {
+            Ok(Ok(state)) => self.usable(&state).ok_or_else(|| unreachable_for(&state)),
             Ok(Err(_)) => Err(BackendError::CacheUnreachable("its connection was closed".into())),
-            Err(_) => match &*self.state.borrow() {
-                State::Up(connected) => Ok(connected.clone()),
-                State::Down(reason) => Err(BackendError::CacheUnreachable(Arc::clone(reason))),
-            },
+            Err(_) => Err(unreachable_for(&self.state.borrow())),
         }
     }
+
+    /// One that is known to be broken is not used, though nobody has noted that yet.
+    fn usable(&self, state: &State) -> Option<Connected> {
+        match state {
+            State::Up(connected) => {
+                let is_broken = self.broken.number.load(Ordering::Acquire) >= connected.number;
+                (!is_broken).then(|| connected.clone())
+            }
+            State::Down(_) => None,
+        }
+    }
+}
+
+fn unreachable_for(state: &State) -> BackendError {
+    BackendError::CacheUnreachable(match state {
+        State::Up(_) => LOST.into(),
+        State::Down(reason) => Arc::clone(reason),
+    })
 }
 
 fn client(url: &str) -> Result<Client, ConnectError> {
@@ -216,7 +229,7 @@ impl Maker {
                 () = self.broken.until(number) => {}
             }
             tracing::warn!("the connection to Redis is lost");
-            states.send_replace(State::Down("the connection is lost".into()));
+            states.send_replace(State::Down(LOST.into()));
             number += 1;
             let mut backoff = Backoff::default();
             loop {
