@@ -194,6 +194,15 @@ impl Broker {
         }
     }
 
+    /// Whether an acknowledgement can change `cache` in its own commit ([`Delivery::ack_with`]).
+    pub fn commits_with(&self, cache: &Cache) -> bool {
+        match (self, cache) {
+            (Self::Embedded(_), Cache::Embedded(_)) => true,
+            #[cfg(feature = "redis")]
+            (Self::Embedded(_), Cache::Redis(_)) => false,
+        }
+    }
+
     /// Declares an exchange; resolves when the declaration is durable.
     ///
     /// # Errors

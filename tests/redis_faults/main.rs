@@ -2,6 +2,7 @@
 #![cfg(feature = "redis")]
 
 mod proxy;
+mod served;
 mod server;
 
 use std::time::Duration;
