@@ -13,6 +13,7 @@ mod prompt;
 #[cfg(feature = "redis")]
 mod redis;
 mod redrive;
+mod shared_log;
 mod tx;
 
 #[cfg(feature = "redis")]
@@ -29,4 +30,5 @@ pub use prompt::{Push, Sent};
 pub use redrive::{
     Death, DeathFilter, DeathGroups, Edit, Peeked, Progress, Run, RunState, Selection, Stuck, Tally,
 };
+pub use shared_log::{Around, Place, Post, Posted, Posting, Read, SharedLog, SharedLogReader};
 pub use tx::Tx;

@@ -302,6 +302,11 @@ impl Application {
             }
         };
         let (done, sent) = oneshot::channel();
+        if self.hub.nodes().is_some() {
+            // Nobody may be in the room here.
+            let _ = done.send(self.everybody().to(room.as_str()).send(&draft));
+            return Some(sent);
+        }
         if let Some(recovery) = self.hub.recovery() {
             // Its order is the room's; and members may be away at this moment, all of them.
             recovery.has_room().await;
@@ -329,11 +334,13 @@ impl Application {
         sockets.into_iter().filter_map(Peer::of).collect()
     }
 
-    /// Ends the sessions of a user's sockets; how many there were.
+    /// Ends the sessions of a user's sockets, on all nodes; how many there were here.
     pub fn disconnect_user(&self, user: &UserId) -> usize {
-        let sockets = self.everybody().to(&personal_room(user)).fetch_sockets();
-        sockets.iter().for_each(Socket::close);
-        sockets.len()
+        let room = personal_room(user);
+        let sockets = self.everybody().to(&room);
+        let here = sockets.fetch_sockets().len();
+        sockets.close();
+        here
     }
 
     /// Waits until presence is written as it is now.

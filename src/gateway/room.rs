@@ -19,12 +19,14 @@ use tokio::time::Instant;
 use super::error::Refusal;
 use super::events::{self, UserRef};
 use super::history::{self, MESSAGES_KEPT, MESSAGES_SHOWN};
-use super::io::{Ack, Broadcast, Draft, Hub, JoinError, Noted, Outgoing, Recovery, SocketId};
+use super::io::{
+    Ack, Broadcast, Draft, Hub, JoinError, Noted, Outgoing, Recovery, RoomPost, SocketId,
+};
 use super::member::{Member, Peer};
 use super::metrics::Metrics;
-use super::repeats::{Named, Receipt, Repeats, Seen};
+use super::repeats::{self, Named, Receipt, Repeats, Seen};
 use super::rooms::{RoomHandle, Rooms};
-use crate::backend::{BackendError, Cache, Push};
+use crate::backend::{BackendError, Cache, Posted, Push};
 use crate::model::names::{RoomId, UserId};
 use crate::wire::socket_io::ToArgs;
 
@@ -97,7 +99,7 @@ struct Pending {
 }
 
 /// Resolves when a message is durable, and with a log of events when it is told.
-type Durable = Pin<Box<dyn Future<Output = Result<(), BackendError>> + Send>>;
+type Durable = Pin<Box<dyn Future<Output = Result<Option<Posted>, BackendError>> + Send>>;
 
 #[derive(Serialize)]
 struct Stored<'a> {
@@ -261,18 +263,36 @@ impl Room {
 
     /// Sends the history, then makes the peer a member: whatever is broadcast from here on follows it.
     async fn join(&mut self, peer: Peer) -> Result<Noted, Refusal> {
-        let untold = self.pending.len() + self.failed.len();
-        let list = history::newest(&self.cache, &self.id, MESSAGES_SHOWN, untold).await;
-        let noted = self.admit(&peer, &list.map_err(Refusal::NoHistory)?)?;
+        let hub = Arc::clone(&self.hub);
+        let noted = if let Some(nodes) = hub.nodes() {
+            let halt = nodes.halt().await;
+            if let Some(recovery) = hub.recovery() {
+                recovery.caught_up().await;
+            }
+            let history = halt.history(&self.key, MESSAGES_KEPT).await;
+            let history = history.map_err(Refusal::NoHistory)?;
+            self.admit(&peer, &history.list, history.untold())?
+        } else {
+            let untold = self.pending.len() + self.failed.len();
+            let list = history::newest(&self.cache, &self.id, MESSAGES_SHOWN, untold).await;
+            self.admit(&peer, &list.map_err(Refusal::NoHistory)?, AHashSet::new())?
+        };
         self.count_in(&peer);
         Ok(noted)
     }
 
     /// As [`Self::join`], with the log of events halted meanwhile.
-    fn admit(&self, peer: &Peer, list: &[Bytes]) -> Result<Noted, Refusal> {
+    fn admit(
+        &self,
+        peer: &Peer,
+        list: &[Bytes],
+        elsewhere: AHashSet<&[u8]>,
+    ) -> Result<Noted, Refusal> {
         let mut delivery = self.hub.recovery().map(Recovery::delivery);
         let told = delivery.as_ref().map_or(0, |delivery| delivery.position);
-        let messages = history::shown(list, &self.untold(told), MESSAGES_SHOWN);
+        let mut untold = self.untold(told);
+        untold.extend(elsewhere);
+        let messages = history::shown(list, &untold, MESSAGES_SHOWN);
         if let Some(history) = history::packet(self.hub.name(), &self.id, &messages) {
             peer.socket.answer(&history);
         }
@@ -338,7 +358,10 @@ impl Room {
     /// Appends the message to the log, unless it is there. It is broadcast once it is durable.
     async fn push(&mut self, mut post: Post) {
         if let Some(named) = post.named.take() {
-            if let Err(error) = self.know_names(&named).await {
+            // Where there are other nodes the cache itself knows the names.
+            if self.hub.nodes().is_none()
+                && let Err(error) = self.know_names(&named).await
+            {
                 return self.refuse(post, error);
             }
             match self.repeats.see(&named, post.ack, Instant::now()) {
@@ -365,36 +388,62 @@ impl Room {
         json: Bytes,
     ) -> Result<(u64, String, Durable), BackendError> {
         let hub = Arc::clone(&self.hub);
+        if let Some(nodes) = hub.nodes() {
+            let draft = self.draft(post);
+            let list = Push { key: self.key.clone().into(), value: json, keep: MESSAGES_KEPT };
+            let posting = nodes.post(
+                &draft,
+                RoomPost {
+                    audience: self.members().audience(),
+                    list,
+                    id: post.id.clone(),
+                    name: post.named.as_ref().map(|n| (n.user.clone(), n.client_id.clone())),
+                    remembered: repeats::WINDOW,
+                },
+            )?;
+            // It is told when this node reads it, as on every other: nothing of it is untold here.
+            let durable = async move { posting.posted().await.map(Some) };
+            return Ok((0, String::new(), Box::pin(durable)));
+        }
         let Some(recovery) = hub.recovery() else {
             let pushed = self.cache.push_capped(&self.key, json, MESSAGES_KEPT).await?;
-            return Ok((u64::MAX, pushed.offset.clone(), Box::pin(pushed.durable())));
+            let offset = pushed.offset.clone();
+            let durable = async move { pushed.durable().await.map(|()| None) };
+            return Ok((u64::MAX, offset, Box::pin(durable)));
         };
         recovery.has_room().await;
-        let draft = Draft::event(self.hub.name(), "message:new", &&post.json);
-        // A JSON text always has a JSON form, and the name is not reserved.
-        let Ok(draft) = draft else { unreachable!("a message can be encoded") };
+        let draft = self.draft(post);
         let list = Push { key: self.key.clone().into(), value: json, keep: MESSAGES_KEPT };
         let appended = recovery.append_told(self.members().audience(), &draft, Some(list))?;
         let (told, metrics) = (appended.told, Arc::clone(&self.metrics));
         let durable = async move {
             // The log only ends with its gateway.
             let Ok(told) = told.await else { return std::future::pending().await };
-            told.map(|sockets| count_deliveries(&metrics, sockets))
+            told.map(|sockets| count_deliveries(&metrics, sockets)).map(|()| None)
         };
         Ok((appended.position, appended.offset, Box::pin(durable)))
     }
 
+    fn draft(&self, post: &Post) -> Draft {
+        let draft = Draft::event(self.hub.name(), "message:new", &&post.json);
+        // A JSON text always has a JSON form, and the name is not reserved.
+        let Ok(draft) = draft else { unreachable!("a message can be encoded") };
+        draft
+    }
+
     /// The first pending message's commit resolved: tells everybody, or its sender that it failed.
-    fn settle_first(&mut self, outcome: Result<(), BackendError>) {
+    fn settle_first(&mut self, outcome: Result<Option<Posted>, BackendError>) {
         let Some(Pending { post, offset, .. }) = self.pending.pop_front() else { return };
         self.pending_bytes -= post.json.get().len();
         match outcome {
-            Ok(()) => {
-                if self.hub.recovery().is_none() {
+            Ok(posted) => {
+                if self.hub.recovery().is_none() && self.hub.nodes().is_none() {
                     self.tell("message:new", &post.json, None);
                 }
                 self.metrics.messages.increment(1);
-                let receipt = Receipt { id: post.id.into(), offset: Some(offset.into()) };
+                let posted = posted.unwrap_or(Posted { id: post.id, offset: Some(offset) });
+                let offset = posted.offset.map(String::into_boxed_str);
+                let receipt = Receipt { id: posted.id.into(), offset };
                 acknowledge(post.ack, &receipt);
                 if let Some(named) = post.named {
                     for ack in self.repeats.stored(&named, receipt.clone()) {
@@ -405,7 +454,10 @@ impl Room {
             Err(error) => {
                 let json = post.json.clone();
                 self.refuse(post, error);
-                self.failed.push(json);
+                // Other nodes may be told of it all the same.
+                if self.hub.nodes().is_none() {
+                    self.failed.push(json);
+                }
             }
         }
         if self.pending.is_empty() {
@@ -449,7 +501,10 @@ impl Room {
     fn tell(&self, event: &'static str, payload: impl ToArgs, except: Option<SocketId>) {
         match Draft::event(self.hub.name(), event, &payload) {
             Ok(event) => {
-                count_deliveries(&self.metrics, self.members_except(except).send(&event));
+                let sockets = self.members_except(except).send(&event);
+                if self.hub.nodes().is_none() {
+                    count_deliveries(&self.metrics, sockets);
+                }
             }
             Err(error) => tracing::error!(event, %error, "an event could not be encoded"),
         }
@@ -462,7 +517,11 @@ impl Room {
 
     /// Not to who comes back later: it is news or nothing. With a log of events only typing comes here.
     fn broadcast_row(&self, row: &Outgoing, packets: usize, except: Option<SocketId>) -> usize {
-        let sockets = self.members_except(except).push(row);
+        let sockets = self.members_except(except).tell(row);
+        if self.hub.nodes().is_some() {
+            // Counted where it is sent.
+            return sockets;
+        }
         count_deliveries(&self.metrics, sockets * packets);
         sockets
     }
@@ -491,7 +550,7 @@ fn acknowledge(ack: Ack, receipt: &Receipt) {
 }
 
 /// Resolves when the first pending message's commit does. Cancel safe.
-async fn first_durable(pending: &mut VecDeque<Pending>) -> Result<(), BackendError> {
+async fn first_durable(pending: &mut VecDeque<Pending>) -> Result<Option<Posted>, BackendError> {
     match pending.front_mut() {
         Some(first) => first.durable.as_mut().await,
         None => std::future::pending().await,

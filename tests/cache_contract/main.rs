@@ -20,6 +20,7 @@ mod recipes;
 mod redis;
 #[cfg(feature = "redis")]
 #[path = "../redis_faults/server.rs"]
+#[allow(dead_code, reason = "the tests of faults ask for more")]
 mod redis_server;
 mod refusal;
 mod script;

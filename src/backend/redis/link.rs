@@ -20,7 +20,7 @@ use crate::backend::BackendError;
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// For a connection to be made, TLS and login included.
-const CONNECT_WITHIN: Duration = Duration::from_secs(2);
+pub const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 
 /// How long a call waits for a connection that is being made.
 const CONNECTION_PATIENCE: Duration = Duration::from_secs(2);
@@ -145,6 +145,11 @@ impl Link {
         let mut connected = self.connected().await?;
         let outcome = connected.connection.unsubscribe(channel).await;
         self.judge(&connected, outcome)
+    }
+
+    /// Where to connect to once more, for commands that block.
+    pub fn client(&self) -> &Client {
+        &self.client
     }
 
     /// Over a new connection, holding the thread meanwhile: for the start.

@@ -18,6 +18,7 @@ mod fetch;
 mod link;
 mod lock;
 mod outbox;
+mod stream;
 mod values;
 
 use std::sync::Arc;
@@ -25,7 +26,8 @@ use std::time::Duration;
 
 pub use channels::RedisSubscription;
 pub use failure::ConnectError;
-pub use outbox::RedisSent;
+pub use outbox::{RedisAnswer, RedisSent};
+pub use stream::{RedisStream, RedisStreamReader};
 pub use values::RedisPushed;
 
 use self::channels::Channels;

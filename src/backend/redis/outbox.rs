@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use redis::{Pipeline, cmd, pipe};
+use redis::{Pipeline, Value, cmd, pipe};
 use tokio::sync::{mpsc, oneshot};
 
-use super::RedisCache;
 use super::link::Link;
-use crate::backend::{BackendError, Push};
+use super::{RedisCache, stream};
+use crate::backend::{BackendError, Post, Push};
 
 /// Changes that may wait to be sent; more are refused.
 const WAITING_MAX: usize = 65_536;
@@ -23,7 +23,20 @@ const PUSHES: &str = "for i, key in ipairs(KEYS) do \
      redis.call('LPUSH', key, ARGV[2 * i - 1]) \
      redis.call('LTRIM', key, 0, ARGV[2 * i]) end";
 
-enum Change {
+pub enum Change {
+    Message {
+        channel: String,
+        payload: Vec<u8>,
+    },
+    Entry {
+        stream: String,
+        entry: Vec<u8>,
+    },
+    Post {
+        stream: String,
+        entry: Vec<u8>,
+        post: Box<Post>,
+    },
     Pushes(Vec<Push>),
     Field {
         key: String,
@@ -42,6 +55,11 @@ enum Change {
 impl Change {
     fn bytes(&self) -> usize {
         match self {
+            Self::Message { channel, payload } => channel.len() + payload.len(),
+            Self::Entry { stream, entry } => stream.len() + entry.len(),
+            Self::Post { stream, entry, post } => {
+                stream.len() + entry.len() + post.push.key.len() + post.push.value.len()
+            }
             Self::Pushes(pushes) => {
                 pushes.iter().map(|push| push.key.len() + push.value.len() + PUSHES.len()).sum()
             }
@@ -54,6 +72,13 @@ impl Change {
 
     fn add_to(&self, pipeline: &mut Pipeline) {
         let mut command = match self {
+            Self::Message { channel, payload } => {
+                let mut publish = cmd("PUBLISH");
+                publish.arg(channel).arg(&payload[..]);
+                publish
+            }
+            Self::Entry { stream, entry } => stream::xadd(stream, entry),
+            Self::Post { stream, entry, post } => stream::post(stream, entry, post),
             Self::Pushes(pushes) => {
                 let mut eval = cmd("EVAL");
                 eval.arg(PUSHES).arg(pushes.len());
@@ -88,7 +113,7 @@ impl Change {
 
 struct Waiting {
     change: Change,
-    done: oneshot::Sender<Result<(), BackendError>>,
+    done: oneshot::Sender<Result<Value, BackendError>>,
 }
 
 #[derive(Clone)]
@@ -98,17 +123,29 @@ pub struct Outbox {
 }
 
 /// A change that is on its way to the server.
-#[must_use = "a change is only safe once it is durable"]
-pub struct RedisSent(oneshot::Receiver<Result<(), BackendError>>);
+#[must_use = "a change is only safe once it is answered"]
+pub struct RedisAnswer(oneshot::Receiver<Result<Value, BackendError>>);
 
-impl RedisSent {
-    /// Waits until the server has answered. Changes resolve in the order in which they were made.
+impl RedisAnswer {
+    /// Waits for the server's answer. Changes are answered in the order in which they were made.
     ///
     /// # Errors
     /// When it refused the change, or was not reached: then whether it was made is unknown.
-    pub async fn durable(self) -> Result<(), BackendError> {
+    pub async fn value(self) -> Result<Value, BackendError> {
         let gone = || BackendError::CacheUnreachable("its connection was closed".into());
         self.0.await.unwrap_or_else(|_| Err(gone()))
+    }
+}
+
+/// As [`RedisAnswer`], where nobody asks what was answered.
+#[must_use = "a change is only safe once it is durable"]
+pub struct RedisSent(RedisAnswer);
+
+impl RedisSent {
+    /// # Errors
+    /// As [`RedisAnswer::value`].
+    pub async fn durable(self) -> Result<(), BackendError> {
+        self.0.value().await.map(drop)
     }
 }
 
@@ -120,7 +157,7 @@ impl Outbox {
         Self { waiting, bytes }
     }
 
-    fn put(&self, change: Change) -> Result<RedisSent, BackendError> {
+    pub fn put(&self, change: Change) -> Result<RedisAnswer, BackendError> {
         let full = || BackendError::CacheUnreachable("too much waits to be sent to it".into());
         let bytes = change.bytes();
         if self.bytes.load(Ordering::Relaxed) + bytes > WAITING_BYTES_MAX {
@@ -133,12 +170,16 @@ impl Outbox {
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
             return Err(full());
         }
-        Ok(RedisSent(sent))
+        Ok(RedisAnswer(sent))
+    }
+
+    pub fn put_silently(&self, change: Change) -> Result<RedisSent, BackendError> {
+        self.put(change).map(RedisSent)
     }
 
     /// Waits until all that was handed over before was answered, whatever the answer was.
     pub async fn drained(&self) -> Result<(), BackendError> {
-        self.put(Change::Mark)?.durable().await
+        self.put_silently(Change::Mark)?.durable().await
     }
 }
 
@@ -159,12 +200,15 @@ async fn send_all(link: Link, mut changes: mpsc::Receiver<Waiting>, bytes: Arc<A
             let outcome = match &mut answers {
                 Ok(answers) => answers.next().map_or_else(
                     || Err(BackendError::CacheLost("it left out an answer".into())),
-                    |answer| answer.map(|_| ()),
+                    |answer| answer,
                 ),
                 Err(error) => Err(error.clone()),
             };
-            // Whoever made the change may not wait for it.
-            let _ = done.send(outcome);
+            // Whoever made the change may not wait for it; one that failed is told all the same.
+            if let Err(Err(error)) = done.send(outcome) {
+                tracing::error!(%error, "a change was not made that nobody waits for");
+                metrics::counter!("leveret_redis_unmade_total").increment(1);
+            }
         }
     }
 }
@@ -174,7 +218,7 @@ impl RedisCache {
         &self,
         pushes: impl IntoIterator<Item = Push>,
     ) -> Result<RedisSent, BackendError> {
-        self.outbox.put(Change::Pushes(pushes.into_iter().collect()))
+        self.outbox.put_silently(Change::Pushes(pushes.into_iter().collect()))
     }
 
     pub fn send_field(
@@ -183,7 +227,7 @@ impl RedisCache {
         field: String,
         value: Vec<u8>,
     ) -> Result<RedisSent, BackendError> {
-        self.outbox.put(Change::Field { key: key.to_owned(), field, value })
+        self.outbox.put_silently(Change::Field { key: key.to_owned(), field, value })
     }
 
     pub fn send_field_removal(&self, key: &str, field: &str) -> Result<(), BackendError> {
@@ -193,7 +237,7 @@ impl RedisCache {
 
     pub fn send_removal(&self, keys: &[&str]) -> Result<RedisSent, BackendError> {
         let keys = keys.iter().map(|key| (*key).to_owned()).collect();
-        self.outbox.put(Change::Removal(keys))
+        self.outbox.put_silently(Change::Removal(keys))
     }
 
     /// Over a connection of its own, as whoever calls it may not wait.

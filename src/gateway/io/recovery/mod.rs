@@ -10,6 +10,7 @@
 //! Locks are taken in this order: delivery, hub, room, socket; the log's own comes last.
 
 mod entry;
+mod gap;
 mod kept;
 mod offset;
 mod resume;
