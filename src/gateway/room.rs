@@ -2,7 +2,11 @@
 //!
 //! Everything that happens in a room passes through its task, so the order in which messages are pushed
 //! to the log, become durable and are broadcast is one order, and a newcomer is put exactly between two
-//! of them. A message is broadcast when its commit has resolved; many may be in flight.
+//! of them. A message is broadcast when its commit has resolved; many may be in flight. Where other nodes
+//! have members too, all of them broadcast it when they read it from the log that they share (`nodes`).
+
+mod command;
+mod nodes;
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -16,16 +20,16 @@ use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+pub use self::command::{Command, Post};
+
 use super::error::Refusal;
 use super::events::{self, UserRef};
 use super::history::{self, MESSAGES_KEPT, MESSAGES_SHOWN};
-use super::io::{
-    Ack, Broadcast, Draft, Hub, JoinError, Noted, Outgoing, Recovery, RoomPost, SocketId,
-};
+use super::io::{Ack, Broadcast, Draft, Hub, JoinError, Noted, Outgoing, Recovery, SocketId};
 use super::member::{Member, Peer};
 use super::metrics::Metrics;
-use super::repeats::{self, Named, Receipt, Repeats, Seen};
-use super::rooms::{RoomHandle, Rooms};
+use super::repeats::{Named, Receipt, Repeats, Seen};
+use super::rooms::Rooms;
 use crate::backend::{BackendError, Cache, Posted, Push};
 use crate::model::names::{RoomId, UserId};
 use crate::wire::socket_io::ToArgs;
@@ -43,52 +47,6 @@ const ROW_BYTES_MAX: usize = 16 << 10;
 
 /// How long an empty room's task stays.
 const IDLE_MAX: Duration = Duration::from_secs(1);
-
-pub enum Command {
-    /// Answered when the newcomer has been sent the history and is a member.
-    Join {
-        peer: Peer,
-        done: oneshot::Sender<Result<Noted, Refusal>>,
-    },
-    /// Brings the leaver's handle back, so that the room knows when nobody can send to it any more.
-    Leave {
-        peer: Peer,
-        handle: RoomHandle,
-        done: Option<oneshot::Sender<Noted>>,
-    },
-    /// Of a peer that came back into the room, and follows it.
-    Rejoin {
-        peer: Peer,
-    },
-    Post(Box<Post>),
-    /// Sends an event to the members; `done` is told to how many.
-    Relay {
-        packet: Box<Outgoing>,
-        except: Option<SocketId>,
-        done: Option<oneshot::Sender<usize>>,
-    },
-    /// The newest messages that were broadcast.
-    History {
-        count: usize,
-        done: oneshot::Sender<Result<Vec<Box<RawValue>>, BackendError>>,
-    },
-    /// Answered when everything before it was broadcast.
-    Flush {
-        done: oneshot::Sender<()>,
-    },
-}
-
-/// A message on its way to the log.
-pub struct Post {
-    pub sender: Peer,
-    /// The acknowledgement that the sender waits for.
-    pub ack: Ack,
-    pub id: String,
-    /// What the history keeps and `message:new` carries.
-    pub json: Box<RawValue>,
-    /// What its sender calls it.
-    pub named: Option<Named>,
-}
 
 struct Pending {
     post: Post,
@@ -265,13 +223,7 @@ impl Room {
     async fn join(&mut self, peer: Peer) -> Result<Noted, Refusal> {
         let hub = Arc::clone(&self.hub);
         let noted = if let Some(nodes) = hub.nodes() {
-            let halt = nodes.halt().await;
-            if let Some(recovery) = hub.recovery() {
-                recovery.caught_up().await;
-            }
-            let history = halt.history(&self.key, MESSAGES_KEPT).await;
-            let history = history.map_err(Refusal::NoHistory)?;
-            self.admit(&peer, &history.list, history.untold())?
+            self.admit_among_nodes(nodes, &peer).await?
         } else {
             let untold = self.pending.len() + self.failed.len();
             let list = history::newest(&self.cache, &self.id, MESSAGES_SHOWN, untold).await;
@@ -389,21 +341,7 @@ impl Room {
     ) -> Result<(u64, String, Durable), BackendError> {
         let hub = Arc::clone(&self.hub);
         if let Some(nodes) = hub.nodes() {
-            let draft = self.draft(post);
-            let list = Push { key: self.key.clone().into(), value: json, keep: MESSAGES_KEPT };
-            let posting = nodes.post(
-                &draft,
-                RoomPost {
-                    audience: self.members().audience(),
-                    list,
-                    id: post.id.clone(),
-                    name: post.named.as_ref().map(|n| (n.user.clone(), n.client_id.clone())),
-                    remembered: repeats::WINDOW,
-                },
-            )?;
-            // It is told when this node reads it, as on every other: nothing of it is untold here.
-            let durable = async move { posting.posted().await.map(Some) };
-            return Ok((0, String::new(), Box::pin(durable)));
+            return self.append_among_nodes(nodes, post, json);
         }
         let Some(recovery) = hub.recovery() else {
             let pushed = self.cache.push_capped(&self.key, json, MESSAGES_KEPT).await?;

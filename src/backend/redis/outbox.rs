@@ -198,10 +198,9 @@ async fn send_all(link: Link, mut changes: mpsc::Receiver<Waiting>, bytes: Arc<A
         let mut answers = answers.map(Vec::into_iter);
         for Waiting { done, .. } in batch.drain(..) {
             let outcome = match &mut answers {
-                Ok(answers) => answers.next().map_or_else(
-                    || Err(BackendError::CacheLost("it left out an answer".into())),
-                    |answer| answer,
-                ),
+                Ok(answers) => answers.next().unwrap_or_else(|| {
+                    Err(BackendError::CacheLost("it left out an answer".into()))
+                }),
                 Err(error) => Err(error.clone()),
             };
             // Whoever made the change may not wait for it; one that failed is told all the same.

@@ -42,6 +42,9 @@ pub struct RedisStreamReader {
     count: u64,
 }
 
+/// An entry as the server gives it: its id, and fields with their values.
+type Entry = (String, Vec<Vec<u8>>);
+
 /// What XINFO says of a stream.
 struct Extent {
     added: u64,
@@ -84,8 +87,7 @@ impl RedisStream {
         let mut eval = cmd("EVAL");
         eval.arg(AROUND).arg(2).arg(list).arg(&self.key);
         eval.arg(count.saturating_sub(1)).arg(after.to_string());
-        let (list, entries): (Vec<Vec<u8>>, Vec<(String, Vec<Vec<u8>>)>) =
-            self.cache.link.run(&eval).await?;
+        let (list, entries): (Vec<Vec<u8>>, Vec<Entry>) = self.cache.link.run(&eval).await?;
         let entries = entries.into_iter().filter_map(|(_, mut fields)| fields.pop());
         Ok(Around {
             list: list.into_iter().map(Bytes::from).collect(),
@@ -222,7 +224,6 @@ impl RedisStreamReader {
 
 /// Of XREAD's answer on one stream.
 fn entries(value: Value) -> Result<Vec<(Place, Bytes)>, RedisError> {
-    type Entry = (String, Vec<Vec<u8>>);
     if matches!(value, Value::Nil) {
         return Ok(Vec::new());
     }

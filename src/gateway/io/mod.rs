@@ -47,7 +47,7 @@ pub use socket_id::SocketId;
 pub(super) use handlers::{Handlers, Order};
 pub(super) use hub::Hub;
 pub(super) use namespaces::Namespaces;
-pub(super) use nodes::RoomPost;
+pub(super) use nodes::{Nodes, RoomPost};
 pub(super) use outgoing::{Draft, Outgoing, Parser};
 pub(super) use recovery::{Claim, Keeping, Noted, Recovery, Store};
 pub(super) use socket::greeting;
