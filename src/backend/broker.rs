@@ -1,6 +1,6 @@
 //! The broker port.
 
-use super::{BackendError, Cache, Tx};
+use super::{BackendError, Cache, Confirm, PublishAllError, PublishedAll, Tx};
 use crate::broker;
 use crate::journal::Commit;
 use crate::model::message::Message;
@@ -15,23 +15,6 @@ pub use crate::broker::{
 #[derive(Clone)]
 pub enum Broker {
     Embedded(broker::Broker),
-}
-
-/// Resolves when every queue that the message reached holds it as durably as was promised.
-#[must_use = "a message is only safe once it is confirmed"]
-pub enum Confirm {
-    Embedded(broker::Confirm),
-}
-
-impl Confirm {
-    /// # Errors
-    /// When the commit failed: whether the message survived is unknown then. When a queue refused it
-    /// for its length: [`broker::BrokerError::Nacked`].
-    pub async fn confirmed(self) -> Result<(), BackendError> {
-        match self {
-            Self::Embedded(confirm) => confirm.await.map_err(BackendError::from),
-        }
-    }
 }
 
 /// Takes deliveries of one queue; dropping it cancels the consumer and returns what it did not take.
@@ -358,6 +341,23 @@ impl Broker {
     pub async fn try_publish(&self, message: Message) -> Result<Confirm, BackendError> {
         match self {
             Self::Embedded(broker) => Ok(Confirm::Embedded(broker.try_publish(message)?.confirm)),
+        }
+    }
+
+    /// Publishes messages in their order, each as [`Broker::publish`] does, at a lower price. A caller that
+    /// is cancelled while it waits may have published the first of them.
+    ///
+    /// # Errors
+    /// The first message that [`Broker::publish`] refuses, with what became of those before it.
+    pub async fn publish_all(
+        &self,
+        messages: impl IntoIterator<Item = Message>,
+    ) -> Result<PublishedAll, Box<PublishAllError>> {
+        match self {
+            Self::Embedded(broker) => match broker.publish_all(messages).await {
+                Ok(published) => Ok(published.into()),
+                Err(failed) => Err(Box::new(failed.map(Into::into, Into::into))),
+            },
         }
     }
 

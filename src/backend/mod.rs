@@ -6,6 +6,7 @@
 
 mod broker;
 mod cache;
+mod confirms;
 mod embedded;
 mod emit;
 mod error;
@@ -19,10 +20,11 @@ mod tx;
 #[cfg(feature = "redis")]
 pub use self::redis::{ConnectError, RedisCache};
 pub use broker::{
-    Alarm, Broker, Caused, Confirm, ConsumeOptions, Consumer, ConsumerEnd, DeleteIf, Delivery,
-    Event, Explanation, QueueStatus, Step,
+    Alarm, Broker, Caused, ConsumeOptions, Consumer, ConsumerEnd, DeleteIf, Delivery, Event,
+    Explanation, QueueStatus, Step,
 };
 pub use cache::{Cache, Pushed, RateLimit, Subscription};
+pub use confirms::{Confirm, Confirms, PublishAllError, PublishedAll};
 pub use embedded::Embedded;
 pub use emit::Audience;
 pub use error::BackendError;

@@ -19,6 +19,7 @@ mod arguments;
 mod backlog;
 mod cause;
 mod channel;
+mod confirm;
 mod connection;
 mod consumer;
 mod dead_letter;
@@ -34,6 +35,7 @@ mod metrics;
 mod paging;
 mod policy;
 mod publish;
+mod publish_all;
 mod queue;
 mod recovery;
 mod redrive;
@@ -57,7 +59,10 @@ pub use alarm::Alarm;
 pub use arguments::{
     QueueFlags, consumer_priority, exchange_arguments, parse_expiration_ms, queue_arguments,
 };
-pub use channel::{Channel, ChannelDelivery, ChannelEvent, ChannelPublished, REPLY_TO};
+pub use channel::{
+    Channel, ChannelDelivery, ChannelEvent, ChannelPublished, ChannelPublishedAll, REPLY_TO,
+};
+pub use confirm::{Confirm, Confirms};
 pub use connection::{Connection, ConnectionId};
 pub use consumer::{ConsumeOptions, Consumer};
 pub use delivery::Delivery;
@@ -65,7 +70,8 @@ pub use error::BrokerError;
 pub use exchange::TopicTrie;
 pub use explain::{Caused, Event, Explanation, Step};
 pub use paging::BrokerOptions;
-pub use publish::{Confirm, Published};
+pub use publish::Published;
+pub use publish_all::{PublishAllError, PublishedAll};
 pub use queue::{ConsumerEnd, DeleteIf};
 pub use recovery::Recovery;
 pub use redrive::{

@@ -45,6 +45,8 @@ pub enum Step {
         key: &'static str,
     },
     Publish(Publish),
+    /// At once.
+    PublishAll(Vec<Publish>),
     Get(&'static str, HandNumber),
     Consume {
         queue: &'static str,
@@ -177,6 +179,19 @@ fn publish(random: &mut Random, seen: &mut Seen) -> Publish {
     }
 }
 
+/// Some of them follow each other to one place.
+fn publish_all(random: &mut Random, seen: &mut Seen) -> Vec<Publish> {
+    let mut all = vec![publish(random, seen)];
+    for _ in 0..1 + random.below(5) {
+        let mut next = publish(random, seen);
+        if let Some(before) = all.last().filter(|_| !random.one_in(3)) {
+            (next.exchange, next.key) = (before.exchange, before.key);
+        }
+        all.push(next);
+    }
+    all
+}
+
 /// Something to begin with.
 pub fn prelude(random: &mut Random) -> Vec<Step> {
     let exchanges = EXCHANGES.map(|exchange| Step::DeclareExchange(exchange_spec(exchange)));
@@ -191,7 +206,8 @@ pub fn draw(random: &mut Random, seen: &mut Seen) -> Step {
     let queue = pick(random, &QUEUES);
     let exchange = pick(random, &EXCHANGES);
     match random.below(100) {
-        0..34 => Step::Publish(publish(random, seen)),
+        0..28 => Step::Publish(publish(random, seen)),
+        28..34 => Step::PublishAll(publish_all(random, seen)),
         34..44 => Step::Get(queue, seen.number()),
         44..54 if !seen.consumers.is_empty() => {
             Step::Take(pick(random, &seen.consumers), seen.number())

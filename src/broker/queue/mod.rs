@@ -184,9 +184,18 @@ impl Queue {
         self.dispatch(&mut state, now_ms)
     }
 
+    /// Takes a message in, and of those that follow it as many as can be seen together: all, where
+    /// nothing of what becomes of one depends on whether it came before the next or with it. How many it
+    /// took.
+    ///
     /// # Errors
     /// The message, when the queue takes none.
-    pub(super) fn enqueue(&self, held: Held, now_ms: UnixMs) -> Result<Effects, Refusal> {
+    pub(super) fn enqueue(
+        &self,
+        held: Held,
+        more: &mut impl Iterator<Item = Held>,
+        now_ms: UnixMs,
+    ) -> Result<(Effects, usize), Refusal> {
         let mut state = self.state.lock();
         if state.deleted {
             return Err(Refusal::Deleted(held));
@@ -195,7 +204,14 @@ impl Queue {
             return Err(Refusal::Full { held, dead_letter });
         }
         state.admit(held, now_ms);
-        Ok(self.dispatch(&mut state, now_ms))
+        let mut count = 1;
+        if state.takes_runs() {
+            for held in more {
+                state.admit(held, now_ms);
+                count += 1;
+            }
+        }
+        Ok((self.dispatch(&mut state, now_ms), count))
     }
 
     /// Whether it is at its maximum length and refuses what is new, such as a body of so many bytes.

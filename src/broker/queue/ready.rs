@@ -64,6 +64,10 @@ impl Ready {
         self.body_bytes
     }
 
+    pub(super) fn has_priorities(&self) -> bool {
+        self.bands.len() > 1
+    }
+
     /// A priority above the queue's maximum counts as the maximum, a missing one as 0.
     fn band_of(&self, priority: Option<u8>) -> usize {
         usize::from(priority.unwrap_or(0)).min(self.bands.len() - 1)

@@ -126,6 +126,13 @@ impl State {
         }
     }
 
+    /// Whether messages that come one after another may be looked at when all are there: without a length
+    /// to keep to, and in one line.
+    pub(super) fn takes_runs(&self) -> bool {
+        let QueueSettings { length_max, length_bytes_max, .. } = &*self.settings;
+        length_max.is_none() && length_bytes_max.is_none() && !self.ready.has_priorities()
+    }
+
     /// Whether `more` messages with so many bytes beside what is ready are more than is allowed.
     pub(super) fn is_over_length(&self, more: usize, more_bytes: u64) -> bool {
         let settings = &self.settings;
