@@ -10,6 +10,7 @@ mod confirms;
 mod embedded;
 mod emit;
 mod error;
+mod leases;
 mod prompt;
 #[cfg(feature = "redis")]
 mod redis;
@@ -28,6 +29,7 @@ pub use confirms::{Confirm, Confirms, PublishAllError, PublishedAll};
 pub use embedded::Embedded;
 pub use emit::Audience;
 pub use error::BackendError;
+pub use leases::Leases;
 pub use prompt::{Push, Sent};
 pub use redrive::{
     Death, DeathFilter, DeathGroups, Edit, Peeked, Progress, Run, RunState, Selection, Stuck, Tally,

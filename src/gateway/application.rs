@@ -18,6 +18,7 @@ use super::expiry::{self, Expiries};
 use super::io::{
     Broadcast, ConnectError, DisconnectReason, Draft, Hub, Namespace, Outgoing, Socket, SocketId,
 };
+use super::leases::{self, NodeLease};
 use super::member::{Member, Peer};
 use super::metrics::Metrics;
 use super::options::{GatewayOptions, Limits};
@@ -44,6 +45,8 @@ pub struct Application {
     presence: Arc<PresenceQueue>,
     expiries: Arc<Expiries>,
     presence_grace: Duration,
+    /// Absent where this process is the only node.
+    lease: Option<NodeLease>,
 }
 
 #[derive(Serialize)]
@@ -65,6 +68,7 @@ impl Application {
     ) -> Arc<Self> {
         let limits = options.limits.clone();
         let hub = Arc::clone(namespace.hub());
+        let lease = cache.leases().map(|leases| NodeLease::new(leases, options.lease));
         let rooms =
             Rooms::new(limits.rooms_max, cache.clone(), Arc::clone(&metrics), Arc::clone(&hub));
         let application = Arc::new(Self {
@@ -79,9 +83,11 @@ impl Application {
             presence: Arc::default(),
             expiries: Arc::default(),
             presence_grace: options.presence_grace,
+            lease,
         });
         let queue = Arc::clone(&application.presence);
         tokio::spawn(presence::keep(Arc::downgrade(&application), queue));
+        tokio::spawn(leases::keep(Arc::downgrade(&application)));
         let expiries = Arc::clone(&application.expiries);
         tokio::spawn(expiry::keep(Arc::downgrade(&application), expiries));
 
@@ -188,6 +194,10 @@ impl Application {
         self.watch_expiry(&peer, peer.member.expires_at_s());
         let mut roster = self.roster.lock();
         if roster.is_news(peer.user()) {
+            if self.lease.is_some() {
+                // It may be there already, on another node.
+                return self.presence.changed(peer.user());
+            }
             self.tell_presence(&roster, peer.user(), ONLINE, Some(&peer.socket));
         }
     }
@@ -231,6 +241,7 @@ impl Application {
         let now = Instant::now();
         let mut roster = self.roster.lock();
         match roster.depart(user, self.presence_grace, now) {
+            Departure::Gone if self.lease.is_some() => self.presence.changed(user),
             Departure::Gone => self.tell_presence(&roster, user, OFFLINE, None),
             Departure::Absent => self.presence.absent_until(user, now + self.presence_grace),
             Departure::OthersRemain => {}
@@ -241,6 +252,10 @@ impl Application {
     pub fn give_up(&self, user: &UserId, now: Instant) -> Result<(), Instant> {
         let mut roster = self.roster.lock();
         if roster.give_up(user, self.presence_grace, now)? {
+            if self.lease.is_some() {
+                self.presence.changed(user);
+                return Ok(());
+            }
             self.tell_presence(&roster, user, OFFLINE, None);
         }
         Ok(())
@@ -259,6 +274,30 @@ impl Application {
         let changed = PresenceChanged { user_id: user.as_str(), status };
         sent("presence:changed", others.emit("presence:changed", &changed));
         self.presence.changed(user);
+    }
+
+    /// Tells everybody but the user's own sockets.
+    pub fn announce_presence(&self, user: &UserId, status: &str) {
+        let own = personal_room(user);
+        let others = self.everybody().except(&own).unlogged();
+        let changed = PresenceChanged { user_id: user.as_str(), status };
+        sent("presence:changed", others.emit("presence:changed", &changed));
+    }
+
+    pub fn lease(&self) -> Option<&NodeLease> {
+        self.lease.as_ref()
+    }
+
+    /// Notes a user again whose presence could not be noted.
+    pub fn note_later(&self, user: &UserId) {
+        self.presence.later(user);
+    }
+
+    /// Notes all users again that have a socket here.
+    pub fn note_all_users(&self) {
+        for user in self.roster.lock().present() {
+            self.presence.changed(&user.user);
+        }
     }
 
     /// `None`: the user is not there.

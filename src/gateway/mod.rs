@@ -24,6 +24,7 @@ mod expiry;
 mod forwarded;
 mod history;
 mod io;
+mod leases;
 mod member;
 mod metrics;
 mod options;

@@ -132,6 +132,9 @@ pub struct Layer {
     /// Count a user without a socket as online for this long [default: 0s]
     #[arg(long, value_name = "DURATION", value_parser = Text::flag)]
     pub presence_grace: Option<Text>,
+    /// With a cache on a server: take a node's users for gone when it is silent for this long [default: 30s]
+    #[arg(long, value_name = "DURATION", value_parser = Text::flag)]
+    pub lease: Option<Text>,
     /// Have a client that comes back within this time get what it missed, or not: off [default: 120s]
     #[arg(long, value_name = "DURATION|off", value_parser = Text::flag)]
     pub recovery: Option<Text>,
@@ -214,6 +217,7 @@ impl Layer {
             api_key: get("api-key")?,
             client_url,
             presence_grace: get("presence-grace")?,
+            lease: get("lease")?,
             recovery: get("recovery")?,
             path: get("path")?,
             cors_origin: get("cors-origin")?,
@@ -284,6 +288,7 @@ impl Layer {
             api_key: self.api_key.or(weaker.api_key),
             client_url: self.client_url.or(weaker.client_url),
             presence_grace: self.presence_grace.or(weaker.presence_grace),
+            lease: self.lease.or(weaker.lease),
             recovery: self.recovery.or(weaker.recovery),
             path: self.path.or(weaker.path),
             cors_origin: self.cors_origin.or(weaker.cors_origin),

@@ -165,6 +165,88 @@ async fn a_user_is_disconnected_on_whichever_node_it_is() {
     other.connections(1).await;
 }
 
+/// The statuses of a user that a socket was told, since it looked last.
+async fn statuses(socket: &mut Socket, user: &str) -> Vec<String> {
+    let told = socket.take("presence:changed").await;
+    let of_user = told.into_iter().filter(|changed| changed["userId"] == user);
+    of_user.map(|changed| changed["status"].as_str().expect("a status").to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_user_is_there_from_the_first_socket_on_any_node_to_the_last() {
+    let server = RedisServer::start();
+    let [(one, other), _rest] = pairs(&server).await;
+    let mut watcher = Socket::connect(&other, "watcher").await;
+    // This node listens from here on.
+    in_time(async {
+        while watcher.take("presence:changed").await.is_empty() {
+            one.gateway.emit_to_all("ready?", &json!(1));
+            let _waker = Socket::connect(&one, "waker").await;
+        }
+    })
+    .await;
+    let here = Socket::connect(&one, "bob").await;
+    until_told(&mut watcher, "bob", &["online"]).await;
+    let there = Socket::connect(&other, "bob").await;
+    let key = "presence:bob";
+    drop(here);
+    one.connections(0).await;
+    one.gateway.shutdown().await;
+    assert_eq!(statuses(&mut watcher, "bob").await, Vec::<String>::new());
+    assert!(other.cache.get(key).await.expect("an answer").is_some());
+    drop(there);
+    until_told(&mut watcher, "bob", &["offline"]).await;
+    in_time(async {
+        while other.cache.get(key).await.expect("an answer").is_some() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
+/// Waits until a socket was told these statuses of a user, and no others.
+async fn until_told(socket: &mut Socket, user: &str, expected: &[&str]) {
+    let mut told = Vec::new();
+    in_time(async {
+        while told.len() < expected.len() {
+            told.extend(statuses(socket, user).await);
+        }
+    })
+    .await;
+    told.extend(statuses(socket, user).await);
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn users_of_a_node_that_is_gone_are_offline_within_the_lease_and_once() {
+    let runtime = || tokio::runtime::Runtime::new().expect("a runtime");
+    let (dying, living) = (runtime(), runtime());
+    let server = RedisServer::start();
+    let lease = Duration::from_millis(600);
+    let set = move |options: &mut GatewayOptions| options.lease = lease;
+    let gone = dying.block_on(node(&server, set));
+    living.block_on(async {
+        let (one, other) = (node(&server, set).await, node(&server, set).await);
+        let mut watchers =
+            [Socket::connect(&one, "watcher").await, Socket::connect(&other, "watcher").await];
+        let (bob, eve) = (Socket::connect(&gone, "bob").await, Socket::connect(&gone, "eve").await);
+        let _still_there = Socket::connect(&one, "eve").await;
+        for watcher in &mut watchers {
+            in_time(async { while statuses(watcher, "bob").await.is_empty() {} }).await;
+        }
+        // As a process that is killed: nobody says goodbye.
+        dying.shutdown_background();
+        for watcher in &mut watchers {
+            until_told(watcher, "bob", &["offline"]).await;
+            assert_eq!(
+                statuses(watcher, "eve").await.iter().filter(|s| *s == "offline").count(),
+                0
+            );
+        }
+        drop((bob, eve));
+    });
+}
+
 #[tokio::test]
 async fn a_programs_own_namespaces_span_nodes_too_unless_it_asks_for_this_one() {
     let server = RedisServer::start();

@@ -15,6 +15,7 @@
 mod channels;
 mod failure;
 mod fetch;
+mod lease;
 mod link;
 mod lock;
 mod outbox;
