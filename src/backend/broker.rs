@@ -2,6 +2,7 @@
 
 use super::{BackendError, Cache, Confirm, PublishAllError, PublishedAll, Tx};
 use crate::broker;
+use crate::broker::BrokerError;
 use crate::journal::Commit;
 use crate::model::message::Message;
 use crate::model::names::{ExchangeName, QueueName, RoutingKey};
@@ -206,6 +207,23 @@ impl Broker {
         }
     }
 
+    /// An exchange as it was declared; `None`: there is none of this name.
+    ///
+    /// # Errors
+    /// A back end that does not answer.
+    pub async fn exchange(
+        &self,
+        name: &ExchangeName,
+    ) -> Result<Option<ExchangeSpec>, BackendError> {
+        match self {
+            Self::Embedded(broker) => match broker.exchange(name) {
+                Ok(spec) => Ok(Some(spec)),
+                Err(BrokerError::NotFound { .. }) => Ok(None),
+                Err(error) => Err(error.into()),
+            },
+        }
+    }
+
     /// Deletes an exchange and its bindings; one that is not there is no error. `if_unused`: only when
     /// it is the source of no binding.
     ///
@@ -372,6 +390,22 @@ impl Broker {
         match self {
             Self::Embedded(broker) => {
                 let published = broker.publish(message).await?;
+                Ok((Confirm::Embedded(published.confirm), published.routed))
+            }
+        }
+    }
+
+    /// As [`Broker::try_publish`]; `false` beside the confirm: the message reached no queue.
+    ///
+    /// # Errors
+    /// As [`Broker::try_publish`].
+    pub async fn try_publish_mandatory(
+        &self,
+        message: Message,
+    ) -> Result<(Confirm, bool), BackendError> {
+        match self {
+            Self::Embedded(broker) => {
+                let published = broker.try_publish(message)?;
                 Ok((Confirm::Embedded(published.confirm), published.routed))
             }
         }

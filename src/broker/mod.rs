@@ -17,6 +17,7 @@ mod access;
 mod alarm;
 mod arguments;
 mod backlog;
+mod bodies;
 mod cause;
 mod channel;
 mod confirm;
@@ -37,9 +38,11 @@ mod policy;
 mod publish;
 mod publish_all;
 mod queue;
+mod records;
 mod recovery;
 mod redrive;
 mod routing;
+mod spread;
 mod stored;
 mod timer;
 mod topology;
@@ -89,8 +92,9 @@ use connection::IN_PROCESS;
 use memory::Memory;
 use paging::Pager;
 use queue::Queue;
+use records::{ClosedRecord, KIND_CLOSED, record};
 use redrive::Runs;
-use stored::{ClosedRecord, KIND_CLOSED, record};
+use spread::Spread;
 use timer::Timers;
 use trace::Trace;
 use user::Users;
@@ -114,6 +118,7 @@ struct Inner {
     vhosts: RwLock<AHashMap<VhostName, Arc<Vhost>>>,
     timers: Arc<Timers>,
     memory: Arc<Memory>,
+    spread: Arc<Spread>,
     trace: Trace,
     runs: Runs,
     next_connection: AtomicU64,
@@ -158,13 +163,16 @@ impl Broker {
     ) -> Self {
         let vhost = Vhost::new(VhostName::default_vhost(), None);
         let memory = Arc::<Memory>::default();
+        let spread = recovery.spread();
+        let pager = Pager::new(journal.clone(), memory.clone(), spread.clone(), options);
         let inner = Inner {
-            pager: Arc::new(Pager::new(journal.clone(), memory.clone(), options)),
+            pager: Arc::new(pager),
             journal,
             clock,
             vhosts: RwLock::new(AHashMap::from_iter([(vhost.name.clone(), vhost.clone())])),
             timers: Arc::default(),
             memory,
+            spread,
             trace: Trace::default(),
             runs: Runs::default(),
             next_connection: AtomicU64::new(IN_PROCESS.0 + 1),

@@ -6,8 +6,9 @@ use super::access::Access;
 use super::confirm::Confirm;
 use super::error::BrokerError;
 use super::queue::{Effects, Held, Queue, Reason, Refusal};
+use super::records::KIND_MESSAGE;
 use super::routing::{BCC, Targets};
-use super::stored::{self, KIND_MESSAGE, Stored};
+use super::stored::{self, Stored};
 use super::trace::What;
 use super::vhost::Vhost;
 use super::{Broker, Inner};
@@ -312,7 +313,7 @@ impl Inner {
         let durable = targets.iter().filter(|queue| persistent && queue.is_durable());
         let durable = durable.map(|queue| queue.id).collect();
         let counted = self.memory.count(message.weight());
-        Arc::new(Stored::new(message, now_ms, due_ms, durable, counted))
+        Arc::new(Stored::new(message, now_ms, due_ms, durable, &self.spread, counted))
     }
 
     /// Runs what a queue asked for. A dead letter may kill another message in turn, so this is a

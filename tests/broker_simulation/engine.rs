@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use leveret::broker::{
-    Broker, BrokerError, BrokerOptions, Consumer, Delivery, Edit, Peeked, Recovery,
+    Broker, BrokerError, BrokerOptions, Consumer, Delivery, Edit, Peeked, QueueStatus, Recovery,
 };
 use leveret::journal::{
     Commit, Content, Durability, Entry, Journal, JournalOptions, Kind, OpenError, Position,
@@ -130,6 +130,20 @@ impl Engine {
 
     fn peek(&self, queue: &str) -> Vec<Peeked> {
         self.broker.peek(&queue_name(queue), 10_000).expect("it is there")
+    }
+
+    /// Takes out of memory what can leave it. How many messages of an exchange that has several queues
+    /// are on the disk alone, in the queue that has the most.
+    pub fn page_out(&self) -> usize {
+        self.broker.page_out();
+        let fanned_out = |status: &QueueStatus| {
+            // All but the first.
+            let is_paged = status.on_disk > 0 && status.on_disk + 1 >= status.ready;
+            let peeked = if is_paged { self.peek(status.name.as_str()) } else { Vec::new() };
+            let behind = peeked.iter().skip(1);
+            behind.filter(|peeked| peeked.message.exchange.as_str() == "fan").count()
+        };
+        self.broker.queues().iter().map(fanned_out).max().unwrap_or(0)
     }
 
     pub async fn step(&mut self, step: &Step) -> Outcome {

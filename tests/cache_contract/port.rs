@@ -177,9 +177,9 @@ fn what_is_sent_without_waiting_is_done_in_that_order() {
             let number = number.to_string();
             sent.push(cache.send_pushes([push("a", &number), push("b", &number)]).expect("room"));
         }
-        let field = cache.send_field("hash", "f".to_owned(), b"\x00v".to_vec()).expect("room");
-        let other = cache.send_field("hash", "g".to_owned(), b"w".to_vec()).expect("room");
-        cache.send_field_removal("hash", "g").expect("room");
+        let fields = [("f".to_owned(), b"\x00v".to_vec()), ("g".to_owned(), b"w".to_vec())];
+        let field = cache.send_fields("hash", fields).expect("room");
+        let other = cache.send_field_removal("hash", &["g".to_owned()]).expect("room");
         for sent in sent {
             sent.durable().await.expect("a disk");
         }

@@ -5,9 +5,11 @@
 
 mod bad_input;
 mod bridge;
+mod channels;
 mod compression;
 mod connection;
 mod durability;
+mod event_bridge;
 mod fanout;
 mod handshake;
 mod heartbeat;
@@ -27,6 +29,7 @@ mod recovery;
 #[allow(dead_code, reason = "the tests of faults ask for more")]
 mod redis_server;
 mod repeats;
+mod resume;
 mod rooms;
 mod shutdown;
 mod socket;

@@ -38,14 +38,13 @@ pub enum Change {
         post: Box<Post>,
     },
     Pushes(Vec<Push>),
-    Field {
+    Fields {
         key: String,
-        field: String,
-        value: Vec<u8>,
+        fields: Vec<(String, Vec<u8>)>,
     },
     FieldRemoval {
         key: String,
-        field: String,
+        fields: Vec<String>,
     },
     Removal(Vec<String>),
     /// Changes nothing: its answer says that all before it were answered.
@@ -63,8 +62,13 @@ impl Change {
             Self::Pushes(pushes) => {
                 pushes.iter().map(|push| push.key.len() + push.value.len() + PUSHES.len()).sum()
             }
-            Self::Field { key, field, value } => key.len() + field.len() + value.len(),
-            Self::FieldRemoval { key, field } => key.len() + field.len(),
+            Self::Fields { key, fields } => {
+                let bytes = fields.iter().map(|(field, value)| field.len() + value.len());
+                key.len() + bytes.sum::<usize>()
+            }
+            Self::FieldRemoval { key, fields } => {
+                key.len() + fields.iter().map(String::len).sum::<usize>()
+            }
             Self::Removal(keys) => keys.iter().map(String::len).sum(),
             Self::Mark => 0,
         }
@@ -90,14 +94,17 @@ impl Change {
                 }
                 eval
             }
-            Self::Field { key, field, value } => {
+            Self::Fields { key, fields } => {
                 let mut set = cmd("HSET");
-                set.arg(key).arg(field).arg(&value[..]);
+                set.arg(key);
+                for (field, value) in fields {
+                    set.arg(field).arg(&value[..]);
+                }
                 set
             }
-            Self::FieldRemoval { key, field } => {
+            Self::FieldRemoval { key, fields } => {
                 let mut remove = cmd("HDEL");
-                remove.arg(key).arg(field);
+                remove.arg(key).arg(fields);
                 remove
             }
             Self::Removal(keys) => {
@@ -139,13 +146,29 @@ impl RedisAnswer {
 
 /// As [`RedisAnswer`], where nobody asks what was answered.
 #[must_use = "a change is only safe once it is durable"]
-pub struct RedisSent(RedisAnswer);
+pub struct RedisSent {
+    answer: RedisAnswer,
+    known: Option<Result<(), BackendError>>,
+}
 
 impl RedisSent {
     /// # Errors
     /// As [`RedisAnswer::value`].
     pub async fn durable(self) -> Result<(), BackendError> {
-        self.0.value().await.map(drop)
+        match self.known {
+            Some(outcome) => outcome,
+            None => self.answer.value().await.map(drop),
+        }
+    }
+
+    /// What came of it, if that is known already.
+    pub fn outcome(&mut self) -> Option<Result<(), BackendError>> {
+        if self.known.is_none()
+            && let Ok(answer) = self.answer.0.try_recv()
+        {
+            self.known = Some(answer.map(drop));
+        }
+        self.known.clone()
     }
 }
 
@@ -174,7 +197,7 @@ impl Outbox {
     }
 
     pub fn put_silently(&self, change: Change) -> Result<RedisSent, BackendError> {
-        self.put(change).map(RedisSent)
+        self.put(change).map(|answer| RedisSent { answer, known: None })
     }
 
     /// Waits until all that was handed over before was answered, whatever the answer was.
@@ -220,18 +243,29 @@ impl RedisCache {
         self.outbox.put_silently(Change::Pushes(pushes.into_iter().collect()))
     }
 
-    pub fn send_field(
+    /// Of no fields nothing is sent but a word that changes nothing.
+    pub fn send_fields(
         &self,
         key: &str,
-        field: String,
-        value: Vec<u8>,
+        fields: impl IntoIterator<Item = (String, Vec<u8>)>,
     ) -> Result<RedisSent, BackendError> {
-        self.outbox.put_silently(Change::Field { key: key.to_owned(), field, value })
+        let fields: Vec<_> = fields.into_iter().collect();
+        self.outbox.put_silently(match fields.is_empty() {
+            true => Change::Mark,
+            false => Change::Fields { key: key.to_owned(), fields },
+        })
     }
 
-    pub fn send_field_removal(&self, key: &str, field: &str) -> Result<(), BackendError> {
-        let change = Change::FieldRemoval { key: key.to_owned(), field: field.to_owned() };
-        self.outbox.put(change).map(drop)
+    /// As [`Self::send_fields`].
+    pub fn send_field_removal(
+        &self,
+        key: &str,
+        fields: &[String],
+    ) -> Result<RedisSent, BackendError> {
+        self.outbox.put_silently(match fields.is_empty() {
+            true => Change::Mark,
+            false => Change::FieldRemoval { key: key.to_owned(), fields: fields.to_vec() },
+        })
     }
 
     pub fn send_removal(&self, keys: &[&str]) -> Result<RedisSent, BackendError> {

@@ -35,7 +35,8 @@ use super::connection::ConnectionId;
 use super::error::BrokerError;
 use super::metrics::QueueCounters;
 use super::paging::Pager;
-use super::stored::{QueueId, Stored};
+use super::records::QueueId;
+use super::stored::Stored;
 use crate::journal::{Entry, Position};
 use crate::model::clock::UnixMs;
 use crate::model::names::VhostName;
@@ -239,7 +240,7 @@ impl Queue {
         if state.is_over_delivery_limit(&held) {
             return state.dying.push_back((held, Reason::DeliveryLimit));
         }
-        match due_ms.or(held.stored.due_ms) {
+        match due_ms.or(held.stored.due_ms()) {
             Some(due_ms) => {
                 state.delayed.insert((due_ms, held.position), held);
             }
@@ -253,6 +254,14 @@ impl Queue {
     /// Takes messages that a start left on the disk, in order.
     pub(super) fn restore_runs(&self, band: u8, runs: Vec<Run>) {
         self.state.lock().ready.restore(band, runs);
+    }
+
+    pub(super) fn page_out(&self, now_ms: UnixMs) -> Effects {
+        let mut state = self.state.lock();
+        page_out(&mut state, now_ms);
+        let mut effects = Effects::default();
+        arm(&mut state, &mut effects);
+        effects
     }
 
     /// Does what is due: retries and delayed messages become ready, what is at the head expires,

@@ -9,7 +9,7 @@ use super::Held;
 use super::band::{Band, Front, Part};
 use super::run::{Run, Times};
 use crate::broker::paging::Pager;
-use crate::broker::stored::QueueId;
+use crate::broker::records::QueueId;
 use crate::journal::Position;
 
 /// One band a priority, the highest delivered first; in a band the order is that of the log.
@@ -168,7 +168,7 @@ impl Ready {
     }
 
     fn entered(&mut self, held: &Held) {
-        if held.stored.is_durable_only_in(self.queue) {
+        if held.stored.is_pageable_in(self.queue) {
             self.resident_bytes += held.weight();
             self.count();
         }
@@ -177,7 +177,7 @@ impl Ready {
     fn left(&mut self, held: &Held) {
         self.len -= 1;
         self.body_bytes -= held.body_bytes();
-        if held.stored.is_durable_only_in(self.queue) {
+        if held.stored.is_pageable_in(self.queue) {
             self.resident_bytes -= held.weight();
             self.attempt_bytes = self.attempt_bytes.min(self.next_attempt_bytes());
             self.count();

@@ -118,7 +118,7 @@ impl State {
 
     /// A message comes in: ready, or held until its delay has passed.
     pub(super) fn admit(&mut self, held: Held, now_ms: UnixMs) {
-        match held.stored.due_ms {
+        match held.stored.due_ms() {
             Some(due_ms) if due_ms > now_ms => {
                 self.delayed.insert((due_ms, held.position), held);
             }

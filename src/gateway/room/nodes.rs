@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-use super::{Durable, Post, Room};
+use super::posts::Durable;
+use super::{Post, Room};
 use crate::backend::{BackendError, Push};
 use crate::gateway::error::Refusal;
 use crate::gateway::history::MESSAGES_KEPT;
