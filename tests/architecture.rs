@@ -14,7 +14,7 @@ const CONFINED: &[(&str, &str)] = &[
     ("bincode", "journal/"),
     ("fastwebsockets", "gateway/websocket.rs"),
     ("lapin", "rabbitmq/"),
-    ("redis", "redis/"),
+    ("redis", "backend/redis/"),
     ("clap", "server/"),
     ("mimalloc", "main.rs"),
 ];

@@ -73,7 +73,7 @@ fn a_wrong_value_is_one_line_that_names_it_and_exit_code_2() {
         assert!(line.contains(named), "{line}");
         assert_eq!(code, Some(2), "{line}");
     }
-    let (line, code) = refusal(leveret(&["serve"]).env("REDIS_URL", "redis://localhost"));
+    let (line, code) = refusal(leveret(&["serve"]).env("REDIS_URL", "localhost"));
     assert!(line.contains("REDIS_URL") && code == Some(2), "{line}");
 }
 

@@ -166,10 +166,24 @@ impl Delivery {
 }
 
 impl Broker {
-    /// Lets acknowledgements change `cache`: both stand on one journal. Only the first call counts.
+    /// Lets acknowledgements change `cache`, if both stand on one journal. Only the first call counts.
     pub fn join(&self, cache: &Cache) {
-        let (Self::Embedded(broker), Cache::Embedded(cache)) = (self, cache);
-        broker.set_companion(Box::new(cache.clone()));
+        match (self, cache) {
+            (Self::Embedded(broker), Cache::Embedded(cache)) => {
+                broker.set_companion(Box::new(cache.clone()));
+            }
+            #[cfg(feature = "redis")]
+            (Self::Embedded(_), Cache::Redis(_)) => {}
+        }
+    }
+
+    /// Whether an acknowledgement can change `cache` in its own commit ([`Delivery::ack_with`]).
+    pub fn commits_with(&self, cache: &Cache) -> bool {
+        match (self, cache) {
+            (Self::Embedded(_), Cache::Embedded(_)) => true,
+            #[cfg(feature = "redis")]
+            (Self::Embedded(_), Cache::Redis(_)) => false,
+        }
     }
 
     /// Declares an exchange; resolves when the declaration is durable.

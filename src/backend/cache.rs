@@ -6,6 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::BackendError;
+#[cfg(feature = "redis")]
+use super::redis::{RedisCache, RedisPushed, RedisSubscription};
 use crate::cache::{self, CacheError};
 use crate::journal::Commit;
 
@@ -15,14 +17,18 @@ pub use crate::cache::RateLimit;
 #[derive(Clone)]
 pub enum Cache {
     Embedded(cache::Cache),
+    #[cfg(feature = "redis")]
+    Redis(RedisCache),
 }
 
 /// A list push whose durability can be awaited.
 #[must_use = "a push is only safe once it is durable"]
 pub struct Pushed {
-    /// The place in the log, unique and rising over the life of the data folder, epoch included.
+    /// The place in the log, unique and rising over the life of the data folder, epoch included; on a
+    /// server over all its nodes.
     pub offset: String,
-    commit: Commit,
+    /// `None`: whoever gave it has promised already what it promises.
+    commit: Option<Commit>,
 }
 
 impl Pushed {
@@ -31,13 +37,22 @@ impl Pushed {
     /// # Errors
     /// When the commit failed: whether the push survived is unknown then.
     pub async fn durable(self) -> Result<(), BackendError> {
-        self.commit.await.map(|_| ()).map_err(BackendError::from)
+        super::broker::committed(self.commit).await
+    }
+}
+
+#[cfg(feature = "redis")]
+impl From<RedisPushed> for Pushed {
+    fn from(pushed: RedisPushed) -> Self {
+        Self { offset: pushed.offset, commit: None }
     }
 }
 
 /// Messages of one pub/sub channel, at most once; a subscriber that falls behind its bound misses some.
 pub enum Subscription {
     Embedded(cache::Subscriber),
+    #[cfg(feature = "redis")]
+    Redis(RedisSubscription),
 }
 
 impl Subscription {
@@ -47,6 +62,8 @@ impl Subscription {
             Self::Embedded(subscriber) => {
                 subscriber.recv().await.map(|published| published.payload)
             }
+            #[cfg(feature = "redis")]
+            Self::Redis(subscription) => subscription.next().await,
         }
     }
 }
@@ -59,6 +76,8 @@ impl Cache {
     pub async fn get(&self, key: &str) -> Result<Option<Bytes>, BackendError> {
         match self {
             Self::Embedded(cache) => Ok(cache.get(key)?),
+            #[cfg(feature = "redis")]
+            Self::Redis(cache) => Box::pin(cache.get(key)).await,
         }
     }
 
@@ -83,6 +102,8 @@ impl Cache {
                 };
                 Ok(cache.settle(written).await?)
             }
+            #[cfg(feature = "redis")]
+            Self::Redis(cache) => Box::pin(cache.set(key, value.into(), ttl)).await,
         }
     }
 
@@ -97,6 +118,8 @@ impl Cache {
                 cache.journal().flush().await?;
                 Ok(())
             }
+            #[cfg(feature = "redis")]
+            Self::Redis(cache) => Box::pin(cache.flush()).await,
         }
     }
 
@@ -107,6 +130,8 @@ impl Cache {
     pub async fn delete(&self, key: &str) -> Result<bool, BackendError> {
         match self {
             Self::Embedded(cache) => Ok(cache.settle(cache.del(key)?).await?),
+            #[cfg(feature = "redis")]
+            Self::Redis(cache) => Box::pin(cache.delete(key)).await,
         }
     }
 
@@ -117,6 +142,8 @@ impl Cache {
     pub async fn expire(&self, key: &str, ttl: Duration) -> Result<bool, BackendError> {
         match self {
             Self::Embedded(cache) => Ok(cache.settle(cache.expire(key, ttl)?).await?),
+            #[cfg(feature = "redis")]
+            Self::Redis(cache) => Box::pin(cache.expire(key, ttl)).await,
         }
     }
 
@@ -136,8 +163,10 @@ impl Cache {
                 let keep = NonZeroUsize::new(keep).unwrap_or(NonZeroUsize::MIN);
                 let commit = cache.push_capped(key, value, keep)?.commit;
                 let offset = format!("{}-{}", cache.journal().epoch(), commit.position().0);
-                Ok(Pushed { offset, commit })
+                Ok(Pushed { offset, commit: Some(commit) })
             }
+            #[cfg(feature = "redis")]
+            Self::Redis(cache) => Ok(Box::pin(cache.push_capped(key, value, keep)).await?.into()),
         }
     }
 
@@ -153,6 +182,8 @@ impl Cache {
     ) -> Result<Vec<Bytes>, BackendError> {
         match self {
             Self::Embedded(cache) => Ok(cache.lrange(key, start, stop)?),
+            #[cfg(feature = "redis")]
+            Self::Redis(cache) => Box::pin(cache.list_range(key, start, stop)).await,
         }
     }
 
@@ -167,6 +198,8 @@ impl Cache {
     ) -> Result<usize, BackendError> {
         match self {
             Self::Embedded(cache) => Ok(cache.publish(channel.to_owned(), payload)),
+            #[cfg(feature = "redis")]
+            Self::Redis(cache) => Box::pin(cache.publish(channel, payload.into())).await,
         }
     }
 
@@ -178,6 +211,10 @@ impl Cache {
         match self {
             Self::Embedded(cache) => {
                 Ok(Subscription::Embedded(cache.subscribe([channel.to_owned()])))
+            }
+            #[cfg(feature = "redis")]
+            Self::Redis(cache) => {
+                Ok(Subscription::Redis(Box::pin(cache.subscribe(channel)).await?))
             }
         }
     }
@@ -196,6 +233,8 @@ impl Cache {
             Self::Embedded(cache) => {
                 Ok(cache.settle(cache.rate_limit(key, limit, window)?).await?)
             }
+            #[cfg(feature = "redis")]
+            Self::Redis(cache) => Box::pin(cache.rate_limit(key, limit, window)).await,
         }
     }
 
@@ -230,6 +269,8 @@ impl Cache {
                     Failed::Fetch(error) => error,
                 })
             }
+            #[cfg(feature = "redis")]
+            Self::Redis(cache) => Box::pin(cache.get_or_set(key, ttl, fetch)).await,
         }
     }
 
@@ -240,6 +281,8 @@ impl Cache {
     pub async fn invalidate_pattern(&self, pattern: &str) -> Result<usize, BackendError> {
         match self {
             Self::Embedded(cache) => Ok(cache.invalidate_pattern(pattern).await?),
+            #[cfg(feature = "redis")]
+            Self::Redis(cache) => Box::pin(cache.invalidate_pattern(pattern)).await,
         }
     }
 
@@ -251,6 +294,8 @@ impl Cache {
     pub async fn lock(&self, key: &str, ttl: Duration) -> Result<Option<u64>, BackendError> {
         match self {
             Self::Embedded(cache) => Ok(cache.settle(cache.lock(key, ttl)?).await?),
+            #[cfg(feature = "redis")]
+            Self::Redis(cache) => Box::pin(cache.lock(key, ttl)).await,
         }
     }
 
@@ -261,6 +306,8 @@ impl Cache {
     pub async fn renew(&self, key: &str, token: u64, ttl: Duration) -> Result<bool, BackendError> {
         match self {
             Self::Embedded(cache) => Ok(cache.settle(cache.renew(key, token, ttl)?).await?),
+            #[cfg(feature = "redis")]
+            Self::Redis(cache) => Box::pin(cache.renew(key, token, ttl)).await,
         }
     }
 
@@ -271,6 +318,8 @@ impl Cache {
     pub async fn release(&self, key: &str, token: u64) -> Result<bool, BackendError> {
         match self {
             Self::Embedded(cache) => Ok(cache.settle(cache.release(key, token)?).await?),
+            #[cfg(feature = "redis")]
+            Self::Redis(cache) => Box::pin(cache.release(key, token)).await,
         }
     }
 
@@ -281,6 +330,8 @@ impl Cache {
     pub async fn ready(&self) -> Result<(), BackendError> {
         match self {
             Self::Embedded(cache) => Ok(cache.journal().writable()?),
+            #[cfg(feature = "redis")]
+            Self::Redis(cache) => Box::pin(cache.ready()).await,
         }
     }
 }

@@ -47,11 +47,32 @@ impl Embedded {
         Self::open_on(Box::new(FolderStore::open(folder.as_ref())?), options, clock)
     }
 
+    /// As [`Embedded::open_with`], for a broker whose cache is elsewhere: its acknowledgements refuse to
+    /// change a cache.
+    ///
+    /// # Errors
+    /// As [`Embedded::open`].
+    pub fn open_apart(
+        folder: impl AsRef<Path>,
+        options: JournalOptions,
+        clock: SharedClock,
+    ) -> Result<Self, OpenError> {
+        Self::read(Box::new(FolderStore::open(folder.as_ref())?), options, clock)
+    }
+
     /// As [`Embedded::open`], wherever the segments are kept.
     ///
     /// # Errors
     /// As [`Embedded::open`].
     pub fn open_on(
+        store: Box<dyn SegmentStore>,
+        options: JournalOptions,
+        clock: SharedClock,
+    ) -> Result<Self, OpenError> {
+        Self::read(store, options, clock).map(Self::joined)
+    }
+
+    fn read(
         store: Box<dyn SegmentStore>,
         options: JournalOptions,
         clock: SharedClock,
@@ -74,6 +95,11 @@ impl Embedded {
 
     /// Engines that keep nothing: whatever is confirmed is gone with the process.
     pub fn in_memory(clock: SharedClock) -> Self {
+        Self::in_memory_apart(clock).joined()
+    }
+
+    /// As [`Embedded::in_memory`], for a broker whose cache is elsewhere.
+    pub fn in_memory_apart(clock: SharedClock) -> Self {
         Self::start(
             Journal::in_memory(),
             clock,
@@ -90,9 +116,13 @@ impl Embedded {
     ) -> Self {
         let broker = broker::Broker::new(journal.clone(), clock.clone(), broker);
         let cache = cache::Cache::new(journal.clone(), clock, AppendFsync::EverySec, cache);
-        Broker::Embedded(broker.clone()).join(&Cache::Embedded(cache.clone()));
         let drivers = [tokio::spawn(broker.run_timers()), tokio::spawn(cache.run_expiry())];
         Self { broker, cache, journal, drivers }
+    }
+
+    fn joined(self) -> Self {
+        self.broker().join(&self.cache());
+        self
     }
 
     /// The log itself, to ask whether it takes writes.
@@ -106,6 +136,11 @@ impl Embedded {
 
     pub fn cache(&self) -> Cache {
         Cache::Embedded(self.cache.clone())
+    }
+
+    /// The cache's engine itself, for what the port does not have.
+    pub fn cache_engine(&self) -> &cache::Cache {
+        &self.cache
     }
 
     /// Writes what is not written yet and closes the log. Consumers end; whatever is published,

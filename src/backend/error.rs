@@ -1,5 +1,7 @@
 //! One error of all back ends.
 
+use std::sync::Arc;
+
 use crate::broker::BrokerError;
 use crate::cache::CacheError;
 use crate::journal::JournalError;
@@ -15,6 +17,15 @@ pub enum BackendError {
     /// The cache refused the call, in Redis's words.
     #[error(transparent)]
     Cache(CacheError),
+    /// The cache's server refused the call, in its own words.
+    #[error("{0}")]
+    CacheServer(Arc<str>),
+    /// The cache's server could not be asked: nothing was done.
+    #[error("the cache can't be reached: {0}")]
+    CacheUnreachable(Arc<str>),
+    /// The cache's server was asked and did not answer: whether it was done is unknown.
+    #[error("the connection to the cache was lost, what was asked may have been done: {0}")]
+    CacheLost(Arc<str>),
 }
 
 impl BackendError {
@@ -22,7 +33,10 @@ impl BackendError {
     pub fn is_retryable(&self) -> bool {
         matches!(
             self,
-            Self::Journal(JournalError::DiskAlarm { .. }) | Self::Broker(BrokerError::Alarm(_))
+            Self::Journal(JournalError::DiskAlarm { .. })
+                | Self::Broker(BrokerError::Alarm(_))
+                | Self::CacheUnreachable(_)
+                | Self::CacheLost(_)
         )
     }
 }

@@ -11,11 +11,17 @@ mod embedded;
 mod emit;
 mod error;
 mod exchange;
+mod leases;
 mod prompt;
 mod publishing;
+#[cfg(feature = "redis")]
+mod redis;
 mod redrive;
+mod shared_log;
 mod tx;
 
+#[cfg(feature = "redis")]
+pub use self::redis::{ConnectError, RedisCache};
 pub use broker::{
     Alarm, Broker, Caused, ConsumeOptions, Consumer, ConsumerEnd, DeleteIf, Delivery, Event,
     Explanation, QueueStatus, Step,
@@ -24,9 +30,11 @@ pub use cache::{Cache, Pushed, RateLimit, Subscription};
 pub use embedded::Embedded;
 pub use emit::Audience;
 pub use error::BackendError;
+pub use leases::Leases;
 pub use prompt::{Push, Sent};
 pub use publishing::{Confirm, Confirms, PublishAllError, PublishedAll};
 pub use redrive::{
     Death, DeathFilter, DeathGroups, Edit, Peeked, Progress, Run, RunState, Selection, Stuck, Tally,
 };
+pub use shared_log::{Around, Place, Post, Posted, Posting, Read, SharedLog, SharedLogReader};
 pub use tx::Tx;

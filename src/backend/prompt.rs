@@ -7,6 +7,8 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 
+#[cfg(feature = "redis")]
+use super::redis::RedisSent;
 use super::{BackendError, Cache};
 use crate::cache::CappedPush;
 use crate::journal::Commit;
@@ -21,15 +23,25 @@ pub struct Push {
 /// A change that is on its way to the disk.
 #[must_use = "a change is only safe once it is durable"]
 pub struct Sent {
-    /// The place in the log, unique and rising over the life of the data folder, epoch included.
-    pub offset: String,
-    commit: Option<Commit>,
+    offset: Option<String>,
+    way: Way,
+}
+
+enum Way {
+    Journal(Option<Commit>),
+    #[cfg(feature = "redis")]
+    Redis(RedisSent),
 }
 
 impl Sent {
     /// What came of the change, if that is known already; [`Self::durable`] tells it as well.
     pub fn outcome(&mut self) -> Option<Result<(), BackendError>> {
-        let Some(commit) = &mut self.commit else { return Some(Ok(())) };
+        let commit = match &mut self.way {
+            Way::Journal(Some(commit)) => commit,
+            Way::Journal(None) => return Some(Ok(())),
+            #[cfg(feature = "redis")]
+            Way::Redis(sent) => return sent.outcome(),
+        };
         match Pin::new(commit).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(outcome) => Some(outcome.map(|_| ()).map_err(BackendError::from)),
             Poll::Pending => None,
@@ -41,10 +53,17 @@ impl Sent {
     /// # Errors
     /// When the commit failed: whether the change survived is unknown then.
     pub async fn durable(self) -> Result<(), BackendError> {
-        match self.commit {
-            Some(commit) => commit.await.map(|_| ()).map_err(BackendError::from),
-            None => Ok(()),
+        match self.way {
+            Way::Journal(commit) => super::broker::committed(commit).await,
+            #[cfg(feature = "redis")]
+            Way::Redis(sent) => sent.durable().await,
         }
+    }
+
+    /// The place in the log, unique and rising over the life of the data folder, epoch included. `None`:
+    /// it is not known before the change was made.
+    pub fn offset(&self) -> Option<&str> {
+        self.offset.as_deref()
     }
 }
 
@@ -67,6 +86,8 @@ impl Cache {
                 let commit = cache.push_capped_all(capped)?;
                 Ok(sent(cache.journal().epoch(), commit))
             }
+            #[cfg(feature = "redis")]
+            Self::Redis(cache) => Ok(cache.send_pushes(pushes)?.into()),
         }
     }
 
@@ -84,6 +105,8 @@ impl Cache {
                 let commit = cache.hset_promptly(key, fields)?;
                 Ok(sent(cache.journal().epoch(), commit))
             }
+            #[cfg(feature = "redis")]
+            Self::Redis(cache) => Ok(cache.send_fields(key, fields)?.into()),
         }
     }
 
@@ -98,6 +121,8 @@ impl Cache {
                 let commit = cache.hdel_promptly(key, fields)?;
                 Ok(sent(cache.journal().epoch(), commit))
             }
+            #[cfg(feature = "redis")]
+            Self::Redis(cache) => Ok(cache.send_field_removal(key, fields)?.into()),
         }
     }
 
@@ -112,6 +137,8 @@ impl Cache {
                 let commit = cache.del_promptly(keys)?;
                 Ok(sent(cache.journal().epoch(), commit))
             }
+            #[cfg(feature = "redis")]
+            Self::Redis(cache) => Ok(cache.send_removal(keys)?.into()),
         }
     }
 
@@ -122,6 +149,8 @@ impl Cache {
     pub fn load_list(&self, key: &str) -> Result<Vec<Bytes>, BackendError> {
         match self {
             Self::Embedded(cache) => Ok(cache.lrange(key, 0, -1)?),
+            #[cfg(feature = "redis")]
+            Self::Redis(cache) => cache.load_list(key),
         }
     }
 
@@ -132,11 +161,20 @@ impl Cache {
     pub fn load_hash(&self, key: &str) -> Result<Vec<(Bytes, Bytes)>, BackendError> {
         match self {
             Self::Embedded(cache) => Ok(cache.hgetall(key)?),
+            #[cfg(feature = "redis")]
+            Self::Redis(cache) => cache.load_hash(key),
         }
     }
 }
 
 fn sent(epoch: impl std::fmt::Display, commit: Option<Commit>) -> Sent {
     let position = commit.as_ref().map_or(0, |commit| commit.position().0);
-    Sent { offset: format!("{epoch}-{position}"), commit }
+    Sent { offset: Some(format!("{epoch}-{position}")), way: Way::Journal(commit) }
+}
+
+#[cfg(feature = "redis")]
+impl From<RedisSent> for Sent {
+    fn from(sent: RedisSent) -> Self {
+        Self { offset: None, way: Way::Redis(sent) }
+    }
 }

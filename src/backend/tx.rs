@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::BackendError;
 use super::emit::{Audience, event};
+use super::{BackendError, Broker, Cache};
 use crate::broker::{self, BrokerError};
 use crate::cache::{self, CacheError, Change, End};
 use crate::model::message::Message;
@@ -176,6 +176,32 @@ impl Tx {
         Ok(())
     }
 
+    /// Does it all without an acknowledgement, one effect after another: where the back ends have no commit
+    /// in common ([`Broker::commits_with`]). Whoever calls it acknowledges afterwards, so a crash in between
+    /// does it again: what it changes is to be the same the second time.
+    ///
+    /// # Errors
+    /// The first effect that can't be had, those before it are done. Counting and pushing to a list without
+    /// a bound are refused, as they would be done twice.
+    pub async fn apply(self, broker: &Broker, cache: &Cache) -> Result<(), BackendError> {
+        if let Some(refusal) = self.refusal {
+            return Err(refusal);
+        }
+        for change in self.changes {
+            apply(change, cache).await?;
+        }
+        for message in self.messages {
+            broker.publish(message).await?.confirmed().await?;
+        }
+        for event in self.events {
+            broker.publish(event).await?.confirmed().await?;
+        }
+        for (channel, payload) in self.notifications {
+            cache.publish(&channel, payload).await?;
+        }
+        Ok(())
+    }
+
     /// What comes after the commit.
     fn follow(self, delivery: &broker::Delivery, cache: Option<&cache::Cache>) {
         if let (false, Ok(broker)) =
@@ -191,6 +217,20 @@ impl Tx {
             for (channel, payload) in self.notifications {
                 cache.publish(channel, payload);
             }
+        }
+    }
+}
+
+async fn apply(change: Change, cache: &Cache) -> Result<(), BackendError> {
+    let name = |key: &Bytes| String::from_utf8_lossy(key).into_owned();
+    match change {
+        Change::Set { key, value, ttl } => cache.set(&name(&key), value, ttl).await,
+        Change::Delete { key } => cache.delete(&name(&key)).await.map(drop),
+        Change::Expire { key, ttl } => cache.expire(&name(&key), ttl).await.map(drop),
+        Change::Increment { .. } | Change::Push { .. } | Change::PushCapped { .. } => {
+            let text =
+                "a count or a push that is made apart from its acknowledgement may be made twice";
+            Err(BrokerError::NotImplemented(text.to_owned()).into())
         }
     }
 }

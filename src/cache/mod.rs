@@ -70,7 +70,7 @@ pub use list::{End, ListCommand, Search};
 pub use notifications::Events;
 pub use pick::Pick;
 pub use promptly::CappedPush;
-pub use pubsub::{PubSubCommand, Published, Subscriber, SubscriberLimits, Topic};
+pub use pubsub::{Channels, PubSubCommand, Published, Subscriber, SubscriberLimits, Topic};
 pub use rate_limit::RateLimit;
 pub use reply::Reply;
 pub use scan::{Scan, ScanFilter};

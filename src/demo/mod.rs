@@ -66,14 +66,15 @@ impl Demo {
         let names = topology::declare(&broker).await?;
         let (stop, stopped) = watch::channel(false);
         let mut workers = JoinSet::new();
+        let settling = worker::Settling::between(&broker, &cache);
 
         let orders = broker.consume(&names.orders, topology::PREFETCH).await?;
         let fulfilment = fulfilment::Fulfilment { cache: cache.clone() };
-        workers.spawn(worker::run("orders", orders, stopped.clone(), fulfilment));
+        workers.spawn(worker::run("orders", orders, stopped.clone(), settling.clone(), fulfilment));
 
         let user_events = broker.consume(&names.user_events, topology::PREFETCH).await?;
         let directory = users::Directory { cache: cache.clone() };
-        workers.spawn(worker::run("user events", user_events, stopped, directory));
+        workers.spawn(worker::run("user events", user_events, stopped, settling, directory));
 
         let app = Arc::new(App { broker, cache, clock, guest });
         Ok(Self { app, client_origins: Arc::from([]), stop, workers })

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::backend::{BackendError, Consumer, Delivery, Tx};
+use crate::backend::{BackendError, Broker, Cache, Consumer, Delivery, Tx};
 use crate::model::message::Message;
 
 /// How long a delivery waits when the back ends take no writes for the moment.
@@ -30,11 +30,32 @@ pub(super) trait Handler: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Tx, Failure>> + Send;
 }
 
+/// How a delivery is settled together with what follows from it.
+#[derive(Clone)]
+pub(super) enum Settling {
+    InOneCommit,
+    /// First the effects, then the acknowledgement: a crash in between repeats the effects.
+    Apart {
+        broker: Broker,
+        cache: Cache,
+    },
+}
+
+impl Settling {
+    pub(super) fn between(broker: &Broker, cache: &Cache) -> Self {
+        match broker.commits_with(cache) {
+            true => Self::InOneCommit,
+            false => Self::Apart { broker: broker.clone(), cache: cache.clone() },
+        }
+    }
+}
+
 /// Works until `stop` turns true or the queue is gone; a delivery in hand is finished first.
 pub(super) async fn run(
     name: &'static str,
     mut consumer: Consumer,
     mut stop: watch::Receiver<bool>,
+    settling: Settling,
     handler: impl Handler,
 ) {
     loop {
@@ -47,7 +68,7 @@ pub(super) async fn run(
             tracing::warn!(worker = name, "the queue is gone, so its worker ends");
             return;
         };
-        if let Err(error) = process(delivery, &mut stop, &handler).await {
+        if let Err(error) = process(delivery, &mut stop, &settling, &handler).await {
             tracing::warn!(worker = name, %error, "a delivery could not be settled");
         }
     }
@@ -57,11 +78,19 @@ pub(super) async fn run(
 async fn process(
     mut delivery: Delivery,
     stop: &mut watch::Receiver<bool>,
+    settling: &Settling,
     handler: &impl Handler,
 ) -> Result<(), BackendError> {
     loop {
         let handled = match handler.handle(delivery.message(), delivery.retry_count()).await {
-            Ok(effects) => delivery.ack_with(|tx| *tx = effects).await.map_err(Failure::Backend),
+            Ok(effects) => match settling {
+                Settling::InOneCommit => delivery.ack_with(|tx| *tx = effects).await,
+                Settling::Apart { broker, cache } => match effects.apply(broker, cache).await {
+                    Ok(()) => return delivery.ack().await,
+                    Err(error) => Err(error),
+                },
+            }
+            .map_err(Failure::Backend),
             Err(failure) => Err(failure),
         };
         match handled {

@@ -20,6 +20,7 @@ use super::expiry::{self, Expiries};
 use super::io::{
     Broadcast, ConnectError, DisconnectReason, Draft, Hub, Namespace, Outgoing, Socket, SocketId,
 };
+use super::leases::{self, NodeLease};
 use super::member::{Member, Peer};
 use super::metrics::Metrics;
 use super::options::{GatewayOptions, Limits};
@@ -49,6 +50,8 @@ pub struct Application {
     /// The namespaces whose sockets have tokens that end.
     watched: RwLock<Vec<Arc<Hub>>>,
     presence_grace: Duration,
+    /// Absent where this process is the only node.
+    lease: Option<NodeLease>,
 }
 
 #[derive(Serialize)]
@@ -70,13 +73,14 @@ impl Application {
     ) -> Arc<Self> {
         let limits = options.limits.clone();
         let hub = Arc::clone(namespace.hub());
+        let lease = cache.leases().map(|leases| NodeLease::new(leases, options.lease));
         let rooms =
             Rooms::new(limits.rooms_max, cache.clone(), Arc::clone(&metrics), Arc::clone(&hub));
         let watched = RwLock::new(vec![Arc::clone(&hub)]);
         let application = Arc::new(Self {
             authenticator: options.authenticator.clone(),
             rooms,
-            channels: Channels::new(),
+            channels: Channels::new(lease.is_some()),
             cache,
             clock,
             metrics,
@@ -87,9 +91,11 @@ impl Application {
             expiries: Arc::default(),
             watched,
             presence_grace: options.presence_grace,
+            lease,
         });
         let queue = Arc::clone(&application.presence);
         tokio::spawn(presence::keep(Arc::downgrade(&application), queue));
+        tokio::spawn(leases::keep(Arc::downgrade(&application)));
         let expiries = Arc::clone(&application.expiries);
         tokio::spawn(expiry::keep(Arc::downgrade(&application), expiries));
 
@@ -206,6 +212,10 @@ impl Application {
         self.watch_expiry(&peer, peer.member.expires_at_s());
         let mut roster = self.roster.lock();
         if roster.is_news(peer.user()) {
+            if self.lease.is_some() {
+                // It may be there already, on another node.
+                return self.presence.changed(peer.user());
+            }
             self.tell_presence(&roster, peer.user(), ONLINE, Some(&peer.socket));
         }
     }
@@ -249,6 +259,7 @@ impl Application {
         let now = Instant::now();
         let mut roster = self.roster.lock();
         match roster.depart(user, self.presence_grace, now) {
+            Departure::Gone if self.lease.is_some() => self.presence.changed(user),
             Departure::Gone => self.tell_presence(&roster, user, OFFLINE, None),
             Departure::Absent => self.presence.absent_until(user, now + self.presence_grace),
             Departure::OthersRemain => {}
@@ -259,6 +270,10 @@ impl Application {
     pub fn give_up(&self, user: &UserId, now: Instant) -> Result<(), Instant> {
         let mut roster = self.roster.lock();
         if roster.give_up(user, self.presence_grace, now)? {
+            if self.lease.is_some() {
+                self.presence.changed(user);
+                return Ok(());
+            }
             self.tell_presence(&roster, user, OFFLINE, None);
         }
         Ok(())
@@ -278,9 +293,45 @@ impl Application {
         self.presence.changed(user);
     }
 
+    /// Tells everybody but the user's own sockets.
+    pub fn announce_presence(&self, user: &UserId, status: &str) {
+        let own = personal_room(user);
+        let others = self.everybody().except(&own);
+        emit_presence(others, user, status);
+        self.channels.presence(user, status);
+    }
+
+    pub fn lease(&self) -> Option<&NodeLease> {
+        self.lease.as_ref()
+    }
+
+    /// Notes a user again whose presence could not be noted.
+    pub fn note_later(&self, user: &UserId) {
+        self.presence.later(user);
+    }
+
+    /// Notes all users again that have a socket here.
+    pub fn note_all_users(&self) {
+        for user in self.roster.lock().present() {
+            self.presence.changed(&user.user);
+        }
+    }
+
     /// Tells everybody of a user that is somewhere else.
     pub fn pass_on_presence(&self, user: &UserId, status: &str) {
-        emit_presence(self.everybody(), user, status);
+        // The other nodes hear of it themselves.
+        emit_presence(self.everybody().local(), user, status);
+    }
+
+    /// Sends an event to sockets of this node only: one that every node gets by itself.
+    pub fn emit_here(&self, to: &Audience, event: &str, args: impl ToArgs) -> usize {
+        let everybody = self.everybody().local();
+        let outcome = match to {
+            Audience::Room(room) => everybody.to(room.as_str()).emit(event, args),
+            Audience::User(user) => everybody.to(&personal_room(user)).emit(event, args),
+            Audience::All => everybody.emit(event, args),
+        };
+        sent(event, outcome)
     }
 
     /// `None`: the user is not there.
@@ -324,6 +375,11 @@ impl Application {
             }
         };
         let (done, sent) = oneshot::channel();
+        if self.hub.nodes().is_some() {
+            // Nobody may be in the room here.
+            let _ = done.send(self.everybody().to(room.as_str()).send(&draft));
+            return Some(sent);
+        }
         if let Some(recovery) = self.hub.recovery() {
             // Its order is the room's; and members may be away at this moment, all of them.
             recovery.has_room().await;
@@ -376,11 +432,13 @@ impl Application {
         sockets.into_iter().filter_map(Peer::of).collect()
     }
 
-    /// Ends the sessions of a user's sockets; how many there were.
+    /// Ends the sessions of a user's sockets, on all nodes; how many there were here.
     pub fn disconnect_user(&self, user: &UserId) -> usize {
-        let sockets = self.everybody().to(&personal_room(user)).fetch_sockets();
-        sockets.iter().for_each(Socket::close);
-        sockets.len()
+        let room = personal_room(user);
+        let sockets = self.everybody().to(&room);
+        let here = sockets.fetch_sockets().len();
+        sockets.close();
+        here
     }
 
     /// Waits until presence is written as it is now.

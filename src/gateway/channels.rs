@@ -27,6 +27,9 @@ const MESSAGES: &str = "messages";
 const NOTIFICATIONS: &str = "notifications";
 const PRESENCE: &str = "presence";
 
+/// What begins the origins of nodes that are one server together.
+const NODE_ORIGIN: &str = "leveret.node.";
+
 /// What may wait to be published; more is lost, and counted.
 const WAITING_MAX: usize = 8_192;
 
@@ -82,9 +85,12 @@ struct PresenceOut<'a> {
 }
 
 impl Channels {
-    pub fn new() -> Self {
+    /// `has_others`: other nodes send what this one publishes to their own sockets.
+    pub fn new(has_others: bool) -> Self {
+        let own = Uuid::new_v4();
+        let origin = if has_others { format!("{NODE_ORIGIN}{own}") } else { own.to_string() };
         Self {
-            origin: Uuid::new_v4().to_string().into(),
+            origin: origin.into(),
             waiting: OnceLock::new(),
             lost: counter!("leveret_gateway_channels_lost_total"),
             malformed: counter!("leveret_gateway_channels_malformed_total"),
@@ -146,7 +152,11 @@ impl Channels {
 
     /// Whether the sockets have been sent it already.
     fn is_echo(&self, origin: Option<&str>) -> bool {
-        origin.is_some_and(|origin| origin == &*self.origin || origin == EMIT_EXCHANGE)
+        let by_another_node =
+            |origin: &str| self.origin.starts_with(NODE_ORIGIN) && origin.starts_with(NODE_ORIGIN);
+        origin.is_some_and(|origin| {
+            origin == &*self.origin || origin == EMIT_EXCHANGE || by_another_node(origin)
+        })
     }
 }
 
@@ -302,6 +312,11 @@ async fn send(
 ) -> Result<(), String> {
     check_payload(payload).map_err(|error| error.to_string())?;
     application.log_has_room().await;
+    if application.lease().is_some() {
+        // Every node hears what is published.
+        application.emit_here(to, event, payload);
+        return Ok(());
+    }
     match to {
         Audience::Room(room) => {
             // Its place in the room's order is enough.

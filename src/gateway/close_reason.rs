@@ -24,6 +24,8 @@ pub enum CloseReason {
     /// The token that the client showed has ended.
     TokenExpired,
     ShuttingDown,
+    /// Other nodes said more than this one could follow.
+    LeftBehind,
     /// A frame that RFC 6455 forbids; the status code says which rule.
     Violation(u16),
 }
@@ -41,6 +43,7 @@ impl CloseReason {
             Self::TooManyEvents => "too many events",
             Self::TokenExpired => "token expired",
             Self::ShuttingDown => "server shutting down",
+            Self::LeftBehind => "events were missed",
         }
     }
 
@@ -62,7 +65,7 @@ impl CloseReason {
             // The client's own code, and it knows why.
             Self::ClosedByClient(code) => return Some(Frame::close(code, "")),
             Self::TransportClose | Self::ForcedClose | Self::ConnectTimeout => 1000,
-            Self::ShuttingDown => 1001,
+            Self::ShuttingDown | Self::LeftBehind => 1001,
             Self::ParseError | Self::UnreadablePayload => 1002,
             Self::SlowConsumer | Self::TooManyEvents | Self::TokenExpired => 1008,
             Self::Violation(code) => code,

@@ -29,6 +29,7 @@ mod forwarded;
 mod guard;
 mod history;
 mod io;
+mod leases;
 mod member;
 mod metrics;
 mod options;

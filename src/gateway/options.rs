@@ -23,6 +23,9 @@ pub struct GatewayOptions {
     pub cors_credentials: bool,
     /// How long a user without a socket still counts as online.
     pub presence_grace: Duration,
+    /// On a cache that several nodes share: how long after a node was last heard of its users are offline.
+    /// It renews that three times as often.
+    pub lease: Duration,
     pub ping_interval: Duration,
     pub ping_timeout: Duration,
     /// How long a session may exist without having joined a namespace; [`Duration::MAX`] is for ever.
@@ -53,6 +56,7 @@ impl Default for GatewayOptions {
             cors_origins: vec!["http://localhost:3000".to_owned()],
             cors_credentials: true,
             presence_grace: Duration::ZERO,
+            lease: Duration::from_secs(30),
             ping_interval: Duration::from_secs(25),
             ping_timeout: Duration::from_secs(20),
             connect_timeout: Duration::from_secs(45),

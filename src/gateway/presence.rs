@@ -27,6 +27,9 @@ const RENEWAL: Duration = Duration::from_secs(100);
 /// How often the task looks whether its gateway is still there.
 const LOOK: Duration = Duration::from_secs(60);
 
+/// How soon it tries again what the cache did not take.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
 /// The cache's key of a user's presence.
 pub fn key(user: &UserId) -> String {
     format!("presence:{user}")
@@ -91,6 +94,11 @@ impl PresenceQueue {
         self.wake.notify_one();
     }
 
+    /// As [`Self::changed`], but when something else is done.
+    pub fn later(&self, user: &UserId) {
+        self.work.lock().changed.insert(user.clone());
+    }
+
     /// The user has no socket; asks at `at` whether it came back.
     pub fn absent_until(&self, user: &UserId, at: Instant) {
         self.work.lock().absent.add(user, at);
@@ -113,7 +121,8 @@ pub async fn keep(application: Weak<Application>, queue: Arc<PresenceQueue>) {
     loop {
         let now = Instant::now();
         let next = [renewals.next(), queue.work.lock().absent.next()].into_iter().flatten().min();
-        let until = next.unwrap_or(now + LOOK).min(now + LOOK);
+        let look = if queue.work.lock().changed.is_empty() { LOOK } else { LOOK_AGAIN };
+        let until = next.unwrap_or(now + look).min(now + look);
         tokio::select! {
             () = queue.wake.notified() => {}
             () = tokio::time::sleep_until(until) => {}
@@ -157,6 +166,18 @@ async fn write(application: &Application, user: &UserId) -> bool {
     let key = key(user);
     let status = application.status(user);
     let is_there = status.is_some();
+    if let Some(lease) = application.lease() {
+        match lease.note(application, user, is_there).await {
+            // It is there on another node, whose key it is.
+            Ok(true) if !is_there => return false,
+            Ok(_) => {}
+            Err(error) => {
+                tracing::debug!(%user, %error, "presence was not noted");
+                application.note_later(user);
+                return is_there;
+            }
+        }
+    }
     let written = match status {
         Some(status) => {
             let entry = Entry { status: &status, last_seen: application.clock.now_ms() };

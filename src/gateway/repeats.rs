@@ -12,7 +12,7 @@ use super::io::Ack;
 use crate::model::names::{RoomId, UserId};
 
 /// How long a message is remembered.
-const WINDOW: Duration = Duration::from_secs(600);
+pub const WINDOW: Duration = Duration::from_secs(600);
 
 /// How many of one user are, so that nobody makes the server forget what others sent; the oldest go first.
 const USER_MAX: usize = 1_000;

@@ -2,8 +2,10 @@
 //!
 //! Everything that happens in a room passes through its task, so the order in which messages are pushed
 //! to the log, become durable and are broadcast is one order, and a newcomer is put exactly between two
-//! of them. A message is broadcast when its commit has resolved; many may be in flight.
+//! of them. A message is broadcast when its commit has resolved; many may be in flight. Where other nodes
+//! have members too, all of them broadcast it when they read it from the log that they share (`nodes`).
 
+mod nodes;
 mod posts;
 
 use std::collections::VecDeque;
@@ -240,18 +242,30 @@ impl Room {
 
     /// Sends the history, then makes the peer a member: whatever is broadcast from here on follows it.
     async fn join(&mut self, peer: Peer) -> Result<Noted, Refusal> {
-        let untold = self.pending.len() + self.failed.len();
-        let list = history::newest(&self.cache, &self.id, MESSAGES_SHOWN, untold).await;
-        let noted = self.admit(&peer, &list.map_err(Refusal::NoHistory)?)?;
+        let hub = Arc::clone(&self.hub);
+        let noted = if let Some(nodes) = hub.nodes() {
+            self.admit_among_nodes(nodes, &peer).await?
+        } else {
+            let untold = self.pending.len() + self.failed.len();
+            let list = history::newest(&self.cache, &self.id, MESSAGES_SHOWN, untold).await;
+            self.admit(&peer, &list.map_err(Refusal::NoHistory)?, AHashSet::new())?
+        };
         self.count_in(&peer);
         Ok(noted)
     }
 
     /// As [`Self::join`], with the log of events halted meanwhile.
-    fn admit(&self, peer: &Peer, list: &[Bytes]) -> Result<Noted, Refusal> {
+    fn admit(
+        &self,
+        peer: &Peer,
+        list: &[Bytes],
+        elsewhere: AHashSet<&[u8]>,
+    ) -> Result<Noted, Refusal> {
         let mut delivery = self.hub.recovery().map(Recovery::delivery);
         let told = delivery.as_ref().map_or(0, |delivery| delivery.position);
-        let messages = history::shown(list, &self.untold(told), MESSAGES_SHOWN);
+        let mut untold = self.untold(told);
+        untold.extend(elsewhere);
+        let messages = history::shown(list, &untold, MESSAGES_SHOWN);
         if let Some(history) = history::packet(self.hub.name(), &self.id, &messages) {
             peer.socket.answer(&history);
         }
@@ -317,7 +331,10 @@ impl Room {
     fn tell(&self, event: &'static str, payload: impl ToArgs, except: Option<SocketId>) {
         match Draft::event(self.hub.name(), event, &payload) {
             Ok(event) => {
-                count_deliveries(&self.metrics, self.members_except(except).send(&event));
+                let sockets = self.members_except(except).send(&event);
+                if self.hub.nodes().is_none() {
+                    count_deliveries(&self.metrics, sockets);
+                }
             }
             Err(error) => tracing::error!(event, %error, "an event could not be encoded"),
         }
@@ -330,7 +347,11 @@ impl Room {
 
     /// Not to who comes back later: it is news or nothing. With a log of events only typing comes here.
     fn broadcast_row(&self, row: &Outgoing, packets: usize, except: Option<SocketId>) -> usize {
-        let sockets = self.members_except(except).push(row);
+        let sockets = self.members_except(except).tell(row);
+        if self.hub.nodes().is_some() {
+            // Counted where it is sent.
+            return sockets;
+        }
         count_deliveries(&self.metrics, sockets * packets);
         sockets
     }

@@ -28,6 +28,7 @@ pub struct GatewaySettings {
     pub cors_origins: Vec<String>,
     pub cors_credentials: bool,
     pub presence_grace: Duration,
+    pub lease: Duration,
     /// How long a client may be away and still get what it missed. `None`: not at all.
     pub recovery: Option<Duration>,
     pub ping_interval: Duration,
@@ -57,6 +58,7 @@ impl Default for GatewaySettings {
             cors_origins: vec![DEFAULT_CLIENT_ORIGIN.to_owned()],
             cors_credentials: stock.cors_credentials,
             presence_grace: stock.presence_grace,
+            lease: stock.lease,
             recovery: Some(Recovery::default().window),
             ping_interval: stock.ping_interval,
             ping_timeout: stock.ping_timeout,
@@ -94,6 +96,7 @@ impl GatewaySettings {
             cors_credentials: check("cors-credentials", layer.cors_credentials.as_ref(), switch)?
                 .unwrap_or(defaults.cors_credentials),
             presence_grace,
+            lease: check("lease", layer.lease.as_ref(), lease)?.unwrap_or(defaults.lease),
             recovery: check("recovery", layer.recovery.as_ref(), |text| unless_off(text, time))?
                 .unwrap_or(defaults.recovery),
             ping_interval: check("ping-interval", layer.ping_interval.as_ref(), time)?
@@ -144,6 +147,7 @@ impl GatewaySettings {
             cors_origins: self.cors_origins.clone(),
             cors_credentials: self.cors_credentials,
             presence_grace: self.presence_grace,
+            lease: self.lease,
             recovery: self.recovery.map(|window| Recovery { window, ..Recovery::default() }),
             ping_interval: self.ping_interval,
             ping_timeout: self.ping_timeout,
@@ -160,6 +164,14 @@ impl GatewaySettings {
         limits.loopback_sockets_max = self.loopback_sockets_max;
         limits.socket_rooms_max = self.socket_rooms_max.unwrap_or(usize::MAX);
         options
+    }
+}
+
+/// A node that is busy for a moment is not gone.
+fn lease(text: &str) -> Result<Duration, String> {
+    match time(text)? {
+        lease if lease >= Duration::from_secs(1) => Ok(lease),
+        _ => Err(format!("'{text}' is shorter than a second")),
     }
 }
 

@@ -21,6 +21,10 @@ use crate::resp;
 /// What requests in flight, and then the workers, are given to finish when the server stops.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a back end is waited for that does not answer when the server starts.
+#[cfg(feature = "redis")]
+const BACK_END_PATIENCE: Duration = Duration::from_secs(10);
+
 /// A running server. Dropping it without [`Server::stop`] is a crash: what was confirmed is safe.
 pub struct Server {
     address: SocketAddr,
@@ -46,11 +50,11 @@ impl Server {
         // Before the engines: they take their counters when they are made.
         let metrics = Metrics::install();
         let clock = SystemClock::shared();
-        let state = State::open(settings, clock.clone())?;
+        let state = State::open(settings, clock.clone()).await?;
         if let Some(bytes) = settings.memory_limit.bytes() {
             state.engines.broker().set_memory_limit(bytes);
         }
-        let Cache::Embedded(cache) = state.engines.cache();
+        let cache = state.engines.cache_engine();
         cache.change_settings(|changed| changed.appendfsync = settings.appendfsync);
         Self::start_on(state, settings, metrics, clock).await
     }
@@ -64,7 +68,7 @@ impl Server {
         let authenticator = authenticator(&state, settings)?;
         let mut options = settings.gateway.options(authenticator.clone());
         options.limits.event_rate = settings.event_rate;
-        let gateway = Gateway::new(options, state.engines.cache(), clock.clone());
+        let gateway = Gateway::new(options, state.cache.clone(), clock.clone());
         let bridge = gateway.bridge(&state.engines.broker()).await?;
         let channels = gateway.channels().await?;
         let replies = match settings.gateway.event_bridge.clone() {
@@ -95,7 +99,7 @@ impl Server {
             .map_err(|source| Error::Listen { address, source })?;
         let engines = &state.engines;
         let readiness =
-            Readiness::new(engines.journal().clone(), engines.broker(), engines.cache());
+            Readiness::new(engines.journal().clone(), engines.broker(), state.cache.clone());
         let application = match &demo {
             Some(demo) => gateway.router().merge(demo.router()),
             None => gateway.router(),
@@ -177,27 +181,54 @@ impl Server {
 /// Everything durable, and the secret that lies beside it.
 struct State {
     engines: Embedded,
+    /// The engine's, unless it is a server.
+    cache: Cache,
     /// `None`: tokens are verified with public keys alone.
     secret: Option<Secret>,
 }
 
 impl State {
-    fn open(settings: &Settings, clock: SharedClock) -> Result<Self, Error> {
+    async fn open(settings: &Settings, clock: SharedClock) -> Result<Self, Error> {
+        // Before the data folder: a server that is not there is no reason to lock it.
+        let remote = remote_cache(settings).await?;
         let (engines, development) = match &settings.storage {
+            Storage::Memory if remote.is_some() => (Embedded::in_memory_apart(clock), None),
             Storage::Memory => (Embedded::in_memory(clock), None),
             Storage::Folder { path, durability } => {
                 let options =
                     JournalOptions { durability: *durability, ..JournalOptions::default() };
-                (Embedded::open_with(path, options, clock)?, Some(path.as_path()))
+                let engines = match remote {
+                    Some(_) => Embedded::open_apart(path, options, clock)?,
+                    None => Embedded::open_with(path, options, clock)?,
+                };
+                (engines, Some(path.as_path()))
             }
         };
+        let cache = remote.unwrap_or_else(|| engines.cache());
         let secret = match (&settings.secret, &settings.public_keys) {
             (Some(secret), _) => Some(given(secret)),
             (None, Some(_)) => None,
             (None, None) => Some(for_development(development)?),
         };
-        Ok(Self { engines, secret })
+        Ok(Self { engines, cache, secret })
     }
+}
+
+/// The cache on a server, if the settings name one.
+#[cfg(feature = "redis")]
+async fn remote_cache(settings: &Settings) -> Result<Option<Cache>, Error> {
+    use crate::backend::RedisCache;
+    let Some(url) = &settings.cache_url else { return Ok(None) };
+    let connected = RedisCache::connect(url.as_str(), BACK_END_PATIENCE).await;
+    connected
+        .map(|cache| Some(Cache::Redis(cache)))
+        .map_err(|error| Error::Refused(format!("the cache can't be used: {error}")))
+}
+
+/// Settings name no server that this build has no client for.
+#[cfg(not(feature = "redis"))]
+async fn remote_cache(_: &Settings) -> Result<Option<Cache>, Error> {
+    Ok(None)
 }
 
 fn authenticator(state: &State, settings: &Settings) -> Result<Authenticator, Error> {
@@ -232,7 +263,7 @@ fn start_resp(
     settings: &Settings,
     address: SocketAddr,
 ) -> Result<resp::Listener, Error> {
-    let Cache::Embedded(cache) = state.engines.cache();
+    let cache = state.engines.cache_engine().clone();
     let options =
         resp::Options { password: settings.resp_password.clone(), ..resp::Options::default() };
     resp::Listener::start(address, cache, SystemClock::shared(), options).map_err(|error| {
@@ -252,7 +283,7 @@ async fn start_demo(
     // Guests get a token only where the secret is a development one.
     let is_development = settings.secret.is_none() && settings.public_keys.is_none();
     let guest = is_development.then_some(authenticator);
-    let (broker, cache) = (state.engines.broker(), state.engines.cache());
+    let (broker, cache) = (state.engines.broker(), state.cache.clone());
     let demo = Demo::start(broker, cache, clock, guest).await?;
     Ok(demo.with_client_origins(settings.client_origins.iter().cloned()))
 }

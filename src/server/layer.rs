@@ -99,6 +99,9 @@ pub struct Layer {
     /// Confirm a write when it is on the disk, or up to 100 ms before [default: strict]
     #[arg(long, value_name = "strict|relaxed", value_parser = Text::flag)]
     pub durability: Option<Text>,
+    /// Keep the cache, and what nodes share, on this Redis server [default: in this process]
+    #[arg(long, value_name = "URL", value_parser = Text::flag)]
+    pub cache_url: Option<Text>,
     /// Listen here for HTTP and Socket.IO; port 0 takes a free one [default: 127.0.0.1:3001]
     #[arg(long, value_name = "ADDR", value_parser = Text::flag)]
     pub http: Option<Text>,
@@ -129,6 +132,9 @@ pub struct Layer {
     /// Count a user without a socket as online for this long [default: 0s]
     #[arg(long, value_name = "DURATION", value_parser = Text::flag)]
     pub presence_grace: Option<Text>,
+    /// With a cache on a server: take a node's users for gone when it is silent for this long [default: 30s]
+    #[arg(long, value_name = "DURATION", value_parser = Text::flag)]
+    pub lease: Option<Text>,
     /// Have a client that comes back within this time get what it missed, or not: off [default: 120s]
     #[arg(long, value_name = "DURATION|off", value_parser = Text::flag)]
     pub recovery: Option<Text>,
@@ -204,17 +210,18 @@ impl Layer {
         let get = |key| read_variable(environment, &variable(key), Origin::Environment);
         // Ours says it more exactly. Compose files pass variables on that are empty when nobody set
         // them, so an empty foreign one is not set.
-        let client_url = match get("client-url")? {
-            None => {
-                read_variable(environment, "CLIENT_URL", Origin::ForeignVariable("CLIENT_URL"))?
-                    .filter(|text| !text.value.is_empty())
-            }
-            ours => ours,
+        let or_foreign = |key, name| match get(key)? {
+            None => read_variable(environment, name, Origin::ForeignVariable(name))
+                .map(|text| text.filter(|text| !text.value.is_empty())),
+            ours => Ok(ours),
         };
+        let client_url = or_foreign("client-url", "CLIENT_URL")?;
+        let cache_url = or_foreign("cache-url", "REDIS_URL")?;
         Ok(Self {
             data_dir: get("data-dir")?,
             in_memory: get("in-memory")?,
             durability: get("durability")?,
+            cache_url,
             http: get("http")?,
             resp: get("resp")?,
             resp_password: get("resp-password")?,
@@ -225,6 +232,7 @@ impl Layer {
             api_key: get("api-key")?,
             client_url,
             presence_grace: get("presence-grace")?,
+            lease: get("lease")?,
             recovery: get("recovery")?,
             path: get("path")?,
             cors_origin: get("cors-origin")?,
@@ -289,6 +297,7 @@ impl Layer {
             data_dir: self.data_dir.or(weaker.data_dir),
             in_memory: self.in_memory.or(weaker.in_memory),
             durability: self.durability.or(weaker.durability),
+            cache_url: self.cache_url.or(weaker.cache_url),
             http: self.http.or(weaker.http),
             resp: self.resp.or(weaker.resp),
             resp_password: self.resp_password.or(weaker.resp_password),
@@ -299,6 +308,7 @@ impl Layer {
             api_key: self.api_key.or(weaker.api_key),
             client_url: self.client_url.or(weaker.client_url),
             presence_grace: self.presence_grace.or(weaker.presence_grace),
+            lease: self.lease.or(weaker.lease),
             recovery: self.recovery.or(weaker.recovery),
             path: self.path.or(weaker.path),
             cors_origin: self.cors_origin.or(weaker.cors_origin),

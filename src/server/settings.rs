@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::Uri;
 
+use super::back_ends::{self, BackEndUrl};
 use super::layer::{Layer, Text};
 use super::logs::{LogFilter, LogFormat};
 use super::memory::MemoryLimit;
@@ -37,6 +38,8 @@ pub enum Storage {
 #[derive(Clone)]
 pub struct Settings {
     pub storage: Storage,
+    /// Where the cache is a server. `None`: in this process.
+    pub cache_url: Option<BackEndUrl>,
     /// Port 0 takes a free one.
     pub http: SocketAddr,
     /// Where Redis clients are served. `None`: nowhere. Port 0 takes a free one.
@@ -73,6 +76,7 @@ impl Default for Settings {
                 path: PathBuf::from(DEFAULT_DATA_DIR),
                 durability: Durability::Strict,
             },
+            cache_url: None,
             http: DEFAULT_HTTP,
             resp: None,
             resp_password: None,
@@ -103,6 +107,7 @@ impl Settings {
     ) -> Result<Self, Error> {
         refuse_remote_back_ends(environment)?;
         let layer = Layer::gather(flags, config, environment)?;
+        back_ends::refuse_what_needs_the_embedded_cache(&layer)?;
         let defaults = Self::default();
         let client_origins = check("client-url", layer.client_url.as_ref(), origins)?
             .unwrap_or(defaults.client_origins);
@@ -110,6 +115,7 @@ impl Settings {
             .unwrap_or(defaults.gateway.presence_grace);
         let settings = Self {
             gateway: GatewaySettings::of(&layer, &client_origins, presence_grace)?,
+            cache_url: back_ends::cache_url(&layer)?,
             http: check("http", layer.http.as_ref(), address)?.unwrap_or(defaults.http),
             resp: check("resp", layer.resp.as_ref(), address_or_off)?.flatten(),
             resp_password: check("resp-password", layer.resp_password.as_ref(), password)?,
@@ -165,12 +171,12 @@ impl Settings {
     }
 }
 
-/// A setting that would be ignored is refused: the embedded back ends are the only ones of this build.
+/// A setting that would be ignored is refused: the embedded broker is the only one of this build.
 fn refuse_remote_back_ends(environment: Environment<'_>) -> Result<(), Error> {
-    for name in ["RABBITMQ_URL", "REDIS_URL"] {
+    for name in ["RABBITMQ_URL"] {
         if environment(name).is_some_and(|url| !url.is_empty()) {
             return Err(Error::Usage(format!(
-                "{name} is set, but this build has only the embedded back ends: unset it"
+                "{name} is set, but this build has only the embedded broker: unset it"
             )));
         }
     }
@@ -629,7 +635,33 @@ mod tests {
     fn a_back_end_that_this_build_lacks_is_refused() {
         let line = gather(&[], &[("RABBITMQ_URL", "amqp://mq")], "").err().unwrap();
         assert!(line.starts_with("RABBITMQ_URL is set, but this build has only"), "{line}");
-        assert!(gather(&[], &[("REDIS_URL", "redis://r")], "").is_err());
         assert!(gather(&[], &[("REDIS_URL", ""), ("RABBITMQ_URL", "")], "").is_ok());
+        let redis = gather(&[], &[("REDIS_URL", "redis://r")], "");
+        if cfg!(feature = "redis") {
+            assert!(redis.unwrap().cache_url.is_some());
+        } else {
+            let line = redis.err().unwrap();
+            assert!(line.starts_with("REDIS_URL names a Redis server"), "{line}");
+            assert!(line.contains("--features redis"), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_redis_url_is_refused_and_not_repeated() {
+        for url in ["localhost:6379", "amqp://me:s3cret@mq", ""] {
+            let line = gather(&["--cache-url", url], &[], "").err().unwrap();
+            assert!(line.starts_with("--cache-url: it begins with redis://"), "{line}");
+            assert!(!line.contains("s3cret"), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_the_embedded_cache_gives_alone_is_refused_beside_a_server() {
+        let url = ("REDIS_URL", "redis://r");
+        let line = gather(&["--resp", "127.0.0.1:0"], &[url], "").err().unwrap();
+        assert!(line.starts_with("--resp serves the embedded cache, but REDIS_URL has"), "{line}");
+        let line = gather(&[], &[url], "appendfsync = \"always\"").err().unwrap();
+        assert!(line.contains("is of the embedded cache, but REDIS_URL has"), "{line}");
+        assert_eq!(gather(&["--resp", "off"], &[url], "").is_ok(), cfg!(feature = "redis"));
     }
 }

@@ -14,9 +14,14 @@ mod lists;
 mod lookups;
 mod model;
 mod notifications;
+mod port;
 mod property;
 mod recipes;
 mod redis;
+#[cfg(feature = "redis")]
+#[path = "../redis_faults/server.rs"]
+#[allow(dead_code, reason = "the tests of faults ask for more")]
+mod redis_server;
 mod refusal;
 mod script;
 mod script_table;

@@ -18,11 +18,17 @@ mod http;
 mod library;
 mod limits;
 mod msgpack;
+#[cfg(feature = "redis")]
+mod nodes;
 mod parting;
 mod polling;
 mod presence;
 mod rates;
 mod recovery;
+#[cfg(feature = "redis")]
+#[path = "../redis_faults/server.rs"]
+#[allow(dead_code, reason = "the tests of faults ask for more")]
+mod redis_server;
 mod repeats;
 mod resume;
 mod rooms;

@@ -77,6 +77,14 @@ impl Socket {
         self.passed.iter().filter(|(got, _)| got == name).map(|(_, value)| value.clone()).collect()
     }
 
+    /// As [`Self::seen`], and takes them.
+    #[cfg(feature = "redis")]
+    pub async fn take(&mut self, name: &str) -> Vec<Value> {
+        let seen = self.seen(name).await;
+        self.passed.retain(|(got, _)| got != name);
+        seen
+    }
+
     async fn receive(&mut self) {
         let text = match self.websocket.next().await {
             Got::Text(text) => text,

@@ -4,10 +4,12 @@
 //! `model`. What always holds: delivery is at most once; a mailbox keeps its bounds by losing its
 //! oldest messages, and counts them; no name without a listener is kept.
 
+mod channels;
 mod command;
 mod mailbox;
 mod registry;
 
+pub use channels::Channels;
 pub use command::PubSubCommand;
 pub(super) use command::SPECS;
 pub use mailbox::{Published, SubscriberLimits};

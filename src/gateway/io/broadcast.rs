@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::acks::Replies;
 use super::hub::{Hub, JoinError};
+use super::nodes::Nodes;
 use super::outgoing::{Draft, Outgoing};
 use super::recovery::{Audience, Target};
 use super::socket::Socket;
@@ -28,12 +29,21 @@ pub struct Broadcast<'a> {
     except: Option<SocketId>,
     is_volatile: bool,
     is_logged: bool,
+    is_local: bool,
 }
 
 impl<'a> Broadcast<'a> {
     pub(crate) fn new(hub: Arc<Hub>) -> Self {
         let (to, except_rooms) = (SmallVec::new(), SmallVec::new());
-        Self { hub, to, except_rooms, except: None, is_volatile: false, is_logged: true }
+        Self {
+            hub,
+            to,
+            except_rooms,
+            except: None,
+            is_volatile: false,
+            is_logged: true,
+            is_local: false,
+        }
     }
 
     /// The members of this room too. Without any room everybody is chosen.
@@ -67,12 +77,13 @@ impl<'a> Broadcast<'a> {
         self
     }
 
-    /// Only to sockets of this node, which are all there are as long as there is one node.
-    pub fn local(self) -> Self {
+    /// Only to sockets of this node, which are all there are where the cache is in this process.
+    pub fn local(mut self) -> Self {
+        self.is_local = true;
         self
     }
 
-    /// Sends an event, encoded once; how many sockets it was queued for. Nobody is waited for: a socket
+    /// Sends an event, encoded once; how many sockets it was queued for, on other nodes not counted. Nobody is waited for: a socket
     /// that does not read fast enough is cut when its queue is full.
     ///
     /// # Errors
@@ -96,6 +107,10 @@ impl<'a> Broadcast<'a> {
 
     /// Sends an event of this namespace; how many sockets it is for.
     pub(crate) fn send(&self, draft: &Draft) -> usize {
+        if let Some(nodes) = self.others() {
+            let is_sent = nodes.send(self.audience(), draft, self.is_logged, self.is_volatile);
+            return if is_sent { self.count() } else { 0 };
+        }
         match self.hub.recovery() {
             Some(recovery) if self.is_logged => {
                 if recovery.append(self.audience(), draft, None) {
@@ -106,6 +121,20 @@ impl<'a> Broadcast<'a> {
             }
             Some(recovery) => recovery.send_transient(draft, |packet| self.push(packet)),
             None => self.push(&draft.finish()),
+        }
+    }
+
+    /// Where other nodes have sockets that are chosen.
+    fn others(&self) -> Option<&Nodes> {
+        self.hub.nodes().filter(|_| !self.is_local)
+    }
+
+    /// Sends packets that are news or nothing; for how many here.
+    pub(crate) fn tell(&self, row: &Outgoing) -> usize {
+        match self.others() {
+            Some(nodes) if nodes.tell(&self.audience(), row) => self.count(),
+            Some(_) => 0,
+            None => self.push(row),
         }
     }
 
@@ -215,8 +244,11 @@ impl<'a> Broadcast<'a> {
         }
     }
 
-    /// Ends their sessions, and every namespace with them.
+    /// Ends their sessions, and every namespace with them, on all nodes.
     pub fn close(&self) {
+        if let Some(nodes) = self.others() {
+            return nodes.close(self.audience());
+        }
         for socket in self.fetch_sockets() {
             socket.close();
         }

@@ -13,6 +13,7 @@ use parking_lot::RwLock;
 
 use super::broadcast::Broadcast;
 use super::handlers::Handlers;
+use super::nodes::Nodes;
 use super::outgoing::Outgoing;
 use super::recovery::{self, Audience, Delivery, Keeping, Noted, Recovery};
 use super::socket::Socket;
@@ -40,6 +41,8 @@ pub struct Hub {
     metrics: Arc<Metrics>,
     /// Absent where no session is resumed.
     recovery: OnceLock<Recovery>,
+    /// Absent where this process is the only node.
+    nodes: OnceLock<Nodes>,
 }
 
 #[derive(Default)]
@@ -71,6 +74,7 @@ impl Hub {
             handlers,
             metrics,
             recovery: OnceLock::new(),
+            nodes: OnceLock::new(),
         })
     }
 
@@ -83,9 +87,19 @@ impl Hub {
         self.handlers.upgrade()
     }
 
-    /// Has its sessions be resumed from now on, if that is asked for. Needs a Tokio runtime.
+    /// Has its sessions be resumed from now on, if that is asked for, and its events reach the sockets of
+    /// all nodes on the cache. Needs a Tokio runtime.
     pub fn recover(self: &Arc<Self>, keeping: &Keeping) {
+        if let Some(nodes) = keeping.cache().and_then(|cache| Nodes::of(cache, &self.name)) {
+            self.nodes.get_or_init(|| nodes).start(self);
+        }
         match keeping {
+            // What other nodes keep is not this one's to load or to remove.
+            Keeping::On(store) if self.nodes.get().is_some() => {
+                let store = recovery::Store { cache: None, ..store.clone() };
+                self.recovery.get_or_init(|| Recovery::load(&self.name, store)).start(self);
+            }
+            Keeping::Off(_) if self.nodes.get().is_some() => {}
             Keeping::On(store) => {
                 self.recovery.get_or_init(|| Recovery::load(&self.name, store.clone())).start(self);
             }
@@ -97,6 +111,14 @@ impl Hub {
 
     pub fn recovery(&self) -> Option<&Recovery> {
         self.recovery.get()
+    }
+
+    pub fn nodes(&self) -> Option<&Nodes> {
+        self.nodes.get()
+    }
+
+    pub fn count_deliveries(&self, sockets: usize) {
+        self.metrics.deliveries.increment(sockets.try_into().unwrap_or(u64::MAX));
     }
 
     /// The sockets that an event of the log is for.

@@ -56,6 +56,16 @@ impl Draft {
         Ok(Self { packet, attachments })
     }
 
+    /// The text, as an Engine.IO message, and the attachments.
+    pub fn parts(&self) -> (Bytes, Vec<Bytes>) {
+        (Bytes::copy_from_slice(&self.packet), self.attachments.clone())
+    }
+
+    /// The draft of [`Self::parts`].
+    pub fn of_parts(text: &[u8], attachments: Vec<Bytes>) -> Self {
+        Self { packet: text.to_vec(), attachments }
+    }
+
     /// Whether the stock client would take the last argument, or the name when there is none, for an
     /// offset.
     pub fn ends_in_text(&self) -> bool {
@@ -140,6 +150,11 @@ impl Outgoing {
         }
         let frames: Vec<Frame> = row.iter().flat_map(|packet| packet.frames.clone()).collect();
         Self { frames: smallvec![Frame::joined(&frames)], row, msgpack: OnceLock::new() }
+    }
+
+    /// Those that were made one, or itself.
+    pub fn singles(&self) -> &[Outgoing] {
+        if self.row.is_empty() { std::slice::from_ref(self) } else { &self.row }
     }
 
     /// Bytes on the wire, to a client of the stock parser.

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::{Post, Room, count_deliveries};
-use crate::backend::{BackendError, Push};
+use crate::backend::{BackendError, Posted, Push};
 use crate::gateway::error::Refusal;
 use crate::gateway::events;
 use crate::gateway::history::{self, MESSAGES_KEPT};
@@ -28,7 +28,10 @@ pub(super) struct Pending {
 }
 
 /// Resolves when a message is durable, and with a log of events when it is told.
-type Durable = Pin<Box<dyn Future<Output = Result<(), BackendError>> + Send>>;
+pub(super) type Durable = Pin<Box<dyn Future<Output = Outcome> + Send>>;
+
+/// How the message was stored, where other nodes may have stored it before.
+pub(super) type Outcome = Result<Option<Posted>, BackendError>;
 
 #[derive(Serialize)]
 struct Stored<'a> {
@@ -42,7 +45,10 @@ impl Room {
     /// Appends the message to the log, unless it is there. It is broadcast once it is durable.
     pub(super) async fn push(&mut self, mut post: Post) {
         if let Some(named) = post.named.take() {
-            if let Err(error) = self.know_names(&named).await {
+            // Where there are other nodes the cache itself knows the names.
+            if self.hub.nodes().is_none()
+                && let Err(error) = self.know_names(&named).await
+            {
                 return self.refuse(post, error);
             }
             match self.repeats.see(&named, post.ack, Instant::now()) {
@@ -69,40 +75,53 @@ impl Room {
         json: Bytes,
     ) -> Result<(u64, String, Durable), BackendError> {
         let hub = Arc::clone(&self.hub);
+        if let Some(nodes) = hub.nodes() {
+            return self.append_among_nodes(nodes, post, json);
+        }
         let Some(recovery) = hub.recovery() else {
             let pushed = self.cache.push_capped(&self.key, json, MESSAGES_KEPT).await?;
-            return Ok((u64::MAX, pushed.offset.clone(), Box::pin(pushed.durable())));
+            let offset = pushed.offset.clone();
+            let durable = async move { pushed.durable().await.map(|()| None) };
+            return Ok((u64::MAX, offset, Box::pin(durable)));
         };
         recovery.has_room().await;
-        let draft = Draft::event(self.hub.name(), "message:new", &&post.json);
-        // A JSON text always has a JSON form, and the name is not reserved.
-        let Ok(draft) = draft else { unreachable!("a message can be encoded") };
+        let draft = self.draft(post);
         let list = Push { key: self.key.clone().into(), value: json, keep: MESSAGES_KEPT };
         let appended = recovery.append_told(self.members().audience(), &draft, Some(list))?;
         let (told, metrics) = (appended.told, Arc::clone(&self.metrics));
         let durable = async move {
             // The log only ends with its gateway.
             let Ok(told) = told.await else { return std::future::pending().await };
-            told.map(|sockets| count_deliveries(&metrics, sockets))
+            told.map(|sockets| count_deliveries(&metrics, sockets)).map(|()| None)
         };
         Ok((appended.position, appended.offset, Box::pin(durable)))
     }
 
+    pub(super) fn draft(&self, post: &Post) -> Draft {
+        let draft = Draft::event(self.hub.name(), "message:new", &&post.json);
+        // A JSON text always has a JSON form, and the name is not reserved.
+        let Ok(draft) = draft else { unreachable!("a message can be encoded") };
+        draft
+    }
+
     /// The first pending messages' commits resolved: tells everybody, or a sender that its own failed.
-    pub(super) fn settle(&mut self, outcomes: Vec<Result<(), BackendError>>) {
+    pub(super) fn settle(&mut self, outcomes: Vec<Outcome>) {
         let settled: Vec<Pending> = self.pending.drain(..outcomes.len()).collect();
-        if self.hub.recovery().is_none() {
+        if self.hub.recovery().is_none() && self.hub.nodes().is_none() {
             let stored = settled.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_ok());
             self.tell_messages(stored.map(|(pending, _)| &*pending.post.json));
         }
         for (Pending { post, offset, .. }, outcome) in settled.into_iter().zip(outcomes) {
             self.pending_bytes -= post.json.get().len();
             match outcome {
-                Ok(()) => self.acknowledge(post, offset),
+                Ok(posted) => self.acknowledge(post, offset, posted),
                 Err(error) => {
                     let json = post.json.clone();
                     self.refuse(post, error);
-                    self.failed.push(json);
+                    // Other nodes may be told of it all the same.
+                    if self.hub.nodes().is_none() {
+                        self.failed.push(json);
+                    }
                 }
             }
         }
@@ -126,10 +145,15 @@ impl Room {
     }
 
     /// Tells the sender, everybody who sent it again meanwhile, and the channel, that the message is stored.
-    fn acknowledge(&self, post: Post, offset: String) {
+    fn acknowledge(&self, post: Post, offset: String, posted: Option<Posted>) {
         self.metrics.messages.increment(1);
-        post.sender.publish(&self.id, &post.json);
-        let receipt = Receipt { id: post.id.into(), offset: Some(offset.into()) };
+        let posted = posted.unwrap_or(Posted { id: post.id, offset: Some(offset) });
+        // One that another node stored before is on the channel already.
+        if posted.offset.is_some() {
+            post.sender.publish(&self.id, &post.json);
+        }
+        let offset = posted.offset.map(String::into_boxed_str);
+        let receipt = Receipt { id: posted.id.into(), offset };
         acknowledge(post.ack, &receipt);
         if let Some(named) = post.named {
             for ack in self.repeats.stored(&named, receipt.clone()) {
@@ -178,9 +202,7 @@ fn acknowledge(ack: Ack, receipt: &Receipt) {
 
 /// Resolves when the first pending message's commit does, with the outcomes of those right behind it that
 /// are known as well. Cancel safe.
-pub(super) async fn first_durable(
-    pending: &mut VecDeque<Pending>,
-) -> Vec<Result<(), BackendError>> {
+pub(super) async fn first_durable(pending: &mut VecDeque<Pending>) -> Vec<Outcome> {
     poll_fn(|cx| {
         let (mut outcomes, mut bytes) = (Vec::new(), 0);
         for next in pending.iter_mut() {

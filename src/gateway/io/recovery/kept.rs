@@ -29,6 +29,15 @@ pub enum Keeping {
     Off(Option<Cache>),
 }
 
+impl Keeping {
+    pub fn cache(&self) -> Option<&Cache> {
+        match self {
+            Self::On(store) => store.cache.as_ref(),
+            Self::Off(cache) => cache.as_ref(),
+        }
+    }
+}
+
 /// Removes what was kept of a namespace.
 pub fn forget(namespace: &str, cache: &Cache) {
     let [log, sessions] = keys(namespace);

@@ -10,6 +10,7 @@
 //! Locks are taken in this order: delivery, hub, room, socket; the log's own comes last.
 
 mod entry;
+mod gap;
 mod kept;
 mod noted;
 mod offset;
@@ -258,7 +259,8 @@ impl Recovery {
             }
             None => None,
         };
-        let change = sent.as_ref().map_or_else(|| offset.to_string(), |sent| sent.offset.clone());
+        let place = sent.as_ref().and_then(Sent::offset);
+        let change = place.map_or_else(|| offset.to_string(), str::to_owned);
         order.position = offset.position;
         order.ring.push(Arc::clone(&entry));
         Ok((Pending::new(entry, sent), change))

@@ -1,0 +1,238 @@
+//! Many nodes on one cache: what is sent to a namespace reaches its sockets on all of them.
+//!
+//! Owns: the namespace's log that all nodes append to and read (`frame` is an entry's form), and its channel
+//! for what is news or nothing. May import: `backend`, and of the library what a broadcast is.
+//!
+//! What always holds: an event of the log is sent by every node when that reads it, by the one that
+//! appended it too; so all have one order, and none hears its own echo. A node that was left behind by
+//! what the log keeps closes its sockets' transports, which come back and are told that they are new.
+
+mod frame;
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use ahash::AHashSet;
+use bytes::Bytes;
+use memchr::memmem;
+use tokio::sync::{Mutex, MutexGuard, OwnedMutexGuard};
+use tokio::time::sleep;
+
+use self::frame::{Frame, Op};
+use super::broadcast::Broadcast;
+use super::hub::Hub;
+use super::outgoing::{Draft, Outgoing};
+use super::recovery::Audience;
+use crate::backend::{
+    BackendError, Cache, Place, Post, Posting, Push, Read, SharedLog, Subscription,
+};
+use crate::gateway::close_reason::CloseReason;
+use crate::model::names::UserId;
+
+/// Between two attempts to listen to the channel.
+const LISTEN_AGAIN: Duration = Duration::from_millis(200);
+
+/// What precedes the payload in a room's message as it is sent.
+const MESSAGE_EVENT: &[u8] = b"[\"message:new\",";
+
+/// The other nodes of one namespace.
+pub struct Nodes {
+    cache: Cache,
+    log: SharedLog,
+    channel: String,
+    /// Through where the log was sent to the sockets here. Held while that goes on.
+    sent_through: Arc<Mutex<Place>>,
+}
+
+/// A message that a room keeps.
+pub struct RoomPost {
+    pub audience: Audience,
+    pub list: Push,
+    pub id: String,
+    /// Who sent it, and what it called it.
+    pub name: Option<(UserId, Box<str>)>,
+    /// How long its name is known.
+    pub remembered: Duration,
+}
+
+/// The log is not sent to the sockets here while this lives.
+pub struct Halt<'a> {
+    nodes: &'a Nodes,
+    through: MutexGuard<'a, Place>,
+}
+
+/// A room's list, with those of it that its members are still to be sent.
+pub struct History {
+    pub list: Vec<Bytes>,
+    entries: Vec<Bytes>,
+}
+
+impl Nodes {
+    /// `None`: there is one node.
+    pub fn of(cache: &Cache, namespace: &str) -> Option<Self> {
+        let log = cache.shared_log(namespace)?;
+        let channel = format!("leveret:nodes:{namespace}");
+        Some(Self { cache: cache.clone(), log, channel, sent_through: Arc::default() })
+    }
+
+    /// Starts to listen. Needs a Tokio runtime.
+    pub fn start(&self, hub: &Arc<Hub>) {
+        // Who joins before the log is read from somewhere waits for that.
+        let Ok(through) = Arc::clone(&self.sent_through).try_lock_owned() else { return };
+        tokio::spawn(follow_log(Arc::downgrade(hub), self.log.clone(), through));
+        let (cache, channel) = (self.cache.clone(), self.channel.clone());
+        tokio::spawn(follow_channel(Arc::downgrade(hub), cache, channel));
+    }
+
+    /// Sends an event to the sockets of all nodes. False: it is not sent, as too much waits.
+    pub fn send(
+        &self,
+        audience: Audience,
+        draft: &Draft,
+        is_logged: bool,
+        is_volatile: bool,
+    ) -> bool {
+        let frame =
+            Frame { op: Op::Event { is_logged, is_volatile }, audience, packet: draft.parts() };
+        let sent = match is_logged {
+            true => self.log.send(frame.encode()).map(drop),
+            false => self.log.publish(&self.channel, frame.encode()).map(drop),
+        };
+        sent.inspect_err(|error| tracing::error!(%error, "an event was not sent")).is_ok()
+    }
+
+    /// Sends packets that are news or nothing. False: they are not sent, as too much waits.
+    pub fn tell(&self, audience: &Audience, row: &Outgoing) -> bool {
+        row.singles().iter().all(|packet| {
+            let op = Op::Event { is_logged: false, is_volatile: false };
+            let frame = Frame { op, audience: audience.clone(), packet: packet.parts() };
+            let told = self.log.publish(&self.channel, frame.encode());
+            told.inspect_err(|error| tracing::error!(%error, "an event was not sent")).is_ok()
+        })
+    }
+
+    /// Ends the sessions of sockets, on whichever node they are.
+    pub fn close(&self, audience: Audience) {
+        let frame = Frame { op: Op::Close, audience, packet: Default::default() };
+        if let Err(error) = self.log.send(frame.encode()) {
+            tracing::error!(%error, "sockets of other nodes were not closed");
+        }
+    }
+
+    /// Keeps a room's message and sends it to its members, in one step.
+    ///
+    /// # Errors
+    /// Too much waits to be kept.
+    pub fn post(&self, draft: &Draft, post: RoomPost) -> Result<Posting, BackendError> {
+        let RoomPost { audience, list, id, name, remembered } = post;
+        let op = Op::Event { is_logged: true, is_volatile: false };
+        let frame = Frame { op, audience, packet: draft.parts() };
+        let room = String::from_utf8_lossy(&list.key).into_owned();
+        let name = name.map(|(user, name)| format!("leveret:named:{room}:{user}:{name}"));
+        self.log.post(frame.encode(), Post { push: list, name, id, remembered })
+    }
+
+    /// Halts what is sent from the log to the sockets here.
+    pub async fn halt(&self) -> Halt<'_> {
+        Halt { nodes: self, through: self.sent_through.lock().await }
+    }
+}
+
+impl Halt<'_> {
+    /// A room's newest messages.
+    ///
+    /// # Errors
+    /// A cache that does not answer.
+    pub async fn history(&self, key: &str, count: usize) -> Result<History, BackendError> {
+        let around = self.nodes.log.around(*self.through, key, count).await?;
+        Ok(History { list: around.list, entries: around.entries })
+    }
+}
+
+impl History {
+    /// Those that nobody here was sent yet, as they are in the list.
+    pub fn untold(&self) -> AHashSet<&[u8]> {
+        self.entries.iter().filter_map(message).collect()
+    }
+}
+
+/// What a room's list has of an entry.
+fn message(entry: &Bytes) -> Option<&[u8]> {
+    let at = memmem::find(entry, MESSAGE_EVENT)? + MESSAGE_EVENT.len();
+    entry.get(at..)?.strip_suffix(b"]")
+}
+
+/// Sends what the log holds, for as long as there is the namespace.
+async fn follow_log(hub: Weak<Hub>, log: SharedLog, mut through: OwnedMutexGuard<Place>) {
+    let mut reader = log.reader().await;
+    *through = reader.place();
+    let gate = Arc::clone(OwnedMutexGuard::mutex(&through));
+    drop(through);
+    loop {
+        let read = reader.read().await;
+        let Some(hub) = hub.upgrade() else { return };
+        let mut through = gate.lock().await;
+        match read {
+            Read::Entries(entries) => {
+                for (place, entry) in entries {
+                    if let Some(recovery) = hub.recovery() {
+                        recovery.has_room().await;
+                    }
+                    deliver(&hub, &entry);
+                    *through = place;
+                    tokio::task::consume_budget().await;
+                }
+            }
+            Read::Gap => {
+                tracing::error!("this node was left behind: its sockets have to come back");
+                metrics::counter!("leveret_nodes_gaps_total").increment(1);
+                if let Some(recovery) = hub.recovery() {
+                    recovery.break_off();
+                }
+                hub.each(|socket| socket.close_for(CloseReason::LeftBehind));
+                *through = reader.place();
+            }
+        }
+    }
+}
+
+/// Sends what comes over the channel, for as long as there is the namespace.
+async fn follow_channel(hub: Weak<Hub>, cache: Cache, channel: String) {
+    let mut subscription: Option<Subscription> = None;
+    loop {
+        let Some(listening) = &mut subscription else {
+            match cache.subscribe(&channel).await {
+                Ok(listening) => subscription = Some(listening),
+                Err(error) => {
+                    tracing::debug!(%error, "other nodes are not listened to");
+                    sleep(LISTEN_AGAIN).await;
+                }
+            }
+            if hub.strong_count() == 0 {
+                return;
+            }
+            continue;
+        };
+        let Some(message) = listening.next().await else { return };
+        let Some(hub) = hub.upgrade() else { return };
+        deliver(&hub, &message);
+    }
+}
+
+fn deliver(hub: &Arc<Hub>, entry: &Bytes) {
+    let Some(Frame { op, audience, packet: (text, attachments) }) = Frame::decode(entry) else {
+        tracing::warn!("another node sent what this version does not read");
+        metrics::counter!("leveret_nodes_unread_total").increment(1);
+        return;
+    };
+    let chosen = Broadcast::new(Arc::clone(hub)).for_audience(&audience).local();
+    match op {
+        Op::Event { is_logged, is_volatile } => {
+            let chosen = if is_volatile { chosen.volatile() } else { chosen };
+            let chosen = if is_logged { chosen } else { chosen.unlogged() };
+            let sockets = chosen.send(&Draft::of_parts(&text, attachments));
+            hub.count_deliveries(sockets);
+        }
+        Op::Close => chosen.close(),
+    }
+}

@@ -1,0 +1,303 @@
+//! Several gateways on one Redis are one to their clients.
+
+use std::time::Duration;
+
+use leveret::backend::{Cache, RedisCache};
+use leveret::gateway::{GatewayOptions, Socket as IoSocket};
+use leveret::model::names::{RoomId, UserId};
+use serde_json::{Value, json};
+
+use crate::redis_server::RedisServer;
+use crate::socket::Socket;
+use crate::stand::{PATIENCE, Stand, in_time, until};
+
+/// A gateway on a connection of its own.
+async fn node(server: &RedisServer, set: impl FnOnce(&mut GatewayOptions)) -> Stand {
+    let cache = RedisCache::connect(&server.url(), PATIENCE).await.expect("a connection");
+    Stand::on_cache(Cache::Redis(cache), set).await
+}
+
+/// Two gateways, with recovery and without.
+async fn pairs(server: &RedisServer) -> [(Stand, Stand); 2] {
+    let without = |options: &mut GatewayOptions| options.recovery = None;
+    let pair = (node(server, |_| {}).await, node(server, |_| {}).await);
+    [pair, (node(server, without).await, node(server, without).await)]
+}
+
+fn room() -> RoomId {
+    RoomId::new("general").unwrap()
+}
+
+#[tokio::test]
+async fn members_on_two_nodes_get_every_message_once_and_in_one_order() {
+    for at in 0..2 {
+        let server = RedisServer::start();
+        let [with, without] = pairs(&server).await;
+        let (one, other) = if at == 0 { with } else { without };
+        let mut ada = Socket::connect(&one, "ada").await;
+        let mut bob = Socket::connect(&other, "bob").await;
+        ada.join("general").await;
+        bob.join("general").await;
+        let mut acks = Vec::new();
+        for number in 0..50 {
+            let text =
+                |who: &str| json!({ "roomId": "general", "content": format!("{who}{number}") });
+            acks.push((ada.send("message:send", &text("ada")).await, None));
+            acks.push((0, Some(bob.send("message:send", &text("bob")).await)));
+        }
+        let mut offsets = Vec::new();
+        for (ack, of_bob) in acks {
+            let ack = match of_bob {
+                None => in_time(ada.ack(ack)).await,
+                Some(ack) => in_time(bob.ack(ack)).await,
+            };
+            assert_eq!(ack["ok"], true, "{ack}");
+            offsets.push(ack["offset"].as_str().expect("an offset").to_owned());
+        }
+        let (mut of_ada, mut of_bob) = (Vec::new(), Vec::new());
+        for _ in 0..100 {
+            of_ada.push(in_time(ada.event("message:new")).await);
+            of_bob.push(in_time(bob.event("message:new")).await);
+        }
+        assert_eq!(of_ada, of_bob);
+        offsets.sort();
+        offsets.dedup();
+        assert_eq!(offsets.len(), 100);
+        assert_eq!(ada.seen("message:new").await, Vec::<Value>::new());
+        assert_eq!(bob.seen("message:new").await, Vec::<Value>::new());
+        // Who comes now finds the newest in the history, in the same order, on whichever node.
+        of_ada.reverse();
+        of_ada.truncate(50);
+        for stand in [&one, &other] {
+            let mut eve = Socket::connect(stand, "eve").await;
+            assert_eq!(eve.join("general").await["messages"], json!(of_ada));
+            assert_eq!(eve.seen("message:new").await, Vec::<Value>::new());
+        }
+    }
+}
+
+/// Its history and what follows it are the room's messages, none twice and none left out.
+#[tokio::test]
+async fn who_joins_while_another_node_is_talking_misses_nothing() {
+    let server = RedisServer::start();
+    let [(one, other), _rest] = pairs(&server).await;
+    let mut ada = Socket::connect(&one, "ada").await;
+    ada.join("general").await;
+    for round in 0..10 {
+        let mut joiner = Socket::connect(&other, "eve").await;
+        let mut sent = Vec::new();
+        for number in 0..20 {
+            let content = format!("{round}:{number}");
+            sent.push(
+                ada.send("message:send", &json!({ "roomId": "general", "content": content })).await,
+            );
+        }
+        let history = joiner.join("general").await;
+        for ack in sent {
+            assert_eq!(in_time(ada.ack(ack)).await["ok"], true);
+        }
+        let texts = |messages: &[Value]| -> Vec<String> {
+            messages.iter().map(|message| message["content"].as_str().unwrap().to_owned()).collect()
+        };
+        let mut got = texts(history["messages"].as_array().expect("messages"));
+        got.reverse();
+        got.retain(|text| text.starts_with(&format!("{round}:")));
+        while got.len() < 20 {
+            got.extend(texts(&[in_time(joiner.event("message:new")).await]));
+        }
+        let expected: Vec<String> = (0..20).map(|number| format!("{round}:{number}")).collect();
+        assert_eq!(got, expected);
+        assert_eq!(joiner.seen("message:new").await, Vec::<Value>::new());
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_is_sent_again_on_another_node_is_the_same_message() {
+    let server = RedisServer::start();
+    let [(one, other), _rest] = pairs(&server).await;
+    let (mut first, mut second) =
+        (Socket::connect(&one, "ada").await, Socket::connect(&other, "ada").await);
+    first.join("general").await;
+    second.join("general").await;
+    let message = json!({ "roomId": "general", "content": "hi", "clientId": "m-1" });
+    let ack = in_time(first.call("message:send", message.clone())).await;
+    let again = in_time(second.call("message:send", message)).await;
+    assert_eq!((&again["ok"], &again["id"]), (&json!(true), &ack["id"]));
+    assert_eq!(second.event("message:new").await["id"], ack["id"]);
+    assert_eq!(second.seen("message:new").await, Vec::<Value>::new());
+}
+
+#[tokio::test]
+async fn typing_presence_and_what_the_program_emits_reach_all_nodes_once() {
+    let server = RedisServer::start();
+    for (one, other) in pairs(&server).await {
+        let mut ada = Socket::connect(&one, "ada").await;
+        let mut bob = Socket::connect(&other, "bob").await;
+        ada.join("general").await;
+        bob.join("general").await;
+        // Until this node listens to the channel that is news or nothing.
+        in_time(async {
+            while bob.seen("presence:changed").await.is_empty() {
+                ada.call("presence:update", json!("away")).await;
+            }
+        })
+        .await;
+        assert_eq!(ada.call("typing:start", json!("general")).await["ok"], true);
+        assert_eq!(in_time(bob.event("typing:user")).await["userId"], "ada");
+        assert_eq!(ada.seen("typing:user").await, Vec::<Value>::new());
+
+        one.gateway.emit_to_user(&UserId::new("bob").unwrap(), "notification", &json!(1));
+        one.gateway.emit_to_room(&room(), "notification", &json!(2)).await;
+        one.gateway.emit_to_all("notification", &json!(3));
+        assert_eq!(bob.seen("notification").await, [json!(1), json!(2), json!(3)]);
+        assert_eq!(ada.seen("notification").await, [json!(2), json!(3)]);
+    }
+}
+
+#[tokio::test]
+async fn a_user_is_disconnected_on_whichever_node_it_is() {
+    let server = RedisServer::start();
+    let [(one, other), _rest] = pairs(&server).await;
+    let _bob = Socket::connect(&other, "bob").await;
+    let _eve = Socket::connect(&other, "eve").await;
+    other.connections(2).await;
+    assert_eq!(one.gateway.disconnect_user(&UserId::new("bob").unwrap()), 0);
+    other.connections(1).await;
+}
+
+/// The statuses of a user that a socket was told, since it looked last.
+async fn statuses(socket: &mut Socket, user: &str) -> Vec<String> {
+    let told = socket.take("presence:changed").await;
+    let of_user = told.into_iter().filter(|changed| changed["userId"] == user);
+    of_user.map(|changed| changed["status"].as_str().expect("a status").to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_user_is_there_from_the_first_socket_on_any_node_to_the_last() {
+    let server = RedisServer::start();
+    let [(one, other), _rest] = pairs(&server).await;
+    let mut watcher = Socket::connect(&other, "watcher").await;
+    // This node listens from here on.
+    in_time(async {
+        while watcher.take("presence:changed").await.is_empty() {
+            one.gateway.emit_to_all("ready?", &json!(1));
+            let _waker = Socket::connect(&one, "waker").await;
+        }
+    })
+    .await;
+    let here = Socket::connect(&one, "bob").await;
+    until_told(&mut watcher, "bob", &["online"]).await;
+    let there = Socket::connect(&other, "bob").await;
+    let key = "presence:bob";
+    drop(here);
+    one.connections(0).await;
+    one.gateway.shutdown().await;
+    assert_eq!(statuses(&mut watcher, "bob").await, Vec::<String>::new());
+    assert!(other.cache.get(key).await.expect("an answer").is_some());
+    drop(there);
+    until_told(&mut watcher, "bob", &["offline"]).await;
+    in_time(async {
+        while other.cache.get(key).await.expect("an answer").is_some() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
+/// Waits until a socket was told these statuses of a user, and no others.
+async fn until_told(socket: &mut Socket, user: &str, expected: &[&str]) {
+    let mut told = Vec::new();
+    in_time(async {
+        while told.len() < expected.len() {
+            told.extend(statuses(socket, user).await);
+        }
+    })
+    .await;
+    told.extend(statuses(socket, user).await);
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn users_of_a_node_that_is_gone_are_offline_within_the_lease_and_once() {
+    let runtime = || tokio::runtime::Runtime::new().expect("a runtime");
+    let (dying, living) = (runtime(), runtime());
+    let server = RedisServer::start();
+    let lease = Duration::from_millis(600);
+    let set = move |options: &mut GatewayOptions| options.lease = lease;
+    let gone = dying.block_on(node(&server, set));
+    living.block_on(async {
+        let (one, other) = (node(&server, set).await, node(&server, set).await);
+        let mut watchers =
+            [Socket::connect(&one, "watcher").await, Socket::connect(&other, "watcher").await];
+        let (bob, eve) = (Socket::connect(&gone, "bob").await, Socket::connect(&gone, "eve").await);
+        let _still_there = Socket::connect(&one, "eve").await;
+        for watcher in &mut watchers {
+            in_time(async { while statuses(watcher, "bob").await.is_empty() {} }).await;
+        }
+        // As a process that is killed: nobody says goodbye.
+        dying.shutdown_background();
+        for watcher in &mut watchers {
+            until_told(watcher, "bob", &["offline"]).await;
+            assert_eq!(
+                statuses(watcher, "eve").await.iter().filter(|s| *s == "offline").count(),
+                0
+            );
+        }
+        drop((bob, eve));
+    });
+}
+
+#[tokio::test]
+async fn a_programs_own_namespaces_span_nodes_too_unless_it_asks_for_this_one() {
+    let server = RedisServer::start();
+    let [(one, other), _rest] = pairs(&server).await;
+    for stand in [&one, &other] {
+        let namespace = stand.gateway.io().root().clone();
+        namespace.on("hello", move |socket: IoSocket| async move {
+            socket.everybody().emit("everywhere", &1).unwrap();
+            socket.everybody().local().emit("here", &1).unwrap();
+        });
+    }
+    let mut ada = Socket::connect(&one, "ada").await;
+    let mut bob = Socket::connect(&other, "bob").await;
+    ada.websocket.text(r#"42["hello"]"#).await;
+    in_time(bob.event("everywhere")).await;
+    in_time(ada.event("everywhere")).await;
+    in_time(ada.event("here")).await;
+    assert_eq!(bob.seen("here").await, Vec::<Value>::new());
+}
+
+#[tokio::test]
+async fn what_is_said_while_the_server_is_away_is_refused_and_nothing_is_doubled_after() {
+    let mut server = RedisServer::start();
+    let [(one, other), _rest] = pairs(&server).await;
+    let mut ada = Socket::connect(&one, "ada").await;
+    let mut bob = Socket::connect(&other, "bob").await;
+    ada.join("general").await;
+    bob.join("general").await;
+    server.kill();
+    let message = json!({ "roomId": "general", "content": "into the void" });
+    let refused = in_time(ada.call("message:send", message)).await;
+    assert!(refused["error"].is_string(), "{refused}");
+    server.start_again();
+    let message = |number: u32| json!({ "roomId": "general", "content": number.to_string() });
+    let mut kept = Vec::new();
+    in_time(async {
+        for number in 0.. {
+            let ack = ada.call("message:send", message(number)).await;
+            if ack["ok"] == true {
+                kept.push(ack["id"].clone());
+            }
+            if kept.len() == 5 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    for id in &kept {
+        assert_eq!(in_time(bob.event("message:new")).await["id"], *id);
+    }
+    assert_eq!(bob.seen("message:new").await, Vec::<Value>::new());
+    until(|| one.gateway.connections() == 1).await;
+}
