@@ -10,6 +10,7 @@ mod confirms;
 mod embedded;
 mod emit;
 mod error;
+mod joining;
 mod leases;
 mod prompt;
 #[cfg(feature = "redis")]
