@@ -2,11 +2,10 @@
 //! comes back when it is written.
 #![no_main]
 
-use bytes::Bytes;
-use leveret::wire::resp::{Decoder, Limits, ProtocolError, Version, Writer};
+use leveret::wire::resp::{Decoder, Limits, ProtocolError, Request, Version, Writer};
 use libfuzzer_sys::fuzz_target;
 
-fn read(pieces: &[&[u8]]) -> (Vec<Vec<Bytes>>, Option<ProtocolError>) {
+fn read(pieces: &[&[u8]]) -> (Vec<Request>, Option<ProtocolError>) {
     let mut decoder = Decoder::default();
     let mut requests = Vec::new();
     for piece in pieces {

@@ -1,8 +1,7 @@
 //! The broker port.
 
-use super::{BackendError, Confirm, PublishAllError, PublishedAll, Tx};
+use super::{BackendError, Confirm, Tx};
 use crate::broker;
-use crate::broker::BrokerError;
 use crate::journal::Commit;
 use crate::model::message::Message;
 use crate::model::names::{ExchangeName, QueueName, RoutingKey};
@@ -187,23 +186,6 @@ impl Broker {
         }
     }
 
-    /// An exchange as it was declared; `None`: there is none of this name.
-    ///
-    /// # Errors
-    /// A back end that does not answer.
-    pub async fn exchange(
-        &self,
-        name: &ExchangeName,
-    ) -> Result<Option<ExchangeSpec>, BackendError> {
-        match self {
-            Self::Embedded(broker) => match broker.exchange(name) {
-                Ok(spec) => Ok(Some(spec)),
-                Err(BrokerError::NotFound { .. }) => Ok(None),
-                Err(error) => Err(error.into()),
-            },
-        }
-    }
-
     /// Deletes an exchange and its bindings; one that is not there is no error. `if_unused`: only when
     /// it is the source of no binding.
     ///
@@ -339,23 +321,6 @@ impl Broker {
     pub async fn try_publish(&self, message: Message) -> Result<Confirm, BackendError> {
         match self {
             Self::Embedded(broker) => Ok(Confirm::Embedded(broker.try_publish(message)?.confirm)),
-        }
-    }
-
-    /// Publishes messages in their order, each as [`Broker::publish`] does, at a lower price. A caller that
-    /// is cancelled while it waits may have published the first of them.
-    ///
-    /// # Errors
-    /// The first message that [`Broker::publish`] refuses, with what became of those before it.
-    pub async fn publish_all(
-        &self,
-        messages: impl IntoIterator<Item = Message>,
-    ) -> Result<PublishedAll, Box<PublishAllError>> {
-        match self {
-            Self::Embedded(broker) => match broker.publish_all(messages).await {
-                Ok(published) => Ok(published.into()),
-                Err(failed) => Err(Box::new(failed.map(Into::into, Into::into))),
-            },
         }
     }
 

@@ -6,13 +6,15 @@
 
 mod broker;
 mod cache;
-mod confirms;
+
 mod embedded;
 mod emit;
 mod error;
+mod exchange;
 mod joining;
 mod leases;
 mod prompt;
+mod publishing;
 #[cfg(feature = "redis")]
 mod redis;
 mod redrive;
@@ -26,12 +28,12 @@ pub use broker::{
     Explanation, QueueStatus, Step,
 };
 pub use cache::{Cache, Pushed, RateLimit, Subscription};
-pub use confirms::{Confirm, Confirms, PublishAllError, PublishedAll};
 pub use embedded::Embedded;
 pub use emit::Audience;
 pub use error::BackendError;
 pub use leases::Leases;
 pub use prompt::{Push, Sent};
+pub use publishing::{Confirm, Confirms, PublishAllError, PublishedAll};
 pub use redrive::{
     Death, DeathFilter, DeathGroups, Edit, Peeked, Progress, Run, RunState, Selection, Stuck, Tally,
 };

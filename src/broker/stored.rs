@@ -498,6 +498,11 @@ mod tests {
     use crate::model::names::{ExchangeName, RoutingKey};
 
     #[test]
+    fn a_message_in_memory_is_small_beside_its_texts_and_body() {
+        assert_eq!((size_of::<Message>(), size_of::<Stored>()), (120, 208));
+    }
+
+    #[test]
     fn messages_are_written_by_hand_as_bincode_writes_them() {
         let memory = Arc::<Memory>::default();
         let usual = || {

@@ -16,6 +16,7 @@ use super::server::{self, ServerCommand};
 use super::set::{self, SetCommand};
 use super::sorted_set::{self, SortedSetCommand};
 use super::string::{self, StringCommand};
+use crate::model::text::Text;
 
 /// One command, checked: what its arguments alone can get wrong is behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +50,15 @@ impl Command {
     /// Redis's errors of an unknown command, a wrong number of arguments, a syntax error or a number
     /// that is none.
     pub fn parse(args: &[Bytes]) -> Result<Self, CacheError> {
+        let args: Vec<Text> = args.iter().map(Text::from).collect();
+        Self::parse_texts(&args)
+    }
+
+    /// As [`Command::parse`].
+    ///
+    /// # Errors
+    /// As of [`Command::parse`].
+    pub fn parse_texts(args: &[Text]) -> Result<Self, CacheError> {
         let (name, rest) = match args {
             [] => (&[][..], &[][..]),
             [name, rest @ ..] => (&name[..], rest),
@@ -62,7 +72,7 @@ impl Command {
     ///
     /// # Errors
     /// A syntax error, or a number that is none.
-    pub fn parse_resolved(spec: &'static Spec, rest: &[Bytes]) -> Result<Self, CacheError> {
+    pub fn parse_resolved(spec: &'static Spec, rest: &[Text]) -> Result<Self, CacheError> {
         if spec.arity.is_passed_by(rest.len()) {
             return Err(CacheError::WrongArity { command: spec.name });
         }
@@ -248,8 +258,8 @@ impl Spec {
     /// A wrong number of arguments; a subcommand that there is not.
     pub fn resolve<'a>(
         &'static self,
-        rest: &'a [Bytes],
-    ) -> Result<(&'static Self, &'a [Bytes]), CacheError> {
+        rest: &'a [Text],
+    ) -> Result<(&'static Self, &'a [Text]), CacheError> {
         let (spec, rest) = match rest {
             _ if self.subcommands.is_empty() => (self, rest),
             [] => return Err(CacheError::WrongArity { command: self.name }),
@@ -325,7 +335,7 @@ fn shown(text: &[u8], bytes_max: usize) -> String {
 /// The error of a command that there is not.
 ///
 /// Redis shows about 128 bytes of the name and 128 of the arguments, on one line.
-pub fn unknown(name: &[u8], rest: &[Bytes]) -> CacheError {
+pub fn unknown(name: &[u8], rest: &[Text]) -> CacheError {
     let mut args = String::new();
     for arg in rest {
         if args.len() >= SHOWN_BYTES_MAX {
@@ -341,12 +351,12 @@ pub fn unknown(name: &[u8], rest: &[Bytes]) -> CacheError {
 /// The arguments that are still to be read.
 pub(super) struct Args<'a> {
     pub command: &'static str,
-    rest: &'a [Bytes],
+    rest: &'a [Text],
 }
 
 impl<'a> Args<'a> {
     /// The next argument, when there is one.
-    pub(super) fn option(&mut self) -> Option<&'a Bytes> {
+    pub(super) fn option(&mut self) -> Option<&'a Text> {
         let (first, rest) = self.rest.split_first()?;
         self.rest = rest;
         Some(first)
@@ -354,7 +364,7 @@ impl<'a> Args<'a> {
 
     /// The next argument. The table's arity is checked first, so a missing one is a wrong table row;
     /// it answers as a wrong number of arguments does.
-    pub(super) fn next(&mut self) -> Result<Bytes, CacheError> {
+    pub(super) fn next(&mut self) -> Result<Text, CacheError> {
         self.option().cloned().ok_or(CacheError::WrongArity { command: self.command })
     }
 
@@ -363,7 +373,7 @@ impl<'a> Args<'a> {
     }
 
     /// All that are left.
-    pub(super) fn remaining(&mut self) -> Vec<Bytes> {
+    pub(super) fn remaining(&mut self) -> Vec<Text> {
         std::mem::take(&mut self.rest).to_vec()
     }
 

@@ -17,6 +17,7 @@ use super::reply::Reply;
 use super::scan::Scan;
 use crate::model::clock::UnixMs;
 use crate::model::glob;
+use crate::model::text::Text;
 pub use object::ObjectQuestion;
 pub use sort::Sort;
 
@@ -24,74 +25,74 @@ pub use sort::Sort;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyCommand {
     Del {
-        keys: Vec<Bytes>,
+        keys: Vec<Text>,
     },
     Exists {
-        keys: Vec<Bytes>,
+        keys: Vec<Text>,
     },
     Expire {
-        key: Bytes,
+        key: Text,
         deadline: Deadline,
         condition: ExpireIf,
     },
     /// Seconds, rounded to the nearest.
     Ttl {
-        key: Bytes,
+        key: Text,
     },
     /// Milliseconds.
     PTtl {
-        key: Bytes,
+        key: Text,
     },
     Persist {
-        key: Bytes,
+        key: Text,
     },
     Type {
-        key: Bytes,
+        key: Text,
     },
     Keys {
-        pattern: Bytes,
+        pattern: Text,
     },
     /// How many of them are there. It says that they were used, too.
     Touch {
-        keys: Vec<Bytes>,
+        keys: Vec<Text>,
     },
     /// Seconds since the Unix epoch, rounded to the nearest.
     ExpireTime {
-        key: Bytes,
+        key: Text,
     },
     /// Milliseconds since the Unix epoch.
     PExpireTime {
-        key: Bytes,
+        key: Text,
     },
     Scan {
         scan: Scan,
     },
     RandomKey,
     Rename {
-        from: Bytes,
-        to: Bytes,
+        from: Text,
+        to: Text,
         /// RENAMENX: not over a key that is there.
         only_if_free: bool,
     },
     Copy {
-        from: Bytes,
-        to: Bytes,
+        from: Text,
+        to: Text,
         /// Without one, the selected database.
         db: Option<u8>,
         replaces: bool,
     },
     Move {
-        key: Bytes,
+        key: Text,
         db: u8,
     },
     Sort(Sort),
     Object {
-        key: Bytes,
+        key: Text,
         question: ObjectQuestion,
     },
     /// Bytes of memory, estimated.
     MemoryUsage {
-        key: Bytes,
+        key: Text,
     },
 }
 

@@ -1,13 +1,12 @@
 //! What the arguments of LMPOP and ZMPOP say, and of BLMPOP and BZMPOP behind their timeout.
 
-use bytes::Bytes;
-
 use super::command::{Args, is, parse_integer};
 use super::error::CacheError;
+use crate::model::text::Text;
 
 /// Pops from the first of these keys that holds something. `End` is the side that they come from.
 pub(super) struct PopOfMany<End> {
-    pub keys: Vec<Bytes>,
+    pub keys: Vec<Text>,
     pub end: End,
     /// At least 1.
     pub count: usize,

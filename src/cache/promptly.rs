@@ -8,6 +8,7 @@ use super::command::Access;
 use super::engine::Cache;
 use super::error::CacheError;
 use crate::journal::{Commit, Urgency};
+use crate::model::text::Text;
 
 /// An element for a list that keeps its newest.
 pub struct CappedPush {
@@ -47,8 +48,10 @@ impl Cache {
         fields: impl IntoIterator<Item = (impl Into<Bytes>, impl Into<Bytes>)>,
     ) -> Result<Option<Commit>, CacheError> {
         self.admitted(Access::Grow)?;
-        let fields = fields.into_iter().map(|(field, value)| (field.into(), value.into()));
-        let fields: Vec<(Bytes, Bytes)> = fields.collect();
+        let fields: Vec<(Text, Text)> = fields
+            .into_iter()
+            .map(|(field, value)| (Text::from(field.into()), Text::from(value.into())))
+            .collect();
         let (set, commit) = self.pipeline(Some(Urgency::Now), |keyspace| {
             keyspace.make_room(Access::Grow)?;
             keyspace.hash_set(key.as_ref(), &fields)

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use bytes::Bytes;
+use crate::model::text::Text;
 
 use super::command::{Args, is};
 use super::error::CacheError;
@@ -22,11 +22,11 @@ pub struct Scan {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScanFilter {
     /// MATCH.
-    pub pattern: Option<Bytes>,
+    pub pattern: Option<Text>,
     /// COUNT: how many are looked at, at least 1.
     pub count: usize,
     /// TYPE, for keys only.
-    pub type_name: Option<Bytes>,
+    pub type_name: Option<Text>,
 }
 
 impl Scan {

@@ -1,6 +1,6 @@
 //! The commands on the server as a whole.
 
-use bytes::Bytes;
+use crate::model::text::Text;
 
 use super::command::{Access, Args, Arity, Command, Flags, Spec, is, parse_integer};
 use super::error::CacheError;
@@ -11,10 +11,10 @@ use super::reply::Reply;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServerCommand {
     Ping {
-        text: Option<Bytes>,
+        text: Option<Text>,
     },
     Echo {
-        text: Bytes,
+        text: Text,
     },
     DbSize,
     FlushDb,
@@ -95,7 +95,7 @@ impl ServerCommand {
     pub(super) fn apply(&self, keyspace: &mut Keyspace) -> Reply {
         match self {
             Self::Ping { text: None } => Reply::Status("PONG"),
-            Self::Ping { text: Some(text) } | Self::Echo { text } => Reply::Bulk(text.clone()),
+            Self::Ping { text: Some(text) } | Self::Echo { text } => Reply::Bulk(text.to_bytes()),
             Self::DbSize => Reply::count(keyspace.len()),
             Self::FlushDb => {
                 keyspace.clear();

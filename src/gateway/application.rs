@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -389,6 +390,31 @@ impl Application {
         // A room that ended in between had no members.
         handle.relay(draft.finish(), None, Some(done)).await.ok()?;
         Some(sent)
+    }
+
+    /// Sends an event and waits until it is sent; to how many sockets. `None`: to nobody, as it could not
+    /// be made durable.
+    pub async fn emit(&self, to: &Audience, event: &str, payload: &RawValue) -> Option<usize> {
+        if let (Audience::Room(room), None) = (to, self.hub.recovery()) {
+            let sent = self.emit_to_room(room, event, payload).await;
+            // A room that is not there, or ended in between, had no members.
+            return Some(match sent {
+                Some(sent) => sent.await.unwrap_or_default(),
+                None => 0,
+            });
+        }
+        self.log_has_room().await;
+        let draft = match Draft::event(self.hub.name(), event, &payload) {
+            Ok(draft) => draft,
+            Err(error) => return Some(sent(event, Err(error))),
+        };
+        match to {
+            Audience::Room(room) => self.everybody().to(room.as_str()).send_durably(&draft).await,
+            Audience::User(user) => {
+                self.everybody().to(&personal_room(user)).send_durably(&draft).await
+            }
+            Audience::All => self.everybody().send_durably(&draft).await,
+        }
     }
 
     /// A user as the others see it; `None`: it is not there.

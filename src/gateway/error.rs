@@ -20,6 +20,8 @@ pub enum GatewayError {
     Claims { claim: &'static str },
     #[error("the exchange {exchange} takes no messages from clients: it is internal")]
     InternalExchange { exchange: ExchangeName },
+    #[error("The event was not sent: it could not be made durable")]
+    NotSent,
     #[error(transparent)]
     Namespace(ParseError),
     #[error(transparent)]

@@ -51,6 +51,7 @@ use axum::body::{Body, HttpBody};
 use bytes::Bytes;
 use http::{Request, Response};
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 pub use auth::{Authenticator, Claims};
 pub use close_reason::CloseReason;
@@ -139,6 +140,23 @@ impl Gateway {
             Some(sent) => sent.await.unwrap_or_default(),
             None => 0,
         }
+    }
+
+    /// Sends an event to sockets and waits until it is sent, which with recovery is when it is durable; to
+    /// how many.
+    ///
+    /// # Errors
+    /// [`GatewayError::NotSent`].
+    pub async fn emit(
+        &self,
+        to: &Audience,
+        event: &str,
+        payload: &RawValue,
+    ) -> Result<usize, GatewayError> {
+        let sent = self.application.emit(to, event, payload).await;
+        let sockets = sent.ok_or(GatewayError::NotSent)?;
+        self.application.channels.event(Source::Here, to, event, payload);
+        Ok(sockets)
     }
 
     /// Waits while what is emitted waits for its commit, and is much already. Whoever emits for strangers

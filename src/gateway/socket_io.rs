@@ -76,6 +76,8 @@ impl Connection {
         }
         match self.decoder.text(text).map_err(unreadable)? {
             Some(packet) => self.packet(packet, &[]).await,
+            // Nothing that has attachments is allowed before: none of them is kept for a stranger.
+            None if self.joined.is_empty() => Err(CloseReason::ForcedClose),
             None => Ok(()),
         }
     }

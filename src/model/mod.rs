@@ -8,5 +8,6 @@ pub mod clock;
 pub mod glob;
 pub mod message;
 pub mod names;
+pub mod text;
 pub mod topology;
 pub mod user;

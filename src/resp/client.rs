@@ -20,6 +20,7 @@ use super::slow_log::{self, Slow};
 use crate::cache::{
     CacheError, Command, Flags, Reply, Spec, Subscriber, Visit, Waiting, Watch, unknown_command,
 };
+use crate::model::text::Text;
 use crate::wire::resp::{Limits, Version, Writer};
 
 /// What a request leaves to be done.
@@ -66,6 +67,10 @@ pub(super) struct Client {
     pub answers_at: Option<tokio::time::Instant>,
     /// A script runs that is over its time: most requests are told so.
     pub is_busy: bool,
+    /// Microseconds from which on a command is slow; `None`: none is.
+    pub slow_us: Option<u64>,
+    /// The last request was a command that ran here, so that its time is the command's.
+    pub is_timed: bool,
     /// What is to be written.
     pub out: Vec<u8>,
 }
@@ -73,7 +78,20 @@ pub(super) struct Client {
 impl Client {
     /// A client that has just come, and what resolves when it has to go.
     pub(super) fn new(shared: Arc<Shared>, peer: Peer) -> (Self, oneshot::Receiver<()>) {
-        let info = Info {
+        let info = Self::first_info(&shared);
+        shared.counters.connections.fetch_add(1, Ordering::Relaxed);
+        let (handle, killed) = shared.clients.join(peer, info.clone());
+        (Self::with(shared, handle, info), killed)
+    }
+
+    /// What a script has for a client while it asks about the server.
+    pub(super) fn of_script(shared: Arc<Shared>) -> Self {
+        let info = Self::first_info(&shared);
+        Self::with(shared, Arc::new(Handle::of_script(info.clone())), info)
+    }
+
+    fn first_info(shared: &Shared) -> Info {
+        Info {
             name: Bytes::new(),
             library: Bytes::new(),
             library_version: Bytes::new(),
@@ -92,11 +110,12 @@ impl Client {
             query_bytes: 0,
             queued_bytes: 0,
             output_bytes: 0,
-        };
-        shared.counters.connections.fetch_add(1, Ordering::Relaxed);
-        let (handle, killed) = shared.clients.join(peer, info.clone());
+        }
+    }
+
+    fn with(shared: Arc<Shared>, handle: Arc<Handle>, info: Info) -> Self {
         let watch = Watch::new(shared.cache.clone());
-        let client = Self {
+        Self {
             shared,
             handle,
             info,
@@ -109,9 +128,10 @@ impl Client {
             is_mute: false,
             answers_at: None,
             is_busy: false,
+            slow_us: None,
+            is_timed: false,
             out: Vec::new(),
-        };
-        (client, killed)
+        }
     }
 
     pub(super) fn writer(&mut self) -> Writer<'_> {
@@ -130,7 +150,11 @@ impl Client {
         *self.handle.info.lock() = self.info.clone();
     }
 
-    pub(super) fn log_slow(&self, request: &[Bytes], took: Duration) {
+    /// Notes a command that ran, if it took long.
+    pub(super) fn log_slow(&self, request: &[Text], took: Duration) {
+        if self.slow_us.is_none_or(|slow_us| took.as_micros() < u128::from(slow_us)) {
+            return;
+        }
         let slow = Slow {
             id: 0,
             at_ms: self.shared.clock.now_ms(),
@@ -184,7 +208,7 @@ impl Client {
     }
 
     /// Answers one request.
-    pub(super) fn answer(&mut self, request: &[Bytes], visit: &mut Visit<'_>) -> Outcome {
+    pub(super) fn answer(&mut self, request: &[Text], visit: &mut Visit<'_>) -> Outcome {
         self.take_messages();
         let answer = self.begin_answer();
         let outcome = self.run(request, visit);
@@ -214,7 +238,8 @@ impl Client {
         self.out.truncate(written.max(self.pushed_bytes));
     }
 
-    fn run(&mut self, request: &[Bytes], visit: &mut Visit<'_>) -> Outcome {
+    fn run(&mut self, request: &[Text], visit: &mut Visit<'_>) -> Outcome {
+        self.is_timed = false;
         let Some((name, rest)) = request.split_first() else { return Outcome::Answered };
         match Target::find(name, rest) {
             Ok(target) => {
@@ -243,7 +268,7 @@ impl Client {
     }
 
     /// Whether a request stops the script that runs, and nothing else.
-    pub(super) fn kills(&self, request: &[Bytes]) -> bool {
+    pub(super) fn kills(&self, request: &[Text]) -> bool {
         let [name, sub] = request else { return false };
         self.transaction.is_none()
             && name.eq_ignore_ascii_case(b"script")
@@ -293,7 +318,7 @@ impl Client {
     fn queue_or_execute(
         &mut self,
         target: Target<'_>,
-        request: &[Bytes],
+        request: &[Text],
         visit: &mut Visit<'_>,
     ) -> Outcome {
         if let Some(transaction) = &mut self.transaction
@@ -309,15 +334,35 @@ impl Client {
     }
 
     /// Runs a request whose time has come with EXEC. What could be queued has a target.
-    pub(super) fn run_queued(&mut self, request: &[Bytes], visit: &mut Visit<'_>) -> Outcome {
+    pub(super) fn run_queued(&mut self, request: &[Text], visit: &mut Visit<'_>) -> Outcome {
         let Some((name, rest)) = request.split_first() else { return Outcome::Answered };
+        let begun = self.slow_us.map(|_| Instant::now());
         match Target::find(name, rest) {
-            Ok(target) => self.execute(target, request, visit),
+            Ok(target) => {
+                let outcome = self.execute(target, request, visit);
+                if let Some(begun) = begun.filter(|_| self.is_timed) {
+                    self.log_slow(request, begun.elapsed());
+                }
+                outcome
+            }
             Err(_) => Outcome::Answered,
         }
     }
 
-    fn execute(&mut self, target: Target<'_>, request: &[Bytes], visit: &mut Visit<'_>) -> Outcome {
+    fn execute(&mut self, target: Target<'_>, request: &[Text], visit: &mut Visit<'_>) -> Outcome {
+        let is_logged = !target.flags().has(Flags::SKIP_SLOWLOG);
+        let outcome = self.execute_target(target, request, visit);
+        // What waits, or has a turn of its own, has not run yet.
+        self.is_timed = is_logged && matches!(outcome, Outcome::Answered | Outcome::Close);
+        outcome
+    }
+
+    fn execute_target(
+        &mut self,
+        target: Target<'_>,
+        request: &[Text],
+        visit: &mut Visit<'_>,
+    ) -> Outcome {
         match target {
             Target::Cache(spec, rest) => {
                 let answer = match Command::parse_resolved(spec, rest) {
@@ -345,7 +390,7 @@ impl Client {
 
 impl Client {
     /// PING of a listener in RESP2, in the form of a message.
-    fn pong(&mut self, rest: &[Bytes]) {
+    fn pong(&mut self, rest: &[Text]) {
         let mut writer = self.writer();
         writer.array(2);
         writer.bulk(b"pong");
@@ -372,7 +417,7 @@ pub(super) struct Answer {
 
 /// What a request is for: the row, and for the cache the arguments behind the names.
 pub(super) enum Target<'a> {
-    Cache(&'static Spec, &'a [Bytes]),
+    Cache(&'static Spec, &'a [Text]),
     Own(&'static Row),
 }
 
@@ -384,7 +429,7 @@ pub(super) enum Missing {
 }
 
 impl<'a> Target<'a> {
-    pub(super) fn find(name: &[u8], rest: &'a [Bytes]) -> Result<Self, Missing> {
+    pub(super) fn find(name: &[u8], rest: &'a [Text]) -> Result<Self, Missing> {
         if let Some(spec) = Spec::find(name) {
             let (spec, rest) = spec.resolve(rest).map_err(Missing::Error)?;
             return Ok(Self::Cache(spec, rest));
@@ -404,13 +449,16 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// It may change something, or others may hear of it.
-    fn writes(&self) -> bool {
-        let flags = match self {
+    fn flags(&self) -> Flags {
+        match self {
             Self::Cache(spec, _) => spec.flags,
             Self::Own(row) => row.flags,
-        };
-        flags.has(Flags::WRITE)
+        }
+    }
+
+    /// It may change something, or others may hear of it.
+    fn writes(&self) -> bool {
+        self.flags().has(Flags::WRITE)
             || matches!(self.name(), "publish" | "spublish" | "eval" | "evalsha")
     }
 

@@ -75,15 +75,7 @@ impl Clients {
     pub(super) fn join(&self, peer: Peer, info: Info) -> (Arc<Handle>, oneshot::Receiver<()>) {
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let (kill, killed) = oneshot::channel();
-        let handle = Arc::new(Handle {
-            id,
-            peer,
-            connected: info.last_at,
-            info: Mutex::new(info),
-            idle: AtomicBool::new(false),
-            kill: Mutex::new(Some(kill)),
-            unblock: Mutex::new(None),
-        });
+        let handle = Arc::new(Handle::new(id, peer, info, Some(kill)));
         self.by_id.lock().insert(id, Arc::clone(&handle));
         (handle, killed)
     }
@@ -107,6 +99,23 @@ impl Clients {
 }
 
 impl Handle {
+    fn new(id: u64, peer: Peer, info: Info, kill: Option<oneshot::Sender<()>>) -> Self {
+        Self {
+            id,
+            peer,
+            connected: info.last_at,
+            info: Mutex::new(info),
+            idle: AtomicBool::new(false),
+            kill: Mutex::new(kill),
+            unblock: Mutex::new(None),
+        }
+    }
+
+    /// Of what a script has for a client: nobody else sees it.
+    pub(super) fn of_script(info: Info) -> Self {
+        Self::new(0, Peer::default(), info, None)
+    }
+
     /// Ends the connection as soon as it waits for anything.
     pub(super) fn kill(&self) {
         if let Some(kill) = self.kill.lock().take() {

@@ -74,7 +74,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             let (mut pause, changed) = self.run_requests().await?;
             self.settle(changed).await?;
             if let Pause::Scripted(scripted, request) = pause {
-                let (closes, changed) = self.run_scripted(*scripted, &request).await?;
+                let (closes, changed) = self.run_scripted(*scripted, request).await?;
                 self.settle(changed).await?;
                 pause = match closes {
                     true => Pause::Close,
@@ -120,7 +120,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         };
         client.is_busy = turn.is_none();
         let mut commands = 0;
-        let slow_us = shared.config.lock().slow_log_us;
+        client.slow_us = shared.config.lock().slow_log_us;
         let (pause, commit) = shared.cache.visit_with(None, |visit| {
             let mut begun = Instant::now();
             loop {
@@ -129,16 +129,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                         let outcome = client.answer(&request, visit);
                         let is_held = matches!(outcome, Outcome::Held { .. });
                         commands += usize::from(!is_held);
-                        if let Some(slow_us) = slow_us.filter(|_| !is_held) {
+                        if client.slow_us.is_some() && !is_held {
                             let ended = Instant::now();
-                            let took = ended - begun;
-                            begun = ended;
-                            if took.as_micros() >= u128::from(slow_us) {
-                                client.log_slow(&request, took);
+                            if client.is_timed {
+                                client.log_slow(&request, ended - begun);
                             }
+                            begun = ended;
                         }
                         match outcome {
-                            Outcome::Answered => {}
+                            Outcome::Answered => decoder.reuse(request),
                             Outcome::Waits(waiting) => return Pause::Wait(waiting),
                             Outcome::Scripted(scripted) => {
                                 return Pause::Scripted(scripted, request);
@@ -171,15 +170,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     async fn run_scripted(
         &mut self,
         scripted: Scripted,
-        request: &Request,
+        request: Request,
     ) -> Result<(bool, bool), Gone> {
         let Self { client, killed, .. } = self;
-        let Ran { commit, closes, begun } = unless(killed, client.run_scripted(scripted)).await?;
-        let took = begun.elapsed();
-        let slow_us = client.shared.config.lock().slow_log_us;
-        if slow_us.is_some_and(|slow_us| took.as_micros() >= u128::from(slow_us)) {
-            client.log_slow(request, took);
-        }
+        let Ran { commit, closes } = unless(killed, client.run_scripted(scripted, request)).await?;
         client.publish_info();
         Ok((closes, commit.is_some()))
     }

@@ -23,6 +23,7 @@ mod connection;
 mod listener;
 mod pause;
 mod reply;
+mod script_host;
 mod scripted;
 mod shared;
 mod slow_log;

@@ -1,15 +1,16 @@
 //! Scripts, and transactions with scripts in them: they leave the visit and have a turn of their own.
 
-use std::time::Instant;
-
-use bytes::Bytes;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::client::{Client, Outcome, Target};
 use super::command::transaction::Transaction;
 use super::reply;
-use crate::cache::script::{Exclusive, ScriptCommand, Step};
+use super::script_host::ScriptHost;
+use crate::cache::script::{Exclusive, Host, ScriptCommand, Step};
 use crate::cache::{Command, Executed, Reply, Visit};
 use crate::journal::Commit;
+use crate::model::text::Text;
 use crate::wire::resp::{Version, Writer};
 
 /// What runs in a turn of its own.
@@ -26,7 +27,6 @@ pub(super) struct Ran {
     pub commit: Option<Commit>,
     /// Close when the answer is written.
     pub closes: bool,
-    pub begun: Instant,
 }
 
 /// The answer to one request of a transaction.
@@ -42,28 +42,30 @@ enum Part {
 struct Plan {
     parts: Vec<Part>,
     steps: Vec<(u8, Step)>,
+    /// What the steps were asked as.
+    requests: Vec<Vec<Text>>,
     closes: bool,
 }
 
 impl Client {
     /// Waits for a turn and answers.
-    pub(super) async fn run_scripted(&mut self, scripted: Scripted) -> Ran {
+    pub(super) async fn run_scripted(&mut self, scripted: Scripted, request: Vec<Text>) -> Ran {
         let cache = self.shared.cache.clone();
-        let mut ran = Ran { commit: None, closes: false, begun: Instant::now() };
+        let mut ran = Ran { commit: None, closes: false };
         if matches!(scripted, Scripted::Alone(ScriptCommand::Kill)) {
             let answer = self.begin_answer();
             self.reply(&cache.kill_script());
+            self.log_slow(&request, Duration::ZERO);
             self.end_answer(answer);
             return ran;
         }
         let exclusive = cache.exclusive().await;
-        // That it had to wait does not make it slow.
-        ran.begun = Instant::now();
         let answer = self.begin_answer();
         match (scripted, exclusive) {
             (Scripted::Alone(command), Ok(exclusive)) => {
                 let steps = vec![(self.info.db, Step::Script(command))];
-                let executed = exclusive.run(steps).await;
+                let host = self.script_host(vec![request]);
+                let executed = exclusive.run_in(steps, Some(host)).await;
                 // Its own message comes before the answer to its PUBLISH.
                 self.take_messages();
                 match executed {
@@ -95,15 +97,16 @@ impl Client {
         let cache = self.shared.cache.clone();
         let plan = |visit: &mut Visit<'_>| {
             let was_changed = visit.was_changed(&mut self.watch);
-            (!was_changed).then(|| self.plan(&transaction.into_requests(), visit))
+            (!was_changed).then(|| self.plan(transaction.into_requests(), visit))
         };
         // What has expired meanwhile is all that it may have recorded.
         let (plan, _) = cache.visit_with(None, plan);
-        let Some(Plan { parts, steps, closes }) = plan else {
+        let Some(Plan { parts, steps, requests, closes }) = plan else {
             self.writer().nil_array();
             return;
         };
-        let executed = exclusive.run(steps).await;
+        let host = self.script_host(requests);
+        let executed = exclusive.run_in(steps, Some(host)).await;
         self.take_messages();
         match executed {
             Ok(Executed { replies, commit }) => {
@@ -115,13 +118,23 @@ impl Client {
         }
     }
 
+    fn script_host(&self, requests: Vec<Vec<Text>>) -> Arc<dyn Host> {
+        Arc::new(ScriptHost {
+            shared: Arc::clone(&self.shared),
+            client_address: self.handle.peer.address.clone(),
+            client_name: self.info.name.clone(),
+            requests,
+            slow_us: self.slow_us,
+        })
+    }
+
     /// Sorts out what was queued. What is about the connection or the server, not about keys, is
     /// done now.
-    fn plan(&mut self, requests: &[Vec<Bytes>], visit: &mut Visit<'_>) -> Plan {
+    fn plan(&mut self, requests: Vec<Vec<Text>>, visit: &mut Visit<'_>) -> Plan {
         let mut plan = Plan::default();
         for request in requests {
             let Some((name, rest)) = request.split_first() else { continue };
-            let begin = self.out.len();
+            let (begin, begun) = (self.out.len(), Instant::now());
             let step = match Target::find(name, rest) {
                 Ok(Target::Cache(spec, rest)) => match Command::parse_resolved(spec, rest) {
                     Ok(command) => Some(Step::Command(command)),
@@ -130,13 +143,14 @@ impl Client {
                         None
                     }
                 },
-                Ok(Target::Own(row)) => match (row.run)(self, visit, request) {
+                Ok(Target::Own(row)) => match (row.run)(self, visit, &request) {
                     Outcome::Scripted(scripted) => match *scripted {
                         Scripted::Alone(command) => Some(Step::Script(command)),
                         // EXEC is not queued.
                         Scripted::Transaction(_) => None,
                     },
                     outcome => {
+                        self.log_slow(&request, begun.elapsed());
                         plan.closes |= matches!(outcome, Outcome::Close);
                         None
                     }
@@ -147,6 +161,7 @@ impl Client {
             plan.parts.push(match step {
                 Some(step) => {
                     plan.steps.push((self.info.db, step));
+                    plan.requests.push(request);
                     Part::Step(self.info.version)
                 }
                 None => Part::Written(self.out.split_off(begin)),

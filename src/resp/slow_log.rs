@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::model::clock::UnixMs;
+use crate::model::text::Text;
 
 /// What is kept of a request: so many arguments, and so many bytes of each.
 const ARGS_MAX: usize = 32;
@@ -16,7 +17,7 @@ pub(super) struct Slow {
     pub id: i64,
     pub at_ms: UnixMs,
     pub took: Duration,
-    pub args: Vec<Bytes>,
+    pub args: Vec<Text>,
     pub client_address: String,
     pub client_name: Bytes,
 }
@@ -49,26 +50,32 @@ impl SlowLog {
     }
 }
 
-/// A request as it is kept: shortened, with copies that hold no large buffer. Of one with a password
-/// only its name is left.
-pub(super) fn shorten(request: &[Bytes]) -> Vec<Bytes> {
-    const SECRET: Bytes = Bytes::from_static(b"(redacted)");
-    let tells_a_password = |name: &Bytes| {
-        [&b"auth"[..], b"hello", b"config"].iter().any(|secret| name.eq_ignore_ascii_case(secret))
+/// A request as it is kept: shortened, with copies that hold no large buffer, and without passwords.
+pub(super) fn shorten(request: &[Text]) -> Vec<Text> {
+    let secret = || Text::from("(redacted)");
+    let is_at = |at: Option<usize>, word: &str| {
+        let arg = at.and_then(|at| request.get(at));
+        arg.is_some_and(|arg| arg.eq_ignore_ascii_case(word.as_bytes()))
     };
-    let is_secret = request.first().is_some_and(tells_a_password);
+    // HELLO tells a user and a password behind AUTH.
+    let is_secret = |at: usize| {
+        (at > 0 && is_at(Some(0), "auth"))
+            || (is_at(Some(0), "hello")
+                && (is_at(at.checked_sub(1), "auth") || is_at(at.checked_sub(2), "auth")))
+            || (is_at(Some(0), "config") && is_at(at.checked_sub(1), "requirepass"))
+    };
     let shown = if request.len() > ARGS_MAX { ARGS_MAX - 1 } else { request.len() };
-    let mut args: Vec<Bytes> = request
+    let mut args: Vec<Text> = request
         .iter()
         .take(shown)
         .enumerate()
         .map(|(at, arg)| match arg.get(..ARG_BYTES_MAX) {
-            _ if at > 0 && is_secret => SECRET,
+            _ if is_secret(at) => secret(),
             Some(start) if arg.len() > ARG_BYTES_MAX => {
                 let more = format!("... ({} more bytes)", arg.len() - ARG_BYTES_MAX);
                 [start, more.as_bytes()].concat().into()
             }
-            _ => Bytes::copy_from_slice(arg),
+            _ => Text::copy_from_slice(arg),
         })
         .collect();
     if request.len() > shown {
@@ -81,8 +88,8 @@ pub(super) fn shorten(request: &[Bytes]) -> Vec<Bytes> {
 mod tests {
     use super::*;
 
-    fn request(args: &[&str]) -> Vec<Bytes> {
-        args.iter().map(|arg| Bytes::copy_from_slice(arg.as_bytes())).collect()
+    fn request(args: &[&str]) -> Vec<Text> {
+        args.iter().map(|arg| Text::copy_from_slice(arg.as_bytes())).collect()
     }
 
     #[test]
@@ -93,6 +100,18 @@ mod tests {
         let many = vec!["a"; 40];
         let kept = shorten(&request(&many));
         assert_eq!((kept.len(), &kept[31][..]), (32, &b"... (9 more arguments)"[..]));
-        assert_eq!(shorten(&request(&["AUTH", "pw"])), request(&["AUTH", "(redacted)"]));
+        for (told, kept) in [
+            (&["AUTH", "me", "pw"][..], &["AUTH", "(redacted)", "(redacted)"][..]),
+            (
+                &["hello", "3", "AUTH", "me", "pw", "setname", "n"],
+                &["hello", "3", "AUTH", "(redacted)", "(redacted)", "setname", "n"],
+            ),
+            (
+                &["config", "set", "timeout", "1", "REQUIREPASS", "pw"],
+                &["config", "set", "timeout", "1", "REQUIREPASS", "(redacted)"],
+            ),
+        ] {
+            assert_eq!(shorten(&request(told)), request(kept));
+        }
     }
 }

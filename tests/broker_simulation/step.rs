@@ -164,9 +164,8 @@ fn queue_spec(random: &mut Random, queue: &'static str) -> QueueSpec {
 }
 
 fn publish(random: &mut Random, seen: &mut Seen) -> Publish {
-    let (exchange, key) = match random.below(4) {
+    let (exchange, key) = match random.below(3) {
         0 => (pick(random, &EXCHANGES), pick(random, &KEYS)),
-        1 => ("fan", ""),
         _ => ("", pick(random, &QUEUES)),
     };
     Publish {

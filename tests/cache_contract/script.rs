@@ -19,7 +19,7 @@ pub fn cache() -> Cache {
 /// Runs one request, on scripts or not.
 pub async fn ask(cache: &Cache, args: &[Vec<u8>]) -> Answer {
     let args: Vec<Bytes> = args.iter().map(|arg| Bytes::copy_from_slice(arg)).collect();
-    let parsed = match ScriptCommand::parse(&args) {
+    let parsed = match ScriptCommand::parse(&args.iter().map(Into::into).collect::<Vec<_>>()) {
         Ok(Some(command)) => return answer(cache.script(ScriptRequest { db: 0, command }).await),
         Ok(None) => Command::parse(&args),
         Err(error) => Err(error),

@@ -857,8 +857,7 @@ fn the_typed_methods_are_the_commands() {
     let query =
         RangeQuery { by: by.clone(), is_reverse: true, limit: Limit { offset: 0, count: 1 } };
     assert_eq!(cache.zrange_by("k", &query).unwrap(), pairs(&[("c", 4.0)]));
-    let all =
-        LexRange { min: LexBound::Lowest, max: LexBound::Exclusive(Bytes::from_static(b"b")) };
+    let all = LexRange { min: LexBound::Lowest, max: LexBound::Exclusive("b".into()) };
     assert_eq!(cache.zcount("k", &RangeBy::Lex(Box::new(all))).unwrap(), 1);
     assert_eq!(cache.zpop("k", Extreme::Min, 1).unwrap().value, pairs(&[("a", 2.0)]));
     assert_eq!(cache.zremrange("k", &by).unwrap().value, 2);

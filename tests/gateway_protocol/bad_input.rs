@@ -96,6 +96,28 @@ async fn frames_that_break_the_protocol_are_closed_with_their_code() {
 }
 
 #[tokio::test]
+async fn attachments_are_taken_of_nobody_who_has_not_joined() {
+    let stand = Stand::start().await;
+    let mut bystander = Socket::connect(&stand, "bob").await;
+    let header = r#"451-["up",{"_placeholder":true,"num":0}]"#;
+    let mut stranger = WebSocket::open(stand.address, QUERY, &[]).await.unwrap();
+    stranger.next_text().await;
+    stranger.text(header).await;
+    // At once, not when the attachment has come.
+    let closed = Got::Close(1000, "forced server close".to_owned());
+    assert_eq!(stranger.closed().await, closed);
+
+    let mut left = Socket::connect(&stand, "ada").await;
+    left.websocket.text(header).await;
+    left.websocket.frame(0x82, &[0; 500_000]).await;
+    assert_eq!(left.event("error").await["message"], "Unknown event: up");
+    left.websocket.text("41").await;
+    left.websocket.text(header).await;
+    assert_eq!(left.websocket.closed().await, closed);
+    still_works(&stand, &mut bystander).await;
+}
+
+#[tokio::test]
 async fn a_client_that_vanishes_is_noticed() {
     let stand = Stand::start().await;
     let mut bystander = Socket::connect(&stand, "bob").await;

@@ -9,6 +9,7 @@ mod channels;
 mod compression;
 mod connection;
 mod durability;
+mod emit;
 mod event_bridge;
 mod fanout;
 mod handshake;

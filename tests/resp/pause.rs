@@ -2,6 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use leveret::cache::{AppendFsync, Cache, Recovery, Reply};
+use leveret::journal::Journal;
+use leveret::model::clock::SystemClock;
+use leveret::resp::{Listener, Options};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
 use crate::fixture::Fixture;
 
 #[tokio::test]
@@ -85,4 +92,26 @@ async fn only_those_on_this_machine_may_make_the_server_sleep() {
     fixture.connect_from("192.0.2.7:40000").ask("DEBUG SLEEP 0", refused).await;
     fixture.connect_from("127.0.0.1:40000").ask("DEBUG SLEEP 0", "+OK\r\n").await;
     fixture.connect_from("[::1]:40000").ask("DEBUG SLEEP 0", "+OK\r\n").await;
+}
+
+#[tokio::test]
+async fn a_server_that_sleeps_for_its_clients_serves_the_others_and_stops_at_once() {
+    let clock = SystemClock::shared();
+    let (journal, fsync) = (Journal::in_memory(), AppendFsync::EverySec);
+    let cache = Cache::new(journal, clock.clone(), fsync, Recovery::default());
+    let address = "127.0.0.1:0".parse().unwrap();
+    let listener = Listener::start(address, cache.clone(), clock, Options::default()).unwrap();
+    let mut asleep = TcpStream::connect(listener.address()).await.unwrap();
+    asleep.write_all(b"SET begun yes\r\nDEBUG SLEEP 9e12\r\n").await.unwrap();
+    let mut held = TcpStream::connect(listener.address()).await.unwrap();
+    while cache.get("begun").unwrap().is_none() {
+        tokio::task::yield_now().await;
+    }
+    held.write_all(b"GET begun\r\n").await.unwrap();
+    cache.set("k", "v").unwrap();
+    assert_eq!(cache.eval("return redis.call('GET', 'k')", [], []).await, Reply::Bulk("v".into()));
+    tokio::time::timeout(Duration::from_secs(9), listener.stop()).await.expect("it sleeps on");
+    let mut rest = Vec::new();
+    asleep.read_to_end(&mut rest).await.unwrap();
+    assert!(rest.is_empty() || rest.starts_with(b"+OK"), "{rest:?}");
 }

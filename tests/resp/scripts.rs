@@ -218,3 +218,45 @@ async fn a_client_that_is_ended_leaves_its_script_to_end_by_itself() {
     fixture.cache.set("go", "1").unwrap();
     other.ask("GET k", "$1\r\nv\r\n").await;
 }
+
+#[tokio::test]
+async fn a_script_may_ask_about_the_server_as_in_redis() {
+    let fixture = Fixture::new();
+    let mut client = fixture.connect();
+    let asks = |call: &str| format!("EVAL \"return {call}\" 0");
+    client
+        .ask(
+            &asks("redis.call('info', 'cluster')"),
+            "$30\r\n# Cluster\r\ncluster_enabled:0\r\n\r\n",
+        )
+        .await;
+    client.ask(&asks("redis.call('command', 'getkeys', 'get', 'k')"), "*1\r\n$1\r\nk\r\n").await;
+    client.ask(&asks("type(redis.call('command', 'docs', 'get')[2])"), "$5\r\ntable\r\n").await;
+    client.ask(&asks("redis.call('slowlog', 'len')"), ":0\r\n").await;
+    client
+        .ask(
+            &asks("redis.call('slowlog', 'help')[1].ok"),
+            "$64\r\nSLOWLOG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:\r\n",
+        )
+        .await;
+    client
+        .ask(
+            "EVAL \"redis.setresp(3) return redis.call('command', 'info', 'get')[1][3]\" 0",
+            "*2\r\n+readonly\r\n+fast\r\n",
+        )
+        .await;
+    // A script is no client.
+    let count = "string.match(redis.call('info', 'clients'), 'connected_clients:(%d+)')";
+    client.ask(&asks(count), "$1\r\n1\r\n").await;
+    for (call, error) in [
+        ("redis.pcall('client', 'id')", "ERR This Redis command is not allowed from script"),
+        ("redis.pcall('debug', 'sleep', '0')", "ERR This Redis command is not allowed from script"),
+        ("redis.pcall('acl', 'whoami')", "ERR This Redis command is not allowed from script"),
+        ("redis.pcall('slowlog', 'foo')", "ERR Unknown Redis command called from script"),
+        ("redis.pcall('slowlog')", "ERR Wrong number of args calling Redis command from script"),
+        ("redis.pcall('command', 'list', 'x')", "ERR syntax error"),
+    ] {
+        let error = format!("${}\r\n{error}\r\n", error.len());
+        client.ask(&asks(&format!("{call}.err")), &error).await;
+    }
+}

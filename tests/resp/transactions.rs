@@ -1,6 +1,6 @@
 //! MULTI, EXEC, DISCARD, WATCH.
 
-use crate::fixture::Fixture;
+use crate::fixture::{Client, Fixture};
 
 #[tokio::test]
 async fn what_is_queued_runs_as_one() {
@@ -59,4 +59,54 @@ async fn a_watched_key_that_another_one_changes_stops_it() {
     client.ask("WATCH k", "+OK\r\n").await;
     other.ask("SELECT 1\r\nSET k x", "+OK\r\n+OK\r\n").await;
     client.ask("MULTI\r\nEXEC", "+OK\r\n*0\r\n").await;
+}
+
+/// The commands in the slow log, the oldest first.
+async fn logged(client: &mut Client, expected: &[&str]) {
+    client.ask("CONFIG SET slowlog-log-slower-than -1", "+OK\r\n").await;
+    for (at, command) in expected.iter().enumerate() {
+        let script = format!(
+            "EVAL \"return table.concat(redis.call('slowlog', 'get', '-1')[{}][4], ' ')\" 0",
+            expected.len() - at
+        );
+        client.ask(&script, &format!("${}\r\n{command}\r\n", command.len())).await;
+    }
+    client.ask("SLOWLOG LEN", &format!(":{}\r\n", expected.len())).await;
+}
+
+#[tokio::test]
+async fn the_slow_log_names_what_ran_and_not_what_was_queued() {
+    let fixture = Fixture::new();
+    let mut client = fixture.connect();
+    let begin = "CONFIG SET slowlog-log-slower-than 0\r\nSLOWLOG RESET";
+    client.ask(begin, "+OK\r\n+OK\r\n").await;
+    client
+        .ask(
+            "MULTI\r\nSET a 1\r\nINCR a\r\nEXEC",
+            "+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n+OK\r\n:2\r\n",
+        )
+        .await;
+    client.ask("FOO", "-ERR unknown command 'FOO', with args beginning with: \r\n").await;
+    client.ask("BLPOP nothing 0.001", "*-1\r\n").await;
+    logged(&mut client, &["SLOWLOG RESET", "MULTI", "SET a 1", "INCR a"]).await;
+    // The calls of a script come before the script, in a transaction too.
+    client.ask(begin, "+OK\r\n+OK\r\n").await;
+    client
+        .ask(
+            "MULTI\r\nGET a\r\nEVAL \"return redis.call('incr', KEYS[1])\" 1 a\r\nGET a\r\nEXEC",
+            "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n*3\r\n$1\r\n2\r\n:3\r\n$1\r\n3\r\n",
+        )
+        .await;
+    logged(
+        &mut client,
+        &[
+            "SLOWLOG RESET",
+            "MULTI",
+            "GET a",
+            "incr a",
+            "EVAL return redis.call('incr', KEYS[1]) 1 a",
+            "GET a",
+        ],
+    )
+    .await;
 }

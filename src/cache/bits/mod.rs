@@ -17,6 +17,7 @@ use super::keyspace::{Keyspace, Ttl, check_value};
 use super::notifications::Events;
 use super::reply::Reply;
 use super::string::in_place;
+use crate::model::text::Text;
 pub use field::{BitfieldKind, BitfieldOp, BitfieldStep, Overflow};
 pub(super) use parse::SPECS;
 
@@ -24,32 +25,32 @@ pub(super) use parse::SPECS;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BitsCommand {
     Set {
-        key: Bytes,
+        key: Text,
         offset: usize,
         bit: bool,
     },
     Get {
-        key: Bytes,
+        key: Text,
         offset: usize,
     },
     Count {
-        key: Bytes,
+        key: Text,
         range: BitRange,
     },
     Position {
-        key: Bytes,
+        key: Text,
         bit: bool,
         range: BitRange,
     },
     /// BITOP.
     Combine {
         op: BitwiseOp,
-        destination: Bytes,
-        keys: Vec<Bytes>,
+        destination: Text,
+        keys: Vec<Text>,
     },
     /// BITFIELD and BITFIELD_RO.
     Field {
-        key: Bytes,
+        key: Text,
         steps: Vec<BitfieldStep>,
     },
 }
@@ -59,7 +60,7 @@ pub enum BitsCommand {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BitRange {
     /// As they came: at most a start, an end and a unit.
-    args: Vec<Bytes>,
+    args: Vec<Text>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,7 +167,7 @@ impl BitRange {
                 if start < 0 && stop < 0 && start > stop {
                     return Ok(0..0);
                 }
-                Ok(bits(start, stop, parse::unit(unit.first())?, len))
+                Ok(bits(start, stop, parse::unit(unit.first().map(AsRef::as_ref))?, len))
             }
             _ => Err(CacheError::Syntax),
         }
@@ -178,7 +179,7 @@ impl BitRange {
             [] => Ok((0..len * 8, false)),
             [start, more @ ..] if more.len() <= 2 => {
                 let start = parse::bound(start)?;
-                let unit = parse::unit(more.get(1))?;
+                let unit = parse::unit(more.get(1).map(AsRef::as_ref))?;
                 let stop = more.first().map(|stop| parse::bound(stop)).transpose()?;
                 Ok((bits(start, stop.unwrap_or(-1), unit, len), stop.is_some()))
             }

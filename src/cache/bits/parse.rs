@@ -1,7 +1,5 @@
 //! What the arguments of the bit commands say.
 
-use bytes::Bytes;
-
 use super::field::{BitfieldKind, BitfieldOp, BitfieldStep, Overflow};
 use super::{BitRange, BitUnit, BitsCommand, BitwiseOp};
 use crate::cache::command::{Args, Arity, Command, Flags, Keys, Spec, is, parse_integer};
@@ -77,7 +75,7 @@ pub(super) fn bound(text: &[u8]) -> Result<i64, CacheError> {
     parse_integer(text).ok_or(CacheError::NotAnInteger)
 }
 
-pub(super) fn unit(text: Option<&Bytes>) -> Result<BitUnit, CacheError> {
+pub(super) fn unit(text: Option<&[u8]>) -> Result<BitUnit, CacheError> {
     match text {
         None => Ok(BitUnit::Byte),
         Some(text) if is(text, "byte") => Ok(BitUnit::Byte),

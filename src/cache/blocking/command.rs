@@ -11,6 +11,7 @@ use crate::cache::list::End;
 use crate::cache::pop_of_many::PopOfMany;
 use crate::cache::reply::Reply;
 use crate::cache::sorted_set::{Extreme, pop_of_many_reply};
+use crate::model::text::Text;
 
 /// A command that waits until one of its keys has something. Where nobody can wait, as in a transaction
 /// or a script, it answers at once.
@@ -26,27 +27,27 @@ pub struct BlockingCommand {
 pub(in crate::cache) enum Pop {
     List {
         end: End,
-        keys: Vec<Bytes>,
+        keys: Vec<Text>,
     },
     ListMany {
         end: End,
-        keys: Vec<Bytes>,
+        keys: Vec<Text>,
         count: usize,
     },
     /// One key: the source.
     Move {
-        source: [Bytes; 1],
-        destination: Bytes,
+        source: [Text; 1],
+        destination: Text,
         from: End,
         to: End,
     },
     Scored {
         extreme: Extreme,
-        keys: Vec<Bytes>,
+        keys: Vec<Text>,
     },
     ScoredMany {
         extreme: Extreme,
-        keys: Vec<Bytes>,
+        keys: Vec<Text>,
         count: usize,
     },
 }
@@ -111,7 +112,7 @@ fn parse_scored(args: Args<'_>, extreme: Extreme) -> Result<Command, CacheError>
 }
 
 /// Keys, and the timeout behind them.
-fn parse_keys(mut args: Args<'_>) -> Result<(Vec<Bytes>, Option<Duration>), CacheError> {
+fn parse_keys(mut args: Args<'_>) -> Result<(Vec<Text>, Option<Duration>), CacheError> {
     let mut keys = args.remaining();
     let timeout = keys.pop().ok_or(CacheError::WrongArity { command: args.command })?;
     Ok((keys, parse_timeout(&timeout)?))
@@ -142,7 +143,7 @@ impl BlockingCommand {
 }
 
 impl Pop {
-    pub(super) fn keys(&self) -> &[Bytes] {
+    pub(super) fn keys(&self) -> &[Text] {
         match self {
             Self::List { keys, .. }
             | Self::ListMany { keys, .. }
@@ -176,7 +177,7 @@ impl Pop {
     }
 
     /// Whether this key is of the type that it waits for.
-    pub(super) fn waits_for_type_of(&self, keyspace: &Keyspace, key: &Bytes) -> bool {
+    pub(super) fn waits_for_type_of(&self, keyspace: &Keyspace, key: &[u8]) -> bool {
         let value = keyspace.slot(key).map(Slot::value);
         match self {
             Self::List { .. } | Self::ListMany { .. } | Self::Move { .. } => {
@@ -192,17 +193,20 @@ impl Pop {
     pub(super) fn attempt_on(
         &self,
         keyspace: &mut Keyspace,
-        key: &Bytes,
+        key: &[u8],
     ) -> Result<Option<Reply>, CacheError> {
         match self {
             Self::List { end, .. } => {
                 let popped = keyspace.pop(*end, key, 1)?.into_iter().flatten().next();
-                Ok(popped.map(|value| Reply::bulks([key.clone(), value])))
+                Ok(popped.map(|value| Reply::bulks([Bytes::copy_from_slice(key), value])))
             }
             Self::ListMany { end, count, .. } => {
                 let popped = keyspace.pop(*end, key, *count)?;
                 Ok(popped.map(|values| {
-                    Reply::Array(vec![Reply::Bulk(key.clone()), Reply::bulks(values)])
+                    Reply::Array(vec![
+                        Reply::Bulk(Bytes::copy_from_slice(key)),
+                        Reply::bulks(values),
+                    ])
                 }))
             }
             Self::Move { destination, from, to, .. } => {
@@ -213,7 +217,7 @@ impl Pop {
                 let popped = keyspace.zpop(*extreme, key, 1)?.into_iter().next();
                 Ok(popped.map(|item| {
                     Reply::Array(vec![
-                        Reply::Bulk(key.clone()),
+                        Reply::Bulk(Bytes::copy_from_slice(key)),
                         Reply::Bulk(Bytes::copy_from_slice(&item.member)),
                         Reply::Double(item.score.get()),
                     ])
@@ -221,7 +225,8 @@ impl Pop {
             }
             Self::ScoredMany { extreme, count, .. } => {
                 let popped = keyspace.zpop(*extreme, key, *count)?;
-                Ok((!popped.is_empty()).then(|| pop_of_many_reply(Some((key.clone(), popped)))))
+                Ok((!popped.is_empty())
+                    .then(|| pop_of_many_reply(Some((Bytes::copy_from_slice(key), popped)))))
             }
         }
     }

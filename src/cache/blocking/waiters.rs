@@ -37,7 +37,7 @@ impl Waiters {
     pub(super) fn join(&mut self, db: u8, pop: Pop, answer: oneshot::Sender<Reply>) -> WaiterId {
         self.last_id += 1;
         for key in pop.keys() {
-            self.by_place.entry((db, key.clone())).or_default().insert(self.last_id);
+            self.by_place.entry((db, key.to_bytes())).or_default().insert(self.last_id);
         }
         self.by_id.insert(self.last_id, Waiter { db, pop, answer });
         self.last_id
@@ -51,7 +51,7 @@ impl Waiters {
     fn take(&mut self, id: WaiterId) -> Option<Waiter> {
         let waiter = self.by_id.remove(&id)?;
         for key in waiter.pop.keys() {
-            let place = (waiter.db, key.clone());
+            let place = (waiter.db, key.to_bytes());
             if let Some(ids) = self.by_place.get_mut(&place) {
                 ids.remove(&id);
                 if ids.is_empty() {

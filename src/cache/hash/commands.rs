@@ -9,70 +9,71 @@ use crate::cache::keyspace::Keyspace;
 use crate::cache::pick::{Pick, bounded};
 use crate::cache::reply::Reply;
 use crate::cache::scan::{Scan, scanned};
+use crate::model::text::Text;
 
 /// A command on a hash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HashCommand {
     Get {
-        key: Bytes,
-        field: Bytes,
+        key: Text,
+        field: Text,
     },
     GetMany {
-        key: Bytes,
-        fields: Vec<Bytes>,
+        key: Text,
+        fields: Vec<Text>,
     },
     Set {
-        key: Bytes,
-        fields: Vec<(Bytes, Bytes)>,
+        key: Text,
+        fields: Vec<(Text, Text)>,
         /// Answer with the number of new fields, as HSET does and HMSET does not.
         counts: bool,
     },
     SetNew {
-        key: Bytes,
-        field: Bytes,
-        value: Bytes,
+        key: Text,
+        field: Text,
+        value: Text,
     },
     Delete {
-        key: Bytes,
-        fields: Vec<Bytes>,
+        key: Text,
+        fields: Vec<Text>,
     },
     Exists {
-        key: Bytes,
-        field: Bytes,
+        key: Text,
+        field: Text,
     },
     Len {
-        key: Bytes,
+        key: Text,
     },
     StrLen {
-        key: Bytes,
-        field: Bytes,
+        key: Text,
+        field: Text,
     },
     GetAll {
-        key: Bytes,
+        key: Text,
     },
     Keys {
-        key: Bytes,
+        key: Text,
     },
     Values {
-        key: Bytes,
+        key: Text,
     },
     IncrBy {
-        key: Bytes,
-        field: Bytes,
+        key: Text,
+        field: Text,
         by: i64,
     },
     IncrByFloat {
-        key: Bytes,
-        field: Bytes,
-        by: Bytes,
+        key: Text,
+        field: Text,
+        by: Text,
     },
     Random {
-        key: Bytes,
+        key: Text,
         /// And whether the values come with the fields.
         pick: Option<(Pick, bool)>,
     },
     Scan {
-        key: Bytes,
+        key: Text,
         scan: Scan,
     },
 }
@@ -201,7 +202,7 @@ impl HashCommand {
             Self::Get { key, field } => Reply::bulk_or_nil(keyspace.hash_get(key, field)?),
             Self::GetMany { key, fields } => {
                 let hash = keyspace.collection::<Hash>(key)?;
-                let value = |field: &Bytes| hash.and_then(|hash| hash.0.get(field)).cloned();
+                let value = |field: &Text| hash.and_then(|hash| hash.0.get(field)).cloned();
                 Reply::Array(fields.iter().map(|field| Reply::bulk_or_nil(value(field))).collect())
             }
             Self::Set { key, fields, counts } => {

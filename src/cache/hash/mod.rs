@@ -14,6 +14,7 @@ use super::keyspace::{
 };
 use super::long_double::LongDouble;
 use super::notifications::Events;
+use crate::model::text::Text;
 pub use commands::HashCommand;
 pub(super) use commands::SPECS;
 
@@ -59,7 +60,7 @@ impl Keyspace {
     pub(super) fn hash_set(
         &mut self,
         key: &[u8],
-        fields: &[(Bytes, Bytes)],
+        fields: &[(Text, Text)],
     ) -> Result<usize, CacheError> {
         self.hash_set_as("hset", key, fields)
     }
@@ -69,7 +70,7 @@ impl Keyspace {
         &mut self,
         event: &'static str,
         key: &[u8],
-        fields: &[(Bytes, Bytes)],
+        fields: &[(Text, Text)],
     ) -> Result<usize, CacheError> {
         for (field, value) in fields {
             check_name(field.len())?;
@@ -77,7 +78,7 @@ impl Keyspace {
         }
         self.edit_or_make(key, |hash: &mut Edit<'_, Hash>| {
             hash.notes.event(Events::HASH, event);
-            fields.iter().filter(|(field, value)| hash.set(field, value.clone())).count()
+            fields.iter().filter(|(field, value)| hash.set(field, value.to_bytes())).count()
         })
     }
 
@@ -85,8 +86,8 @@ impl Keyspace {
     pub(super) fn hash_set_new(
         &mut self,
         key: &[u8],
-        field: &Bytes,
-        value: &Bytes,
+        field: &Text,
+        value: &Text,
     ) -> Result<bool, CacheError> {
         let is_there = self.looked_at::<Hash>(key)?.is_some_and(|hash| hash.0.contains(field));
         Ok(!is_there && self.hash_set(key, &[(field.clone(), value.clone())])? == 1)
@@ -135,7 +136,7 @@ impl Keyspace {
     pub(super) fn hash_increment(
         &mut self,
         key: &[u8],
-        field: &Bytes,
+        field: &Text,
         by: i64,
     ) -> Result<i64, CacheError> {
         let old = self.looked_at::<Hash>(key)?.and_then(|hash| hash.0.get(field));
@@ -150,7 +151,7 @@ impl Keyspace {
     pub(super) fn hash_increment_by_float(
         &mut self,
         key: &[u8],
-        field: &Bytes,
+        field: &Text,
         by: &[u8],
     ) -> Result<Bytes, CacheError> {
         let by = LongDouble::parse(by).ok_or(CacheError::NotAFloat)?;
@@ -161,7 +162,7 @@ impl Keyspace {
         let old = old.map_or(Some(LongDouble::ZERO), |old| LongDouble::parse(old));
         let old = old.ok_or(CacheError::HashValueNotAFloat)?;
         let sum = Bytes::from(old.plus(by).ok_or(CacheError::NotFinite)?.to_string());
-        self.hash_set_as("hincrbyfloat", key, &[(field.clone(), sum.clone())])?;
+        self.hash_set_as("hincrbyfloat", key, &[(field.clone(), (&sum).into())])?;
         Ok(sum)
     }
 }

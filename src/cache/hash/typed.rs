@@ -8,6 +8,7 @@ use crate::cache::command::Access;
 use crate::cache::engine::Cache;
 use crate::cache::error::CacheError;
 use crate::cache::typed::Write;
+use crate::model::text::Text;
 
 impl Cache {
     /// HSET of one field: whether it is new.
@@ -20,7 +21,7 @@ impl Cache {
         field: impl Into<Bytes>,
         value: impl Into<Bytes>,
     ) -> Write<bool> {
-        let fields = [(field.into(), value.into())];
+        let fields = [(field.into().into(), value.into().into())];
         self.write(Access::Grow, |keyspace| Ok(keyspace.hash_set(key.as_ref(), &fields)? == 1))
     }
 
@@ -32,7 +33,9 @@ impl Cache {
         if fields.is_empty() {
             return Err(CacheError::WrongArity { command: "hset" });
         }
-        self.write(Access::Grow, |keyspace| keyspace.hash_set(key.as_ref(), fields))
+        let fields: Vec<(Text, Text)> =
+            fields.iter().map(|(field, value)| (field.into(), value.into())).collect();
+        self.write(Access::Grow, |keyspace| keyspace.hash_set(key.as_ref(), &fields))
     }
 
     /// HSET of a value as JSON: whether the field is new.
@@ -58,7 +61,7 @@ impl Cache {
         field: impl Into<Bytes>,
         value: impl Into<Bytes>,
     ) -> Write<bool> {
-        let (field, value) = (field.into(), value.into());
+        let (field, value) = (Text::from(field.into()), Text::from(value.into()));
         self.write(Access::Grow, |keyspace| keyspace.hash_set_new(key.as_ref(), &field, &value))
     }
 
@@ -133,7 +136,7 @@ impl Cache {
     /// # Errors
     /// See [`Cache::get`]; and when the value is no integer, or the sum is out of range.
     pub fn hincr_by(&self, key: impl AsRef<[u8]>, field: impl Into<Bytes>, by: i64) -> Write<i64> {
-        let field = field.into();
+        let field = Text::from(field.into());
         self.write(Access::Grow, |keyspace| keyspace.hash_increment(key.as_ref(), &field, by))
     }
 }

@@ -8,12 +8,13 @@ use crate::cache::list::End;
 use crate::cache::notifications::Events;
 use crate::cache::sorted_set::Score;
 use crate::model::clock::UnixMs;
+use crate::model::text::Text;
 
 /// What a key holds, on its own.
 enum Copied {
     String(Bytes),
     List(Vec<Bytes>),
-    Hash(Vec<(Bytes, Bytes)>),
+    Hash(Vec<(Text, Text)>),
     Set(Vec<Key>),
     SortedSet(Vec<(Key, Score)>),
 }
@@ -25,8 +26,9 @@ impl Copied {
             Value::Long(long) => Self::String(long.text().clone()),
             Value::List(list) => Self::List(list.values().cloned().collect()),
             Value::Hash(hash) => {
-                let field =
-                    |(name, value): (&Key, &Bytes)| (Bytes::copy_from_slice(name), value.clone());
+                let field = |(name, value): (&Key, &Bytes)| {
+                    (Text::copy_from_slice(name), Text::from(value))
+                };
                 Self::Hash(hash.0.iter().map(field).collect())
             }
             Value::Set(set) => Self::Set(set.members().cloned().collect()),

@@ -6,6 +6,7 @@ use crate::cache::error::CacheError;
 use crate::cache::keyspace::Keyspace;
 use crate::cache::reply::Reply;
 use crate::cache::scan::Scan;
+use crate::model::text::Text;
 
 impl Keyspace {
     /// SCAN. The cursor is the next place: a key keeps its own, so one that stays is met. Free places
@@ -23,7 +24,7 @@ impl Keyspace {
             next_cursor = next;
             let Some(slot) = slot else { continue };
             let is_of_type =
-                |name: &Bytes| name.eq_ignore_ascii_case(slot.value().type_name().as_bytes());
+                |name: &Text| name.eq_ignore_ascii_case(slot.value().type_name().as_bytes());
             if filter.admits(slot.key()) && filter.type_name.as_ref().is_none_or(is_of_type) {
                 found.push(Reply::Bulk(Bytes::copy_from_slice(slot.key())));
             }

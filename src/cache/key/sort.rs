@@ -12,21 +12,22 @@ use crate::cache::keyspace::{Collection, Keyspace, Slot, Value};
 use crate::cache::list::End;
 use crate::cache::notifications::Events;
 use crate::cache::reply::Reply;
+use crate::model::text::Text;
 
 /// SORT: which elements, in what order, and what is answered for each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sort {
-    pub key: Bytes,
+    pub key: Text,
     /// BY: a pattern of the keys whose values are compared; without a star, nothing is.
-    pub by: Option<Bytes>,
+    pub by: Option<Text>,
     /// LIMIT: offset and count; a negative count means all.
     pub limit: (i64, i64),
     /// GET: patterns of the keys whose values are answered; `#` is the element itself.
-    pub get: Vec<Bytes>,
+    pub get: Vec<Text>,
     pub is_descending: bool,
     /// ALPHA: compared as texts, not as numbers.
     pub is_alpha: bool,
-    pub store: Option<Bytes>,
+    pub store: Option<Text>,
 }
 
 pub(super) fn parse(mut args: Args<'_>, may_store: bool) -> Result<Command, CacheError> {

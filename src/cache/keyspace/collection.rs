@@ -2,8 +2,9 @@
 
 use super::Keyspace;
 use super::effects::{Effects, Recorded};
+use super::name::Key;
 use super::record::CollectionId;
-use super::slot::{Key, SlotId, Value};
+use super::slot::{SlotId, Value};
 use crate::cache::error::CacheError;
 use crate::cache::notifications::Events;
 

@@ -4,7 +4,8 @@ use ahash::RandomState;
 use hashbrown::HashTable;
 use slab::Slab;
 
-use super::slot::{Key, Slot};
+use super::name::Key;
+use super::slot::Slot;
 
 /// One in so many places of the index is taken, at least.
 const SPARSEST: usize = 16;

@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use ahash::AHashMap;
 
-use super::slot::{Key, SlotId};
+use super::name::Key;
+use super::slot::SlotId;
 use crate::journal::{Entry, Position};
 
 /// An [`Entry`] in 12 bytes: every key, field, member and element has one.

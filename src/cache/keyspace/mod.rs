@@ -14,6 +14,7 @@ mod effects;
 mod eviction;
 mod expiry;
 mod moving;
+mod name;
 mod parts;
 mod random;
 mod record;
@@ -30,10 +31,11 @@ use metrics::Counter;
 
 pub(super) use collection::{Collection, Edit};
 pub(super) use effects::{Effects, Recorded};
+pub(super) use name::Key;
 pub(super) use parts::{PartRecord, Parts};
 pub(super) use record::CollectionId;
 pub use recovery::Recovery;
-pub(super) use slot::{Key, Slot, SlotId, TEXT_BYTES, Value, check_name, check_value, owned};
+pub(super) use slot::{Slot, SlotId, TEXT_BYTES, Value, check_name, check_value, owned};
 pub(super) use texts::Changed;
 pub(super) use watching::Mark;
 

@@ -29,7 +29,8 @@ impl Keyspace {
         let key = slot::new_key(to)?;
         self.quietly(|keyspace| keyspace.remove(to));
         self.touch(id);
-        self.bytes = self.bytes - from.len() + to.len();
+        let from_bytes = self.slot_at(id).map_or(0, |slot| slot.key.heap_bytes());
+        self.bytes = self.bytes - from_bytes + key.heap_bytes();
         self.databases[usize::from(id.db) % DATABASES].rename(&self.hasher, id.at, key);
         self.record_key_again(id);
         self.notify(Events::NEW, "new", to);
@@ -86,5 +87,34 @@ impl Keyspace {
             self.effects.end(deadline);
             self.effects.add(Fresh::Deadline(id));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use metrics::Counter;
+
+    use super::Keyspace;
+    use crate::cache::keyspace::{Lookups, Ttl};
+
+    #[test]
+    fn a_key_weighs_what_its_name_does_whatever_it_was_called_before() {
+        let lookups = || Lookups { hit: Counter::noop(), miss: Counter::noop() };
+        let bytes_of = |names: &[&[u8]]| {
+            let mut keyspace = Keyspace::new(lookups(), false);
+            keyspace.set(names[0], Bytes::from_static(b"v"), Ttl::None).unwrap();
+            for pair in names.windows(2) {
+                assert_eq!(keyspace.rename(pair[0], pair[1]), Ok(true));
+            }
+            let bytes = keyspace.bytes();
+            keyspace.clear();
+            assert_eq!(keyspace.bytes(), 0);
+            bytes
+        };
+        let long = [b'n'; 100];
+        assert_eq!(bytes_of(&[b"short", &long]), bytes_of(&[&long]));
+        assert_eq!(bytes_of(&[&long, b"short"]), bytes_of(&[b"short"]));
+        assert!(bytes_of(&[b"short"]) < bytes_of(&[&long]));
     }
 }

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::collection::Notes;
 use super::effects::{Effects, Recorded};
+use super::name::Key;
 use super::record::CollectionId;
-use super::slot::{Key, TEXT_BYTES};
+use super::slot::TEXT_BYTES;
 use crate::cache::sorted_set::Score;
 use crate::journal::Entry;
 
@@ -105,9 +106,6 @@ pub(in crate::cache) struct Parts<V> {
     bytes: usize,
 }
 
-/// What a name takes beside its bytes: its count, and what its allocation is rounded up by.
-const NAME_BYTES: usize = 24;
-
 impl<V: PartValue> Parts<V> {
     pub(in crate::cache) fn new(id: CollectionId) -> Self {
         Self { id, map: IndexMap::default(), bytes: 0 }
@@ -187,7 +185,7 @@ impl<V: PartValue> Parts<V> {
         }
         let name = Key::from(name);
         notes.add_part(&name);
-        self.bytes += Self::part_bytes(&name);
+        self.bytes += name.heap_bytes();
         self.map.insert(name, Part { value, recorded: Recorded::New });
         None
     }
@@ -210,16 +208,12 @@ impl<V: PartValue> Parts<V> {
 
     fn removed(&mut self, name: &Key, part: Part<V>, notes: &mut Notes<'_>) -> V {
         notes.end(part.recorded);
-        self.bytes -= Self::part_bytes(name) + part.value.heap_bytes();
+        self.bytes -= name.heap_bytes() + part.value.heap_bytes();
         const CAPACITY_KEPT: usize = 64;
         if self.map.capacity() > CAPACITY_KEPT.max(4 * self.map.len()) {
             self.map.shrink_to(2 * self.map.len());
         }
         part.value
-    }
-
-    fn part_bytes(name: &[u8]) -> usize {
-        NAME_BYTES + name.len()
     }
 
     /// Takes a part from the journal; `false` when it is one of another type.
@@ -230,7 +224,7 @@ impl<V: PartValue> Parts<V> {
         entry: Entry,
     ) -> bool {
         let Some(value) = V::from_record(record) else { return false };
-        self.bytes += Self::part_bytes(&name) + value.heap_bytes();
+        self.bytes += name.heap_bytes() + value.heap_bytes();
         self.map.insert(name, Part { value, recorded: Recorded::at(entry) }).is_none()
     }
 

@@ -10,8 +10,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::DATABASES;
+use super::name::Key;
 use super::parts::PartRecord;
-use super::slot::Key;
 use crate::journal::{self, Kind, Payload};
 use crate::model::clock::UnixMs;
 

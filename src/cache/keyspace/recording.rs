@@ -6,11 +6,12 @@ use smallvec::SmallVec;
 
 use super::Keyspace;
 use super::effects::{Effects, Fresh, Recorded};
+use super::name::Key;
 use super::record::{
     CollectionFact, DEADLINE, DeadlineFact, ELEMENT, ElementFact, ORDER, PART, PartFact, STRING,
     StringFact,
 };
-use super::slot::{Key, SlotId, Value};
+use super::slot::{SlotId, Value};
 use crate::journal::{Commit, Entry, Group, Journal, Kind, Payload, SMALL_WEIGHT_MAX, Urgency};
 
 /// Where one fact belongs.
@@ -131,7 +132,7 @@ impl Keyspace {
         };
         let db = id.db;
         let slot = self.slot_at(id)?;
-        let key = || Arc::clone(&slot.key);
+        let key = || slot.key.clone();
         match (place, &slot.value) {
             (Place::Value(_), Value::String(value)) => {
                 let weight = StringFact::weight_of(&slot.key, value);
@@ -158,7 +159,7 @@ impl Keyspace {
             (Place::Order, _) => return None,
             (Place::Part(_, name), value) => {
                 let ((_, collection), value) = (value.collection()?, value.part(name)?);
-                add(group, PART, PartFact { collection, name: Arc::clone(name), value });
+                add(group, PART, PartFact { collection, name: name.clone(), value });
             }
         }
         Some(())

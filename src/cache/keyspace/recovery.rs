@@ -1,20 +1,20 @@
 //! From the journal's facts back to keys.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use ahash::AHashMap;
 use bytes::Bytes;
 
 use super::collection::Collection;
 use super::effects::Recorded;
+use super::name::Key;
 use super::parts::PartRecord;
 use super::record::{
     CollectionId, CollectionRecord, DEADLINE, DeadlineRecord, ELEMENT, ElementRecord, HASH, LIST,
     LONG_STRING, ORDER, OrderFact, OrderRecord, PART, PartFactRecord, SET, SORTED_SET, STRING,
     StringRecord, decode, decode_keyed,
 };
-use super::slot::{Key, Value};
+use super::slot::Value;
 use super::{DATABASES, Keyspace};
 use crate::cache::hash::Hash;
 use crate::cache::list::{Element, List};
@@ -91,7 +91,7 @@ impl Recovery {
 }
 
 fn own(key: &Bytes) -> Key {
-    Arc::from(&**key)
+    Key::from(&**key)
 }
 
 fn in_range(db: u8) -> Result<u8, String> {

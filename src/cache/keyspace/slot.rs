@@ -1,12 +1,12 @@
 //! A key and all that belongs to it.
 
 use std::cell::Cell;
-use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::collection::Collection;
 use super::effects::{Effects, Recorded};
+use super::name::Key;
 use super::parts::PartRecord;
 use super::record::{self, CollectionId};
 use crate::cache::error::CacheError;
@@ -17,9 +17,6 @@ use crate::cache::sorted_set::SortedSet;
 use crate::cache::string::Long;
 use crate::journal::{Entry, Kind};
 use crate::model::clock::UnixMs;
-
-/// A key: its own copy, so that it never keeps a reader's larger buffer alive.
-pub(in crate::cache) type Key = Arc<[u8]>;
 
 /// A key's place. Given to another key when this one is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -192,9 +189,8 @@ pub(super) struct Expiry {
 
 /// What a stored text takes beside its bytes: its count, and what its allocation is rounded up by.
 pub(in crate::cache) const TEXT_BYTES: usize = 40;
-/// What a key takes beside its texts: its slot, its place in the index, its count, and what its
-/// allocation is rounded up by.
-const SLOT_BYTES: usize = size_of::<Slot>() + 36;
+/// What a key takes beside its texts: its slot and its place in the index.
+const SLOT_BYTES: usize = size_of::<Slot>() + 12;
 /// The head of a hash or a set.
 const HEAD_BYTES: usize = size_of::<Hash>() + 8;
 /// What a deadline takes in the order of deadlines.
@@ -203,7 +199,7 @@ pub(super) const EXPIRY_BYTES: usize = 32;
 impl Slot {
     pub(in crate::cache) fn bytes(&self) -> usize {
         let expiry_bytes = if self.expiry.is_some() { EXPIRY_BYTES } else { 0 };
-        SLOT_BYTES + self.key.len() + self.value.bytes() + expiry_bytes
+        SLOT_BYTES + self.key.heap_bytes() + self.value.bytes() + expiry_bytes
     }
 
     pub(super) fn is_due(&self, now_ms: UnixMs) -> bool {

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ahash::AHashMap;
 
 use super::Keyspace;
-use super::slot::{Key, SlotId};
+use super::name::Key;
+use super::slot::SlotId;
 
 /// Set when one of the keys that it stands for is changed.
 pub(in crate::cache) type Mark = Arc<AtomicBool>;

@@ -243,17 +243,38 @@ impl Edit<'_, List> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::keyspace::{Keyspace, Lookups};
+
+    fn capacity(keyspace: &Keyspace) -> usize {
+        keyspace.collection::<List>(b"l").unwrap().unwrap().elements.capacity()
+    }
 
     #[test]
     fn a_list_gives_back_the_room_of_what_has_gone() {
-        let element = || Element { value: Bytes::from_static(b"v"), recorded: Recorded::New };
-        let elements: VecDeque<Element> = (0..100_000).map(|_| element()).collect();
-        let mut list = List::recovered(CollectionId(1), 0, elements);
-        list.elements.truncate(100);
-        list.shrink();
-        assert!(list.elements.capacity() <= 400, "{}", list.elements.capacity());
-        list.elements.truncate(1);
-        list.shrink();
-        assert!(list.elements.capacity() <= 64, "{}", list.elements.capacity());
+        const LEN: usize = 10_000;
+        const LEFT: usize = 100;
+        let gone = LEN - LEFT;
+        type Remove = fn(&mut Keyspace, usize);
+        let ways: [Remove; 3] = [
+            |keyspace, gone| {
+                keyspace.pop(End::Left, b"l", gone).unwrap();
+            },
+            |keyspace, gone| keyspace.trim(b"l", gone as i64, -1).unwrap(),
+            |keyspace, gone| {
+                keyspace.list_remove(b"l", gone as i64, b"v").unwrap();
+            },
+        ];
+        for remove in ways {
+            let lookups = Lookups { hit: metrics::Counter::noop(), miss: metrics::Counter::noop() };
+            let mut keyspace = Keyspace::new(lookups, false);
+            let values = std::iter::repeat_n(Bytes::from_static(b"v"), LEN);
+            keyspace.push(End::Right, b"l", values).unwrap();
+            assert!(capacity(&keyspace) >= LEN);
+            remove(&mut keyspace, gone);
+            let of_few = capacity(&keyspace);
+            assert!((LEFT..=4 * LEFT).contains(&of_few), "{of_few}");
+            remove(&mut keyspace, LEFT - 1);
+            assert!(capacity(&keyspace) <= 64, "{}", capacity(&keyspace));
+        }
     }
 }

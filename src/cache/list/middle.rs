@@ -7,6 +7,7 @@ use crate::cache::command::{Args, Command, is, parse_integer};
 use crate::cache::error::CacheError;
 use crate::cache::keyspace::{Edit, Keyspace, check_value};
 use crate::cache::notifications::Events;
+use crate::model::text::Text;
 
 /// Which elements LPOS looks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,14 +69,14 @@ impl Keyspace {
         key: &[u8],
         is_after: bool,
         pivot: &[u8],
-        value: &Bytes,
+        value: &Text,
     ) -> Result<Inserted, CacheError> {
         check_value(value.len())?;
         let inserted = self.edit(key, |list: &mut Edit<'_, List>| {
             let Some(at) = list.collection.values().position(|other| other == pivot) else {
                 return Inserted::NoPivot;
             };
-            list.insert(at + usize::from(is_after), value.clone());
+            list.insert(at + usize::from(is_after), value.to_bytes());
             list.notes.event(Events::LIST, "linsert");
             Inserted::Length(list.len())
         })?;
@@ -87,13 +88,13 @@ impl Keyspace {
         &mut self,
         key: &[u8],
         index: Option<i64>,
-        value: &Bytes,
+        value: &Text,
     ) -> Result<(), CacheError> {
         check_value(value.len())?;
         self.edit(key, |list: &mut Edit<'_, List>| {
             let index = index.ok_or(CacheError::NotAnInteger)?;
             let is_there = from_either_end(index, list.len())
-                .is_some_and(|offset| list.replace(offset, value.clone()));
+                .is_some_and(|offset| list.replace(offset, value.to_bytes()));
             if is_there {
                 list.notes.event(Events::LIST, "lset");
             }
@@ -146,7 +147,7 @@ impl Keyspace {
         let skipped = search.rank.checked_abs().unwrap_or(1) - 1;
         let skipped = usize::try_from(skipped).unwrap_or(usize::MAX);
         let count_max = or_all(search.count.unwrap_or(1));
-        let is_same = |(_, other): &(usize, &Bytes)| *other == value;
+        let is_same = |(_, other): &(usize, &Bytes)| ***other == *value;
         let offset = |(offset, _)| offset;
         let values = list.values().enumerate();
         Ok(if search.rank < 0 {

@@ -17,6 +17,7 @@ use super::error::CacheError;
 use super::keyspace::{Edit, Keyspace, check_value};
 use super::notifications::Events;
 use super::reply::Reply;
+use crate::model::text::Text;
 pub(super) use elements::{Element, List};
 pub use middle::Search;
 
@@ -43,74 +44,74 @@ impl End {
 pub enum ListCommand {
     Push {
         end: End,
-        key: Bytes,
-        values: Vec<Bytes>,
+        key: Text,
+        values: Vec<Text>,
     },
     Pop {
         end: End,
-        key: Bytes,
+        key: Text,
     },
     PopCount {
         end: End,
-        key: Bytes,
+        key: Text,
         count: usize,
     },
     Range {
-        key: Bytes,
+        key: Text,
         start: i64,
         stop: i64,
     },
     Trim {
-        key: Bytes,
+        key: Text,
         start: i64,
         stop: i64,
     },
     Len {
-        key: Bytes,
+        key: Text,
     },
     /// `index` is `None` when it is no integer: Redis says so only if the key is there.
     Index {
-        key: Bytes,
+        key: Text,
         index: Option<i64>,
     },
     /// LPUSHX and RPUSHX
     PushIfThere {
         end: End,
-        key: Bytes,
-        values: Vec<Bytes>,
+        key: Text,
+        values: Vec<Text>,
     },
     Insert {
-        key: Bytes,
+        key: Text,
         is_after: bool,
-        pivot: Bytes,
-        value: Bytes,
+        pivot: Text,
+        value: Text,
     },
     /// `index` as in [`ListCommand::Index`].
     Set {
-        key: Bytes,
+        key: Text,
         index: Option<i64>,
-        value: Bytes,
+        value: Text,
     },
     Remove {
-        key: Bytes,
+        key: Text,
         /// From the right when it is negative; 0: all.
         count: i64,
-        value: Bytes,
+        value: Text,
     },
     Position {
-        key: Bytes,
-        value: Bytes,
+        key: Text,
+        value: Text,
         search: Search,
     },
     /// LMOVE and RPOPLPUSH
     Move {
-        source: Bytes,
-        destination: Bytes,
+        source: Text,
+        destination: Text,
         from: End,
         to: End,
     },
     PopOfMany {
-        keys: Vec<Bytes>,
+        keys: Vec<Text>,
         end: End,
         count: usize,
     },
@@ -232,7 +233,7 @@ impl ListCommand {
     pub(super) fn apply(&self, keyspace: &mut Keyspace) -> Result<Reply, CacheError> {
         Ok(match self {
             Self::Push { end, key, values } => {
-                Reply::count(keyspace.push(*end, key, values.iter().cloned())?)
+                Reply::count(keyspace.push(*end, key, values.iter())?)
             }
             Self::Pop { end, key } => {
                 let popped = keyspace.pop(*end, key, 1)?;
@@ -301,12 +302,12 @@ impl Keyspace {
         &mut self,
         end: End,
         key: &[u8],
-        values: impl Iterator<Item = Bytes> + Clone,
+        values: impl Iterator<Item: AsRef<[u8]> + Into<Bytes>> + Clone,
     ) -> Result<usize, CacheError> {
-        values.clone().try_for_each(|value| check_value(value.len()))?;
+        values.clone().try_for_each(|value| check_value(value.as_ref().len()))?;
         self.edit_or_make(key, |list: &mut Edit<'_, List>| {
             for value in values {
-                list.push(end, value);
+                list.push(end, value.into());
             }
             list.notes.event(Events::LIST, end.name("lpush", "rpush"));
             list.len()
@@ -318,12 +319,12 @@ impl Keyspace {
         &mut self,
         end: End,
         key: &[u8],
-        values: &[Bytes],
+        values: &[Text],
     ) -> Result<usize, CacheError> {
         values.iter().try_for_each(|value| check_value(value.len()))?;
         let length = self.edit(key, |list: &mut Edit<'_, List>| {
             for value in values {
-                list.push(end, value.clone());
+                list.push(end, value.to_bytes());
             }
             list.notes.event(Events::LIST, end.name("lpush", "rpush"));
             list.len()

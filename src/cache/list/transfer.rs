@@ -8,6 +8,7 @@ use crate::cache::error::CacheError;
 use crate::cache::keyspace::{Edit, Keyspace};
 use crate::cache::notifications::Events;
 use crate::cache::pop_of_many::PopOfMany;
+use crate::model::text::Text;
 
 pub(super) fn parse_move(mut args: Args<'_>) -> Result<Command, CacheError> {
     let (source, destination) = (args.next()?, args.next()?);
@@ -71,13 +72,13 @@ impl Keyspace {
     /// LMPOP: from the first of the keys that is there; `None` when none is.
     pub(in crate::cache) fn list_pop_of_many(
         &mut self,
-        keys: &[Bytes],
+        keys: &[Text],
         end: End,
         count: usize,
     ) -> Result<Option<(Bytes, Vec<Bytes>)>, CacheError> {
         for key in keys {
             if let Some(popped) = self.pop(end, key, count)? {
-                return Ok(Some((key.clone(), popped)));
+                return Ok(Some((key.to_bytes(), popped)));
             }
         }
         Ok(None)

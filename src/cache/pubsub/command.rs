@@ -1,36 +1,35 @@
 //! The commands on channels.
 
-use bytes::Bytes;
-
 use super::{Registry, Topic};
 use crate::cache::command::{Args, Arity, Command, Flags, Spec};
 use crate::cache::error::CacheError;
 use crate::cache::reply::Reply;
 use crate::cache::server::ServerCommand;
 use crate::model::glob;
+use crate::model::text::Text;
 
 /// A command on channels. To subscribe is a matter of the connection, not of the keyspace: see
 /// [`Subscriber`](super::Subscriber).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PubSubCommand {
     Publish {
-        channel: Bytes,
-        payload: Bytes,
+        channel: Text,
+        payload: Text,
     },
     /// To those of the shard channel alone.
     ShardPublish {
-        channel: Bytes,
-        payload: Bytes,
+        channel: Text,
+        payload: Text,
     },
     /// PUBSUB CHANNELS, PUBSUB SHARDCHANNELS: those that somebody listens to.
     Channels {
         topic: Topic,
-        pattern: Option<Bytes>,
+        pattern: Option<Text>,
     },
     /// PUBSUB NUMSUB, PUBSUB SHARDNUMSUB: how many listen to each.
     ListenerCounts {
         topic: Topic,
-        names: Vec<Bytes>,
+        names: Vec<Text>,
     },
     /// PUBSUB NUMPAT
     PatternCount,
@@ -116,21 +115,23 @@ impl PubSubCommand {
 
     pub(in crate::cache) fn apply(&self, registry: &Registry) -> Reply {
         match self {
-            Self::Publish { channel, payload } => Reply::count(registry.publish(channel, payload)),
+            Self::Publish { channel, payload } => {
+                Reply::count(registry.publish(&channel.to_bytes(), &payload.to_bytes()))
+            }
             Self::ShardPublish { channel, payload } => {
-                Reply::count(registry.publish_to_shard(channel, payload))
+                Reply::count(registry.publish_to_shard(&channel.to_bytes(), &payload.to_bytes()))
             }
             Self::Channels { topic, pattern } => {
                 let names = registry.topics(*topic).into_iter();
-                let is_wanted = |name: &Bytes| {
+                let is_wanted = |name: &bytes::Bytes| {
                     pattern.as_ref().is_none_or(|pattern| glob::matches(pattern, name))
                 };
                 Reply::bulks(names.filter(is_wanted))
             }
             Self::ListenerCounts { topic, names } => {
-                let count = |name: &Bytes| {
-                    let count = registry.listener_count(*topic, name);
-                    [Reply::Bulk(name.clone()), Reply::count(count)]
+                let count = |name: &Text| {
+                    let count = registry.listener_count(*topic, &name.to_bytes());
+                    [Reply::Bulk(name.to_bytes()), Reply::count(count)]
                 };
                 Reply::Array(names.iter().flat_map(count).collect())
             }

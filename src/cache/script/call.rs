@@ -2,19 +2,22 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
 
-use bytes::Bytes;
 use mlua::{Lua, MultiValue, Table, Value};
 
 use super::convert::{Budget, argument, from_reply};
 use super::failure::{Arguments, Failure, error_table, refused};
 use super::gate::ScriptTurn;
+use super::host::{Host, HostAnswer};
 use super::vm::KILLED;
 use crate::cache::command::{Access, Command, Spec, parse_integer};
 use crate::cache::engine::Cache;
 use crate::cache::error::CacheError;
 use crate::cache::reply::Reply;
 use crate::model::clock::UnixMs;
+use crate::model::text::Text;
 
 /// The script that runs.
 pub(super) struct Run {
@@ -26,6 +29,8 @@ pub(super) struct Run {
     pub read_only: bool,
     /// Answers come to it as RESP3 has them: `redis.setresp`.
     pub resp3: bool,
+    /// What else it may ask.
+    pub host: Option<Arc<dyn Host>>,
 }
 
 pub(super) type RunSlot = Rc<RefCell<Option<Run>>>;
@@ -93,20 +98,31 @@ const NOT_FOR_SCRIPTS: [&str; 58] = [
 ];
 
 impl Run {
-    fn execute(&mut self, args: &[Bytes]) -> Result<Reply, Failure> {
+    fn execute(&mut self, args: &[Text]) -> Result<Reply, Failure> {
         let (name, rest) = args.split_first().ok_or_else(|| refused(NO_ARGUMENTS))?;
         let is = |other: &&str| name.eq_ignore_ascii_case(other.as_bytes());
         let wrong_number = || refused("Wrong number of args calling Redis command from script");
+        let begun = Instant::now();
         let Some(spec) = Spec::find(name) else {
-            return match rest {
-                _ if NOT_FOR_SCRIPTS.iter().any(is) => {
-                    Err(refused("This Redis command is not allowed from script"))
-                }
+            let not_allowed = || refused(NOT_ALLOWED);
+            let answer = match rest {
                 [db] if is(&"select") => Ok(self.select(db)),
                 [] if is(&"time") => Ok(self.time()),
                 _ if is(&"select") || is(&"time") => Err(wrong_number()),
-                _ => Err(refused("Unknown Redis command called from script")),
+                _ => match self.host.as_ref().and_then(|host| host.answer(args)) {
+                    Some(HostAnswer::Reply(reply)) => Ok(reply),
+                    Some(HostAnswer::NotForScripts) => Err(not_allowed()),
+                    Some(HostAnswer::WrongArity) => Err(wrong_number()),
+                    None if NOT_FOR_SCRIPTS.iter().any(is) => Err(not_allowed()),
+                    Some(HostAnswer::Unknown) | None => {
+                        Err(refused("Unknown Redis command called from script"))
+                    }
+                },
             };
+            if answer.is_ok() {
+                self.called(args, begun);
+            }
+            return answer;
         };
         let spec = match spec.resolve(rest) {
             Ok((spec, _)) => spec,
@@ -122,9 +138,9 @@ impl Run {
         // Its name may be a subcommand's.
         let family = spec.name.split('|').next().unwrap_or_default();
         if NOT_FOR_SCRIPTS.contains(&family) || spec.flags.has(crate::cache::Flags::NOSCRIPT) {
-            return Err(refused("This Redis command is not allowed from script"));
+            return Err(refused(NOT_ALLOWED));
         }
-        let command = match Command::parse(args) {
+        let command = match Command::parse_texts(args) {
             Ok(command) => command,
             Err(error) => return Ok(Reply::Error(error)),
         };
@@ -136,7 +152,15 @@ impl Run {
         if writes {
             self.turn.write().map_err(|_| Failure::Table(KILLED.to_vec()))?;
         }
-        Ok(self.cache.run_for_script(self.now_ms, self.db, &command))
+        let reply = self.cache.run_for_script(self.now_ms, self.db, &command);
+        self.called(args, begun);
+        Ok(reply)
+    }
+
+    fn called(&self, args: &[Text], begun: Instant) {
+        if let Some(host) = &self.host {
+            host.called(args, begun.elapsed());
+        }
     }
 
     fn select(&mut self, db: &[u8]) -> Reply {
@@ -167,12 +191,14 @@ fn is_enough(spec: &Spec, count: usize) -> bool {
     least.is_some_and(|least| count + 1 >= least)
 }
 
+const NOT_ALLOWED: &str = "This Redis command is not allowed from script";
+
 const NO_ARGUMENTS: &str = "Please specify at least one argument for this redis lib call";
 
 /// An answer as a value of Lua's, or what `redis.call` raises.
 fn called(lua: &Lua, slot: &RunSlot, args: &Arguments) -> mlua::Result<Result<Value, Failure>> {
     let mut budget = Budget::new();
-    let texts: mlua::Result<Option<Vec<Bytes>>> =
+    let texts: mlua::Result<Option<Vec<Text>>> =
         args.iter().map(|(_, value)| argument(value, &mut budget)).collect();
     let texts = match texts? {
         Some(texts) if texts.is_empty() => Err(refused(NO_ARGUMENTS)),

@@ -1,6 +1,6 @@
 //! The commands on scripts as values.
 
-use bytes::Bytes;
+use crate::model::text::Text;
 
 use crate::cache::command::{is, parse_integer};
 use crate::cache::error::CacheError;
@@ -9,11 +9,11 @@ use crate::cache::error::CacheError;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ScriptCommand {
     /// EVAL, EVALSHA; with `read_only` EVAL_RO, EVALSHA_RO.
-    Eval { script: ScriptName, keys: Vec<Bytes>, args: Vec<Bytes>, read_only: bool },
+    Eval { script: ScriptName, keys: Vec<Text>, args: Vec<Text>, read_only: bool },
     /// SCRIPT LOAD
-    Load { script: Bytes },
+    Load { script: Text },
     /// SCRIPT EXISTS
-    Exists { digests: Vec<Bytes> },
+    Exists { digests: Vec<Text> },
     /// SCRIPT FLUSH
     Flush,
     /// SCRIPT KILL
@@ -25,9 +25,9 @@ pub enum ScriptCommand {
 /// What names a script.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ScriptName {
-    Text(Bytes),
+    Text(Text),
     /// Its SHA-1, in hexadecimal digits.
-    Digest(Bytes),
+    Digest(Text),
 }
 
 impl ScriptCommand {
@@ -35,7 +35,7 @@ impl ScriptCommand {
     ///
     /// # Errors
     /// A wrong number of arguments, an unknown subcommand, a number of keys that can't be.
-    pub fn parse(args: &[Bytes]) -> Result<Option<Self>, CacheError> {
+    pub fn parse(args: &[Text]) -> Result<Option<Self>, CacheError> {
         let [name, rest @ ..] = args else { return Ok(None) };
         const EVALS: [(&str, bool, bool); 4] = [
             ("eval", false, false),
@@ -56,7 +56,7 @@ fn parse_eval(
     command: &'static str,
     by_digest: bool,
     read_only: bool,
-    rest: &[Bytes],
+    rest: &[Text],
 ) -> Result<ScriptCommand, CacheError> {
     let [script, count, rest @ ..] = rest else {
         return Err(CacheError::WrongArity { command });
@@ -76,7 +76,7 @@ fn parse_eval(
     Ok(ScriptCommand::Eval { script, keys: keys.to_vec(), args: args.to_vec(), read_only })
 }
 
-fn parse_script(args: &[Bytes]) -> Result<ScriptCommand, CacheError> {
+fn parse_script(args: &[Text]) -> Result<ScriptCommand, CacheError> {
     let [sub, rest @ ..] = args else {
         return Err(CacheError::WrongArity { command: "script" });
     };

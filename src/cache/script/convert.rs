@@ -8,6 +8,7 @@ use super::failure::{Failure, error_at_caller, error_table, type_name};
 use super::number::format_g;
 use crate::cache::error::CacheError;
 use crate::cache::reply::Reply;
+use crate::model::text::Text;
 
 /// Bytes that the values of one call may take outside of Lua.
 const VALUE_BYTES_MAX: usize = 128 * 1024 * 1024;
@@ -100,19 +101,19 @@ pub(super) fn from_data(lua: &Lua, data: &Data) -> mlua::Result<Value> {
 }
 
 /// The argument of a command, if it can be one.
-pub(super) fn argument(value: &Value, budget: &mut Budget) -> mlua::Result<Option<Bytes>> {
+pub(super) fn argument(value: &Value, budget: &mut Budget) -> mlua::Result<Option<Text>> {
     let number = match value {
         Value::String(text) => {
             let text = text.as_bytes();
             budget.take(text.len())?;
-            return Ok(Some(Bytes::copy_from_slice(&text)));
+            return Ok(Some(Text::copy_from_slice(&text)));
         }
         Value::Number(number) => *number,
         #[expect(clippy::cast_precision_loss, reason = "it was a double before")]
         Value::Integer(number) => *number as f64,
         _ => return Ok(None),
     };
-    Ok(Some(digits(number)))
+    Ok(Some(digits(number).into()))
 }
 
 fn digits(number: f64) -> Bytes {

@@ -14,6 +14,7 @@ use super::source::{Digest, Script};
 use super::vm::{Vm, no_state};
 use crate::cache::error::CacheError;
 use crate::cache::reply::Reply;
+use crate::model::text::Text;
 
 /// Bytes of the sources that are kept.
 const SOURCES_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -65,7 +66,7 @@ impl Library {
             }
             ScriptCommand::Load { script } => self.load(script).unwrap_or_else(|reply| reply),
             ScriptCommand::Exists { digests } => {
-                let is_known = |digest: &Bytes| {
+                let is_known = |digest: &Text| {
                     Digest::parse(digest).is_some_and(|digest| self.known.contains_key(&digest))
                 };
                 Reply::Array(digests.iter().map(|digest| is_known(digest).into()).collect())
@@ -115,7 +116,7 @@ impl Library {
         Ok(script)
     }
 
-    fn load(&mut self, text: &Bytes) -> Result<Reply, Reply> {
+    fn load(&mut self, text: &Text) -> Result<Reply, Reply> {
         let script = Script::new(text)?;
         self.vm()?.compile(&script)?;
         let digest = script.digest;

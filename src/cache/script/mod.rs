@@ -25,6 +25,7 @@ mod convert;
 mod data;
 mod failure;
 mod gate;
+mod host;
 mod library;
 mod lua_struct;
 mod number;
@@ -43,6 +44,7 @@ use tokio::sync::oneshot;
 pub use command::{ScriptCommand, ScriptName};
 pub use data::Data;
 pub use gate::Turn;
+pub use host::{Host, HostAnswer};
 
 use super::command::Command;
 use super::engine::{AppendFsync, Cache, Executed};
@@ -51,6 +53,7 @@ use super::keyspace::Keyspace;
 use super::reply::Reply;
 use crate::journal::Commit;
 use crate::model::clock::UnixMs;
+use crate::model::text::Text;
 use gate::{Gate, ScriptTurn};
 use worker::{Done, Job, Worker};
 
@@ -88,9 +91,21 @@ impl Exclusive {
     /// # Errors
     /// [`CacheError::ScriptThread`].
     pub async fn run(self, steps: Vec<(u8, Step)>) -> Result<Executed, CacheError> {
+        self.run_in(steps, None).await
+    }
+
+    /// As [`Exclusive::run`], for a client of `host`.
+    ///
+    /// # Errors
+    /// [`CacheError::ScriptThread`].
+    pub async fn run_in(
+        self,
+        steps: Vec<(u8, Step)>,
+        host: Option<Arc<dyn Host>>,
+    ) -> Result<Executed, CacheError> {
         let Self { cache, turn } = self;
         let (done, outcome) = oneshot::channel();
-        let job = Job { cache: cache.clone(), turn, steps, done };
+        let job = Job { cache: cache.clone(), turn, steps, host, done };
         cache.scripts().worker.send(job)?;
         let Ok(Done { replies, commit }) = outcome.await else {
             return Err(CacheError::ScriptThread("its thread came to an end".to_owned()));
@@ -108,9 +123,9 @@ impl Cache {
         args: impl IntoIterator<Item = Bytes>,
     ) -> Reply {
         let command = ScriptCommand::Eval {
-            script: ScriptName::Text(script.into()),
-            keys: keys.into_iter().collect(),
-            args: args.into_iter().collect(),
+            script: ScriptName::Text(script.into().into()),
+            keys: keys.into_iter().map(Text::from).collect(),
+            args: args.into_iter().map(Text::from).collect(),
             read_only: false,
         };
         self.script(ScriptRequest { db: 0, command }).await

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use bytes::Bytes;
 use sha1::{Digest as _, Sha1};
 
 use crate::cache::reply::Reply;
+use crate::model::text::Text;
 
 /// A script's SHA-1.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -42,7 +42,7 @@ impl fmt::Display for Digest {
 #[derive(Clone)]
 pub(super) struct Script {
     pub digest: Digest,
-    pub text: Bytes,
+    pub text: Text,
     /// Where its Lua begins: behind `#!lua`, if there is that.
     body_at: usize,
     /// What its first line says, if it says anything.
@@ -61,7 +61,7 @@ const FLAGS_IGNORED: [&[u8]; 4] =
 impl Script {
     /// # Errors
     /// What is wrong with the first line.
-    pub(super) fn new(text: &Bytes) -> Result<Self, Reply> {
+    pub(super) fn new(text: &Text) -> Result<Self, Reply> {
         let (body_at, flags) = first_line(text)
             .map_err(|error| Reply::ErrorText(super::convert::on_one_line(error.as_bytes())))?;
         Ok(Self { digest: Digest::of(text), text: text.clone(), body_at, flags })
@@ -69,7 +69,7 @@ impl Script {
 
     /// With a text of its own: the one that came may be a slice of a reader's large buffer.
     pub(super) fn owned(self) -> Self {
-        Self { text: Bytes::copy_from_slice(&self.text), ..self }
+        Self { text: Text::copy_from_slice(&self.text), ..self }
     }
 
     pub(super) fn body(&self) -> &[u8] {

@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use ahash::AHashMap;
-use bytes::Bytes;
 use mlua::chunk::ChunkMode;
 use mlua::{Function, HookTriggers, Lua, LuaOptions, StdLib, Table, Value, VmState};
 
@@ -17,6 +16,7 @@ use super::source::{Digest, Script};
 use super::{bits, codecs};
 use crate::cache::error::CacheError;
 use crate::cache::reply::Reply;
+use crate::model::text::Text;
 
 /// Bytes that Lua may take: of all scripts that are compiled, and of the one that runs.
 const LUA_BYTES_MAX: usize = 256 * 1024 * 1024;
@@ -87,13 +87,7 @@ impl Vm {
     }
 
     /// Runs a script to its end.
-    pub(super) fn run(
-        &mut self,
-        script: &Script,
-        keys: &[Bytes],
-        args: &[Bytes],
-        run: Run,
-    ) -> Reply {
+    pub(super) fn run(&mut self, script: &Script, keys: &[Text], args: &[Text], run: Run) -> Reply {
         let function = match self.compile(script) {
             Ok(function) => function,
             Err(reply) => return reply,
@@ -118,8 +112,8 @@ impl Vm {
     fn call(
         &self,
         function: &Function,
-        keys: &[Bytes],
-        args: &[Bytes],
+        keys: &[Text],
+        args: &[Text],
     ) -> mlua::Result<(bool, Value)> {
         self.sandbox.set("KEYS", self.texts(keys)?)?;
         self.sandbox.set("ARGV", self.texts(args)?)?;
@@ -132,7 +126,7 @@ impl Vm {
         xpcall.call((function, handler))
     }
 
-    fn texts(&self, texts: &[Bytes]) -> mlua::Result<Table> {
+    fn texts(&self, texts: &[Text]) -> mlua::Result<Table> {
         let table = self.lua.create_table_with_capacity(texts.len(), 0)?;
         for (index, text) in (1_i64..).zip(texts) {
             table.raw_set(index, self.lua.create_string(text)?)?;

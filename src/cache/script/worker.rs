@@ -1,6 +1,8 @@
 //! The thread that scripts run on.
 
 use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -8,6 +10,7 @@ use tokio::sync::oneshot;
 use super::Step;
 use super::call::Run;
 use super::gate::ScriptTurn;
+use super::host::Host;
 use super::library::Library;
 use crate::cache::engine::Cache;
 use crate::cache::error::CacheError;
@@ -19,6 +22,7 @@ pub(super) struct Job {
     pub cache: Cache,
     pub turn: ScriptTurn,
     pub steps: Vec<(u8, Step)>,
+    pub host: Option<Arc<dyn Host>>,
     pub done: oneshot::Sender<Done>,
 }
 
@@ -87,12 +91,13 @@ impl Drop for Changes<'_> {
 }
 
 fn run(library: &mut Library, job: Job) {
-    let Job { cache, turn, steps, done } = job;
+    let Job { cache, turn, steps, host, done } = job;
     let turn = Rc::new(turn);
     let changes = Changes(Some(&cache));
     let now_ms = cache.now_ms();
     let mut replies = Vec::with_capacity(steps.len());
-    for (db, step) in steps {
+    for (at, (db, step)) in steps.into_iter().enumerate() {
+        let begun = Instant::now();
         replies.push(match step {
             Step::Command(command) => cache.run_for_script(now_ms, db, &command),
             Step::Script(command) => {
@@ -104,11 +109,15 @@ fn run(library: &mut Library, job: Job) {
                     db,
                     read_only,
                     resp3: false,
+                    host: host.clone(),
                 });
                 turn.end();
                 reply
             }
         });
+        if let Some(host) = &host {
+            host.ran(at, begun.elapsed());
+        }
     }
     let commit = changes.record();
     // The others go on before the answer is known, as far as it matters to its client.

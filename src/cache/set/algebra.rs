@@ -1,12 +1,12 @@
 //! Intersections, unions and differences of sets.
 
 use ahash::AHashSet;
-use bytes::Bytes;
 
 use super::Set;
 use crate::cache::error::CacheError;
 use crate::cache::keyspace::{Key, Keyspace};
 use crate::cache::notifications::Events;
+use crate::model::text::Text;
 
 /// What is made of several sets, or sorted sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +22,7 @@ impl Keyspace {
     pub(super) fn set_combine(
         &self,
         operation: Operation,
-        keys: &[Bytes],
+        keys: &[Text],
         members_max: usize,
     ) -> Result<Vec<Key>, CacheError> {
         let sets: Vec<Option<&Set>> =

@@ -9,62 +9,63 @@ use crate::cache::keyspace::Keyspace;
 use crate::cache::pick::{Pick, bounded};
 use crate::cache::reply::Reply;
 use crate::cache::scan::{Scan, scanned};
+use crate::model::text::Text;
 
 /// A command on a set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SetCommand {
     Add {
-        key: Bytes,
-        members: Vec<Bytes>,
+        key: Text,
+        members: Vec<Text>,
     },
     Remove {
-        key: Bytes,
-        members: Vec<Bytes>,
+        key: Text,
+        members: Vec<Text>,
     },
     Card {
-        key: Bytes,
+        key: Text,
     },
     IsMember {
-        key: Bytes,
-        member: Bytes,
+        key: Text,
+        member: Text,
     },
     AreMembers {
-        key: Bytes,
-        members: Vec<Bytes>,
+        key: Text,
+        members: Vec<Text>,
     },
     Members {
-        key: Bytes,
+        key: Text,
     },
     Move {
-        from: Bytes,
-        to: Bytes,
-        member: Bytes,
+        from: Text,
+        to: Text,
+        member: Text,
     },
     Pop {
-        key: Bytes,
+        key: Text,
         count: Option<usize>,
     },
     Random {
-        key: Bytes,
+        key: Text,
         pick: Option<Pick>,
     },
     Combine {
         operation: Operation,
-        keys: Vec<Bytes>,
+        keys: Vec<Text>,
     },
     Store {
         operation: Operation,
-        to: Bytes,
-        keys: Vec<Bytes>,
+        to: Text,
+        keys: Vec<Text>,
     },
     /// SINTERCARD.
     InterCard {
-        keys: Vec<Bytes>,
+        keys: Vec<Text>,
         /// It counts no further.
         limit: usize,
     },
     Scan {
-        key: Bytes,
+        key: Text,
         scan: Scan,
     },
 }
@@ -222,7 +223,7 @@ impl SetCommand {
             Self::IsMember { key, member } => keyspace.set_contains(key, member)?.into(),
             Self::AreMembers { key, members } => {
                 let set = keyspace.collection::<Set>(key)?;
-                let contains = |member: &Bytes| set.is_some_and(|set| set.0.contains(member));
+                let contains = |member: &Text| set.is_some_and(|set| set.0.contains(member));
                 Reply::Array(members.iter().map(|member| contains(member).into()).collect())
             }
             Self::Members { key } => {

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::error::CacheError;
 use super::keyspace::{Collection, CollectionId, Edit, Key, Keyspace, Parts, Value, check_name};
 use super::notifications::Events;
+use crate::model::text::Text;
 pub use algebra::Operation;
 pub(super) use commands::SPECS;
 pub use commands::SetCommand;
@@ -112,7 +113,7 @@ impl Keyspace {
         &mut self,
         from: &[u8],
         to: &[u8],
-        member: &Bytes,
+        member: &Text,
     ) -> Result<bool, CacheError> {
         let Some(source) = self.looked_at::<Set>(from)? else { return Ok(false) };
         let is_there = source.0.contains(member);

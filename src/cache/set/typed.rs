@@ -7,6 +7,7 @@ use crate::cache::command::Access;
 use crate::cache::engine::Cache;
 use crate::cache::error::CacheError;
 use crate::cache::typed::Write;
+use crate::model::text::Text;
 
 impl Cache {
     /// SADD: how many members are new.
@@ -77,8 +78,9 @@ impl Cache {
         operation: Operation,
         keys: &[Bytes],
     ) -> Result<Vec<Bytes>, CacheError> {
+        let keys: Vec<Text> = keys.iter().map(Text::from).collect();
         self.read(|keyspace| {
-            let members = keyspace.set_combine(operation, keys, usize::MAX)?;
+            let members = keyspace.set_combine(operation, &keys, usize::MAX)?;
             Ok(members.iter().map(|member| Bytes::copy_from_slice(member)).collect())
         })
     }

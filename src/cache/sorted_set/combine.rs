@@ -1,7 +1,6 @@
 //! ZUNION, ZINTER, ZDIFF, what stores them, and ZINTERCARD.
 
 use ahash::AHashMap;
-use bytes::Bytes;
 
 use super::SortedSetCommand;
 use super::elements::SortedSet;
@@ -11,12 +10,13 @@ use crate::cache::error::CacheError;
 use crate::cache::keyspace::{Collection, Edit, Key, Keyspace};
 use crate::cache::notifications::Events;
 use crate::cache::set::{Operation, Set};
+use crate::model::text::Text;
 
 /// Sets and sorted sets that are to be made one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Combination {
     pub operation: Operation,
-    pub keys: Vec<Bytes>,
+    pub keys: Vec<Text>,
     /// Redis looks at the keys before it reads the options: so an error of theirs comes later.
     pub options: Result<Options, CacheError>,
 }
@@ -109,7 +109,7 @@ fn parse_options(
     let is_weighted = operation != Operation::Difference && kind != Kind::Count;
     while let Some(option) = args.option() {
         if is_weighted && is(option, "weights") && args.len() >= key_count {
-            let weight = |text: Bytes| Score::parse(&text).ok_or(CacheError::NotAWeight);
+            let weight = |text: Text| Score::parse(&text).ok_or(CacheError::NotAWeight);
             options.weights =
                 (0..key_count).map(|_| weight(args.next()?)).collect::<Result<_, _>>()?;
         } else if is_weighted && is(option, "aggregate") && !args.is_empty() {

@@ -3,10 +3,9 @@
 use std::cmp::Ordering;
 use std::ops::Range;
 
-use bytes::Bytes;
-
 use super::tree::Items;
 use crate::cache::error::CacheError;
+use crate::model::text::Text;
 
 /// Members from one bound to the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,13 +22,13 @@ pub enum LexBound {
     /// `+`: after all members.
     Highest,
     /// `[member`
-    Inclusive(Bytes),
+    Inclusive(Text),
     /// `(member`
-    Exclusive(Bytes),
+    Exclusive(Text),
 }
 
 impl LexRange {
-    pub(super) fn parse(min: &Bytes, max: &Bytes) -> Result<Self, CacheError> {
+    pub(super) fn parse(min: &Text, max: &Text) -> Result<Self, CacheError> {
         let bound = |text| LexBound::parse(text).ok_or(CacheError::NotALexRange);
         Ok(Self { min: bound(min)?, max: bound(max)? })
     }
@@ -63,12 +62,16 @@ impl LexRange {
 }
 
 impl LexBound {
-    fn parse(text: &Bytes) -> Option<Self> {
+    fn parse(text: &Text) -> Option<Self> {
         match &**text {
             b"-" => Some(Self::Lowest),
             b"+" => Some(Self::Highest),
-            [b'[', ..] => Some(Self::Inclusive(text.slice(1..))),
-            [b'(', ..] => Some(Self::Exclusive(text.slice(1..))),
+            [b'[', ..] => {
+                Some(Self::Inclusive(Text::copy_from_slice(text.get(1..).unwrap_or_default())))
+            }
+            [b'(', ..] => {
+                Some(Self::Exclusive(Text::copy_from_slice(text.get(1..).unwrap_or_default())))
+            }
             _ => None,
         }
     }

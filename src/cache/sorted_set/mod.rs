@@ -28,6 +28,7 @@ use super::pick::Pick;
 use super::reply::Reply;
 use super::scan::Scan;
 use super::set::Operation;
+use crate::model::text::Text;
 pub use add::{AddIf, Added};
 pub use combine::{Aggregate, Combination, Options};
 pub(super) use elements::SortedSet;
@@ -43,81 +44,81 @@ use range::{By, Form};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SortedSetCommand {
     Add {
-        key: Bytes,
+        key: Text,
         condition: AddIf,
         /// Answer with the number of members that were added or updated, not only added.
         counts_updates: bool,
-        members: Vec<(Score, Bytes)>,
+        members: Vec<(Score, Text)>,
     },
     Increment {
-        key: Bytes,
+        key: Text,
         condition: AddIf,
         by: Score,
-        member: Bytes,
+        member: Text,
     },
     Remove {
-        key: Bytes,
-        members: Vec<Bytes>,
+        key: Text,
+        members: Vec<Text>,
     },
     Card {
-        key: Bytes,
+        key: Text,
     },
     Score {
-        key: Bytes,
-        member: Bytes,
+        key: Text,
+        member: Text,
     },
     Scores {
-        key: Bytes,
-        members: Vec<Bytes>,
+        key: Text,
+        members: Vec<Text>,
     },
     Rank {
-        key: Bytes,
-        member: Bytes,
+        key: Text,
+        member: Text,
         /// Counted from the highest score.
         is_reverse: bool,
     },
     Count {
-        key: Bytes,
+        key: Text,
         by: RangeBy,
     },
     Range {
-        key: Bytes,
+        key: Text,
         query: RangeQuery,
         with_scores: bool,
     },
     RangeStore {
-        destination: Bytes,
-        source: Bytes,
+        destination: Text,
+        source: Text,
         query: RangeQuery,
     },
     RemoveRange {
-        key: Bytes,
+        key: Text,
         by: RangeBy,
     },
     Pop {
         extreme: Extreme,
-        key: Bytes,
+        key: Text,
         count: Option<usize>,
     },
     PopOfMany {
-        keys: Vec<Bytes>,
+        keys: Vec<Text>,
         extreme: Extreme,
         count: usize,
     },
     Combine(Combination),
     CombineStore {
-        destination: Bytes,
+        destination: Text,
         combination: Combination,
     },
     /// ZINTERCARD
     CombineCount(Combination),
     Random {
-        key: Bytes,
+        key: Text,
         /// And whether the scores come with the members.
         pick: Option<(Pick, bool)>,
     },
     Scan {
-        key: Bytes,
+        key: Text,
         scan: Scan,
     },
 }
@@ -309,7 +310,7 @@ impl SortedSetCommand {
             Self::Score { key, member } => score_or_nil(keyspace.sorted_score(key, member)?),
             Self::Scores { key, members } => {
                 let set = keyspace.collection::<SortedSet>(key)?;
-                let score = |member: &Bytes| score_or_nil(set.and_then(|set| set.score(member)));
+                let score = |member: &Text| score_or_nil(set.and_then(|set| set.score(member)));
                 Reply::Array(members.iter().map(score).collect())
             }
             Self::Rank { key, member, is_reverse } => {

@@ -11,6 +11,7 @@ use crate::cache::keyspace::{Edit, Keyspace};
 use crate::cache::notifications::Events;
 use crate::cache::pop_of_many::PopOfMany;
 use crate::cache::reply::Reply;
+use crate::model::text::Text;
 
 /// An end of a sorted set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,14 +101,14 @@ impl Keyspace {
     /// ZMPOP: from the first of the keys that is there; `None` when none is.
     pub(in crate::cache) fn zmpop(
         &mut self,
-        keys: &[Bytes],
+        keys: &[Text],
         extreme: Extreme,
         count: usize,
     ) -> Result<Option<(Bytes, Vec<Scored>)>, CacheError> {
         for key in keys {
             let popped = self.zpop(extreme, key, count)?;
             if !popped.is_empty() {
-                return Ok(Some((key.clone(), popped)));
+                return Ok(Some((key.to_bytes(), popped)));
             }
         }
         Ok(None)

@@ -3,8 +3,6 @@
 use std::iter::Rev;
 use std::ops::Range;
 
-use bytes::Bytes;
-
 use super::elements::SortedSet;
 use super::lex::LexRange;
 use super::score::Score;
@@ -14,6 +12,7 @@ use crate::cache::command::{Args, Command, is, parse_integer};
 use crate::cache::error::CacheError;
 use crate::cache::keyspace::Keyspace;
 use crate::cache::reply::Reply;
+use crate::model::text::Text;
 
 /// Which members are meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -208,7 +207,7 @@ fn parse_query(form: Form, mut args: Args<'_>) -> Result<(RangeQuery, bool), Cac
 }
 
 /// The bounds, the lower one first.
-pub(super) fn parse_by(by: By, start: &Bytes, stop: &Bytes) -> Result<RangeBy, CacheError> {
+pub(super) fn parse_by(by: By, start: &Text, stop: &Text) -> Result<RangeBy, CacheError> {
     Ok(match by {
         By::Rank => {
             let rank = |text| parse_integer(text).ok_or(CacheError::NotAnInteger);

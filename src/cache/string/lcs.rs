@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::cache::error::CacheError;
 use crate::cache::keyspace::Keyspace;
 use crate::cache::reply::Reply;
+use crate::model::text::Text;
 
 /// What LCS answers with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +27,7 @@ const CELLS_MAX: usize = 512 * 1024 * 1024 / 4;
 
 pub(super) fn reply(
     keyspace: &Keyspace,
-    keys: &[Bytes; 2],
+    keys: &[Text; 2],
     form: Result<LcsForm, CacheError>,
 ) -> Result<Reply, CacheError> {
     let [a, b] = keys.each_ref().map(|key| match keyspace.read(key) {

@@ -17,6 +17,7 @@ use super::keyspace::{Keyspace, Ttl, Value, check_name, check_value, owned};
 use super::notifications::Events;
 use super::reply::Reply;
 use crate::model::clock::UnixMs;
+use crate::model::text::Text;
 pub(super) use edit::{in_place, range};
 pub use lcs::{LcsForm, LcsMatches};
 pub(super) use long::Long;
@@ -26,11 +27,11 @@ pub(super) use parse::SPECS;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StringCommand {
     Get {
-        key: Bytes,
+        key: Text,
     },
     Set {
-        key: Bytes,
-        value: Bytes,
+        key: Text,
+        value: Text,
         ttl: SetTtl,
         condition: SetCondition,
         /// Answer with the old value.
@@ -38,65 +39,65 @@ pub enum StringCommand {
     },
     /// SETEX and PSETEX.
     SetEx {
-        key: Bytes,
+        key: Text,
         deadline: Deadline,
-        value: Bytes,
+        value: Text,
     },
     SetNx {
-        key: Bytes,
-        value: Bytes,
+        key: Text,
+        value: Text,
     },
     GetSet {
-        key: Bytes,
-        value: Bytes,
+        key: Text,
+        value: Text,
     },
     GetDel {
-        key: Bytes,
+        key: Text,
     },
     GetEx {
-        key: Bytes,
+        key: Text,
         ttl: GetExTtl,
     },
     MGet {
-        keys: Vec<Bytes>,
+        keys: Vec<Text>,
     },
     MSet {
-        pairs: Vec<(Bytes, Bytes)>,
+        pairs: Vec<(Text, Text)>,
         /// MSETNX: all of them or, when one of the keys is there, none.
         if_missing: bool,
     },
     SetRange {
-        key: Bytes,
+        key: Text,
         offset: usize,
-        value: Bytes,
+        value: Text,
     },
     /// GETRANGE and SUBSTR; both ends are included, negative ones count from the end.
     GetRange {
-        key: Bytes,
+        key: Text,
         start: i64,
         stop: i64,
     },
     /// The number is read when the key's type is known, as Redis does it.
     IncrByFloat {
-        key: Bytes,
-        by: Bytes,
+        key: Text,
+        by: Text,
     },
     /// The longest common subsequence.
     Lcs {
-        keys: [Bytes; 2],
+        keys: [Text; 2],
         /// Redis looks at the keys before it says what is wrong with it.
         form: Result<LcsForm, CacheError>,
     },
     IncrBy {
-        key: Bytes,
+        key: Text,
         by: i64,
     },
     Append {
-        key: Bytes,
-        value: Bytes,
+        key: Text,
+        value: Text,
     },
     StrLen {
-        key: Bytes,
+        key: Text,
     },
 }
 
@@ -173,7 +174,7 @@ impl StringCommand {
                     SetCondition::IfThere => keyspace.slot(key).is_some(),
                 };
                 if set {
-                    keyspace.set(key, value.clone(), ttl)?;
+                    keyspace.set(key, value.to_bytes(), ttl)?;
                 }
                 match (get, set) {
                     (true, _) => Reply::bulk_or_nil(old),
@@ -187,19 +188,19 @@ impl StringCommand {
                     _ => "setex",
                 };
                 let at_ms = positive(command, *deadline, keyspace)?;
-                keyspace.set(key, value.clone(), Ttl::Until(at_ms))?;
+                keyspace.set(key, value.to_bytes(), Ttl::Until(at_ms))?;
                 Reply::OK
             }
             Self::SetNx { key, value } => {
                 let sets = keyspace.slot(key).is_none();
                 if sets {
-                    keyspace.set(key, value.clone(), Ttl::None)?;
+                    keyspace.set(key, value.to_bytes(), Ttl::None)?;
                 }
                 sets.into()
             }
             Self::GetSet { key, value } => {
                 let old = keyspace.get(key)?;
-                keyspace.set(key, value.clone(), Ttl::None)?;
+                keyspace.set(key, value.to_bytes(), Ttl::None)?;
                 Reply::bulk_or_nil(old)
             }
             Self::GetDel { key } => {
@@ -231,7 +232,7 @@ impl StringCommand {
                     *if_missing && pairs.iter().any(|(key, _)| keyspace.slot(key).is_some());
                 if !is_held {
                     for (key, value) in pairs {
-                        keyspace.set(key, value.clone(), Ttl::None)?;
+                        keyspace.set(key, value.to_bytes(), Ttl::None)?;
                     }
                 }
                 if *if_missing { (!is_held).into() } else { Reply::OK }

@@ -1,12 +1,11 @@
 //! What the arguments of the string commands say.
 
-use bytes::Bytes;
-
 use super::lcs::{LcsForm, LcsMatches};
 use super::{GetExTtl, SetCondition, SetTtl, StringCommand};
 use crate::cache::command::{Args, Arity, Command, Flags, Keys, Spec, is, parse_integer};
 use crate::cache::deadline::Deadline;
 use crate::cache::error::CacheError;
+use crate::model::text::Text;
 
 const READ: Flags = Flags::READONLY;
 const FAST_READ: Flags = Flags::READONLY.and(Flags::FAST);
@@ -128,12 +127,12 @@ fn get_range(mut args: Args<'_>) -> Result<Command, CacheError> {
 /// The options EX, PX, EXAT and PXAT: the same one may come twice, and the last one counts; two
 /// different ones clash.
 #[derive(Default)]
-struct Expire<'a>(Option<(&'static str, Unit, &'a Bytes)>);
+struct Expire<'a>(Option<(&'static str, Unit, &'a Text)>);
 
 type Unit = fn(i64) -> Deadline;
 
 impl<'a> Expire<'a> {
-    fn take(&mut self, option: &Bytes, args: &mut Args<'a>) -> Result<(), CacheError> {
+    fn take(&mut self, option: &Text, args: &mut Args<'a>) -> Result<(), CacheError> {
         const UNITS: [(&str, Unit); 4] = [
             ("ex", Deadline::InSeconds),
             ("px", Deadline::InMs),

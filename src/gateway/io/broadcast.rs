@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ahash::AHashSet;
 use smallvec::SmallVec;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::acks::Replies;
@@ -90,6 +91,18 @@ impl<'a> Broadcast<'a> {
     pub fn emit(&self, event: &str, args: impl ToArgs) -> Result<usize, EncodeError> {
         let draft = Draft::event(self.hub.name(), event, &args)?;
         Ok(self.send(&draft))
+    }
+
+    /// Sends an event of this namespace and waits until it is; to how many sockets. Whoever is told that
+    /// it was sent need not ask again. `None`: nobody gets it, as it could not be made durable.
+    pub(crate) async fn send_durably(&self, draft: &Draft) -> Option<usize> {
+        let Some(recovery) = self.hub.recovery() else { return Some(self.push(&draft.finish())) };
+        let (told, sent) = oneshot::channel();
+        if !recovery.append(self.audience(), draft, Some(told)) {
+            return None;
+        }
+        // The log only ends with its gateway.
+        sent.await.ok()
     }
 
     /// Sends an event of this namespace; how many sockets it is for.

@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use super::parameters::{Of, Page, Parameters};
 use super::refusal::refusal;
 use super::{Shared, answer};
+use crate::backend::Audience;
 use crate::gateway::{self, Member, Presence};
 use crate::http::{Json, Problem};
 use crate::model::names::{RoomId, UserId};
@@ -36,7 +37,7 @@ pub(super) struct Emit {
     payload: Box<RawValue>,
 }
 
-/// Answers when the event is queued for the sockets that there are.
+/// Answers when the event is queued for the sockets that there are, and with recovery is durable.
 pub(super) async fn emit(
     State(shared): State<Arc<Shared>>,
     parameters: Parameters,
@@ -48,13 +49,14 @@ pub(super) async fn emit(
     }
     gateway::check_payload(&payload)
         .map_err(|error| Problem::field("payload", &error.to_string()))?;
-    let gateway = &shared.gateway;
-    gateway.has_room().await;
-    let sockets = match audience {
-        To::Room(room) => gateway.emit_to_room(&room, &event, &payload).await,
-        To::User(user) => gateway.emit_to_user(&user, &event, &payload),
-        To::All => gateway.emit_to_all(&event, &payload),
+    let audience = match audience {
+        To::Room(room) => Audience::Room(room),
+        To::User(user) => Audience::User(user),
+        To::All => Audience::All,
     };
+    let sockets = shared.gateway.emit(&audience, &event, &payload).await;
+    let sockets = sockets
+        .map_err(|error| Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()))?;
     Ok(answer(StatusCode::OK, &json!({ "sockets": sockets })))
 }
 

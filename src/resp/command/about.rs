@@ -1,12 +1,11 @@
 //! COMMAND and TIME: what the server knows, and when.
 
-use bytes::Bytes;
-
 use super::docs::{self, Docs};
 use super::help::{self, tell};
 use super::{ANY, Row, categories, is};
 use crate::cache::{CacheError, Flags, Keys, Spec, Visit, parse_integer};
 use crate::model::glob;
+use crate::model::text::Text;
 use crate::resp::client::{Client, Missing, Outcome, Target};
 use crate::wire::resp::Writer;
 
@@ -181,7 +180,7 @@ fn every(client: &mut Client) -> Outcome {
     Outcome::Answered
 }
 
-fn list(client: &mut Client, _: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
+fn list(client: &mut Client, _: &mut Visit<'_>, args: &[Text]) -> Outcome {
     let all = Entry::all().flat_map(Entry::with_subcommands);
     let names: Vec<&str> = match args.get(2..).unwrap_or_default() {
         [] => all.map(|entry| entry.name()).collect(),
@@ -210,7 +209,7 @@ fn list(client: &mut Client, _: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
     Outcome::Answered
 }
 
-fn keys_of(client: &mut Client, _: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
+fn keys_of(client: &mut Client, _: &mut Visit<'_>, args: &[Text]) -> Outcome {
     match find_keys(args.get(2..).unwrap_or_default()) {
         Ok(keys) => {
             let mut writer = client.writer();
@@ -222,7 +221,7 @@ fn keys_of(client: &mut Client, _: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
     Outcome::Answered
 }
 
-fn find_keys(request: &[Bytes]) -> Result<Vec<&Bytes>, &'static str> {
+fn find_keys(request: &[Text]) -> Result<Vec<&Text>, &'static str> {
     const NO_KEYS: &str = "ERR The command has no key arguments";
     let unknown = "ERR Invalid command specified";
     let (name, rest) = request.split_first().ok_or(unknown)?;
@@ -259,14 +258,14 @@ fn find_keys(request: &[Bytes]) -> Result<Vec<&Bytes>, &'static str> {
 }
 
 /// As many keys as the argument `count` says, one at least.
-fn counted(request: &[Bytes], count: usize) -> Option<&[Bytes]> {
+fn counted(request: &[Text], count: usize) -> Option<&[Text]> {
     let number = parse_integer(request.get(count)?)?;
     let number = usize::try_from(number).ok().filter(|number| *number > 0)?;
     request.get(count + 1..)?.get(..number)
 }
 
 /// Where SORT stores what it has sorted: the last STORE counts.
-fn sort_destination(request: &[Bytes]) -> Option<&Bytes> {
+fn sort_destination(request: &[Text]) -> Option<&Text> {
     let mut options = request.get(2..)?;
     let mut destination = None;
     while let [option, rest @ ..] = options {

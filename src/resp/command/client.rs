@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::help::{self, tell};
 use super::{ANY, Row, is};
 use crate::cache::{Flags, Visit, parse_integer};
+use crate::model::text::Text;
 use crate::resp::client::{Client, Outcome, Replies};
 use crate::resp::clients::{Handle, Unblocked};
 use crate::resp::pause::Held;
@@ -64,7 +65,7 @@ pub(super) const ROWS: &[Row] = &[Row::container(
 
 /// # Errors
 /// Redis's text: a name is one word, so that CLIENT LIST can be read.
-pub(super) fn set_name(client: &mut Client, name: &Bytes) -> Result<(), String> {
+pub(super) fn set_name(client: &mut Client, name: &[u8]) -> Result<(), String> {
     if !name.iter().all(u8::is_ascii_graphic) {
         return Err(
             "ERR Client names cannot contain spaces, newlines or special characters.".into()
@@ -76,7 +77,7 @@ pub(super) fn set_name(client: &mut Client, name: &Bytes) -> Result<(), String> 
 }
 
 /// CLIENT SETINFO is of Redis 7.2, and clients send it whatever the version.
-fn set_info(client: &mut Client, _: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
+fn set_info(client: &mut Client, _: &mut Visit<'_>, args: &[Text]) -> Outcome {
     let [_, _, attribute, value] = args else { return Outcome::Answered };
     let slot = if is(attribute, "lib-name") {
         &mut client.info.library
@@ -99,7 +100,7 @@ fn set_info(client: &mut Client, _: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
     Outcome::Answered
 }
 
-fn set_replies(client: &mut Client, _: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
+fn set_replies(client: &mut Client, _: &mut Visit<'_>, args: &[Text]) -> Outcome {
     match args.get(2) {
         Some(mode) if is(mode, "on") => {
             client.replies = Replies::On;
@@ -116,7 +117,7 @@ fn set_replies(client: &mut Client, _: &mut Visit<'_>, args: &[Bytes]) -> Outcom
     Outcome::Answered
 }
 
-fn no_evict(client: &mut Client, _: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
+fn no_evict(client: &mut Client, _: &mut Visit<'_>, args: &[Text]) -> Outcome {
     match args.get(2) {
         Some(mode) if is(mode, "on") => client.info.no_evict = true,
         Some(mode) if is(mode, "off") => client.info.no_evict = false,
@@ -129,7 +130,7 @@ fn no_evict(client: &mut Client, _: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
     Outcome::Answered
 }
 
-fn pause(client: &mut Client, _: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
+fn pause(client: &mut Client, _: &mut Visit<'_>, args: &[Text]) -> Outcome {
     let (time, held) = match args.get(2..).unwrap_or_default() {
         [time] => (time, Held::All),
         [time, mode] if is(mode, "all") => (time, Held::All),
@@ -160,7 +161,7 @@ fn pause(client: &mut Client, _: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
     Outcome::Answered
 }
 
-fn unblock(client: &mut Client, _: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
+fn unblock(client: &mut Client, _: &mut Visit<'_>, args: &[Text]) -> Outcome {
     let how = match args.get(3) {
         None => Unblocked::AsTimedOut,
         Some(how) if is(how, "timeout") => Unblocked::AsTimedOut,
@@ -180,7 +181,7 @@ fn unblock(client: &mut Client, _: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
     Outcome::Answered
 }
 
-fn list(client: &mut Client, _: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
+fn list(client: &mut Client, _: &mut Visit<'_>, args: &[Text]) -> Outcome {
     client.publish_info();
     let all = client.shared.clients.all();
     let shown: Result<Vec<Arc<Handle>>, String> = match args.get(2..).unwrap_or_default() {
@@ -245,7 +246,7 @@ struct Filter {
 }
 
 impl Filter {
-    fn parse(mut args: &[Bytes]) -> Result<Self, String> {
+    fn parse(mut args: &[Text]) -> Result<Self, String> {
         let mut filter = Self { skip_me: true, ..Self::default() };
         while let [option, value, rest @ ..] = args {
             let text = || String::from_utf8_lossy(value).into_owned();
@@ -284,7 +285,7 @@ impl Filter {
     }
 }
 
-fn kill(client: &mut Client, _: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
+fn kill(client: &mut Client, _: &mut Visit<'_>, args: &[Text]) -> Outcome {
     client.publish_info();
     let me = client.handle.id;
     // The old form names one address, kills also the one that asks, and says whether it was there.

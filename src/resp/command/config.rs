@@ -1,10 +1,9 @@
 //! CONFIG.
 
-use bytes::Bytes;
-
 use super::help::{self, tell};
 use super::{ANY, Row};
 use crate::cache::{Flags, Visit};
+use crate::model::text::Text;
 use crate::resp::client::{Client, Outcome};
 
 pub(super) const ROWS: &[Row] = &[Row::container(
@@ -27,8 +26,8 @@ pub(super) const ROWS: &[Row] = &[Row::container(
     ],
 )];
 
-fn get(client: &mut Client, _: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
-    let found: Vec<(Bytes, String)> = {
+fn get(client: &mut Client, _: &mut Visit<'_>, args: &[Text]) -> Outcome {
+    let found: Vec<(Text, String)> = {
         let config = client.shared.config.lock();
         let found = config.get(args.get(2..).unwrap_or_default());
         found.map(|(name, value)| (name, value.to_owned())).collect()
@@ -42,7 +41,7 @@ fn get(client: &mut Client, _: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
     Outcome::Answered
 }
 
-fn set(client: &mut Client, _: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
+fn set(client: &mut Client, _: &mut Visit<'_>, args: &[Text]) -> Outcome {
     let mut pairs: Vec<(&[u8], &[u8])> = Vec::new();
     for pair in args.get(2..).unwrap_or_default().chunks(2) {
         let [name, value] = pair else {
@@ -59,7 +58,10 @@ fn set(client: &mut Client, _: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
         })
     };
     match set {
-        Ok(()) => client.ok(),
+        Ok(()) => {
+            client.slow_us = client.shared.config.lock().slow_log_us;
+            client.ok();
+        }
         Err(text) => client.error(text),
     }
     Outcome::Answered

@@ -3,16 +3,15 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::help::{self, tell};
 use super::{ANY, Row, is};
 use crate::cache::{Flags, Visit};
+use crate::model::text::Text;
 use crate::resp::client::{Client, Outcome};
 
 pub(super) const ROWS: &[Row] = &[Row::new("debug", 1, ANY, debug).flags(Flags::ADMIN)];
 
-fn debug(client: &mut Client, _: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
+fn debug(client: &mut Client, _: &mut Visit<'_>, args: &[Text]) -> Outcome {
     // As `enable-debug-command local` has it. What has no address came through no network.
     let address = client.handle.peer.address.parse::<SocketAddr>();
     if address.is_ok_and(|address| !address.ip().is_loopback()) {
@@ -41,8 +40,42 @@ fn debug(client: &mut Client, _: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
     Outcome::Answered
 }
 
-/// What is no number, or below zero, is no time, as with C's `strtod`.
+/// The decimal number that the text begins with, as C's `strtod` finds it. What is none, below zero, or
+/// beyond what Redis counts in microseconds, is no time.
 fn parse_seconds(text: &[u8]) -> Duration {
-    let seconds = std::str::from_utf8(text).ok().and_then(|text| text.parse::<f64>().ok());
-    Duration::try_from_secs_f64(seconds.unwrap_or(0.0)).unwrap_or_default()
+    const TEXT_BYTES_MAX: usize = 32;
+    let text = text.trim_ascii_start();
+    let begins = (1..=text.len().min(TEXT_BYTES_MAX)).rev().filter_map(|end| text.get(..end));
+    let seconds = begins
+        .filter_map(|begin| std::str::from_utf8(begin).ok())
+        .find_map(|begin| begin.parse::<f64>().ok());
+    let countable = seconds.filter(|seconds| seconds * 1_000_000.0 < i64::MAX as f64);
+    Duration::try_from_secs_f64(countable.unwrap_or(0.0)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_seconds;
+
+    /// Redis 7.0 sleeps as long for each of these.
+    #[test]
+    fn seconds_are_those_of_redis() {
+        for (text, ms) in [
+            ("0.2", 200),
+            (" +0.3", 300),
+            (".2e0", 200),
+            ("1abc", 1_000),
+            ("0.2.3", 200),
+            ("abc", 0),
+            ("", 0),
+            ("-1", 0),
+            ("nan", 0),
+            ("inf", 0),
+            ("1e20", 0),
+            ("9223372036855", 0),
+        ] {
+            assert_eq!(parse_seconds(text.as_bytes()).as_millis(), ms, "{text}");
+        }
+        assert_eq!(parse_seconds(b"9223372036854").as_secs(), 9_223_372_036_854);
+    }
 }

@@ -5,6 +5,7 @@ use sha2::{Digest, Sha256};
 
 use super::{ANY, Row, is};
 use crate::cache::{Cache, Flags, Visit, parse_integer};
+use crate::model::text::Text;
 use crate::resp::client::{Client, Outcome, Replies};
 use crate::resp::command::client::set_name;
 use crate::wire::resp::Version;
@@ -24,7 +25,7 @@ pub(in crate::resp) const REDIS_VERSION: &str = "7.0.15";
 
 const WRONG_PASS: &str = "WRONGPASS invalid username-password pair or user is disabled.";
 
-fn auth(client: &mut Client, _: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
+fn auth(client: &mut Client, _: &mut Visit<'_>, args: &[Text]) -> Outcome {
     let (user, password) = match args {
         [_, password] => {
             if client.shared.config.lock().password.is_none() {
@@ -61,7 +62,7 @@ fn log_in(client: &mut Client, user: &[u8], password: &[u8]) -> bool {
     is_in
 }
 
-fn hello(client: &mut Client, _: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
+fn hello(client: &mut Client, _: &mut Visit<'_>, args: &[Text]) -> Outcome {
     match greet(client, args.get(1..).unwrap_or_default()) {
         Ok(()) => describe(client),
         Err(text) => client.error(text),
@@ -69,7 +70,7 @@ fn hello(client: &mut Client, _: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
     Outcome::Answered
 }
 
-fn greet(client: &mut Client, args: &[Bytes]) -> Result<(), String> {
+fn greet(client: &mut Client, args: &[Text]) -> Result<(), String> {
     let (version, mut options) = match args.split_first() {
         None => (None, args),
         Some((version, options)) => {
@@ -146,7 +147,7 @@ fn describe(client: &mut Client) {
     writer.array(0);
 }
 
-fn select(client: &mut Client, _: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
+fn select(client: &mut Client, _: &mut Visit<'_>, args: &[Text]) -> Outcome {
     let number = args.get(1).and_then(|db| parse_integer(db));
     match number.filter(|db| i32::try_from(*db).is_ok()).map(u8::try_from) {
         None => client.error("ERR value is not an integer or out of range"),
@@ -159,12 +160,12 @@ fn select(client: &mut Client, _: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
     Outcome::Answered
 }
 
-fn quit(client: &mut Client, _: &mut Visit<'_>, _: &[Bytes]) -> Outcome {
+fn quit(client: &mut Client, _: &mut Visit<'_>, _: &[Text]) -> Outcome {
     client.ok();
     Outcome::Close
 }
 
-fn reset(client: &mut Client, visit: &mut Visit<'_>, _: &[Bytes]) -> Outcome {
+fn reset(client: &mut Client, visit: &mut Visit<'_>, _: &[Text]) -> Outcome {
     client.transaction = None;
     visit.unwatch(&mut client.watch);
     client.subscriber = None;

@@ -8,7 +8,7 @@ impl Row {
     /// A container's HELP.
     pub(super) const fn help(
         name: &'static str,
-        run: fn(&mut Client, &mut Visit<'_>, &[bytes::Bytes]) -> Outcome,
+        run: fn(&mut Client, &mut Visit<'_>, &[crate::model::text::Text]) -> Outcome,
     ) -> Self {
         Self::for_scripts(name, 0, 0, run)
     }

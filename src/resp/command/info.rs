@@ -3,11 +3,10 @@
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
-
 use super::greeting::REDIS_VERSION;
 use super::{ANY, Row, is};
 use crate::cache::Visit;
+use crate::model::text::Text;
 use crate::resp::client::{Client, Outcome};
 
 pub(super) const ROWS: &[Row] = &[Row::for_scripts("info", 0, ANY, |client, visit, args| {
@@ -30,7 +29,7 @@ const SECTIONS: [(&str, Section); 9] = [
     ("Keyspace", keyspace),
 ];
 
-fn info(client: &Client, visit: &Visit<'_>, wanted: &[Bytes]) -> String {
+fn info(client: &Client, visit: &Visit<'_>, wanted: &[Text]) -> String {
     let is_wanted = |name: &str| {
         wanted.is_empty()
             || wanted.iter().any(|section| {

@@ -17,13 +17,13 @@ pub(super) mod transaction;
 use std::sync::LazyLock;
 
 use ahash::AHashMap;
-use bytes::Bytes;
 
 use super::client::{Client, Outcome};
 use crate::cache::{CacheError, Flags, Keys, Visit};
+use crate::model::text::Text;
 
 /// What runs a command; the request's arguments are as many as the row says.
-type Run = fn(&mut Client, &mut Visit<'_>, &[Bytes]) -> Outcome;
+type Run = fn(&mut Client, &mut Visit<'_>, &[Text]) -> Outcome;
 
 /// A command's row.
 pub(super) struct Row {
@@ -64,7 +64,7 @@ impl Row {
     }
 
     const fn container(name: &'static str, subcommands: &'static [Row]) -> Self {
-        const fn answered(_: &mut Client, _: &mut Visit<'_>, _: &[Bytes]) -> Outcome {
+        const fn answered(_: &mut Client, _: &mut Visit<'_>, _: &[Text]) -> Outcome {
             Outcome::Answered
         }
         Self {
@@ -105,8 +105,8 @@ impl Row {
     /// The row that these arguments are for: the command's own, or its subcommand's.
     pub(super) fn resolve<'a>(
         &'static self,
-        rest: &'a [Bytes],
-    ) -> Result<(&'static Self, &'a [Bytes]), CacheError> {
+        rest: &'a [Text],
+    ) -> Result<(&'static Self, &'a [Text]), CacheError> {
         let (row, rest) = match rest {
             _ if self.subcommands.is_empty() => (self, rest),
             // It has an answer of its own.

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::{ANY, Row};
 use crate::cache::{Flags, Keys, Topic};
+use crate::model::text::Text;
 use crate::resp::client::{Client, Outcome};
 
 pub(super) const ROWS: &[Row] = &[
@@ -39,7 +40,7 @@ pub(in crate::resp) const WHILE_LISTENING: &[&str] = &[
     "reset",
 ];
 
-fn listen(client: &mut Client, args: &[Bytes], topic: Topic) -> Outcome {
+fn listen(client: &mut Client, args: &[Text], topic: Topic) -> Outcome {
     let word = match topic {
         Topic::Channel => "subscribe",
         Topic::Pattern => "psubscribe",
@@ -53,14 +54,14 @@ fn listen(client: &mut Client, args: &[Bytes], topic: Topic) -> Outcome {
     Outcome::Answered
 }
 
-fn leave(client: &mut Client, args: &[Bytes], topic: Topic) -> Outcome {
+fn leave(client: &mut Client, args: &[Text], topic: Topic) -> Outcome {
     let word = match topic {
         Topic::Channel => "unsubscribe",
         Topic::Pattern => "punsubscribe",
         Topic::ShardChannel => "sunsubscribe",
     };
     let names = match args.get(1..).unwrap_or_default() {
-        [] => client.topics(topic),
+        [] => client.topics(topic).iter().map(Text::from).collect(),
         names => names.to_vec(),
     };
     if names.is_empty() {
@@ -74,7 +75,7 @@ fn leave(client: &mut Client, args: &[Bytes], topic: Topic) -> Outcome {
 }
 
 /// Says what is listened to now, as a push.
-fn confirm(client: &mut Client, word: &str, name: Option<&Bytes>, topic: Topic) {
+fn confirm(client: &mut Client, word: &str, name: Option<&[u8]>, topic: Topic) {
     client.count_topics();
     let count = match topic {
         Topic::Channel | Topic::Pattern => client.info.channels + client.info.patterns,

@@ -1,10 +1,9 @@
 //! EVAL and SCRIPT: what runs in a turn of its own.
 
-use bytes::Bytes;
-
 use super::{ANY, Row};
 use crate::cache::script::ScriptCommand;
 use crate::cache::{Flags, Keys, Visit};
+use crate::model::text::Text;
 use crate::resp::client::{Client, Outcome};
 use crate::resp::scripted::Scripted;
 
@@ -39,7 +38,7 @@ pub(in crate::resp) fn has_own_turn(name: &str) -> bool {
     name.starts_with("eval") || name.starts_with("script|")
 }
 
-fn run(client: &mut Client, _: &mut Visit<'_>, request: &[Bytes]) -> Outcome {
+fn run(client: &mut Client, _: &mut Visit<'_>, request: &[Text]) -> Outcome {
     match ScriptCommand::parse(request) {
         Ok(Some(command)) => return Outcome::Scripted(Box::new(Scripted::Alone(command))),
         // Only rows of scripts come here.

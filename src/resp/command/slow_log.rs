@@ -1,10 +1,9 @@
 //! SLOWLOG.
 
-use bytes::Bytes;
-
 use super::Row;
 use super::help::{self, tell};
 use crate::cache::{Flags, Visit, parse_integer};
+use crate::model::text::Text;
 use crate::resp::client::{Client, Outcome};
 use crate::wire::resp::Writer;
 
@@ -31,7 +30,7 @@ pub(super) const ROWS: &[Row] = &[Row::container(
 /// SLOWLOG GET without a count.
 const COUNT: usize = 10;
 
-fn get(client: &mut Client, _: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
+fn get(client: &mut Client, _: &mut Visit<'_>, args: &[Text]) -> Outcome {
     let count = match args.get(2).map(|count| parse_integer(count)) {
         None => COUNT,
         Some(Some(-1)) => usize::MAX,
@@ -60,7 +59,7 @@ fn get(client: &mut Client, _: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
     Outcome::Answered
 }
 
-fn write_all(writer: &mut Writer<'_>, args: &[Bytes]) {
+fn write_all(writer: &mut Writer<'_>, args: &[Text]) {
     writer.array(args.len());
     args.iter().for_each(|arg| writer.bulk(arg));
 }

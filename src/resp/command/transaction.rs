@@ -1,9 +1,8 @@
 //! MULTI and WATCH: requests that run as one.
 
-use bytes::Bytes;
-
 use super::{ANY, Row};
 use crate::cache::{Flags, Keys, Visit};
+use crate::model::text::Text;
 use crate::resp::client::{Client, Outcome};
 use crate::resp::scripted::Scripted;
 
@@ -35,7 +34,7 @@ const QUEUED_BYTES_MAX: usize = 1024 * 1024 * 1024;
 /// What is between MULTI and EXEC.
 #[derive(Default)]
 pub(in crate::resp) struct Transaction {
-    queue: Vec<Vec<Bytes>>,
+    queue: Vec<Vec<Text>>,
     bytes: usize,
     /// One of the requests could not even be queued.
     pub refused: bool,
@@ -51,10 +50,10 @@ impl Transaction {
     }
 
     /// Whether there is room for it.
-    pub(in crate::resp) fn queue(&mut self, request: &[Bytes]) -> bool {
-        self.bytes += request.iter().map(|arg| size_of::<Bytes>() + arg.len()).sum::<usize>();
+    pub(in crate::resp) fn queue(&mut self, request: &[Text]) -> bool {
+        self.bytes += request.iter().map(|arg| size_of::<Text>() + arg.len()).sum::<usize>();
         // Slices would keep a reader's whole buffer alive.
-        self.queue.push(request.iter().map(|arg| Bytes::copy_from_slice(arg)).collect());
+        self.queue.push(request.iter().map(|arg| Text::copy_from_slice(arg)).collect());
         self.bytes <= QUEUED_BYTES_MAX
     }
 
@@ -62,7 +61,7 @@ impl Transaction {
         self.queue.len()
     }
 
-    pub(in crate::resp) fn into_requests(self) -> Vec<Vec<Bytes>> {
+    pub(in crate::resp) fn into_requests(self) -> Vec<Vec<Text>> {
         self.queue
     }
 
@@ -71,7 +70,7 @@ impl Transaction {
     }
 }
 
-fn multi(client: &mut Client, _: &mut Visit<'_>, _: &[Bytes]) -> Outcome {
+fn multi(client: &mut Client, _: &mut Visit<'_>, _: &[Text]) -> Outcome {
     match &client.transaction {
         Some(_) => client.error("ERR MULTI calls can not be nested"),
         None => {
@@ -82,7 +81,7 @@ fn multi(client: &mut Client, _: &mut Visit<'_>, _: &[Bytes]) -> Outcome {
     Outcome::Answered
 }
 
-fn discard(client: &mut Client, visit: &mut Visit<'_>, _: &[Bytes]) -> Outcome {
+fn discard(client: &mut Client, visit: &mut Visit<'_>, _: &[Text]) -> Outcome {
     match client.transaction.take() {
         None => client.error("ERR DISCARD without MULTI"),
         Some(_) => {
@@ -93,7 +92,7 @@ fn discard(client: &mut Client, visit: &mut Visit<'_>, _: &[Bytes]) -> Outcome {
     Outcome::Answered
 }
 
-fn watch(client: &mut Client, visit: &mut Visit<'_>, args: &[Bytes]) -> Outcome {
+fn watch(client: &mut Client, visit: &mut Visit<'_>, args: &[Text]) -> Outcome {
     if client.transaction.is_some() {
         client.error("ERR WATCH inside MULTI is not allowed");
         return Outcome::Answered;
@@ -107,7 +106,7 @@ fn watch(client: &mut Client, visit: &mut Visit<'_>, args: &[Bytes]) -> Outcome 
     Outcome::Answered
 }
 
-fn exec(client: &mut Client, visit: &mut Visit<'_>, _: &[Bytes]) -> Outcome {
+fn exec(client: &mut Client, visit: &mut Visit<'_>, _: &[Text]) -> Outcome {
     let Some(transaction) = client.transaction.take() else {
         client.error("ERR EXEC without MULTI");
         return Outcome::Answered;

@@ -7,12 +7,12 @@ mod parameter;
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use parameter::{PARAMETERS, Parameter};
 
 use super::shared::Options;
 use crate::cache::{AppendFsync, Cache, Events, EvictionPolicy, Settings};
 use crate::model::glob;
+use crate::model::text::Text;
 
 pub(super) struct Config {
     /// As CONFIG GET shows them; one for each of [`PARAMETERS`].
@@ -114,7 +114,7 @@ impl Config {
 
     /// The parameters whose names one of the patterns matches, each once. One that is named without a
     /// wildcard is called as the pattern has it.
-    pub(super) fn get(&self, patterns: &[Bytes]) -> impl Iterator<Item = (Bytes, &str)> {
+    pub(super) fn get(&self, patterns: &[Text]) -> impl Iterator<Item = (Text, &str)> {
         let values = PARAMETERS.iter().zip(&self.values);
         let named =
             values.flat_map(|(parameter, value)| parameter.names().map(move |it| (it, value)));

@@ -1,10 +1,10 @@
 //! Inline commands: a line of words with a shell's quotes, as someone types it.
 
-use bytes::Bytes;
+use crate::model::text::Text;
 
 /// Splits a line into its words. In double quotes `\n`, `\r`, `\t`, `\b`, `\a` and `\xHH` are bytes, in
 /// single quotes only `\'`. `None` when a quote is not closed, or more than a blank follows it.
-pub(super) fn split(line: &[u8]) -> Option<Vec<Bytes>> {
+pub(super) fn split(line: &[u8]) -> Option<Vec<Text>> {
     let mut words = Vec::new();
     let mut rest = line.trim_ascii_start();
     while !rest.is_empty() {
@@ -13,12 +13,12 @@ pub(super) fn split(line: &[u8]) -> Option<Vec<Bytes>> {
         let is_whole = behind.first().is_none_or(u8::is_ascii_whitespace);
         if is_whole {
             // As most words are: no byte is looked at twice.
-            words.push(Bytes::copy_from_slice(start));
+            words.push(Text::copy_from_slice(start));
             rest = behind;
         } else {
             let mut word = start.to_vec();
             rest = take_word(behind, &mut word)?;
-            words.push(Bytes::from(word));
+            words.push(Text::from(word));
         }
         rest = rest.trim_ascii_start();
     }
@@ -110,7 +110,7 @@ fn hex(digit: u8) -> u8 {
 mod tests {
     use super::*;
 
-    fn words(line: &str) -> Option<Vec<Bytes>> {
+    fn words(line: &str) -> Option<Vec<Text>> {
         split(line.as_bytes())
     }
 

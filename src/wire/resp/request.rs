@@ -2,13 +2,14 @@
 
 use std::ops::Range;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
 use smallvec::SmallVec;
 
 use super::inline;
+use crate::model::text::Text;
 
-/// A command's name and its arguments. Small ones share the buffer that they were read into.
-pub type Request = Vec<Bytes>;
+/// A command's name and its arguments. Longer ones share the buffer that they were read into.
+pub type Request = Vec<Text>;
 
 /// A line that says a count or a length, or an inline command, is no longer; Redis's
 /// `PROTO_INLINE_MAX_SIZE`.
@@ -16,6 +17,9 @@ const LINE_BYTES_MAX: usize = 64 * 1024;
 
 /// An argument from this size on gets a buffer of its own; Redis's `PROTO_MBULK_BIG_ARG`.
 const LARGE_BYTES: usize = 32 * 1024;
+
+/// A request of no more arguments leaves its room to the next one: a connection that waits keeps it.
+const REUSED_ARGS_MAX: usize = 32;
 
 /// What one read brings at the most, but for the rest of a large argument.
 const READ_BYTES: usize = 16 * 1024;
@@ -98,7 +102,7 @@ pub struct Decoder {
     searched: usize,
     state: State,
     /// Of the running request: the arguments that were moved out of `buffer`, and their bytes.
-    moved: Vec<Bytes>,
+    moved: Request,
     moved_bytes: usize,
     /// Those that still lie in `buffer`.
     ranges: SmallVec<[Range<usize>; 8]>,
@@ -147,6 +151,14 @@ impl Decoder {
             let (now, later) = bytes.split_at(bytes.len().min(room.remaining_mut()));
             room.put_slice(now);
             bytes = later;
+        }
+    }
+
+    /// Takes the room of a request that was answered, for the next one.
+    pub fn reuse(&mut self, mut request: Request) {
+        if self.moved.capacity() == 0 && request.capacity() <= REUSED_ARGS_MAX {
+            request.clear();
+            self.moved = request;
         }
     }
 
@@ -280,7 +292,7 @@ impl Decoder {
             return Err(ProtocolError::ExpectedLineBreak);
         }
         large.truncate(bytes);
-        self.moved.push(large.freeze());
+        self.moved.push(large.freeze().into());
         self.moved_bytes += bytes;
         Ok(match missing {
             1 => Step::Done(self.finish()),
@@ -293,7 +305,7 @@ impl Decoder {
     fn move_out(&mut self) -> BytesMut {
         let front = self.buffer.split_to(self.at).freeze();
         self.moved_bytes += front.len();
-        self.moved.extend(self.ranges.drain(..).map(|range| front.slice(range)));
+        self.moved.extend(self.ranges.drain(..).map(|range| Text::slice_of(&front, range)));
         (self.at, self.searched) = (0, 0);
         // Its own allocation, as small as what is there of it.
         let large = BytesMut::from(&self.buffer[..]);
@@ -302,11 +314,17 @@ impl Decoder {
     }
 
     fn finish(&mut self) -> Request {
-        let front = self.buffer.split_to(self.at).freeze();
-        (self.at, self.searched, self.moved_bytes) = (0, 0, 0);
         let mut request = std::mem::take(&mut self.moved);
         request.reserve_exact(self.ranges.len());
-        request.extend(self.ranges.drain(..).map(|range| front.slice(range)));
+        if self.ranges.iter().all(|range| range.len() <= Text::SHORT_BYTES_MAX) {
+            let short = |range| Text::copy_from_slice(self.buffer.get(range).unwrap_or_default());
+            request.extend(self.ranges.drain(..).map(short));
+            self.buffer.advance(self.at);
+        } else {
+            let front = self.buffer.split_to(self.at).freeze();
+            request.extend(self.ranges.drain(..).map(|range| Text::slice_of(&front, range)));
+        }
+        (self.at, self.searched, self.moved_bytes) = (0, 0, 0);
         request
     }
 

@@ -84,7 +84,9 @@ impl Recovery {
             // Whoever asked may have gone. What failed is a row of its own.
             match told {
                 Told::Nobody => {}
-                Told::Count(told, sockets) => drop(told.send(sockets)),
+                // Without a count it was not sent.
+                Told::Count(told, sockets) if error.is_none() => drop(told.send(sockets)),
+                Told::Count(..) => {}
                 Told::Outcome(told, sockets) => {
                     drop(told.send(error.take().map_or(Ok(sockets), Err)))
                 }

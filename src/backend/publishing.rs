@@ -1,7 +1,8 @@
-//! What tells a publisher that its messages are safe.
+//! Publishing many at once, and what tells a publisher that its messages are safe.
 
-use super::BackendError;
+use super::{BackendError, Broker};
 use crate::broker;
+use crate::model::message::Message;
 
 /// Resolves when every queue that the message reached holds it as durably as was promised.
 #[must_use = "a message is only safe once it is confirmed"]
@@ -78,3 +79,22 @@ impl From<broker::PublishedAll> for PublishedAll {
 
 /// One message of a batch can't be published. Those before it are, and those behind it are not.
 pub type PublishAllError = broker::PublishAllError<PublishedAll, BackendError>;
+
+impl Broker {
+    /// Publishes messages in their order, each as [`Broker::publish`] does, at a lower price. A caller that
+    /// is cancelled while it waits may have published the first of them.
+    ///
+    /// # Errors
+    /// The first message that [`Broker::publish`] refuses, with what became of those before it.
+    pub async fn publish_all(
+        &self,
+        messages: impl IntoIterator<Item = Message>,
+    ) -> Result<PublishedAll, Box<PublishAllError>> {
+        match self {
+            Self::Embedded(broker) => match broker.publish_all(messages).await {
+                Ok(published) => Ok(published.into()),
+                Err(failed) => Err(Box::new(failed.map(Into::into, Into::into))),
+            },
+        }
+    }
+}
