@@ -1,6 +1,6 @@
 //! The broker port.
 
-use super::{BackendError, Cache, Confirm, Tx};
+use super::{BackendError, Confirm, Tx};
 use crate::broker;
 use crate::journal::Commit;
 use crate::model::message::Message;
@@ -83,7 +83,7 @@ impl Delivery {
     /// A message that is settled before it was written is never written, so this may be durable at once,
     /// while what the worker wrote to the cache may take a second more (`appendfsync everysec`): a
     /// crash in between loses both. A worker whose work is in the cache acknowledges with
-    /// [`Delivery::ack_with`], or calls [`Cache::flush`] before.
+    /// [`Delivery::ack_with`], or calls [`super::Cache::flush`] before.
     ///
     /// # Errors
     /// When the back end could not be told.
@@ -166,26 +166,6 @@ impl Delivery {
 }
 
 impl Broker {
-    /// Lets acknowledgements change `cache`, if both stand on one journal. Only the first call counts.
-    pub fn join(&self, cache: &Cache) {
-        match (self, cache) {
-            (Self::Embedded(broker), Cache::Embedded(cache)) => {
-                broker.set_companion(Box::new(cache.clone()));
-            }
-            #[cfg(feature = "redis")]
-            (Self::Embedded(_), Cache::Redis(_)) => {}
-        }
-    }
-
-    /// Whether an acknowledgement can change `cache` in its own commit ([`Delivery::ack_with`]).
-    pub fn commits_with(&self, cache: &Cache) -> bool {
-        match (self, cache) {
-            (Self::Embedded(_), Cache::Embedded(_)) => true,
-            #[cfg(feature = "redis")]
-            (Self::Embedded(_), Cache::Redis(_)) => false,
-        }
-    }
-
     /// Declares an exchange; resolves when the declaration is durable.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ mod embedded;
 mod emit;
 mod error;
 mod exchange;
+mod joining;
 mod leases;
 mod prompt;
 mod publishing;
