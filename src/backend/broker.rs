@@ -1,6 +1,8 @@
 //! The broker port.
 
-use super::{BackendError, Cache, Tx};
+#[cfg(feature = "rabbitmq")]
+use super::rabbitmq::RabbitMq;
+use super::{BackendError, Cache, Confirm, Consumer, Delivery};
 use crate::broker;
 use crate::journal::Commit;
 use crate::model::message::Message;
@@ -15,178 +17,20 @@ pub use crate::broker::{
 #[derive(Clone)]
 pub enum Broker {
     Embedded(broker::Broker),
-}
-
-/// Resolves when every queue that the message reached holds it as durably as was promised.
-#[must_use = "a message is only safe once it is confirmed"]
-pub enum Confirm {
-    Embedded(broker::Confirm),
-}
-
-impl Confirm {
-    /// # Errors
-    /// When the commit failed: whether the message survived is unknown then. When a queue refused it
-    /// for its length: [`broker::BrokerError::Nacked`].
-    pub async fn confirmed(self) -> Result<(), BackendError> {
-        match self {
-            Self::Embedded(confirm) => confirm.await.map_err(BackendError::from),
-        }
-    }
-}
-
-/// Takes deliveries of one queue; dropping it cancels the consumer and returns what it did not take.
-pub enum Consumer {
-    Embedded(broker::Consumer),
-}
-
-impl Consumer {
-    /// The next delivery; `None` when the consumer ended: [`Consumer::ended`] says why. Cancel safe.
-    pub async fn next(&mut self) -> Option<Delivery> {
-        match self {
-            Self::Embedded(consumer) => consumer.next().await.map(Delivery::Embedded),
-        }
-    }
-
-    /// Why there will be no more deliveries, once there will be none.
-    pub fn ended(&self) -> Option<ConsumerEnd> {
-        match self {
-            Self::Embedded(consumer) => consumer.ended(),
-        }
-    }
-}
-
-/// A message that is yours until you settle it. Dropped unsettled, it counts as failed.
-pub enum Delivery {
-    Embedded(broker::Delivery),
-}
-
-impl Delivery {
-    pub fn message(&self) -> &Message {
-        match self {
-            Self::Embedded(delivery) => delivery.message(),
-        }
-    }
-
-    /// It may have been delivered before.
-    pub fn redelivered(&self) -> bool {
-        match self {
-            Self::Embedded(delivery) => delivery.redelivered(),
-        }
-    }
-
-    /// What the message is called in [`Broker::explain`]: its `message_id`, or its place in the log.
-    pub fn id(&self) -> String {
-        match self {
-            Self::Embedded(delivery) => delivery.id(),
-        }
-    }
-
-    /// Failed deliveries before this one (`x-retry-count`).
-    pub fn retry_count(&self) -> u32 {
-        match self {
-            Self::Embedded(delivery) => delivery.retry_count(),
-        }
-    }
-
-    /// How often it was delivered and came back (`x-delivery-count`).
-    pub fn delivery_count(&self) -> u32 {
-        match self {
-            Self::Embedded(delivery) => delivery.delivery_count(),
-        }
-    }
-
-    /// Settles it for good. Returns before the commit: a crash until then delivers it again.
-    ///
-    /// A message that is settled before it was written is never written, so this may be durable at once,
-    /// while what the worker wrote to the cache may take a second more (`appendfsync everysec`): a
-    /// crash in between loses both. A worker whose work is in the cache acknowledges with
-    /// [`Delivery::ack_with`], or calls [`Cache::flush`] before.
-    ///
-    /// # Errors
-    /// When the back end could not be told.
-    pub async fn ack(self) -> Result<(), BackendError> {
-        match self {
-            Self::Embedded(delivery) => {
-                let _commit = delivery.ack();
-                Ok(())
-            }
-        }
-    }
-
-    /// Settles it together with what follows from it: `effects` says what that is. After a crash either
-    /// all of it is there or none, and then the message is delivered again. Resolves when it is
-    /// committed. Waits first, as [`Broker::publish`] does, until the journal takes the outputs.
-    ///
-    /// ```no_run
-    /// # async fn work(mut delivery: leveret::backend::Delivery, receipt: leveret::model::message::Message)
-    /// # -> Result<(), leveret::backend::BackendError> {
-    /// delivery.ack_with(|tx| {
-    ///     tx.publish(receipt);
-    ///     tx.set("order:7", "completed");
-    /// }).await
-    /// # }
-    /// ```
-    ///
-    /// Only what one journal holds can be had in one commit: where the broker or the cache is a server
-    /// of its own, this is refused.
-    ///
-    /// # Errors
-    /// An effect that can't be had (a key of another type, an unknown exchange, a full queue that refuses
-    /// what is new), or a delivery that is settled already: nothing was done, and the delivery is still
-    /// yours. When the commit failed: whether anything of it survived is unknown then.
-    pub async fn ack_with(&mut self, effects: impl FnOnce(&mut Tx)) -> Result<(), BackendError> {
-        let mut tx = Tx::new();
-        effects(&mut tx);
-        match self {
-            Self::Embedded(delivery) => tx.commit(delivery).await,
-        }
-    }
-
-    /// Settles many, and resolves when that is durable: no crash brings them back.
-    ///
-    /// # Errors
-    /// When the commit failed: whether they come back is unknown then.
-    pub async fn ack_all(deliveries: Vec<Self>) -> Result<(), BackendError> {
-        let mut last = None;
-        for Self::Embedded(delivery) in deliveries {
-            last = delivery.ack().or(last);
-        }
-        // Commits are in order: when the last is on disk, all are.
-        committed(last).await
-    }
-
-    /// A failure: the queue's retry policy holds it for a while, or it is dead-lettered with `error`.
-    ///
-    /// # Errors
-    /// When the back end could not be told.
-    pub async fn fail(self, error: &str) -> Result<(), BackendError> {
-        match self {
-            Self::Embedded(delivery) => {
-                delivery.fail(error);
-                Ok(())
-            }
-        }
-    }
-
-    /// Returns it to its old place in the queue.
-    ///
-    /// # Errors
-    /// When the back end could not be told.
-    pub async fn requeue(self) -> Result<(), BackendError> {
-        match self {
-            Self::Embedded(delivery) => {
-                delivery.requeue();
-                Ok(())
-            }
-        }
-    }
+    #[cfg(feature = "rabbitmq")]
+    RabbitMq(RabbitMq),
 }
 
 impl Broker {
-    /// Lets acknowledgements change `cache`: both stand on one journal. Only the first call counts.
+    /// Lets acknowledgements change `cache`, if both stand on one journal. Only the first call counts.
     pub fn join(&self, cache: &Cache) {
-        let (Self::Embedded(broker), Cache::Embedded(cache)) = (self, cache);
-        broker.set_companion(Box::new(cache.clone()));
+        match (self, cache) {
+            (Self::Embedded(broker), Cache::Embedded(cache)) => {
+                broker.set_companion(Box::new(cache.clone()));
+            }
+            #[cfg(feature = "rabbitmq")]
+            (Self::RabbitMq(_), _) => {}
+        }
     }
 
     /// Declares an exchange; resolves when the declaration is durable.
@@ -196,6 +40,8 @@ impl Broker {
     pub async fn declare_exchange(&self, spec: ExchangeSpec) -> Result<(), BackendError> {
         match self {
             Self::Embedded(broker) => committed(broker.declare_exchange(spec)?).await,
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => broker.declare_exchange(spec).await,
         }
     }
 
@@ -206,6 +52,8 @@ impl Broker {
     pub async fn declare_queue(&self, spec: QueueSpec) -> Result<(), BackendError> {
         match self {
             Self::Embedded(broker) => committed(broker.declare_queue(spec)?).await,
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => broker.declare_queue(spec).await,
         }
     }
 
@@ -221,6 +69,8 @@ impl Broker {
     ) -> Result<(), BackendError> {
         match self {
             Self::Embedded(broker) => committed(broker.delete_exchange(name, if_unused)?).await,
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => broker.delete_exchange(name, if_unused).await,
         }
     }
 
@@ -236,6 +86,8 @@ impl Broker {
     ) -> Result<usize, BackendError> {
         match self {
             Self::Embedded(broker) => Ok(broker.delete_queue(name, only)?),
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => broker.delete_queue(name, only).await,
         }
     }
 
@@ -250,6 +102,8 @@ impl Broker {
                 committed(Some(broker.flush())).await?;
                 Ok(purged)
             }
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => broker.purge(name).await,
         }
     }
 
@@ -260,6 +114,8 @@ impl Broker {
     pub async fn add_binding(&self, binding: Binding) -> Result<(), BackendError> {
         match self {
             Self::Embedded(broker) => committed(broker.bind(binding)?).await,
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => broker.add_binding(binding).await,
         }
     }
 
@@ -270,6 +126,8 @@ impl Broker {
     pub async fn unbind(&self, binding: Binding) -> Result<(), BackendError> {
         match self {
             Self::Embedded(broker) => committed(broker.unbind(binding)?).await,
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => broker.unbind(binding).await,
         }
     }
 
@@ -280,6 +138,8 @@ impl Broker {
     pub async fn set_policy(&self, policy: Policy) -> Result<(), BackendError> {
         match self {
             Self::Embedded(broker) => committed(Some(broker.set_policy(policy)?)).await,
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => Err(broker.no_policies()),
         }
     }
 
@@ -290,6 +150,8 @@ impl Broker {
     pub async fn clear_policy(&self, name: &str) -> Result<(), BackendError> {
         match self {
             Self::Embedded(broker) => committed(broker.clear_policy(name)).await,
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => Err(broker.no_policies()),
         }
     }
 
@@ -300,6 +162,8 @@ impl Broker {
     pub async fn policies(&self) -> Result<Vec<Policy>, BackendError> {
         match self {
             Self::Embedded(broker) => Ok(broker.policies()),
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => Err(broker.no_policies()),
         }
     }
 
@@ -310,6 +174,8 @@ impl Broker {
     pub async fn get(&self, queue: &QueueName) -> Result<Option<Delivery>, BackendError> {
         match self {
             Self::Embedded(broker) => Ok(broker.get(queue)?.map(Delivery::Embedded)),
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => Ok(broker.get(queue).await?.map(Delivery::RabbitMq)),
         }
     }
 
@@ -334,6 +200,8 @@ impl Broker {
     pub async fn publish(&self, message: Message) -> Result<Confirm, BackendError> {
         match self {
             Self::Embedded(broker) => Ok(Confirm::Embedded(broker.publish(message).await?.confirm)),
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => Ok(Confirm::RabbitMq(broker.publish(message).await?)),
         }
     }
 
@@ -344,6 +212,8 @@ impl Broker {
     pub async fn try_publish(&self, message: Message) -> Result<Confirm, BackendError> {
         match self {
             Self::Embedded(broker) => Ok(Confirm::Embedded(broker.try_publish(message)?.confirm)),
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => Ok(Confirm::RabbitMq(broker.try_publish(message).await?)),
         }
     }
 
@@ -359,6 +229,11 @@ impl Broker {
             Self::Embedded(broker) => {
                 let published = broker.publish(message).await?;
                 Ok((Confirm::Embedded(published.confirm), published.routed))
+            }
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => {
+                let (confirm, routed) = broker.publish_mandatory(message).await?;
+                Ok((Confirm::RabbitMq(confirm), routed))
             }
         }
     }
@@ -386,6 +261,10 @@ impl Broker {
     ) -> Result<Consumer, BackendError> {
         match self {
             Self::Embedded(broker) => Ok(Consumer::Embedded(broker.consume(queue, options)?)),
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => {
+                Ok(Consumer::RabbitMq(Box::new(broker.consume(queue, options).await?)))
+            }
         }
     }
 
@@ -396,6 +275,8 @@ impl Broker {
     pub async fn queues(&self) -> Result<Vec<QueueStatus>, BackendError> {
         match self {
             Self::Embedded(broker) => Ok(broker.queues()),
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => broker.queues().await,
         }
     }
 
@@ -406,6 +287,8 @@ impl Broker {
     pub async fn queue(&self, name: &QueueName) -> Result<QueueStatus, BackendError> {
         match self {
             Self::Embedded(broker) => Ok(broker.queue(name)?),
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => broker.queue(name).await,
         }
     }
 
@@ -413,6 +296,8 @@ impl Broker {
     pub fn cancel_consumers(&self) {
         match self {
             Self::Embedded(broker) => broker.cancel_consumers(),
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => broker.cancel_consumers(),
         }
     }
 
@@ -423,6 +308,11 @@ impl Broker {
     pub async fn close(&self) -> Result<(), BackendError> {
         match self {
             Self::Embedded(broker) => committed(Some(broker.close())).await,
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => {
+                broker.close().await;
+                Ok(())
+            }
         }
     }
 
@@ -434,6 +324,8 @@ impl Broker {
     pub async fn explain(&self, id: &str) -> Result<Explanation, BackendError> {
         match self {
             Self::Embedded(broker) => Ok(broker.explain(id)),
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => Err(broker.no_paths()),
         }
     }
 
@@ -441,6 +333,8 @@ impl Broker {
     pub fn set_memory_limit(&self, bytes: usize) {
         match self {
             Self::Embedded(broker) => broker.set_memory_limit(bytes),
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(_) => {}
         }
     }
 
@@ -448,6 +342,8 @@ impl Broker {
     pub fn alarms(&self) -> Vec<Alarm> {
         match self {
             Self::Embedded(broker) => broker.alarms(),
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => broker.alarms(),
         }
     }
 
@@ -458,6 +354,8 @@ impl Broker {
     pub async fn ready(&self) -> Result<(), BackendError> {
         match self {
             Self::Embedded(broker) => Ok(broker.ready()?),
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => broker.ready().await,
         }
     }
 }

@@ -15,6 +15,13 @@ pub enum BackendError {
     /// The cache refused the call, in Redis's words.
     #[error(transparent)]
     Cache(CacheError),
+    /// A server that stands behind this port can't be asked, or its answer was lost: whether it did what
+    /// it was asked to is unknown then.
+    #[error("{server} can't be reached: {reason}")]
+    Unreachable { server: &'static str, reason: String },
+    /// What the embedded engine can do and this server can't.
+    #[error("{server} can't do this: {reason}")]
+    Unsupported { server: &'static str, reason: String },
 }
 
 impl BackendError {
@@ -22,7 +29,9 @@ impl BackendError {
     pub fn is_retryable(&self) -> bool {
         matches!(
             self,
-            Self::Journal(JournalError::DiskAlarm { .. }) | Self::Broker(BrokerError::Alarm(_))
+            Self::Journal(JournalError::DiskAlarm { .. })
+                | Self::Broker(BrokerError::Alarm(_))
+                | Self::Unreachable { .. }
         )
     }
 }

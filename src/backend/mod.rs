@@ -6,22 +6,28 @@
 
 mod broker;
 mod cache;
+mod delivery;
 mod embedded;
 mod emit;
 mod error;
 mod prompt;
+#[cfg(feature = "rabbitmq")]
+mod rabbitmq;
 mod redrive;
 mod tx;
 
 pub use broker::{
-    Alarm, Broker, Caused, Confirm, ConsumeOptions, Consumer, ConsumerEnd, DeleteIf, Delivery,
-    Event, Explanation, QueueStatus, Step,
+    Alarm, Broker, Caused, ConsumeOptions, ConsumerEnd, DeleteIf, Event, Explanation, QueueStatus,
+    Step,
 };
 pub use cache::{Cache, Pushed, RateLimit, Subscription};
+pub use delivery::{Confirm, Consumer, Delivery};
 pub use embedded::Embedded;
 pub use emit::Audience;
 pub use error::BackendError;
 pub use prompt::{Push, Sent};
+#[cfg(feature = "rabbitmq")]
+pub use rabbitmq::{Address, RabbitMq};
 pub use redrive::{
     Death, DeathFilter, DeathGroups, Edit, Peeked, Progress, Run, RunState, Selection, Stuck, Tally,
 };

@@ -16,7 +16,7 @@ use crate::model::names::ExchangeName;
 pub(super) type Targets = SmallVec<[Arc<Queue>; 4]>;
 
 /// Headers that add routing keys; BCC is taken off before delivery.
-pub(super) const CC: &str = "CC";
+pub(crate) const CC: &str = "CC";
 pub(super) const BCC: &str = "BCC";
 
 /// A message's own key, then those of its CC and BCC headers.
@@ -109,6 +109,12 @@ fn deduplicate(targets: &mut Targets) {
 
 fn single_key(message: &Message) -> Keys<'_> {
     SmallVec::from_elem(message.routing_key.as_str(), 1)
+}
+
+/// # Errors
+/// A CC or BCC header that is no list.
+pub(crate) fn check_keys(message: &Message) -> Result<(), BrokerError> {
+    keys(message).map(|_| ())
 }
 
 fn keys(message: &Message) -> Result<Keys<'_>, BrokerError> {

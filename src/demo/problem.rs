@@ -16,8 +16,10 @@ impl From<BackendError> for Problem {
     fn from(error: BackendError) -> Self {
         match error {
             _ if error.is_retryable() => unavailable(&error.to_string()),
-            BackendError::Journal(_) => unavailable(&error.to_string()),
-            BackendError::Broker(_) | BackendError::Cache(_) => {
+            BackendError::Journal(_) | BackendError::Unreachable { .. } => {
+                unavailable(&error.to_string())
+            }
+            BackendError::Broker(_) | BackendError::Cache(_) | BackendError::Unsupported { .. } => {
                 tracing::error!(%error, "a back end refused a call of the demo");
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal error")
                     .detail(error.to_string())

@@ -18,6 +18,8 @@ pub(super) fn refusal(error: BackendError) -> Problem {
         BackendError::Journal(_) => StatusCode::SERVICE_UNAVAILABLE,
         BackendError::Broker(error) => status_of(error),
         BackendError::Cache(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        BackendError::Unreachable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        BackendError::Unsupported { .. } => StatusCode::NOT_IMPLEMENTED,
     };
     Problem::new(status, error.to_string())
 }
