@@ -113,6 +113,7 @@ fn single_key(message: &Message) -> Keys<'_> {
 
 /// # Errors
 /// A CC or BCC header that is no list.
+#[cfg(feature = "rabbitmq")]
 pub(crate) fn check_keys(message: &Message) -> Result<(), BrokerError> {
     keys(message).map(|_| ())
 }

@@ -94,6 +94,15 @@ impl RabbitMq {
         channel
     }
 
+    /// Remembers what somebody else declares here.
+    pub fn will_declare_queue(&self, queue: &str) {
+        DECLARED.lock().unwrap().queues.push(queue.to_owned());
+    }
+
+    pub fn will_declare_exchange(&self, exchange: &str) {
+        DECLARED.lock().unwrap().exchanges.push(exchange.to_owned());
+    }
+
     /// Deletes whatever the case declared.
     pub async fn forget(self) {
         self.clean().await;
