@@ -343,6 +343,28 @@ fn a_server_that_is_not_there_and_wrong_values_are_one_line() {
 }
 
 #[test]
+fn a_probe_learns_whether_a_server_is_ready() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start_with(folder.path(), &["--api-key", "open-sesame-open"]);
+    // As any probe, without a key.
+    assert_eq!(succeeds(&server, &["ready"]), "ready\n");
+    assert!(succeeds(&server, &["ready", "--json"]).contains(r#""status":"ready""#));
+
+    let full = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", full.local_addr().unwrap());
+    let answers = std::thread::spawn(move || {
+        let (mut asked, _) = full.accept().unwrap();
+        assert!(asked.read(&mut [0; 1024]).unwrap() > 0);
+        let body = r#"{"status":"not ready","reasons":["journal: no space","draining"]}"#;
+        let head = format!("HTTP/1.1 503 X\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        asked.write_all(head.as_bytes()).unwrap();
+    });
+    let (line, code) = refusal(&mut leveret(&["ready", "--url", &url]));
+    assert!(line.contains("not ready: journal: no space; draining") && code == Some(1), "{line}");
+    answers.join().unwrap();
+}
+
+#[test]
 fn a_server_with_a_key_asks_for_it() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start_with(folder.path(), &["--api-key", "open-sesame-open"]);

@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::Error;
 use super::client::{
-    ConsumeArgs, ExplainArgs, PeekArgs, PublishArgs, PurgeArgs, QueuesArgs, RedriveArgs,
+    ConsumeArgs, ExplainArgs, PeekArgs, PublishArgs, PurgeArgs, QueuesArgs, ReadyArgs, RedriveArgs,
 };
 use super::error::one_line;
 use super::layer::{Layer, Text};
@@ -45,6 +45,10 @@ pub enum Command {
     ///
     /// Lists the queues with their depths and their rates over the last seconds.
     Queues(QueuesArgs),
+    /// Ask whether a running server takes traffic
+    ///
+    /// Asks GET /ready, as a probe of a container does. Exit code 1, with the reasons, if it does not.
+    Ready(ReadyArgs),
     /// Look at the messages of a queue, or at what killed them
     ///
     /// Shows messages from the head of a queue without touching them.

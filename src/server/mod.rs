@@ -67,6 +67,7 @@ fn run(command: Command, environment: Environment<'_>) -> Result<(), Error> {
         Command::Publish(arguments) => Call::Publish(arguments),
         Command::Consume(arguments) => Call::Consume(arguments),
         Command::Queues(arguments) => Call::Queues(arguments),
+        Command::Ready(arguments) => Call::Ready(arguments),
         Command::Explain(arguments) => Call::Explain(arguments),
         Command::Peek(arguments) => Call::Peek(arguments),
         Command::Redrive(arguments) => Call::Redrive(arguments),

@@ -81,6 +81,12 @@ pub struct QueuesArgs {
 }
 
 #[derive(Args)]
+pub struct ReadyArgs {
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+#[derive(Args)]
 pub struct ExplainArgs {
     /// Its message_id, or its place in the log, such as 1-42
     pub id: String,

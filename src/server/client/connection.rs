@@ -209,8 +209,7 @@ fn read(status: StatusCode, body: &[u8]) -> Result<Value, Error> {
             |_| Error::Refused("the answer is no JSON: is this a Leveret server?".to_owned());
         return document.map_err(none);
     }
-    let reason =
-        document.ok().and_then(|document| Some(harmless(document.get("error")?.as_str()?)));
+    let reason = document.ok().and_then(|document| Some(harmless(&said(&document)?)));
     Err(Error::Refused(match (status, reason) {
         (StatusCode::UNAUTHORIZED, Some(reason)) => {
             format!("{reason} (--api-key or LEVERET_API_KEY)")
@@ -218,6 +217,16 @@ fn read(status: StatusCode, body: &[u8]) -> Result<Value, Error> {
         (_, Some(reason)) => reason,
         (status, None) => format!("the server answered {status}: is this a Leveret server?"),
     }))
+}
+
+/// The `error` of the API, or the `reasons` of `/ready`.
+fn said(document: &Value) -> Option<String> {
+    if let Some(error) = document.get("error") {
+        return error.as_str().map(str::to_owned);
+    }
+    let reasons = document.get("reasons")?.as_array()?;
+    let reasons: Vec<&str> = reasons.iter().filter_map(Value::as_str).collect();
+    Some(format!("not ready: {}", reasons.join("; ")))
 }
 
 /// One segment of a path (RFC 3986, section 2.3: only unreserved characters stay).

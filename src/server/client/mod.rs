@@ -1,4 +1,5 @@
-//! The commands that talk to a running server: publish, consume, queues, peek, explain, redrive, purge.
+//! The commands that talk to a running server: publish, consume, queues, peek, explain, redrive, purge,
+//! ready.
 //!
 //! Owns: their arguments, a small HTTP client, and how results look. May import: the names and limits of
 //! the model; everything else is the server's to say. What always holds: wrong values are refused before
@@ -13,6 +14,7 @@ mod peek;
 mod publish;
 mod purge;
 mod queues;
+mod ready;
 mod redrive;
 mod table;
 
@@ -24,7 +26,8 @@ use crate::model::names::QueueName;
 use connection::Client;
 
 pub use arguments::{
-    ConsumeArgs, ExplainArgs, PeekArgs, PublishArgs, PurgeArgs, QueuesArgs, RedriveArgs, ServerArgs,
+    ConsumeArgs, ExplainArgs, PeekArgs, PublishArgs, PurgeArgs, QueuesArgs, ReadyArgs, RedriveArgs,
+    ServerArgs,
 };
 
 /// A command that has been checked against its arguments only.
@@ -36,6 +39,7 @@ pub enum Call {
     Peek(PeekArgs),
     Redrive(RedriveArgs),
     Purge(PurgeArgs),
+    Ready(ReadyArgs),
 }
 
 pub fn run(call: Call, environment: Environment<'_>) -> Result<(), Error> {
@@ -51,6 +55,7 @@ pub fn run(call: Call, environment: Environment<'_>) -> Result<(), Error> {
             Call::Explain(arguments) => explain::run(client(&arguments.server)?, arguments).await,
             Call::Queues(arguments) => queues::run(client(&arguments.server)?, arguments).await,
             Call::Peek(arguments) => peek::run(client(&arguments.server)?, arguments).await,
+            Call::Ready(arguments) => ready::run(client(&arguments.server)?, arguments).await,
             Call::Purge(arguments) => purge::run(client(&arguments.server)?, arguments).await,
             Call::Redrive(arguments) => redrive::run(client(&arguments.server)?, arguments).await,
         }
