@@ -95,24 +95,26 @@ impl Peer {
     }
 
     pub async fn try_declare(&self, spec: QueueSpec) -> Result<(), String> {
-        if let Self::Adapter(port) = self {
-            port.server.will_declare_queue(spec.name.as_str());
-        }
         match self {
-            Self::Embedded(Fixture { broker, .. }) | Self::Adapter(Port { broker, .. }) => {
-                broker.declare_queue(spec).await.map_err(refusal)
+            Self::Embedded(f) => f.broker.declare_queue(spec).await.map_err(refusal),
+            Self::Adapter(port) => {
+                let name = spec.name.to_string();
+                port.broker.declare_queue(spec).await.map_err(refusal)?;
+                port.server.was_declared_queue(name);
+                Ok(())
             }
             Self::RabbitMq(server) => server.declare_queue(spec).await,
         }
     }
 
     pub async fn declare_exchange(&self, spec: ExchangeSpec) -> Result<(), String> {
-        if let Self::Adapter(port) = self {
-            port.server.will_declare_exchange(spec.name.as_str());
-        }
         match self {
-            Self::Embedded(Fixture { broker, .. }) | Self::Adapter(Port { broker, .. }) => {
-                broker.declare_exchange(spec).await.map_err(refusal)
+            Self::Embedded(f) => f.broker.declare_exchange(spec).await.map_err(refusal),
+            Self::Adapter(port) => {
+                let name = spec.name.to_string();
+                port.broker.declare_exchange(spec).await.map_err(refusal)?;
+                port.server.was_declared_exchange(name);
+                Ok(())
             }
             Self::RabbitMq(server) => server.declare_exchange(spec).await,
         }

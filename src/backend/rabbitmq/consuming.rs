@@ -21,8 +21,10 @@ use crate::broker::BrokerError;
 use crate::model::message::Headers;
 use crate::model::names::QueueName;
 
-/// Deliveries that wait in this process at most, where the consumer sets no bound.
-const PREFETCH_MAX: u16 = 1_024;
+/// Unsettled deliveries of a consumer that sets no bound: as many as AMQP can say.
+const PREFETCH_MAX: u16 = u16::MAX;
+/// Deliveries that wait for a consumer that settles none.
+const UNTAKEN_MAX: u16 = 1_024;
 /// Before a queue is asked for again that can't be consumed at the moment.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -49,8 +51,7 @@ impl Line {
     ) -> Result<Self, BackendError> {
         let channel = session.working_channel().await?;
         let prefetch = match options.prefetch {
-            // Whoever settles nothing has no use for a bound of its own.
-            _ if options.no_ack => PREFETCH_MAX,
+            _ if options.no_ack => UNTAKEN_MAX,
             0 => PREFETCH_MAX,
             prefetch => prefetch,
         };

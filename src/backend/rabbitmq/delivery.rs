@@ -24,6 +24,8 @@ pub struct Delivery {
     pub(super) failures: u32,
     redelivered: bool,
     hold: Option<Hold>,
+    /// A task of its own settles it. Dropped with its runtime, that leaves it to the end of the channel.
+    is_dropped: bool,
 }
 
 /// What it takes to settle a delivery: the channel that it came on stays open as long.
@@ -45,7 +47,7 @@ impl Delivery {
         let (message, failures) = read(&queue, &delivered);
         let hold = Some(Hold { acker: delivered.acker, channel, lent_by });
         let redelivered = delivered.redelivered || failures > 0;
-        Self { broker, queue, message, failures, redelivered, hold }
+        Self { broker, queue, message, failures, redelivered, hold, is_dropped: false }
     }
 
     pub fn message(&self) -> &Message {
@@ -161,7 +163,7 @@ pub(super) enum Settled {
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        let Some(hold) = self.hold.take() else { return };
+        let Some(hold) = self.hold.take().filter(|_| !self.is_dropped) else { return };
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let mut dropped = Self {
             broker: self.broker.clone(),
@@ -170,6 +172,7 @@ impl Drop for Delivery {
             failures: self.failures,
             redelivered: self.redelivered,
             hold: Some(hold),
+            is_dropped: true,
         };
         runtime.spawn(async move {
             if let Err(error) = dropped.failed(DROPPED_ERROR).await {

@@ -94,13 +94,13 @@ impl RabbitMq {
         channel
     }
 
-    /// Remembers what somebody else declares here.
-    pub fn will_declare_queue(&self, queue: &str) {
-        DECLARED.lock().unwrap().queues.push(queue.to_owned());
+    /// Remembers what somebody else declared here.
+    pub fn was_declared_queue(&self, queue: String) {
+        DECLARED.lock().unwrap().queues.push(queue);
     }
 
-    pub fn will_declare_exchange(&self, exchange: &str) {
-        DECLARED.lock().unwrap().exchanges.push(exchange.to_owned());
+    pub fn was_declared_exchange(&self, exchange: String) {
+        DECLARED.lock().unwrap().exchanges.push(exchange);
     }
 
     /// Deletes whatever the case declared.
