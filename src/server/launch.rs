@@ -10,7 +10,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 use super::public_keys::PublicKeys;
 use super::secret::{self, Secret};
 use super::{Error, Settings, Storage};
-use crate::backend::{Cache, Embedded};
+use crate::backend::{Broker, Cache, Embedded};
 use crate::demo::Demo;
 use crate::gateway::{Authenticator, Gateway};
 use crate::http::{Access, Api, ApiKey, Limits, Listener, Metrics, Open, Readiness, router};
@@ -46,9 +46,9 @@ impl Server {
         // Before the engines: they take their counters when they are made.
         let metrics = Metrics::install();
         let clock = SystemClock::shared();
-        let state = State::open(settings, clock.clone())?;
+        let state = State::open(settings, clock.clone()).await?;
         if let Some(bytes) = settings.memory_limit.bytes() {
-            state.engines.broker().set_memory_limit(bytes);
+            state.broker.set_memory_limit(bytes);
         }
         let Cache::Embedded(cache) = state.engines.cache();
         cache.change_settings(|changed| changed.appendfsync = settings.appendfsync);
@@ -65,7 +65,7 @@ impl Server {
         let mut options = settings.gateway.options(authenticator.clone());
         options.limits.event_rate = settings.event_rate;
         let gateway = Gateway::new(options, state.engines.cache(), clock.clone());
-        let bridge = gateway.bridge(&state.engines.broker()).await?;
+        let bridge = gateway.bridge(&state.broker).await?;
         let demo = match settings.demo {
             true => Some(start_demo(&state, settings, authenticator, clock).await?),
             false => None,
@@ -78,13 +78,13 @@ impl Server {
         if settings.api_key.as_ref().is_some_and(ApiKey::is_short) {
             tracing::warn!("the API key is shorter than 16 characters: it can be guessed");
         }
-        let api = Api::new(state.engines.broker(), gateway.clone(), access);
+        let api = Api::new(state.broker.clone(), gateway.clone(), access);
         let listener = Listener::bind(address, Limits::default())
             .await
             .map_err(|source| Error::Listen { address, source })?;
         let engines = &state.engines;
         let readiness =
-            Readiness::new(engines.journal().clone(), engines.broker(), engines.cache());
+            Readiness::new(engines.journal().clone(), state.broker.clone(), engines.cache());
         let application = match &demo {
             Some(demo) => gateway.router().merge(demo.router()),
             None => gateway.router(),
@@ -156,6 +156,13 @@ impl Server {
         for task in &self.background {
             task.abort();
         }
+        if self.state.is_broker_remote() {
+            within(DRAIN_PATIENCE, "broker", async {
+                // What it did not confirm, it was not promised.
+                let _ = self.state.broker.close().await;
+            })
+            .await;
+        }
         self.state.engines.close().await.map_err(Error::Close)
     }
 }
@@ -163,12 +170,20 @@ impl Server {
 /// Everything durable, and the secret that lies beside it.
 struct State {
     engines: Embedded,
+    /// That of the engines, unless a server is the broker.
+    broker: Broker,
     /// `None`: tokens are verified with public keys alone.
     secret: Option<Secret>,
 }
 
 impl State {
-    fn open(settings: &Settings, clock: SharedClock) -> Result<Self, Error> {
+    fn is_broker_remote(&self) -> bool {
+        !matches!(self.broker, Broker::Embedded(_))
+    }
+
+    async fn open(settings: &Settings, clock: SharedClock) -> Result<Self, Error> {
+        // Before the data folder: a server that is not there is no reason to lock it.
+        let remote = remote_broker(settings, &clock).await?;
         let (engines, development) = match &settings.storage {
             Storage::Memory => (Embedded::in_memory(clock), None),
             Storage::Folder { path, durability } => {
@@ -182,8 +197,25 @@ impl State {
             (None, Some(_)) => None,
             (None, None) => Some(for_development(development)?),
         };
-        Ok(Self { engines, secret })
+        let broker = remote.unwrap_or_else(|| engines.broker());
+        Ok(Self { engines, broker, secret })
     }
+}
+
+/// The broker on a server, if the settings name one.
+#[cfg(feature = "rabbitmq")]
+async fn remote_broker(settings: &Settings, clock: &SharedClock) -> Result<Option<Broker>, Error> {
+    let Some(url) = &settings.broker_url else { return Ok(None) };
+    let broker = crate::backend::RabbitMq::connect(url.0.clone(), clock.clone()).await;
+    broker.map(|broker| Some(Broker::RabbitMq(broker))).map_err(|error| {
+        Error::Refused(format!("the broker at {} can't be used: {error}", url.shown()))
+    })
+}
+
+/// Settings name no server that this build has no client for.
+#[cfg(not(feature = "rabbitmq"))]
+async fn remote_broker(_: &Settings, _: &SharedClock) -> Result<Option<Broker>, Error> {
+    Ok(None)
 }
 
 fn authenticator(state: &State, settings: &Settings) -> Result<Authenticator, Error> {
@@ -238,7 +270,12 @@ async fn start_demo(
     // Guests get a token only where the secret is a development one.
     let is_development = settings.secret.is_none() && settings.public_keys.is_none();
     let guest = is_development.then_some(authenticator);
-    let (broker, cache) = (state.engines.broker(), state.engines.cache());
+    if state.is_broker_remote() {
+        let reason = "--demo settles an order and its effects in one commit, which takes the broker of \
+                      this process: leave --broker-url out, or --demo";
+        return Err(Error::Refused(reason.to_owned()));
+    }
+    let (broker, cache) = (state.broker.clone(), state.engines.cache());
     let demo = Demo::start(broker, cache, clock, guest).await?;
     Ok(demo.with_client_origins(settings.client_origins.iter().cloned()))
 }

@@ -99,6 +99,9 @@ pub struct Layer {
     /// Confirm a write when it is on the disk, or up to 100 ms before [default: strict]
     #[arg(long, value_name = "strict|relaxed", value_parser = Text::flag)]
     pub durability: Option<Text>,
+    /// Have this RabbitMQ be the broker (amqp://, amqps://); also RABBITMQ_URL [default: this process]
+    #[arg(long, value_name = "URL", value_parser = Text::flag)]
+    pub broker_url: Option<Text>,
     /// Listen here for HTTP and Socket.IO; port 0 takes a free one [default: 127.0.0.1:3001]
     #[arg(long, value_name = "ADDR", value_parser = Text::flag)]
     pub http: Option<Text>,
@@ -196,10 +199,18 @@ impl Layer {
             }
             ours => ours,
         };
+        let broker_url = match get("broker-url")? {
+            None => {
+                read_variable(environment, "RABBITMQ_URL", Origin::ForeignVariable("RABBITMQ_URL"))?
+                    .filter(|text| !text.value.is_empty())
+            }
+            ours => ours,
+        };
         Ok(Self {
             data_dir: get("data-dir")?,
             in_memory: get("in-memory")?,
             durability: get("durability")?,
+            broker_url,
             http: get("http")?,
             resp: get("resp")?,
             resp_password: get("resp-password")?,
@@ -269,6 +280,7 @@ impl Layer {
             data_dir: self.data_dir.or(weaker.data_dir),
             in_memory: self.in_memory.or(weaker.in_memory),
             durability: self.durability.or(weaker.durability),
+            broker_url: self.broker_url.or(weaker.broker_url),
             http: self.http.or(weaker.http),
             resp: self.resp.or(weaker.resp),
             resp_password: self.resp_password.or(weaker.resp_password),

@@ -6,6 +6,7 @@
 //! whatever else prevents the work is a single line and exit code 1.
 
 mod amount;
+mod broker_url;
 mod check;
 mod client;
 mod command;
@@ -30,6 +31,7 @@ use std::process::ExitCode;
 use client::Call;
 use command::{Cli, Command};
 
+pub use broker_url::BrokerUrl;
 pub use error::Error;
 pub use gateway_settings::GatewaySettings;
 pub use launch::Server;

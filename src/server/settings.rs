@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::Uri;
 
+use super::broker_url::{BrokerUrl, broker_url};
 use super::layer::{Layer, Text};
 use super::logs::{LogFilter, LogFormat};
 use super::memory::MemoryLimit;
@@ -37,6 +38,8 @@ pub enum Storage {
 #[derive(Clone)]
 pub struct Settings {
     pub storage: Storage,
+    /// The RabbitMQ that is the broker. `None`: the broker of this process.
+    pub broker_url: Option<BrokerUrl>,
     /// Port 0 takes a free one.
     pub http: SocketAddr,
     /// Where Redis clients are served. `None`: nowhere. Port 0 takes a free one.
@@ -73,6 +76,7 @@ impl Default for Settings {
                 path: PathBuf::from(DEFAULT_DATA_DIR),
                 durability: Durability::Strict,
             },
+            broker_url: None,
             http: DEFAULT_HTTP,
             resp: None,
             resp_password: None,
@@ -109,6 +113,7 @@ impl Settings {
         let presence_grace = check("presence-grace", layer.presence_grace.as_ref(), grace)?
             .unwrap_or(defaults.gateway.presence_grace);
         let settings = Self {
+            broker_url: broker_url(&layer)?,
             gateway: GatewaySettings::of(&layer, &client_origins, presence_grace)?,
             http: check("http", layer.http.as_ref(), address)?.unwrap_or(defaults.http),
             resp: check("resp", layer.resp.as_ref(), address_or_off)?.flatten(),
@@ -165,12 +170,12 @@ impl Settings {
     }
 }
 
-/// A setting that would be ignored is refused: the embedded back ends are the only ones of this build.
+/// A setting that would be ignored is refused: the embedded cache is the only one of this build.
 fn refuse_remote_back_ends(environment: Environment<'_>) -> Result<(), Error> {
-    for name in ["RABBITMQ_URL", "REDIS_URL"] {
+    for name in ["REDIS_URL"] {
         if environment(name).is_some_and(|url| !url.is_empty()) {
             return Err(Error::Usage(format!(
-                "{name} is set, but this build has only the embedded back ends: unset it"
+                "{name} is set, but this build has only the embedded cache: unset it"
             )));
         }
     }
@@ -620,8 +625,19 @@ mod tests {
 
     #[test]
     fn a_back_end_that_this_build_lacks_is_refused() {
-        let line = gather(&[], &[("RABBITMQ_URL", "amqp://mq")], "").err().unwrap();
-        assert!(line.starts_with("RABBITMQ_URL is set, but this build has only"), "{line}");
+        let shown = |url: &str| {
+            gather(&[], &[("RABBITMQ_URL", url)], "")
+                .map(|settings| settings.broker_url.unwrap().shown())
+        };
+        if cfg!(feature = "rabbitmq") {
+            assert_eq!(shown("amqp://me:secret@mq/v").unwrap(), "amqp://mq:5672/v");
+            let line = shown("mq:5672").unwrap_err();
+            assert!(line.starts_with("RABBITMQ_URL: it is no URL such as amqp://"), "{line}");
+        } else {
+            let line = shown("amqp://mq").unwrap_err();
+            assert!(line.starts_with("RABBITMQ_URL: this build has no client for"), "{line}");
+            assert!(line.contains("--features rabbitmq"), "{line}");
+        }
         assert!(gather(&[], &[("REDIS_URL", "redis://r")], "").is_err());
         assert!(gather(&[], &[("REDIS_URL", ""), ("RABBITMQ_URL", "")], "").is_ok());
     }

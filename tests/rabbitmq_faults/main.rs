@@ -5,6 +5,7 @@
 mod carried;
 mod faults;
 mod proxy;
+mod served;
 
 use std::time::Duration;
 

@@ -134,7 +134,8 @@ impl Consumer {
             self.ended = Some(ConsumerEnd::Cancelled);
             return;
         };
-        match Line::open(&session, &self.queue, self.options).await {
+        let opening = Line::open(&session, &self.queue, self.options);
+        match session.while_it_lasts(opening).await.and_then(|opened| opened) {
             Ok(line) => self.line = Some(line),
             Err(BackendError::Broker(BrokerError::NotFound { .. })) => {
                 self.ended = Some(ConsumerEnd::QueueDeleted);

@@ -202,14 +202,16 @@ impl Line {
         let Outgoing { exchange, key, properties, body } = outgoing;
         let about = if exchange.as_str().is_empty() { key.clone() } else { exchange.clone() };
         let options = BasicPublishOptions::default();
-        match self.channel.basic_publish(exchange, key, options, &body, properties).await {
-            Ok(confirm) => {
+        let publish = self.channel.basic_publish(exchange, key, options, &body, properties);
+        match self.session.while_it_lasts(publish).await {
+            Ok(Ok(confirm)) => {
                 let sent = self.flights.send((confirm, about, flight)).await;
                 if let Err(mpsc::error::SendError((_, _, flight))) = sent {
                     flight.land(Err(closed()));
                 }
             }
-            Err(error) => flight.land(Err(refusal(error))),
+            Ok(Err(error)) => flight.land(Err(refusal(error))),
+            Err(error) => flight.land(Err(error)),
         }
     }
 }

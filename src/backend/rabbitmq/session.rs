@@ -36,6 +36,8 @@ pub(super) struct Session {
     mandatory: Pool,
     /// Why the server takes no messages at the moment.
     blocked: watch::Sender<Option<String>>,
+    /// Turns true when it has ended: lapin leaves some calls without an answer then.
+    over: watch::Sender<bool>,
 }
 
 /// Open channels that nobody uses.
@@ -76,6 +78,7 @@ impl Session {
             calls: Pool::default(),
             mandatory: Pool::default(),
             blocked: watch::Sender::new(None),
+            over: watch::Sender::new(false),
         })
     }
 
@@ -85,6 +88,7 @@ impl Session {
         let reason = self.watch().await;
         // Nobody waits for the end of an alarm that will not be told any more.
         self.blocked.send_replace(None);
+        self.over.send_replace(true);
         reason
     }
 
@@ -150,7 +154,7 @@ impl Session {
             channel.confirm_select(ConfirmSelectOptions::default()).await?;
             Ok(channel)
         };
-        answered(opened).await?.map_err(refusal)
+        self.answered(opened).await?.map_err(refusal)
     }
 
     /// A channel of its own, to consume or to get on: deliveries are settled where they came from.
@@ -160,7 +164,7 @@ impl Session {
     pub async fn working_channel(&self) -> Result<Channel, BackendError> {
         match self.calls.take() {
             Some(channel) => Ok(channel),
-            None => answered(self.working.create_channel()).await?.map_err(refusal),
+            None => self.answered(self.working.create_channel()).await?.map_err(refusal),
         }
     }
 
@@ -178,7 +182,7 @@ impl Session {
         F: Future<Output = lapin::Result<T>>,
     {
         let channel = self.working_channel().await?;
-        let answer = answered(call(channel.clone())).await?;
+        let answer = self.answered(call(channel.clone())).await?;
         self.give_back(channel);
         answer.map_err(refusal)
     }
@@ -198,9 +202,36 @@ impl Session {
             Some(channel) => channel,
             None => self.publishing_channel().await?,
         };
-        let answer = call(channel.clone()).await;
+        let answer = self.while_it_lasts(call(channel.clone())).await?;
         self.mandatory.keep(channel);
         answer.map_err(refusal)
+    }
+
+    /// Waits for an answer, but neither for ever nor for longer than the session lasts.
+    ///
+    /// # Errors
+    /// No answer.
+    async fn answered<T>(
+        &self,
+        call: impl Future<Output = lapin::Result<T>>,
+    ) -> Result<lapin::Result<T>, BackendError> {
+        let silent = || unreachable(format!("no answer within {} s", ANSWER_WITHIN.as_secs()));
+        let in_time = tokio::time::timeout(ANSWER_WITHIN, call);
+        self.while_it_lasts(in_time).await?.map_err(|_| silent())
+    }
+
+    /// # Errors
+    /// The session ended before.
+    pub async fn while_it_lasts<T>(
+        &self,
+        work: impl Future<Output = T>,
+    ) -> Result<T, BackendError> {
+        let mut over = self.over.subscribe();
+        tokio::select! {
+            biased;
+            done = work => Ok(done),
+            _ = over.wait_for(|over| *over) => Err(unreachable("the connection ended")),
+        }
     }
 
     pub async fn close(&self) {
@@ -210,14 +241,6 @@ impl Session {
             let _ = tokio::time::timeout(CLOSED_WITHIN, closed).await;
         }
     }
-}
-
-async fn answered<T>(
-    call: impl Future<Output = lapin::Result<T>>,
-) -> Result<lapin::Result<T>, BackendError> {
-    tokio::time::timeout(ANSWER_WITHIN, call)
-        .await
-        .map_err(|_| unreachable(format!("no answer within {} s", ANSWER_WITHIN.as_secs())))
 }
 
 async fn next<S: Stream<Item = Event>>(events: &mut Pin<Box<S>>) -> Option<Event> {
