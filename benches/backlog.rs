@@ -1,7 +1,9 @@
 //! A long durable backlog: memory while it grows, the rate of publishing it beside the disk's own, the
 //! time of a restart with it, and the rate of draining it. Prints; asserts nothing.
 //!
-//! `LEVERET_BENCH_MESSAGES` sets how many messages of 1 KiB (200,000), `LEVERET_BENCH_DIR` the disk.
+//! `LEVERET_BENCH_MESSAGES` sets how many messages of 1 KiB (200,000), `LEVERET_BENCH_DIR` the disk;
+//! `cargo bench --bench backlog -- --fanout 3` puts each into three queues, which are drained one after
+//! the other.
 
 use std::fs::File;
 use std::io::Write;
@@ -13,7 +15,7 @@ use leveret::journal::{FolderStore, Journal, JournalOptions};
 use leveret::model::clock::SystemClock;
 use leveret::model::message::Message;
 use leveret::model::names::{ExchangeName, QueueName, RoutingKey};
-use leveret::model::topology::QueueSpec;
+use leveret::model::topology::{Binding, QueueSpec};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -30,15 +32,20 @@ fn main() {
         .ok()
         .and_then(|text| text.parse().ok())
         .unwrap_or(200_000);
+    let mut arguments = std::env::args().skip_while(|argument| argument != "--fanout");
+    let queues = arguments.nth(1).map_or(1, |text| text.parse().expect("a number of queues"));
     let folder = tempfile::tempdir_in(root).expect("a folder on the disk that is measured");
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .expect("a runtime");
-    println!("{messages} messages of {BODY_BYTES} B; resident at the start {} MiB", resident_mib());
-    runtime.block_on(fill(folder.path(), messages));
-    runtime.block_on(drain(folder.path(), messages));
+    println!(
+        "{messages} messages of {BODY_BYTES} B in {queues} queues; resident at the start {} MiB",
+        resident_mib()
+    );
+    runtime.block_on(fill(folder.path(), messages, queues));
+    runtime.block_on(drain(folder.path(), messages, queues));
 }
 
 fn open(folder: &Path) -> (Journal, Broker) {
@@ -54,20 +61,32 @@ fn open(folder: &Path) -> (Journal, Broker) {
     (journal, broker)
 }
 
-fn queue() -> QueueName {
-    QueueName::new("backlog").expect("a name")
+fn queue(number: usize) -> QueueName {
+    QueueName::new(format!("backlog {number}")).expect("a name")
 }
 
-async fn fill(folder: &Path, messages: usize) {
+fn on_disk(broker: &Broker) -> usize {
+    broker.queues().iter().map(|status| status.on_disk).sum()
+}
+
+async fn fill(folder: &Path, messages: usize, queues: usize) {
     let (journal, broker) = open(folder);
-    broker.declare_queue(QueueSpec::durable(queue())).expect("a queue");
+    let fanout = || ExchangeName::new("amq.fanout").expect("a name");
+    for number in 0..queues {
+        broker.declare_queue(QueueSpec::durable(queue(number))).expect("a queue");
+        let key = RoutingKey::new("").expect("a key");
+        broker.bind(Binding::queue(fanout(), queue(number), key)).expect("bound");
+    }
     let body = bytes::Bytes::from(vec![b'x'; BODY_BYTES]);
     for part in 1..=PARTS {
         let (began, before) = (Instant::now(), journal.stats().commits);
         let mut confirms = std::collections::VecDeque::new();
         for _ in 0..messages / PARTS {
-            let exchange = ExchangeName::new("").expect("a name");
-            let key = RoutingKey::new("backlog").expect("a key");
+            let (exchange, key) = match queues {
+                1 => (ExchangeName::new("").expect("a name"), "backlog 0"),
+                _ => (fanout(), ""),
+            };
+            let key = RoutingKey::new(key).expect("a key");
             let message = Message::new(exchange, key, body.clone()).persistent();
             confirms.push_back(broker.publish(message).await.expect("published").confirm);
             if confirms.len() == IN_FLIGHT
@@ -87,7 +106,7 @@ async fn fill(folder: &Path, messages: usize) {
             "filled {part:>2}/{PARTS}: {rate:>7.0} msg/s, {:.2} of raw; {} MiB resident, {} on disk",
             raw.as_secs_f64() / took.as_secs_f64(),
             resident_mib(),
-            broker.queues().first().map_or(0, |status| status.on_disk),
+            on_disk(&broker),
         );
     }
     // As a crash leaves it: nothing says that this was a stop in order.
@@ -95,17 +114,24 @@ async fn fill(folder: &Path, messages: usize) {
     journal.close();
 }
 
-async fn drain(folder: &Path, messages: usize) {
+async fn drain(folder: &Path, messages: usize, queues: usize) {
     let began = Instant::now();
     let (journal, broker) = open(folder);
     println!(
         "ready after {:.2} s; {} MiB resident, {} ready",
         began.elapsed().as_secs_f64(),
         resident_mib(),
-        broker.queues().first().map_or(0, |status| status.ready),
+        broker.queues().iter().map(|status| status.ready).sum::<usize>(),
     );
+    for number in 0..queues {
+        drain_one(&broker, number, messages).await;
+    }
+    journal.close();
+}
+
+async fn drain_one(broker: &Broker, number: usize, messages: usize) {
     let options = ConsumeOptions { prefetch: 1_000, ..ConsumeOptions::default() };
-    let mut consumer = broker.consume(&queue(), options).expect("a consumer");
+    let mut consumer = broker.consume(&queue(number), options).expect("a consumer");
     for part in 1..=PARTS {
         let began = Instant::now();
         let mut last = None;
@@ -116,10 +142,11 @@ async fn drain(folder: &Path, messages: usize) {
             commit.await.expect("committed");
         }
         let rate = per_second(messages / PARTS, began.elapsed());
-        println!("drained {part:>2}/{PARTS}: {rate:>7.0} msg/s; {} MiB resident", resident_mib());
+        println!(
+            "drained {part:>2}/{PARTS} of queue {number}: {rate:>7.0} msg/s; {} MiB resident",
+            resident_mib()
+        );
     }
-    drop(consumer);
-    journal.close();
 }
 
 /// Raw append + fdatasync of so many bytes in so many commits.

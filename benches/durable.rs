@@ -4,7 +4,8 @@
 //! the engine's, so 1 is the most there is, and what a commit took. Asserts nothing.
 //!
 //! `LEVERET_BENCH_DIR` is the folder (default: `target/`, on the disk of this repository); an
-//! argument such as `1024/10000` runs the cases whose name holds it.
+//! argument such as `1024/10000` runs the cases whose name holds it; `200/10000x64`: 64 messages are
+//! published at once (`Broker::publish_all`).
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -15,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use leveret::broker::{Broker, Recovery};
+use leveret::broker::{Broker, Confirm, Confirms, Recovery};
 use leveret::journal::{FolderStore, Journal, JournalOptions, SegmentStore, StorageBackend};
 use leveret::model::clock::SystemClock;
 use leveret::model::message::Message;
@@ -28,14 +29,16 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const ROUNDS: usize = 7;
 
-/// (bytes of a body, messages in flight, messages in all).
-const CASES: [(usize, usize, usize); 6] = [
-    (200, 1, 500),
-    (200, 100, 20_000),
-    (200, 10_000, 300_000),
-    (1_024, 1, 500),
-    (1_024, 100, 20_000),
-    (1_024, 10_000, 150_000),
+/// (bytes of a body, messages in flight, messages that are published at once, messages in all).
+const CASES: [(usize, usize, usize, usize); 8] = [
+    (200, 1, 1, 500),
+    (200, 100, 1, 20_000),
+    (200, 10_000, 1, 300_000),
+    (200, 10_000, 64, 300_000),
+    (1_024, 1, 1, 500),
+    (1_024, 100, 1, 20_000),
+    (1_024, 10_000, 1, 150_000),
+    (1_024, 10_000, 64, 150_000),
 ];
 
 type Failure = Box<dyn std::error::Error>;
@@ -52,16 +55,19 @@ fn main() -> Result<(), Failure> {
     println!(
         "durable publish + confirm against append + fdatasync of the same commits; medians of {rounds} rounds"
     );
-    for (body_bytes, in_flight, messages) in CASES {
-        let name = format!("{body_bytes}/{in_flight}");
+    for (body_bytes, in_flight, at_once, messages) in CASES {
+        let name = match at_once {
+            1 => format!("{body_bytes}/{in_flight}"),
+            _ => format!("{body_bytes}/{in_flight}x{at_once}"),
+        };
         if only.as_ref().is_some_and(|only| !name.contains(only.as_str())) {
             continue;
         }
         let messages = (messages / share).max(1);
         let run = || -> Result<Round, Failure> {
             let folder = tempfile::tempdir_in(&root)?;
-            let engine =
-                runtime.block_on(publish(folder.path(), body_bytes, in_flight, messages))?;
+            let load = Load { body_bytes, in_flight, at_once, messages };
+            let engine = runtime.block_on(publish(folder.path(), load))?;
             let raw = append(&folder.path().join("raw"), &engine.commits)?;
             Ok(Round { engine, raw })
         };
@@ -127,12 +133,14 @@ fn report(name: &str, messages: usize, rounds: &[Round]) {
     );
 }
 
-async fn publish(
-    folder: &Path,
+struct Load {
     body_bytes: usize,
     in_flight: usize,
+    at_once: usize,
     messages: usize,
-) -> Result<Run, Failure> {
+}
+
+async fn publish(folder: &Path, load: Load) -> Result<Run, Failure> {
     let observed = Arc::new(Observed::default());
     let store = ObservedStore {
         store: FolderStore::open(folder.join("data"))?,
@@ -145,27 +153,67 @@ async fn publish(
         commit.await?;
     }
     let (exchange, key) = (ExchangeName::default_exchange(), RoutingKey::new("q")?);
-    let body = bytes::Bytes::from(vec![b'x'; body_bytes]);
-    let mut unconfirmed = VecDeque::with_capacity(in_flight);
+    let body = bytes::Bytes::from(vec![b'x'; load.body_bytes]);
+    let message = || Message::new(exchange.clone(), key.clone(), body.clone()).persistent();
     observed.begin(&journal);
     let started = Instant::now();
-    for _ in 0..messages {
-        if unconfirmed.len() == in_flight
-            && let Some(confirm) = unconfirmed.pop_front()
-        {
-            let confirm: leveret::broker::Confirm = confirm;
-            confirm.await?;
-        }
-        let message = Message::new(exchange.clone(), key.clone(), body.clone()).persistent();
-        unconfirmed.push_back(broker.publish(message).await?.confirm);
-    }
-    for confirm in unconfirmed {
-        confirm.await?;
+    match load.at_once {
+        1 => publish_each(&broker, &load, message).await?,
+        _ => publish_batches(&broker, &load, message).await?,
     }
     let took = started.elapsed();
     let (commits, traffic) = observed.end(&journal);
     journal.close();
     Ok(Run { took, commits, traffic })
+}
+
+async fn publish_each(
+    broker: &Broker,
+    load: &Load,
+    message: impl Fn() -> Message,
+) -> Result<(), Failure> {
+    let mut unconfirmed: VecDeque<Confirm> = VecDeque::with_capacity(load.in_flight);
+    for _ in 0..load.messages {
+        if unconfirmed.len() == load.in_flight
+            && let Some(confirm) = unconfirmed.pop_front()
+        {
+            confirm.await?;
+        }
+        unconfirmed.push_back(broker.publish(message()).await?.confirm);
+    }
+    for confirm in unconfirmed {
+        confirm.await?;
+    }
+    Ok(())
+}
+
+async fn publish_batches(
+    broker: &Broker,
+    load: &Load,
+    message: impl Fn() -> Message,
+) -> Result<(), Failure> {
+    let mut unconfirmed: VecDeque<Confirms> = VecDeque::new();
+    let (mut published, mut in_flight) = (0, 0);
+    while published < load.messages {
+        let count = load.at_once.min(load.messages - published);
+        while in_flight + count > load.in_flight
+            && let Some(mut confirms) = unconfirmed.pop_front()
+        {
+            in_flight -= confirms.len();
+            while let Some(confirm) = confirms.next().await {
+                confirm?;
+            }
+        }
+        let batch = broker.publish_all((0..count).map(|_| message())).await?;
+        unconfirmed.push_back(batch.confirms);
+        (published, in_flight) = (published + count, in_flight + count);
+    }
+    for mut confirms in unconfirmed {
+        while let Some(confirm) = confirms.next().await {
+            confirm?;
+        }
+    }
+    Ok(())
 }
 
 /// Appends and syncs the same commits to a file that grows.

@@ -40,6 +40,8 @@ mod peer;
 mod policies;
 #[path = "broker_contract/priorities.rs"]
 mod priorities;
+#[path = "broker_contract/publish_all.rs"]
+mod publish_all;
 #[path = "broker_contract/queue_length.rs"]
 mod queue_length;
 #[path = "broker_contract/queue_life.rs"]

@@ -48,7 +48,7 @@ impl Stand {
         let gateway = Gateway::new(options, engines.cache(), clock);
         let readiness =
             Readiness::new(engines.journal().clone(), engines.broker(), engines.cache());
-        let routes = router(readiness, metrics, gateway.router());
+        let routes = router(readiness, metrics, "/socket.io/", gateway.router());
         let listener = Listener::bind(([127, 0, 0, 1], 0).into(), Limits::default()).await.unwrap();
         let address = listener.address();
         let (stop, stopped) = oneshot::channel::<()>();

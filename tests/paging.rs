@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use leveret::broker::{Broker, BrokerOptions, DeleteIf, Delivery, Edit, Recovery};
-use leveret::journal::{Content, FolderStore, Journal, JournalOptions};
+use leveret::journal::{Content, FolderStore, Group, Journal, JournalOptions};
 use leveret::model::clock::ManualClock;
 use leveret::model::message::Message;
 use leveret::model::names::{ExchangeName, QueueName, RoutingKey};
@@ -75,6 +75,9 @@ fn open(folder: &Path, clock: &Arc<ManualClock>, options: &BrokerOptions) -> (Jo
 const QUEUES: [&str; 9] =
     ["plain", "levels", "dying", "short", "left", "right", "dead 0", "dead 1", "dead 2"];
 
+/// One with priorities and one with a time to live among them; both dead-letter.
+const FANNED_OUT: [&str; 4] = ["left", "right", "levels", "dying"];
+
 impl Side {
     fn new(ready_bytes_max: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -99,7 +102,7 @@ impl Side {
         ] {
             broker.declare_queue(spec).unwrap();
         }
-        for name in ["left", "right"] {
+        for name in FANNED_OUT {
             broker.bind(fanned(name)).unwrap();
         }
         Self { folder, clock, options, journal, broker }
@@ -218,6 +221,7 @@ fn take(
         }
         Step::Flush => {
             runtime.block_on(side.journal.flush()).unwrap();
+            side.broker.page_out();
             Seen::Nothing
         }
         Step::Get(name) => {
@@ -227,8 +231,17 @@ fn take(
             seen
         }
         Step::Settle { choice, how } if !in_hand.is_empty() => {
-            let delivery = in_hand.remove(choice % in_hand.len());
+            let mut delivery = in_hand.remove(choice % in_hand.len());
             match how {
+                2 => {
+                    // Acknowledged with what follows from it.
+                    let mut output = message("amq.fanout", "", choice.to_le_bytes().to_vec());
+                    // Not its cause's place: the logs of the two need not agree in that.
+                    output.properties.headers.set("x-cause", "a delivery");
+                    if let Ok(claimed) = delivery.claim(vec![output]) {
+                        drop(claimed.append(Group::new()).1.enqueue());
+                    }
+                }
                 0 => delivery.requeue(),
                 1 => delivery.fail("no"),
                 _ => drop(delivery.ack()),
@@ -271,6 +284,24 @@ fn take(
     }
 }
 
+/// What was seen, in one line: of a body its number.
+fn brief(seen: &Seen) -> String {
+    let one = |message: &Message, redelivered: bool| {
+        let (exchange, properties) = (&message.exchange, &message.properties);
+        let (priority, expiration_ms) = (properties.priority, properties.expiration_ms);
+        let number = number(&message.body);
+        format!("{number} {exchange} {redelivered} {priority:?} {expiration_ms:?}")
+    };
+    match seen {
+        Seen::Got(Some(shown)) => format!("{} {} {}", one(&shown.0, shown.1), shown.2, shown.3),
+        Seen::Peeked(peeked) => {
+            let all: Vec<String> = peeked.iter().map(|(it, again)| one(it, *again)).collect();
+            all.join("; ")
+        }
+        other => format!("{other:?}"),
+    }
+}
+
 /// How many messages were on the disk alone at the most.
 fn play(seed: u64, steps: usize, ready_bytes_max: u64) -> usize {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
@@ -282,7 +313,11 @@ fn play(seed: u64, steps: usize, ready_bytes_max: u64) -> usize {
         let step = step(&mut random, &mut next);
         let expected = take(&mut kept, &mut kept_in_hand, &step, &runtime);
         let seen = take(&mut paged, &mut paged_in_hand, &step, &runtime);
-        assert!(seen == expected, "seed {seed}, step {at}, {step:?}: {seen:?} for {expected:?}");
+        let (brief_seen, brief_expected) = (brief(&seen), brief(&expected));
+        assert!(
+            seen == expected,
+            "seed {seed}, step {at}, {step:.80?}: {brief_seen} for {brief_expected}"
+        );
         assert_eq!(paged.counts(), kept.counts(), "seed {seed}, step {at}, {step:?}");
         assert_eq!(kept.on_disk(), 0);
         most = most.max(paged.on_disk());
@@ -357,7 +392,6 @@ fn a_backlog_that_expires_goes_step_by_step_and_hides_nothing_behind_it() {
     let dead = side.broker.queue_status(&queue("dead 1")).unwrap();
     assert_eq!(dead.ready, 3_000);
     let peeked = side.broker.peek(&queue("dead 1"), 4_000).unwrap();
-    let number = |body: &[u8]| u32::from_le_bytes(*body.first_chunk().unwrap());
     assert!(peeked.iter().map(|one| number(&one.message.body)).eq(0..3_000));
     drop(delivery.ack());
 }
@@ -409,4 +443,90 @@ fn what_cannot_be_read_waits_and_is_said() {
     assert!(side.broker.get(&queue("plain")).unwrap().is_none());
     assert!(side.broker.get(&queue("left")).unwrap().is_some());
     assert_eq!(side.broker.purge(&queue("plain")).unwrap(), 3_001 - taken);
+}
+
+const EACH: [&str; 3] = ["first", "second", "third"];
+
+fn number(body: &[u8]) -> u32 {
+    u32::from_le_bytes(*body.first_chunk().unwrap())
+}
+
+/// Whether the memory alarm is off.
+fn has_memory(broker: &Broker) -> bool {
+    broker.alarms().is_empty()
+}
+
+#[test]
+fn a_long_fan_out_takes_little_memory_and_comes_back_whole_from_each_queue() {
+    const COUNT: u32 = 100_000;
+    /// All of them weigh 33 MiB, in each queue.
+    const MEMORY_BYTES: usize = 4 * 1024 * 1024;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (clock, options) =
+        (ManualClock::at(1_000_000), BrokerOptions { ready_bytes_max: 1024 * 1024 });
+    let open = || {
+        let mut recovery = Recovery::default();
+        let store = Box::new(FolderStore::open(folder.path()).unwrap());
+        let journal_options =
+            JournalOptions { segment_bytes_max: 4 * 1024 * 1024, ..Default::default() };
+        let journal = Journal::open_by_tags(store, journal_options, &mut |entry, kind, content| {
+            recovery.accept_content(entry, kind, content)
+        });
+        let (journal, clock, options) = (journal.unwrap(), clock.clone(), options.clone());
+        let broker = Broker::with_options(journal.clone(), clock, recovery, options);
+        broker.set_memory_limit(MEMORY_BYTES);
+        (journal, broker)
+    };
+    let (journal, broker) = open();
+    for name in EACH {
+        broker.declare_queue(QueueSpec::durable(queue(name))).unwrap();
+        broker.bind(fanned(name)).unwrap();
+    }
+    for at in 0..COUNT {
+        let mut body = at.to_le_bytes().to_vec();
+        body.resize(200, 7);
+        drop(broker.try_publish(message("amq.fanout", "", body)).expect("memory for it"));
+        if at % 1_000 == 999 {
+            runtime.block_on(journal.flush()).unwrap();
+            broker.page_out();
+        }
+    }
+    let on_disk = |broker: &Broker| {
+        let on_disk = broker.queues().iter().map(|status| status.on_disk).sum::<usize>();
+        assert!(has_memory(broker));
+        on_disk
+    };
+    assert!(on_disk(&broker) > 290_000, "{}", on_disk(&broker));
+
+    let drain = |broker: &Broker, name: &str, from: u32, to: u32, redelivered: bool| {
+        for at in from..to {
+            let delivery = broker.get(&queue(name)).unwrap().expect("a message");
+            assert_eq!(number(&delivery.message().body), at, "{name}");
+            assert_eq!((delivery.message().body.len(), delivery.redelivered()), (200, redelivered));
+            drop(delivery.ack());
+            if at % 1_000 == 0 {
+                runtime.block_on(broker.flush()).unwrap();
+                assert!(has_memory(broker));
+            }
+        }
+    };
+    drain(&broker, "first", 0, COUNT / 2, false);
+    runtime.block_on(journal.flush()).unwrap();
+    // As a crash leaves it: nothing says that this was a stop in order.
+    drop(broker);
+    journal.close();
+
+    let (journal, broker) = open();
+    assert_eq!(on_disk(&broker), 250_000);
+    drain(&broker, "first", COUNT / 2, COUNT, true);
+    drain(&broker, "second", 0, COUNT / 4, true);
+    assert_eq!(broker.purge(&queue("second")).unwrap(), 75_000);
+    drain(&broker, "third", 0, COUNT, true);
+    for name in EACH {
+        assert!(broker.get(&queue(name)).unwrap().is_none());
+        broker.delete_queue(&queue(name), DeleteIf::default()).unwrap();
+    }
+    runtime.block_on(journal.flush()).unwrap();
+    assert_eq!(journal.stats().live_facts, 0);
 }

@@ -15,7 +15,8 @@ const LOW_RATE: usize = 10_000;
 /// What a scenario does not get within this is lost.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// `bare` is absent when the generator cannot hold both ends of so many connections.
+/// `bare` is absent when the generator cannot hold both ends of so many connections. Ratios are of the
+/// server named first.
 pub fn run(servers: &[Server], bare: Option<&Bare>, count: usize, run: &Run) {
     let mut figures = Figures::default();
     for round in 0..run.rounds {
@@ -32,12 +33,12 @@ pub fn run(servers: &[Server], bare: Option<&Bare>, count: usize, run: &Run) {
         "\n## broadcast to {count} clients in one room, {} rounds of {:?}",
         run.rounds, run.time
     );
-    figures.print();
+    figures.print(&servers[0].name());
 }
 
 fn measure(server: &Server, count: usize, run: &Run, figures: &mut Figures) {
     let mut clients = Clients::new();
-    let name = format!("{:?}", server.kind);
+    let name = server.name();
     let room = format!("room{count}");
     let before = Instant::now();
     clients.open(server, count, |_| Some(room.clone()));

@@ -39,20 +39,22 @@ impl Figures {
         }
     }
 
-    /// Medians, least to most, and ours as a ratio to each of the others of the same round, but for latencies.
-    pub fn print(&self) {
+    /// Medians, least to most, and those of `ours` as a ratio to each of the others of the same round, but
+    /// for latencies.
+    pub fn print(&self, ours: &str) {
         self.print_medians();
         for figure in &self.names {
             if figure.contains(", ms") {
                 continue;
             }
             let of = |server: &str| self.values.get(&(figure.clone(), server.to_owned()));
-            let Some(ours) = of("Leveret") else { continue };
-            for server in self.servers.iter().filter(|server| *server != "Leveret") {
+            let Some(values) = of(ours) else { continue };
+            for server in self.servers.iter().filter(|server| *server != ours) {
                 let Some(theirs) = of(server) else { continue };
-                let ratios = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
+                let ratios =
+                    values.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
                 let (ratio, least, most) = median_and_spread(ratios);
-                println!("Leveret / {server}, {figure}: {ratio:.2} ({least:.2} to {most:.2})");
+                println!("{ours} / {server}, {figure}: {ratio:.2} ({least:.2} to {most:.2})");
             }
         }
     }

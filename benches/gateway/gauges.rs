@@ -6,21 +6,21 @@ use std::time::{Duration, Instant};
 
 use super::servers::Server;
 
-/// Waits until no socket is counted and every session that began has ended.
+/// Waits until no socket, no session and no task of one is counted, and every session that began has ended.
 pub fn all_gone(server: &Server) {
     const PATIENCE: Duration = Duration::from_secs(30);
     let began = Instant::now();
     loop {
-        let (sockets, sessions) = left(server);
-        if sockets == 0.0 && sessions == 0.0 {
-            return println!("after all left: no socket and no session in the metrics");
+        let left = left(server);
+        if left == [0.0; 4] {
+            return println!("after all left: no socket, no session and no task in the metrics");
         }
-        assert!(began.elapsed() < PATIENCE, "{sockets} sockets and {sessions} sessions are left");
+        assert!(began.elapsed() < PATIENCE, "sockets, sessions, tasks, not ended: {left:?}");
         std::thread::sleep(Duration::from_millis(100));
     }
 }
 
-fn left(server: &Server) -> (f64, f64) {
+fn left(server: &Server) -> [f64; 4] {
     let mut stream = TcpStream::connect(server.address).expect("a connection");
     stream
         .write_all(b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
@@ -36,5 +36,10 @@ fn left(server: &Server) -> (f64, f64) {
     let (opened, closed) =
         (sum("leveret_gateway_sessions_total"), sum("leveret_gateway_sessions_closed_total"));
     assert!(opened > 0.0, "no metrics: {page}");
-    (sum("websocket_connections"), opened - closed)
+    [
+        sum("websocket_connections"),
+        sum("leveret_gateway_sessions"),
+        sum("leveret_gateway_tasks"),
+        opened - closed,
+    ]
 }

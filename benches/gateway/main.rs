@@ -1,5 +1,5 @@
 //! A load generator, aimed at our server, at Node's socket.io and at socketioxide in turn: the same
-//! events, the same 100 bytes, WebSocket only, no recovery. What a server does is judged by the CPU time
+//! events, the same 100 bytes, WebSocket only, no recovery but in the scenario of that name. What a server does is judged by the CPU time
 //! of its process, so that a machine with other work and the generator itself spoil it least.
 //!
 //! `cargo bench --bench gateway -- --help` lists what can be chosen. The peers' programs lie in
@@ -22,7 +22,7 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use figures::Run;
 use rustix::process::{Resource, getrlimit, setrlimit};
-use servers::{Kind, Server};
+use servers::{Kind, Server, Setup};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Scenario {
@@ -30,12 +30,14 @@ enum Scenario {
     Echo,
     Idle,
     Storm,
+    /// A broadcast with connection state recovery: ours, Node's, and ours without it.
+    Recovery,
 }
 
 #[derive(Parser)]
 struct Arguments {
     /// What to run.
-    #[arg(value_delimiter = ',', default_value = "broadcast,echo,idle,storm")]
+    #[arg(value_delimiter = ',', default_value = "broadcast,recovery,echo,idle,storm")]
     scenarios: Vec<Scenario>,
     #[arg(long, value_delimiter = ',', default_value = "leveret,node,socketioxide")]
     servers: Vec<Kind>,
@@ -60,7 +62,7 @@ struct Arguments {
     idle_clients: usize,
     #[arg(long, default_value = "10000")]
     storm_clients: usize,
-    /// Runs only this: sockets that come and go for so long, at our server.
+    /// Runs only this: sockets that come and go for so long, at our server, with recovery and a folder.
     #[arg(long)]
     soak: Option<humantime::Duration>,
     #[arg(long, default_value = "2000")]
@@ -79,9 +81,10 @@ fn main() {
     limit.current = limit.maximum;
     setrlimit(Resource::Nofile, limit).expect("a limit that may be raised");
 
-    let start = |kind| Server::start(kind, arguments.leveret.as_ref());
+    let start_as = |kind, setup| Server::start(kind, setup, arguments.leveret.as_ref());
+    let start = |kind| start_as(kind, Setup::default());
     if let Some(time) = arguments.soak {
-        let server = start(Kind::Leveret);
+        let server = start_as(Kind::Leveret, Setup { recovers: true, is_durable: true });
         return sockets::soak(&server, arguments.soak_clients, time.into());
     }
     let time: Duration = arguments.time.into();
@@ -96,6 +99,17 @@ fn main() {
         for count in &arguments.clients {
             let fits = limit.maximum.is_none_or(|most| 2 * *count as u64 + 200 < most);
             broadcast::run(&servers, fits.then_some(&bare), *count, &run);
+        }
+    }
+    if has(Scenario::Recovery) {
+        let recovers = Setup { recovers: true, ..Setup::default() };
+        let servers = [
+            start_as(Kind::Leveret, recovers),
+            start_as(Kind::Node, recovers),
+            start(Kind::Leveret),
+        ];
+        for count in &arguments.clients {
+            broadcast::run(&servers, None, *count, &run);
         }
     }
     if has(Scenario::Echo) {

@@ -9,6 +9,15 @@ use std::process::{Child, Command, Stdio};
 const SECRET: &str = "the secret of a bench, that is long enough";
 const USERS: u64 = 16;
 
+/// What a server is asked to do beside serving.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Setup {
+    /// Connection state recovery. socketioxide has none.
+    pub recovers: bool,
+    /// Whether ours keeps what it has in a folder; the peers keep nothing.
+    pub is_durable: bool,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kind {
     Leveret,
@@ -18,6 +27,7 @@ pub enum Kind {
 
 pub struct Server {
     pub kind: Kind,
+    pub setup: Setup,
     pub address: SocketAddrV4,
     process: Child,
     tokens: Vec<String>,
@@ -25,7 +35,7 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn start(kind: Kind, program: Option<&PathBuf>) -> Self {
+    pub fn start(kind: Kind, setup: Setup, program: Option<&PathBuf>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers");
         let ours = program.map_or(Path::new(env!("CARGO_BIN_EXE_leveret")), PathBuf::as_path);
@@ -33,8 +43,12 @@ impl Server {
             Kind::Leveret => {
                 let mut command = Command::new(ours);
                 // As the peers, which have neither unless they are asked for.
-                command.args(["serve", "--recovery", "off", "--event-rate", "off"]);
-                command.args(["--in-memory", "--http", "127.0.0.1:0", "--jwt-secret"]);
+                let recovery = if setup.recovers { "120s" } else { "off" };
+                command.args(["serve", "--recovery", recovery, "--event-rate", "off"]);
+                if !setup.is_durable {
+                    command.arg("--in-memory");
+                }
+                command.args(["--http", "127.0.0.1:0", "--jwt-secret"]);
                 command.arg(SECRET).env_remove("REDIS_URL").env_remove("RABBITMQ_URL");
                 command
             }
@@ -45,9 +59,13 @@ impl Server {
                 }
                 let mut command = Command::new("node");
                 command.arg(place.join("server.mjs"));
+                if setup.recovers {
+                    command.arg("--recovery");
+                }
                 command
             }
             Kind::Socketioxide => {
+                assert!(!setup.recovers, "it has no recovery");
                 let place = peers.join("socketioxide");
                 run(Command::new("cargo")
                     .args(["build", "--release", "--quiet", "--locked", "--target-dir", "target"])
@@ -75,7 +93,15 @@ impl Server {
             Kind::Leveret => (0..USERS).map(|user| token(ours, user)).collect(),
             Kind::Node | Kind::Socketioxide => Vec::new(),
         };
-        Self { kind, address, process, tokens, _folder: folder }
+        Self { kind, setup, address, process, tokens, _folder: folder }
+    }
+
+    /// What its figures stand under.
+    pub fn name(&self) -> String {
+        match self.setup.recovers {
+            true => format!("{:?} with recovery", self.kind),
+            false => format!("{:?}", self.kind),
+        }
     }
 
     pub fn pid(&self) -> u32 {

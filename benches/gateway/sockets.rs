@@ -13,7 +13,7 @@ pub fn echo(servers: &[Server], count: usize, run: &Run) {
     for round in 0..run.rounds {
         for turn in 0..servers.len() {
             let server = &servers[(turn + round) % servers.len()];
-            let name = format!("{:?}", server.kind);
+            let name = server.name();
             let mut clients = Clients::new();
             let all = clients.open(server, count, |number| Some(format!("own{number}")));
             clients.echoes = true;
@@ -31,7 +31,7 @@ pub fn echo(servers: &[Server], count: usize, run: &Run) {
         }
     }
     println!("\n## echo with an acknowledgement, {count} clients");
-    figures.print();
+    figures.print(&servers[0].name());
 }
 
 /// Connected, and nothing but heartbeats.
@@ -39,7 +39,7 @@ pub fn idle(servers: &[Server], count: usize) {
     const HEARTBEATS: Duration = Duration::from_secs(25);
     let mut figures = Figures::default();
     for server in servers {
-        let name = format!("{:?}", server.kind);
+        let name = server.name();
         let mut clients = Clients::new();
         // What the first connections make for all is no socket's.
         clients.open(server, 100, |_| None);
@@ -62,7 +62,7 @@ pub fn idle(servers: &[Server], count: usize) {
         assert_eq!(clients.seen.lost, 0, "{name} cut clients off");
     }
     println!("\n## {count} idle sockets");
-    figures.print();
+    figures.print(&servers[0].name());
 }
 
 fn rest(clients: &mut Clients, time: Duration) {
@@ -82,8 +82,12 @@ struct Watchers {
 impl Watchers {
     const COUNT: usize = 100;
 
-    fn join(clients: &mut Clients, server: &Server) -> Self {
+    fn join(clients: &mut Clients, server: &Server) {
         clients.open(server, Self::COUNT, |_| Some("watched".to_owned()));
+    }
+
+    /// A connection that sends nothing for long is closed, so this comes when the others are there.
+    fn begin(clients: &mut Clients, server: &Server) -> Self {
         let trigger = clients.trigger(server);
         Self { trigger, due: Instant::now(), every: Duration::from_millis(20) }
     }
@@ -104,13 +108,14 @@ pub fn storm(servers: &[Server], count: usize) {
     const STORMS: usize = 3;
     let mut figures = Figures::default();
     for server in servers {
-        let name = format!("{:?}", server.kind);
+        let name = server.name();
         let mut clients = Clients::new();
-        let mut watchers = Watchers::join(&mut clients, server);
+        Watchers::join(&mut clients, server);
         let mib = |bytes: f64| bytes / f64::from(1 << 20);
         figures.add(&name, "MiB before", mib(resident_bytes(server.pid())));
         let mut fleet = clients.open(server, count, |_| Some("fleet".to_owned()));
         figures.add(&name, "MiB with all", mib(resident_bytes(server.pid())));
+        let mut watchers = Watchers::begin(&mut clients, server);
         clients.seen.latency = Default::default();
         let began = Instant::now();
         while began.elapsed() < Duration::from_secs(2) {
@@ -153,8 +158,9 @@ pub fn storm(servers: &[Server], count: usize) {
 pub fn soak(server: &Server, count: usize, time: Duration) {
     const CHURN_A_SECOND: f64 = 100.0;
     let mut clients = Clients::new();
-    let mut watchers = Watchers::join(&mut clients, server);
+    Watchers::join(&mut clients, server);
     let mut fleet = clients.open(server, count, |number| Some(format!("soak{}", number % 50)));
+    let mut watchers = Watchers::begin(&mut clients, server);
     let report_every = (time / 30).max(Duration::from_secs(1));
     let (began, mut churned, mut reports) = (Instant::now(), 0, 0);
     println!("\n## soak of {:?}: {count} sockets, {CHURN_A_SECOND} leave and come a second", time);

@@ -2,8 +2,9 @@
 
 #[cfg(feature = "rabbitmq")]
 use super::rabbitmq::RabbitMq;
-use super::{BackendError, Cache, Confirm, Consumer, Delivery};
+use super::{BackendError, Cache, Confirm, Consumer, Delivery, PublishAllError, PublishedAll};
 use crate::broker;
+use crate::broker::BrokerError;
 use crate::journal::Commit;
 use crate::model::message::Message;
 use crate::model::names::{ExchangeName, QueueName, RoutingKey};
@@ -54,6 +55,25 @@ impl Broker {
             Self::Embedded(broker) => committed(broker.declare_queue(spec)?).await,
             #[cfg(feature = "rabbitmq")]
             Self::RabbitMq(broker) => broker.declare_queue(spec).await,
+        }
+    }
+
+    /// An exchange as it was declared; `None`: there is none of this name.
+    ///
+    /// # Errors
+    /// A back end that does not answer.
+    pub async fn exchange(
+        &self,
+        name: &ExchangeName,
+    ) -> Result<Option<ExchangeSpec>, BackendError> {
+        match self {
+            Self::Embedded(broker) => match broker.exchange(name) {
+                Ok(spec) => Ok(Some(spec)),
+                Err(BrokerError::NotFound { .. }) => Ok(None),
+                Err(error) => Err(error.into()),
+            },
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => broker.exchange(name).await,
         }
     }
 
@@ -217,6 +237,25 @@ impl Broker {
         }
     }
 
+    /// Publishes messages in their order, each as [`Broker::publish`] does, at a lower price. A caller that
+    /// is cancelled while it waits may have published the first of them.
+    ///
+    /// # Errors
+    /// The first message that [`Broker::publish`] refuses, with what became of those before it.
+    pub async fn publish_all(
+        &self,
+        messages: impl IntoIterator<Item = Message>,
+    ) -> Result<PublishedAll, Box<PublishAllError>> {
+        match self {
+            Self::Embedded(broker) => match broker.publish_all(messages).await {
+                Ok(published) => Ok(published.into()),
+                Err(failed) => Err(Box::new(failed.map(Into::into, Into::into))),
+            },
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => broker.publish_all(messages).await,
+        }
+    }
+
     /// As [`Broker::publish`]; `false` beside the confirm: the message reached no queue.
     ///
     /// # Errors
@@ -233,6 +272,27 @@ impl Broker {
             #[cfg(feature = "rabbitmq")]
             Self::RabbitMq(broker) => {
                 let (confirm, routed) = broker.publish_mandatory(message).await?;
+                Ok((Confirm::RabbitMq(confirm), routed))
+            }
+        }
+    }
+
+    /// As [`Broker::try_publish`]; `false` beside the confirm: the message reached no queue.
+    ///
+    /// # Errors
+    /// As [`Broker::try_publish`].
+    pub async fn try_publish_mandatory(
+        &self,
+        message: Message,
+    ) -> Result<(Confirm, bool), BackendError> {
+        match self {
+            Self::Embedded(broker) => {
+                let published = broker.try_publish(message)?;
+                Ok((Confirm::Embedded(published.confirm), published.routed))
+            }
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => {
+                let (confirm, routed) = broker.try_publish_mandatory(message).await?;
                 Ok((Confirm::RabbitMq(confirm), routed))
             }
         }

@@ -7,27 +7,6 @@ use super::{BackendError, ConsumerEnd, Tx};
 use crate::broker;
 use crate::model::message::Message;
 
-/// Resolves when every queue that the message reached holds it as durably as was promised.
-#[must_use = "a message is only safe once it is confirmed"]
-pub enum Confirm {
-    Embedded(broker::Confirm),
-    #[cfg(feature = "rabbitmq")]
-    RabbitMq(rabbitmq::Confirm),
-}
-
-impl Confirm {
-    /// # Errors
-    /// When the commit failed: whether the message survived is unknown then. When a queue refused it
-    /// for its length: [`broker::BrokerError::Nacked`].
-    pub async fn confirmed(self) -> Result<(), BackendError> {
-        match self {
-            Self::Embedded(confirm) => confirm.await.map_err(BackendError::from),
-            #[cfg(feature = "rabbitmq")]
-            Self::RabbitMq(confirm) => confirm.confirmed().await,
-        }
-    }
-}
-
 /// Takes deliveries of one queue; dropping it cancels the consumer and returns what it did not take.
 pub enum Consumer {
     Embedded(broker::Consumer),

@@ -6,6 +6,7 @@
 
 mod broker;
 mod cache;
+mod confirms;
 mod delivery;
 mod embedded;
 mod emit;
@@ -21,7 +22,8 @@ pub use broker::{
     Step,
 };
 pub use cache::{Cache, Pushed, RateLimit, Subscription};
-pub use delivery::{Confirm, Consumer, Delivery};
+pub use confirms::{Confirm, Confirms, PublishAllError, PublishedAll};
+pub use delivery::{Consumer, Delivery};
 pub use embedded::Embedded;
 pub use emit::Audience;
 pub use error::BackendError;

@@ -2,6 +2,8 @@
 //! several changes into one order under a lock of its own.
 
 use std::num::NonZeroUsize;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 
@@ -25,6 +27,15 @@ pub struct Sent {
 }
 
 impl Sent {
+    /// What came of the change, if that is known already; [`Self::durable`] tells it as well.
+    pub fn outcome(&mut self) -> Option<Result<(), BackendError>> {
+        let Some(commit) = &mut self.commit else { return Some(Ok(())) };
+        match Pin::new(commit).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(outcome) => Some(outcome.map(|_| ()).map_err(BackendError::from)),
+            Poll::Pending => None,
+        }
+    }
+
     /// Waits until the change is durable. Changes resolve in the order in which they were made.
     ///
     /// # Errors
@@ -59,33 +70,33 @@ impl Cache {
         }
     }
 
-    /// HSET of one field, committed at once.
+    /// HSET, committed at once and as a whole.
     ///
     /// # Errors
     /// See [`Cache::set`].
-    pub fn send_field(
+    pub fn send_fields(
         &self,
         key: &str,
-        field: String,
-        value: Vec<u8>,
+        fields: impl IntoIterator<Item = (String, Vec<u8>)>,
     ) -> Result<Sent, BackendError> {
         match self {
             Self::Embedded(cache) => {
-                let commit = cache.hset_promptly(key, field, value)?;
+                let commit = cache.hset_promptly(key, fields)?;
                 Ok(sent(cache.journal().epoch(), commit))
             }
         }
     }
 
-    /// HDEL of one field; after a crash it may be there again.
+    /// HDEL, committed at once and as a whole. Of fields that were not there it is durable at once, though
+    /// an earlier removal of theirs may not be yet.
     ///
     /// # Errors
     /// See [`Cache::set`].
-    pub fn send_field_removal(&self, key: &str, field: &str) -> Result<(), BackendError> {
+    pub fn send_field_removal(&self, key: &str, fields: &[String]) -> Result<Sent, BackendError> {
         match self {
             Self::Embedded(cache) => {
-                cache.hdel(key, &[field])?;
-                Ok(())
+                let commit = cache.hdel_promptly(key, fields)?;
+                Ok(sent(cache.journal().epoch(), commit))
             }
         }
     }

@@ -6,7 +6,8 @@ use ahash::AHashMap;
 
 use super::BrokerOptions;
 use super::queue::{Paged, Run, push_paged};
-use super::stored::{MessageTag, QueueId};
+use super::records::{MessageTag, QueueId, SeveralTag};
+use super::spread::Spread;
 use crate::journal::{Entry, Position};
 
 /// By queue and priority.
@@ -37,9 +38,28 @@ fn collected_bytes() -> u64 {
 
 impl Backlog {
     pub(super) fn add(&mut self, entry: Entry, tag: &MessageTag) {
-        let line = self.lines.entry((tag.queue, tag.priority)).or_default();
-        let body_bytes = tag.body_bytes;
-        let paged = Paged { entry, body_bytes, times: None, expires: false, redelivered: false };
+        self.add_to(entry, 1, (tag.queue, tag.priority), tag.body_bytes);
+    }
+
+    pub(super) fn add_to_several(&mut self, entry: Entry, tag: &SeveralTag) {
+        let mut queue = 0_u64;
+        for step in &tag.steps {
+            queue = queue.wrapping_add(*step);
+            let line = (Position(queue), tag.priority);
+            self.add_to(entry, tag.steps.len(), line, tag.body_bytes);
+        }
+    }
+
+    fn add_to(
+        &mut self,
+        entry: Entry,
+        queues: usize,
+        line: (QueueId, Option<u8>),
+        body_bytes: u64,
+    ) {
+        let line = self.lines.entry(line).or_default();
+        let (times, expires, redelivered) = (None, false, false);
+        let paged = Paged { entry, queues, body_bytes, times, expires, redelivered };
         if line.runs.is_empty() || entry.position > line.last {
             line.last = entry.position;
             push_paged(&mut line.runs, &paged, collected_bytes());
@@ -49,12 +69,14 @@ impl Backlog {
     }
 
     /// The messages of each queue and of each of its bands (which `band_of` tells of a queue and a
-    /// priority) in order, and which of the `noted` messages were taken out, since more is known of
-    /// them. `noted` rises. A run weighs `run_bytes` at most, unless it is a single message.
+    /// priority) in order, without those that are settled in the queue. And which of the `noted` messages
+    /// were taken out everywhere, since more is known of them. `noted` rises. A run weighs `run_bytes` at
+    /// most, unless it is a single message.
     pub(super) fn into_runs(
         self,
         band_of: impl Fn(QueueId, Option<u8>) -> u8,
         noted: &[Position],
+        spread: &mut Found<'_>,
         redelivered: bool,
         run_bytes: u64,
     ) -> (Vec<Restored>, Vec<Position>) {
@@ -68,11 +90,12 @@ impl Backlog {
             let mut runs = Vec::new();
             for mut run in merged(lines, run_bytes) {
                 run.redelivered = redelivered;
-                leave_out(run, noted, &mut runs, &mut taken);
+                leave_out(run, queue, noted, spread, run_bytes, &mut runs, &mut taken);
             }
             in_order.push(Restored { queue, band, runs });
         }
         taken.sort_unstable();
+        taken.dedup();
         (in_order, taken)
     }
 }
@@ -106,28 +129,75 @@ fn merged(mut lines: Vec<Line>, run_bytes: u64) -> Vec<Run> {
     }
 }
 
-/// Puts a run to `runs` without what is noted.
-fn leave_out(run: Run, noted: &[Position], runs: &mut Vec<Run>, taken: &mut Vec<Position>) {
+/// Puts a run to `runs` without what is noted, and without what is settled in the queue.
+fn leave_out(
+    run: Run,
+    queue: QueueId,
+    noted: &[Position],
+    spread: &mut Found<'_>,
+    run_bytes: u64,
+    runs: &mut Vec<Run>,
+    taken: &mut Vec<Position>,
+) {
     let from = noted.partition_point(|&position| position < run.first());
     let to = noted.partition_point(|&position| position <= run.last());
-    let mut left = Some(run);
-    for &position in noted.get(from..to).unwrap_or_default() {
-        let Some(run) = left.take() else { return };
-        if run.contains(position) {
-            taken.push(position);
-            let (before, after) = run.split(position);
-            runs.extend(before);
-            left = after;
-        } else {
-            left = Some(run);
+    let noted = noted.get(from..to).unwrap_or_default();
+    let stays: Vec<bool> = run
+        .messages()
+        .map(|(position, queues)| {
+            let is_settled = queues > 1 && spread.is_settled_in(position, queue);
+            let is_noted = noted.binary_search(&position).is_ok();
+            if is_noted && !is_settled {
+                taken.push(position);
+            }
+            !is_noted && !is_settled
+        })
+        .collect();
+    if stays.iter().all(|&stays| stays) {
+        return runs.push(run);
+    }
+    for (paged, stays) in run.into_shares().zip(stays) {
+        if stays {
+            push_paged(runs, &paged, run_bytes);
         }
     }
-    runs.extend(left);
+}
+
+/// Which messages that something is noted of were found in the log.
+pub(super) struct Found<'a> {
+    spread: &'a Spread,
+    /// Rising.
+    noted: Vec<Position>,
+    found: Vec<bool>,
+}
+
+impl<'a> Found<'a> {
+    pub(super) fn none_yet(spread: &'a Spread) -> Self {
+        let noted = spread.positions();
+        let found = vec![false; noted.len()];
+        Self { spread, noted, found }
+    }
+
+    pub(super) fn is_there(&mut self, position: Position) -> bool {
+        let at = self.noted.binary_search(&position).ok();
+        let found = at.and_then(|at| self.found.get_mut(at));
+        found.map(|found| *found = true).is_some()
+    }
+
+    fn is_settled_in(&mut self, position: Position, queue: QueueId) -> bool {
+        self.is_there(position) && self.spread.is_settled_in(position, queue)
+    }
+
+    /// The others.
+    pub(super) fn missing(self) -> impl Iterator<Item = Position> {
+        self.noted.into_iter().zip(self.found).filter(|(_, found)| !found).map(|(at, _)| at)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::spread::{Note, Noted};
 
     fn positions(runs: &[Run]) -> Vec<u64> {
         runs.iter().flat_map(Run::positions).map(|position| position.0).collect()
@@ -144,7 +214,9 @@ mod tests {
             backlog.add(Entry { position: Position(position), weight: 100 }, &tag);
         }
         let noted: Vec<Position> = [1, 99, 100, 777, 4_999, 5_001, 9_999].map(Position).to_vec();
-        let (lines, taken) = backlog.into_runs(|_, _| 0, &noted, true, 64 * 1024);
+        let spread = Spread::default();
+        let mut found = Found::none_yet(&spread);
+        let (lines, taken) = backlog.into_runs(|_, _| 0, &noted, &mut found, true, 64 * 1024);
         assert_eq!(taken, noted[1..6]);
         let Restored { queue: of, band, runs } = &lines[0];
         assert_eq!((lines.len(), *of, *band), (1, queue, 0));
@@ -166,9 +238,47 @@ mod tests {
             for position in 1..=1_000 {
                 backlog.add(Entry { position: Position(position), weight: 100 }, &tag);
             }
-            let (lines, _) = backlog.into_runs(|_, _| 0, &[], false, run_bytes);
+            let spread = Spread::default();
+            let mut found = Found::none_yet(&spread);
+            let (lines, _) = backlog.into_runs(|_, _| 0, &[], &mut found, false, run_bytes);
             assert_eq!(lines[0].runs.len(), expected);
             assert!(positions(&lines[0].runs).into_iter().eq(1..=1_000));
         }
+    }
+
+    #[test]
+    fn what_is_settled_in_a_queue_is_left_out_there_alone() {
+        let spread = Spread::default();
+        let [left, right] = [3, 7].map(Position);
+        let settle = |message: u64, queue| {
+            let entry = Entry { position: Position(10_000 + message), weight: 9 };
+            let note = Note { queue, entry, what: Noted::Settled };
+            spread.enter(Position(message)).add(note);
+        };
+        // One is not in the log, and one is noted to be read.
+        (100..300).chain([77]).for_each(|message| settle(message, left));
+        settle(350, right);
+        let mut backlog = Backlog::default();
+        for position in 100..400 {
+            let tag = SeveralTag {
+                steps: vec![left.0, right.0 - left.0],
+                priority: None,
+                body_bytes: 10,
+                has_times: false,
+            };
+            backlog.add_to_several(Entry { position: Position(position), weight: 100 }, &tag);
+        }
+        let mut found = Found::none_yet(&spread);
+        let noted = [Position(350)];
+        let (lines, taken) = backlog.into_runs(|_, _| 0, &noted, &mut found, true, 2_000);
+        assert_eq!((lines.len(), taken.as_slice()), (2, &noted[..]));
+        for Restored { queue, runs, .. } in lines {
+            let first = if queue == left { 300 } else { 100 };
+            assert!(positions(&runs).into_iter().eq((first..400).filter(|&at| at != 350)));
+            assert!(runs.iter().all(|run| run.redelivered && run.weight <= 2_000));
+            let queues: Vec<usize> = runs.iter().flat_map(Run::messages).map(|it| it.1).collect();
+            assert!(queues.iter().all(|&queues| queues == 2));
+        }
+        assert!(found.missing().eq([Position(77)]));
     }
 }

@@ -12,7 +12,7 @@ use super::access::Access;
 use super::error::BrokerError;
 use super::exchange::{Exchange, Target};
 use super::queue::Queue;
-use super::stored::{
+use super::records::{
     BindingRecord, DestinationRecord, ExchangeRecord, KIND_BINDING, KIND_EXCHANGE, KIND_QUEUE,
     QueueRecord, record,
 };

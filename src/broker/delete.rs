@@ -6,6 +6,7 @@ use super::access::Access;
 use super::declare::{is_reserved, refuse_default};
 use super::error::BrokerError;
 use super::queue::{DeleteIf, Part, Queue, Run};
+use super::records::QueueId;
 use super::vhost::Vhost;
 use super::{Broker, Inner};
 use crate::journal::{Commit, Group, Urgency};
@@ -141,19 +142,35 @@ impl Inner {
         for part in parts {
             match part {
                 Part::Memory(held) => drop(self.settle_all(queue, Vec::from(held).as_slice())),
-                Part::Paged(run) => self.settle_runs(vec![run]),
+                Part::Paged(run) => self.settle_runs(queue.id, vec![run]),
             }
         }
     }
 
     /// A run's messages need not be read to be ended.
-    pub(super) fn settle_runs(&self, runs: Vec<Run>) {
+    pub(super) fn settle_runs(&self, queue: QueueId, runs: Vec<Run>) {
+        let append = |group: &mut Group| {
+            if !group.is_empty() {
+                self.journal.append(std::mem::take(group), Urgency::Now);
+            }
+        };
         for run in runs {
             let mut group = Group::new();
-            for entry in run.entries() {
-                group.end(entry);
+            for (entry, queues) in run.entries() {
+                if queues == 1 {
+                    group.end(entry);
+                    continue;
+                }
+                let mut notes = self.spread.enter(entry.position);
+                if notes.open(queues) > 1 {
+                    append(&mut group);
+                    notes.settle(&self.journal, (entry, queues), queue, Group::new());
+                } else {
+                    notes.end_all(&mut group);
+                    group.end(entry);
+                }
             }
-            self.journal.append(group, Urgency::Now);
+            append(&mut group);
         }
     }
 }

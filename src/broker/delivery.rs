@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::dead_letter::{X_DELIVERY_COUNT, X_RETRY_COUNT};
 use super::error::BrokerError;
 use super::queue::{DEAD_BYTES_MAX, Failed, Got, Held, Parcel, Queue, Tag};
-use super::stored::{KIND_RETRY, QueueId, RetryRecord, record};
+use super::records::{KIND_RETRY, QueueId, RetryRecord, record};
 use super::trace::{What, shared};
 use super::{Broker, Inner};
 use crate::journal::{Commit, Group, Urgency};

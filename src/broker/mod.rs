@@ -17,8 +17,10 @@ mod access;
 mod alarm;
 mod arguments;
 mod backlog;
+mod bodies;
 mod cause;
 mod channel;
+mod confirm;
 mod connection;
 mod consumer;
 mod dead_letter;
@@ -34,10 +36,13 @@ mod metrics;
 mod paging;
 mod policy;
 mod publish;
+mod publish_all;
 mod queue;
+mod records;
 mod recovery;
 mod redrive;
 mod routing;
+mod spread;
 mod stored;
 mod timer;
 mod topology;
@@ -57,7 +62,10 @@ pub use alarm::Alarm;
 pub use arguments::{
     QueueFlags, consumer_priority, exchange_arguments, parse_expiration_ms, queue_arguments,
 };
-pub use channel::{Channel, ChannelDelivery, ChannelEvent, ChannelPublished, REPLY_TO};
+pub use channel::{
+    Channel, ChannelDelivery, ChannelEvent, ChannelPublished, ChannelPublishedAll, REPLY_TO,
+};
+pub use confirm::{Confirm, Confirms};
 pub use connection::{Connection, ConnectionId};
 pub use consumer::{ConsumeOptions, Consumer};
 pub use delivery::Delivery;
@@ -65,7 +73,8 @@ pub use error::BrokerError;
 pub use exchange::TopicTrie;
 pub use explain::{Caused, Event, Explanation, Step};
 pub use paging::BrokerOptions;
-pub use publish::{Confirm, Published};
+pub use publish::Published;
+pub use publish_all::{PublishAllError, PublishedAll};
 pub use queue::{ConsumerEnd, DeleteIf};
 pub use recovery::Recovery;
 pub use redrive::{
@@ -95,8 +104,9 @@ use connection::IN_PROCESS;
 use memory::Memory;
 use paging::Pager;
 use queue::Queue;
+use records::{ClosedRecord, KIND_CLOSED, record};
 use redrive::Runs;
-use stored::{ClosedRecord, KIND_CLOSED, record};
+use spread::Spread;
 use timer::Timers;
 use trace::Trace;
 use user::Users;
@@ -120,6 +130,7 @@ struct Inner {
     vhosts: RwLock<AHashMap<VhostName, Arc<Vhost>>>,
     timers: Arc<Timers>,
     memory: Arc<Memory>,
+    spread: Arc<Spread>,
     trace: Trace,
     runs: Runs,
     next_connection: AtomicU64,
@@ -164,13 +175,16 @@ impl Broker {
     ) -> Self {
         let vhost = Vhost::new(VhostName::default_vhost(), None);
         let memory = Arc::<Memory>::default();
+        let spread = recovery.spread();
+        let pager = Pager::new(journal.clone(), memory.clone(), spread.clone(), options);
         let inner = Inner {
-            pager: Arc::new(Pager::new(journal.clone(), memory.clone(), options)),
+            pager: Arc::new(pager),
             journal,
             clock,
             vhosts: RwLock::new(AHashMap::from_iter([(vhost.name.clone(), vhost.clone())])),
             timers: Arc::default(),
             memory,
+            spread,
             trace: Trace::default(),
             runs: Runs::default(),
             next_connection: AtomicU64::new(IN_PROCESS.0 + 1),

@@ -6,14 +6,16 @@ use std::sync::{Arc, OnceLock};
 use super::error::BrokerError;
 use super::memory::Memory;
 use super::queue::{Held, Run};
+use super::spread::Spread;
 use super::stored::Stored;
+use super::{Broker, Inner};
 use crate::journal::{Journal, Position, ReadError};
 
 /// How a broker is set up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BrokerOptions {
     /// Durable messages that are ready are held in memory up to about this many bytes, over all
-    /// queues; beyond it what is committed and lies behind the heads of long queues is on the disk
+    /// queues (a message counts in each that it is in); beyond it what is committed and lies behind the heads of long queues is on the disk
     /// alone. Each queue keeps a 64th of it, and a 4,096th when twice as much is held.
     pub ready_bytes_max: u64,
 }
@@ -43,16 +45,23 @@ const COUNT_SHARE: u64 = 16_384;
 pub(super) struct Pager {
     journal: Journal,
     memory: Arc<Memory>,
+    spread: Arc<Spread>,
     options: BrokerOptions,
     resident_bytes: AtomicU64,
     failed: OnceLock<ReadError>,
 }
 
 impl Pager {
-    pub(super) fn new(journal: Journal, memory: Arc<Memory>, options: BrokerOptions) -> Self {
+    pub(super) fn new(
+        journal: Journal,
+        memory: Arc<Memory>,
+        spread: Arc<Spread>,
+        options: BrokerOptions,
+    ) -> Self {
         Self {
             journal,
             memory,
+            spread,
             options,
             resident_bytes: AtomicU64::new(0),
             failed: OnceLock::new(),
@@ -105,16 +114,23 @@ impl Pager {
     /// As [`Pager::read`].
     pub(super) fn read_held(&self, positions: &[Position], redelivered: bool) -> Option<Vec<Held>> {
         let mut held = Vec::with_capacity(positions.len());
+        let hold = |stored, position| Held { redelivered, ..Held::new(stored, position) };
+        // What another queue has in memory is not read again.
+        let mut absent = Vec::with_capacity(positions.len());
+        for &position in positions {
+            match self.spread.bodies.find(position) {
+                Some(stored) => held.push(hold(stored, position)),
+                None => absent.push(position),
+            }
+        }
         let mut malformed = None;
-        let read = self.journal.read(positions, &mut |entry, _, payload| match Stored::paged_in(
+        let read = self.journal.read(&absent, &mut |entry, _, payload| match Stored::paged_in(
             entry,
             payload,
+            &self.spread,
             &self.memory,
         ) {
-            Ok(stored) => {
-                let new = Held::new(Arc::new(stored), entry.position);
-                held.push(Held { redelivered, ..new });
-            }
+            Ok(stored) => held.push(hold(stored, entry.position)),
             Err(reason) => malformed = Some((entry.position, reason)),
         });
         let outcome = match malformed {
@@ -149,6 +165,26 @@ impl Pager {
         match self.failed.get() {
             Some(error) => Err(BrokerError::Unreadable(error.clone())),
             None => Ok(()),
+        }
+    }
+}
+
+impl Broker {
+    /// Takes out of memory at once what may leave it by [`BrokerOptions::ready_bytes_max`]. It goes by
+    /// itself as messages come; what is not committed then, a tenth of a second later.
+    pub fn page_out(&self) {
+        self.inner.page_out();
+    }
+}
+
+impl Inner {
+    fn page_out(&self) {
+        let vhosts: Vec<_> = self.vhosts.read().values().cloned().collect();
+        for vhost in vhosts {
+            let queues: Vec<_> = vhost.topology.read().queues.values().cloned().collect();
+            for queue in queues {
+                self.run(&queue, queue.page_out(self.now_ms()));
+            }
         }
     }
 }

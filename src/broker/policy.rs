@@ -4,7 +4,7 @@ use regex::{Regex, RegexBuilder};
 
 use super::Broker;
 use super::error::BrokerError;
-use super::stored::{KIND_POLICY, PolicyRecord, record};
+use super::records::{KIND_POLICY, PolicyRecord, record};
 use super::topology::Topology;
 use crate::journal::{Commit, Entry, Group, Urgency};
 use crate::model::names::{ExchangeName, QueueName};

@@ -1,15 +1,14 @@
 //! The way of a message from a publisher into its queues.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use super::access::Access;
+use super::confirm::Confirm;
 use super::error::BrokerError;
 use super::queue::{Effects, Held, Queue, Reason, Refusal};
+use super::records::KIND_MESSAGE;
 use super::routing::{BCC, Targets};
-use super::stored::{self, KIND_MESSAGE, Stored};
+use super::stored::{self, Stored};
 use super::trace::What;
 use super::vhost::Vhost;
 use super::{Broker, Inner};
@@ -33,33 +32,6 @@ impl Published {
     /// The message, if it reached no queue.
     pub(super) fn take_unrouted(&mut self) -> Option<Message> {
         self.unrouted.take().map(|stored| stored.message.clone())
-    }
-}
-
-/// Resolves when every queue that the message reached holds it as durably as it promised: a
-/// persistent message in a durable queue once it is committed, any other at once. It fails with
-/// [`BrokerError::Nacked`] when one of the queues refused the message for its length.
-pub struct Confirm(State);
-
-enum State {
-    Done,
-    Committing(Commit),
-    Refused(String),
-}
-
-impl Future for Confirm {
-    type Output = Result<(), BrokerError>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match &mut self.0 {
-            State::Done => Poll::Ready(Ok(())),
-            State::Committing(commit) => Pin::new(commit)
-                .poll(context)
-                .map(|outcome| outcome.map(|_| ()).map_err(BrokerError::from)),
-            State::Refused(name) => {
-                Poll::Ready(Err(BrokerError::Nacked { name: std::mem::take(name) }))
-            }
-        }
     }
 }
 
@@ -149,25 +121,31 @@ impl Inner {
         };
         let routed = targets.iter().any(|queue| !queue.is_for_replies());
         let unrouted = (!routed).then(|| stored.clone());
-        let confirm = match (self.enqueue_all(stored, position, targets, now_ms), commit) {
-            (Some(refused_by), _) => State::Refused(refused_by),
-            (None, Some(commit)) => State::Committing(commit),
-            (None, None) => State::Done,
-        };
-        Ok(Published { routed, confirm: Confirm(confirm), unrouted })
+        let refused_by = self.enqueue_all(stored, position, targets, now_ms);
+        Ok(Published { routed, confirm: Confirm::new(refused_by, commit), unrouted })
     }
 
     /// Where a client's message goes, and what is kept of it in memory until it is there.
     pub(super) fn route(
         &self,
         vhost: &Vhost,
-        mut message: Message,
+        message: Message,
         now_ms: UnixMs,
     ) -> Result<(Arc<Stored>, Targets), BrokerError> {
-        let targets = vhost.topology.read().route_published(&message)?;
+        let targets = vhost.topology.read().route_published(&message)?.targets;
+        Ok((self.store_published(message, now_ms, &targets), targets))
+    }
+
+    /// What is kept in memory of a client's message that goes to `targets`.
+    pub(super) fn store_published(
+        &self,
+        mut message: Message,
+        now_ms: UnixMs,
+        targets: &Targets,
+    ) -> Arc<Stored> {
         message.properties.headers.remove(BCC);
         let due_ms = delay_ms(&message).map(|delay_ms| now_ms.saturating_add(delay_ms));
-        Ok((self.store(message, now_ms, due_ms, &targets), targets))
+        self.store(message, now_ms, due_ms, targets)
     }
 
     /// The message's place among all: that of its fact, which is `entry`, or the next.
@@ -207,20 +185,46 @@ impl Inner {
         while let Some((queue, stored)) = next.take() {
             // The last one gets the message, the others a handle on it.
             next = targets.next().map(|queue| (queue, stored.clone()));
-            let (effects, taken) = self.enqueue(&queue, Held::new(stored, position), now_ms);
-            if !taken {
+            let held = std::iter::once(Held::new(stored, position));
+            self.enqueue_run(&queue, held, now_ms, |_| {
                 refused_by = Some(queue.spec.name.to_string());
-            }
-            self.run(&queue, effects);
+            });
         }
         refused_by
+    }
+
+    /// Puts messages that follow each other into a queue. They are in the journal already, or never will
+    /// be. `refused` is told the place among them of each that the queue refused.
+    pub(super) fn enqueue_run(
+        &self,
+        queue: &Arc<Queue>,
+        run: impl Iterator<Item = Held>,
+        now_ms: UnixMs,
+        mut refused: impl FnMut(usize),
+    ) {
+        let (mut run, mut done) = (run, 0);
+        while let Some(held) = run.next() {
+            let (effects, count) = match queue.enqueue(held, &mut run, now_ms) {
+                Ok(enqueued) => enqueued,
+                Err(refusal) => {
+                    let (effects, taken) = self.refused(queue, refusal);
+                    if !taken {
+                        refused(done);
+                    }
+                    (effects, 1)
+                }
+            };
+            queue.counters.published.increment(count as u64);
+            done += count;
+            self.run(queue, effects);
+        }
     }
 
     /// The message is in the journal already, or never will be. `false`: the queue refused it.
     fn enqueue(&self, queue: &Arc<Queue>, held: Held, now_ms: UnixMs) -> (Effects, bool) {
         queue.counters.published.increment(1);
-        match queue.enqueue(held, now_ms) {
-            Ok(effects) => (effects, true),
+        match queue.enqueue(held, &mut std::iter::empty(), now_ms) {
+            Ok((effects, _)) => (effects, true),
             Err(refusal) => self.refused(queue, refusal),
         }
     }
@@ -309,7 +313,7 @@ impl Inner {
         let durable = targets.iter().filter(|queue| persistent && queue.is_durable());
         let durable = durable.map(|queue| queue.id).collect();
         let counted = self.memory.count(message.weight());
-        Arc::new(Stored::new(message, now_ms, due_ms, durable, counted))
+        Arc::new(Stored::new(message, now_ms, due_ms, durable, &self.spread, counted))
     }
 
     /// Runs what a queue asked for. A dead letter may kill another message in turn, so this is a

@@ -7,18 +7,20 @@ use serde::de::DeserializeOwned;
 use smallvec::SmallVec;
 
 use super::Inner;
-use super::backlog::{Backlog, Restored};
+use super::backlog::{Backlog, Found, Restored};
 use super::connection::IN_PROCESS;
 use super::exchange::{Exchange, Target};
 use super::policy;
 use super::queue::{Failed, Held, Queue};
-use super::stored::{
+use super::records::{
     BindingRecord, ClosedRecord, DeliveredRecord, DestinationRecord, ExchangeRecord,
     FORMAT_VERSION, KIND_BINDING, KIND_CLOSED, KIND_DELIVERED, KIND_EXCHANGE, KIND_MESSAGE,
     KIND_PERMISSIONS, KIND_POLICY, KIND_QUEUE, KIND_RETRY, KIND_SETTLED, KIND_USER, KIND_VHOST,
-    MessageRecord, MessageTag, Note, Noted, PermissionsRecord, PolicyRecord, QueueId, QueueRecord,
-    RetryRecord, SettledRecord, Stored, UserRecord, VhostRecord,
+    MessageRecord, MessageTag, PermissionsRecord, PolicyRecord, QueueId, QueueRecord, RetryRecord,
+    SEVERAL_TAG_VERSION, SettledRecord, SeveralTag, UserRecord, VhostRecord,
 };
+use super::spread::{Note, Noted, Spread};
+use super::stored::{Delivered, Stored};
 use super::vhost::Vhost;
 use crate::journal::{Content, Entry, Group, Kind, Position, Urgency, decode_value};
 use crate::model::names::VhostName;
@@ -37,7 +39,10 @@ pub struct Recovery {
     messages: Vec<(Entry, MessageRecord)>,
     /// Messages that stay on the disk.
     backlog: Backlog,
-    settled: AHashMap<Position, Vec<(Entry, QueueId)>>,
+    /// Those of several queues that were given with a tag: the journal finds them again.
+    tagged: AHashSet<Position>,
+    /// Where messages of several queues are settled.
+    spread: Arc<Spread>,
     retries: AHashMap<(Position, QueueId), (Entry, RetryRecord)>,
     delivered: AHashMap<(Position, QueueId), (Entry, u32)>,
     /// A stop was one in order.
@@ -58,6 +63,9 @@ impl Recovery {
         match content {
             Content::Payload(payload) => self.accept(entry, kind, payload).map(|()| true),
             Content::Tag(tag) if kind == KIND_MESSAGE => {
+                if tag.first() == Some(&SEVERAL_TAG_VERSION) {
+                    return self.accept_several(entry, tag);
+                }
                 let tag: MessageTag = decode(tag)?;
                 if !tag.has_times {
                     self.backlog.add(entry, &tag);
@@ -66,6 +74,21 @@ impl Recovery {
             }
             Content::Tag(_) => Ok(false),
         }
+    }
+
+    fn accept_several(&mut self, entry: Entry, tag: &[u8]) -> Result<bool, String> {
+        let tag: SeveralTag =
+            decode_value(SEVERAL_TAG_VERSION, tag).map_err(|error| error.to_string())?;
+        let stays = !tag.has_times && !tag.steps.is_empty();
+        match stays {
+            true => self.backlog.add_to_several(entry, &tag),
+            false => drop(self.tagged.insert(entry.position)),
+        }
+        Ok(stays)
+    }
+
+    pub(super) fn spread(&self) -> Arc<Spread> {
+        self.spread.clone()
     }
 
     /// Takes one fact.
@@ -84,7 +107,8 @@ impl Recovery {
             KIND_MESSAGE => self.messages.push((entry, decode(payload)?)),
             KIND_SETTLED => {
                 let settled: SettledRecord = decode(payload)?;
-                self.settled.entry(settled.message).or_default().push((entry, settled.queue));
+                let note = Note { queue: settled.queue, entry, what: Noted::Settled };
+                self.spread.enter(settled.message).add(note);
             }
             KIND_RETRY => {
                 let retry: RetryRecord = decode(payload)?;
@@ -111,9 +135,12 @@ impl Recovery {
         // An older record than the last life's says nothing: a crash took back that it was ended.
         let was_closed =
             self.closed.iter().any(|entry| inner.journal.is_of_last_life(entry.position));
-        self.restore_backlog(inner, &queues, was_closed);
+        let spread = inner.spread.clone();
+        let mut found = Found::none_yet(&spread);
+        self.restore_backlog(inner, &queues, &mut found, was_closed);
         self.messages.sort_unstable_by_key(|(entry, _)| entry.position);
         for (entry, record) in std::mem::take(&mut self.messages) {
+            found.is_there(entry.position);
             self.restore_message(inner, &queues, entry, record, was_closed);
         }
         for entry in self.closed.drain(..) {
@@ -122,8 +149,8 @@ impl Recovery {
         for (entry, _) in self.delivered.into_values() {
             orphans.end(entry);
         }
-        for (entry, _) in self.settled.into_values().flatten() {
-            orphans.end(entry);
+        for position in found.missing() {
+            spread.enter(position).end_all(&mut orphans);
         }
         for (entry, _) in self.retries.into_values() {
             orphans.end(entry);
@@ -188,15 +215,17 @@ impl Recovery {
         queues
     }
 
-    /// Of a message of which something is noted the record is read; the others stay where they are.
+    /// Of a message that was delivered the record is read, if it is not known to be settled; the others
+    /// stay where they are.
     fn restore_backlog(
         &mut self,
         inner: &Inner,
         queues: &AHashMap<QueueId, Arc<Queue>>,
+        found: &mut Found<'_>,
         was_closed: bool,
     ) {
         let noted = self.delivered.keys().chain(self.retries.keys()).map(|(message, _)| message);
-        let mut noted: Vec<Position> = noted.chain(self.settled.keys()).copied().collect();
+        let mut noted: Vec<Position> = noted.copied().collect();
         noted.sort_unstable();
         noted.dedup();
         let band_of = |id, priority: Option<u8>| {
@@ -206,14 +235,15 @@ impl Recovery {
         };
         let backlog = std::mem::take(&mut self.backlog);
         let run_bytes = inner.pager.run_bytes();
-        let (lines, taken) = backlog.into_runs(band_of, &noted, !was_closed, run_bytes);
+        let (lines, taken) = backlog.into_runs(band_of, &noted, found, !was_closed, run_bytes);
         for Restored { queue, band, runs } in lines {
             match queues.get(&queue) {
                 Some(queue) => queue.restore_runs(band, runs),
                 // The queue was deleted; the crash came before its messages were.
-                None => inner.settle_runs(runs),
+                None => inner.settle_runs(queue, runs),
             }
         }
+        self.tagged.extend(taken.iter().copied());
         let mut were_read = AHashSet::with_capacity(taken.len());
         let read = inner.journal.read(&taken, &mut |entry, _, payload| match decode(payload) {
             Ok(record) => {
@@ -231,7 +261,6 @@ impl Recovery {
         };
         self.delivered.retain(|(message, _), _| is_read(message));
         self.retries.retain(|(message, _), _| is_read(message));
-        self.settled.retain(|message, _| is_read(message));
     }
 
     /// After the vhosts, that permissions belong to.
@@ -257,25 +286,27 @@ impl Recovery {
         record: MessageRecord,
         was_closed: bool,
     ) {
-        let settled = self.settled.remove(&entry.position).unwrap_or_default();
-        let open: SmallVec<[QueueId; 2]> = record
-            .queues
-            .iter()
-            .filter(|id| !settled.iter().any(|(_, queue)| queue == *id))
-            .copied()
-            .collect();
-        let settled = settled.into_iter();
-        let mut notes: SmallVec<[Note; 1]> =
-            settled.map(|(entry, queue)| Note { queue, entry, what: Noted::Settled }).collect();
-        let mut deliveries: SmallVec<[(QueueId, u32); 1]> = SmallVec::new();
+        let is_open = |id: &QueueId| {
+            record.queues.len() < 2 || !inner.spread.is_settled_in(entry.position, *id)
+        };
+        let open: SmallVec<[QueueId; 2]> = record.queues.iter().copied().filter(is_open).collect();
+        let mut deliveries: SmallVec<[(QueueId, Delivered); 1]> = SmallVec::new();
         for &queue in &open {
             if let Some((entry, count)) = self.delivered.remove(&(entry.position, queue)) {
-                notes.push(Note { queue, entry, what: Noted::Delivered(count) });
-                deliveries.push((queue, count));
+                deliveries.push((queue, (entry, count)));
             }
         }
-        let counted = inner.memory.count(record.message.weight());
-        let stored = Arc::new(Stored::restored(record, entry, notes, counted));
+        if record.queues.len() > 1 {
+            let mut notes = inner.spread.enter(entry.position);
+            for &(queue, (entry, count)) in &deliveries {
+                notes.add(Note { queue, entry, what: Noted::Delivered(count) });
+            }
+        }
+        let delivered = deliveries.first().map(|&(_, delivered)| delivered);
+        let is_readable = self.tagged.contains(&entry.position);
+        let (spread, memory) = (&inner.spread, &inner.memory);
+        let stored = Stored::restored(record, entry, delivered, is_readable, spread, memory);
+        let stored = Arc::new(stored);
         for id in open {
             let retry = self.retries.remove(&(entry.position, id));
             let retry_entry = retry.as_ref().map(|(entry, _)| *entry);
@@ -293,7 +324,7 @@ impl Recovery {
             // A mark rides on a later commit: after an unclean stop one may be missing, and whatever
             // may have been delivered is flagged.
             let redelivered = deliveries.is_some() || !was_closed;
-            let returns = deliveries.map_or(0, |(_, count)| *count);
+            let returns = deliveries.map_or(0, |(_, (_, count))| *count);
             let held = Held::new(stored.clone(), entry.position);
             let held = Held { redelivered, returns, failed, ..held };
             queue.restore(held, due_ms);

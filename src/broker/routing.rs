@@ -11,9 +11,17 @@ use super::queue::Queue;
 use super::topology::Topology;
 use crate::model::message::{Headers, Message, Value};
 use crate::model::names::ExchangeName;
+use crate::model::topology::ExchangeKind;
 
 /// The queues of one message; most messages reach few.
 pub(super) type Targets = SmallVec<[Arc<Queue>; 4]>;
+
+/// Where a message goes.
+pub(super) struct Route {
+    pub targets: Targets,
+    /// Its headers had a say: another message with the same exchange and key may go elsewhere.
+    pub by_headers: bool,
+}
 
 /// Headers that add routing keys; BCC is taken off before delivery.
 pub(crate) const CC: &str = "CC";
@@ -27,10 +35,11 @@ impl Topology {
     ///
     /// # Errors
     /// An unknown or internal exchange; a CC or BCC that is no list.
-    pub(super) fn route_published(&self, message: &Message) -> Result<Targets, BrokerError> {
+    pub(super) fn route_published(&self, message: &Message) -> Result<Route, BrokerError> {
         let keys = keys(message)?;
+        let has_more_keys = keys.len() > 1;
         if message.exchange.is_default() {
-            return Ok(self.named_by(&keys));
+            return Ok(Route { targets: self.named_by(&keys), by_headers: has_more_keys });
         }
         let exchange = self.exchange(&message.exchange)?;
         if exchange.spec.internal {
@@ -40,7 +49,9 @@ impl Topology {
             );
             return Err(BrokerError::AccessRefused(text));
         }
-        Ok(self.route(exchange, &keys, &message.properties.headers))
+        let mut route = self.route(exchange, &keys, &message.properties.headers);
+        route.by_headers |= has_more_keys;
+        Ok(route)
     }
 
     /// Where a dead letter goes; an unknown exchange leads nowhere.
@@ -50,7 +61,7 @@ impl Topology {
             return self.named_by(&keys);
         }
         match self.exchanges.get(&message.exchange) {
-            Some(exchange) => self.route(exchange, &keys, &message.properties.headers),
+            Some(exchange) => self.route(exchange, &keys, &message.properties.headers).targets,
             None => Targets::new(),
         }
     }
@@ -65,11 +76,12 @@ impl Topology {
 
     /// Walks from exchange to exchange; one that was seen is not walked again, so cycles end. An
     /// exchange in which nothing matches passes the message to its alternate.
-    fn route<'a>(&'a self, first: &'a Exchange, keys: &[&str], headers: &Headers) -> Targets {
-        let mut targets = Targets::new();
+    fn route<'a>(&'a self, first: &'a Exchange, keys: &[&str], headers: &Headers) -> Route {
+        let (mut targets, mut by_headers) = (Targets::new(), false);
         let mut seen: AHashSet<&ExchangeName> = AHashSet::new();
         let mut work: SmallVec<[&Exchange; 4]> = SmallVec::from_elem(first, 1);
         while let Some(exchange) = work.pop() {
+            by_headers |= exchange.spec.kind == ExchangeKind::Headers;
             let mut matched = false;
             let mut pass_to = |name: &'a ExchangeName| {
                 seen.insert(&exchange.spec.name);
@@ -95,8 +107,14 @@ impl Topology {
             }
         }
         deduplicate(&mut targets);
-        targets
+        Route { targets, by_headers }
     }
+}
+
+/// Whether the message may have more keys than its own.
+pub(super) fn may_have_more_keys(message: &Message) -> bool {
+    let headers = &message.properties.headers;
+    [CC, BCC].into_iter().any(|name| headers.get(name).is_some())
 }
 
 /// A message reaches a queue once, however many bindings and keys match.

@@ -1,207 +1,142 @@
-//! What the broker writes to the journal, and how a message leaves it.
+//! A message in memory, what the journal gets of it, and how it leaves both.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use super::cause::is_followed;
 use super::memory::{Counted, Memory};
+use super::records::{
+    DeliveredRecord, FORMAT_VERSION, KIND_DELIVERED, KIND_MESSAGE, MessageRecord, QueueId,
+    SEVERAL_TAG_VERSION, record,
+};
+use super::spread::{Noted, Spread};
+use crate::journal::row::TAG_BYTES_MAX;
 use crate::journal::{
-    Appended, Commit, Entry, Group, Journal, Kind, Payload, Position, Urgency, decode_value,
-    encode_plain, encode_value, put_bytes, put_number,
+    Appended, Commit, Entry, Group, Journal, Payload, Position, Urgency, decode_value,
+    encode_plain, put_bytes, put_number,
 };
 use crate::model::clock::UnixMs;
-use crate::model::message::{Headers, Message};
-use crate::model::names::{ExchangeName, RoutingKey, UserName, VhostName};
-use crate::model::topology::{ExchangeSpec, Policy, QueueSpec};
-use crate::model::user::{PasswordHash, Permissions};
-
-pub(super) const KIND_EXCHANGE: Kind = Kind(1);
-pub(super) const KIND_QUEUE: Kind = Kind(2);
-pub(super) const KIND_BINDING: Kind = Kind(3);
-pub(super) const KIND_MESSAGE: Kind = Kind(4);
-pub(super) const KIND_SETTLED: Kind = Kind(5);
-pub(super) const KIND_RETRY: Kind = Kind(6);
-pub(super) const KIND_VHOST: Kind = Kind(7);
-pub(super) const KIND_POLICY: Kind = Kind(8);
-pub(super) const KIND_DELIVERED: Kind = Kind(9);
-pub(super) const KIND_CLOSED: Kind = Kind(10);
-pub(super) const KIND_USER: Kind = Kind(11);
-pub(super) const KIND_PERMISSIONS: Kind = Kind(12);
+use crate::model::message::Message;
 
 /// How long a mark of delivery may wait for something else to commit: as long as a message takes
 /// that is worth counting when it ends the process.
-const MARK_WITHIN: Duration = Duration::from_millis(100);
-
-/// The format of every record below.
-pub(super) const FORMAT_VERSION: u8 = 1;
-
-/// A queue's incarnation: the log position of its declaration, so that a queue deleted and declared
-/// again is another one, and a message of the first never appears in the second.
-pub(super) type QueueId = Position;
-
-#[derive(Serialize, Deserialize)]
-pub(super) struct VhostRecord {
-    pub name: VhostName,
-}
-
-#[derive(Serialize, Deserialize)]
-pub(super) struct PolicyRecord {
-    pub vhost: VhostName,
-    pub policy: Policy,
-}
-
-#[derive(Serialize, Deserialize)]
-pub(super) struct ExchangeRecord {
-    pub vhost: VhostName,
-    pub spec: ExchangeSpec,
-}
-
-#[derive(Serialize, Deserialize)]
-pub(super) struct QueueRecord {
-    pub vhost: VhostName,
-    pub spec: QueueSpec,
-}
-
-#[derive(Serialize, Deserialize)]
-pub(super) struct BindingRecord {
-    pub vhost: VhostName,
-    pub source: ExchangeName,
-    pub destination: DestinationRecord,
-    pub key: RoutingKey,
-    pub arguments: Headers,
-}
-
-#[derive(Serialize, Deserialize)]
-pub(super) enum DestinationRecord {
-    Queue(QueueId),
-    Exchange(ExchangeName),
-}
-
-/// A message is settled in one of several queues that it reached.
-#[derive(Serialize, Deserialize)]
-pub(super) struct SettledRecord {
-    pub message: Position,
-    pub queue: QueueId,
-}
-
-/// A failed delivery waits for its next attempt.
-#[derive(Serialize, Deserialize)]
-pub(super) struct RetryRecord {
-    pub message: Position,
-    pub queue: QueueId,
-    pub failures: u32,
-    pub due_ms: UnixMs,
-    pub error: String,
-}
-
-/// A message was handed to a consumer of the queue, so many times.
-#[derive(Serialize, Deserialize)]
-pub(super) struct DeliveredRecord {
-    pub message: Position,
-    pub queue: QueueId,
-    pub deliveries: u32,
-}
-
-/// A user; without a password, one of a new broker's that was deleted.
-#[derive(Serialize, Deserialize)]
-pub(super) struct UserRecord {
-    pub name: UserName,
-    pub password: Option<PasswordHash>,
-}
-
-/// What a user may do in a vhost.
-#[derive(Serialize, Deserialize)]
-pub(super) struct PermissionsRecord {
-    pub vhost: VhostName,
-    pub user: UserName,
-    pub permissions: Permissions,
-}
-
-/// The broker was closed in order: what has no mark was not delivered.
-#[derive(Serialize, Deserialize)]
-pub(super) struct ClosedRecord {}
-
-#[derive(Deserialize)]
-#[cfg_attr(test, derive(Serialize))]
-pub(super) struct MessageRecord {
-    pub queues: Vec<QueueId>,
-    pub published_ms: UnixMs,
-    pub due_ms: Option<UnixMs>,
-    pub message: Message,
-}
-
-/// What a start is told of a message in one durable queue, so that it can stay on the disk.
-#[derive(Deserialize)]
-#[cfg_attr(test, derive(Serialize))]
-pub(super) struct MessageTag {
-    pub queue: QueueId,
-    pub priority: Option<u8>,
-    pub body_bytes: u64,
-    /// It expires or is delayed: its record is needed to know when.
-    pub has_times: bool,
-}
-
-/// A small record, encoded when it is appended.
-pub(super) fn record(value: &impl Serialize) -> Arc<dyn Payload> {
-    let mut bytes = Vec::new();
-    encode_value(FORMAT_VERSION, value, &mut bytes);
-    Arc::new(bytes)
-}
+pub(super) const MARK_WITHIN: Duration = Duration::from_millis(100);
 
 /// A message in memory: one allocation, shared by the queues that it reached and the open batch.
 pub(super) struct Stored {
     pub message: Message,
     pub published_ms: UnixMs,
-    /// When a delayed message becomes ready.
-    pub due_ms: Option<UnixMs>,
-    /// The durable queues that it is written for; empty for a transient message.
-    durable_queues: SmallVec<[QueueId; 2]>,
-    journaled: Mutex<Journaled>,
+    due_ms: Option<NonZeroU64>,
+    durable: Durable,
+    /// As much as its entry in the log weighs.
     counted: Counted,
     /// What happens to it is noted in the trace.
     traced: AtomicBool,
 }
 
-/// Which parts of the log stand for the message.
+/// The durable queues that a message is written for, and what the log says of it.
+enum Durable {
+    /// None: it is transient.
+    Nowhere,
+    In {
+        queue: QueueId,
+        journaled: Mutex<Journaled>,
+    },
+    InSeveral(Box<Several>),
+}
+
+/// Which parts of the log stand for a message in one queue.
 #[derive(Default)]
 struct Journaled {
-    entry: Option<Entry>,
-    /// Durable queues in which it is not settled yet.
-    open_queues: usize,
-    /// What the log says of single queues: all of it ends with the message.
-    notes: SmallVec<[Note; 1]>,
+    /// Where it is; `None` before it is written and after it is settled.
+    position: Option<NonZeroU64>,
+    mark: Option<Mark>,
+}
+
+/// The record of how often a message was delivered.
+#[derive(Clone, Copy)]
+struct Mark {
+    position: NonZeroU64,
+    weight: u32,
+    deliveries: u32,
+}
+
+/// Of a message in several queues. What is noted of them is in the [`Spread`], since the message may be
+/// in memory twice, or leave it and come back.
+struct Several {
+    /// At least two.
+    queues: SmallVec<[QueueId; 3]>,
+    /// 0 before it is written.
+    position: AtomicU64,
+    spread: Arc<Spread>,
+    /// A queue has settled it that had it from here. When nothing is noted then, all have.
+    is_settled: AtomicBool,
+    /// It is among [`Spread::bodies`].
+    is_shared: AtomicBool,
+    /// The log gives it back.
+    is_readable: bool,
+}
+
+/// The mark of an earlier life.
+pub(super) type Delivered = (Entry, u32);
+
+impl Mark {
+    fn new(entry: Entry, deliveries: u32) -> Option<Self> {
+        let position = NonZeroU64::new(entry.position.0)?;
+        Some(Self { position, weight: entry.weight, deliveries })
+    }
+
+    fn entry(&self) -> Entry {
+        Entry { position: Position(self.position.get()), weight: self.weight }
+    }
 }
 
 impl Journaled {
-    /// It is settled in the last of its queues. No mark can come after that, so the group need not be
-    /// appended under the lock.
-    fn end(&mut self, entry: Entry, group: &mut Group) {
-        self.open_queues = 0;
-        self.entry = None;
-        group.end(entry);
-        for note in self.notes.drain(..) {
-            group.end(note.entry);
+    /// It is settled. No mark can come after that, so the group need not be appended under the lock.
+    fn end(&mut self, weight: u32, group: &mut Group) {
+        let Some(position) = self.position.take() else { return };
+        group.end(Entry { position: Position(position.get()), weight });
+        if let Some(mark) = self.mark.take() {
+            group.end(mark.entry());
         }
     }
 }
 
-/// A record about a message in one queue.
-pub(super) struct Note {
-    pub queue: QueueId,
-    pub entry: Entry,
-    pub what: Noted,
+impl Durable {
+    fn new(queues: SmallVec<[QueueId; 3]>, spread: &Arc<Spread>, is_readable: bool) -> Self {
+        match queues.as_slice() {
+            [] => Self::Nowhere,
+            &[queue] => Self::In { queue, journaled: Mutex::default() },
+            _ => Self::InSeveral(Box::new(Several {
+                queues,
+                position: AtomicU64::new(0),
+                spread: spread.clone(),
+                is_settled: AtomicBool::new(false),
+                is_shared: AtomicBool::new(false),
+                is_readable,
+            })),
+        }
+    }
+
+    fn queues(&self) -> &[QueueId] {
+        match self {
+            Self::Nowhere => &[],
+            Self::In { queue, .. } => std::slice::from_ref(queue),
+            Self::InSeveral(several) => &several.queues,
+        }
+    }
 }
 
-#[derive(PartialEq, Eq)]
-pub(super) enum Noted {
-    Settled,
-    /// How often it was delivered.
-    Delivered(u32),
+impl Several {
+    fn entry(&self, weight: u32) -> Option<Entry> {
+        let position = self.position.load(Ordering::Acquire);
+        (position > 0).then_some(Entry { position: Position(position), weight })
+    }
 }
 
 impl Stored {
@@ -209,34 +144,70 @@ impl Stored {
         message: Message,
         published_ms: UnixMs,
         due_ms: Option<UnixMs>,
-        durable_queues: SmallVec<[QueueId; 2]>,
+        durable_queues: SmallVec<[QueueId; 3]>,
+        spread: &Arc<Spread>,
         counted: Counted,
     ) -> Self {
-        let journaled = Journaled { open_queues: durable_queues.len(), ..Journaled::default() };
-        let journaled = Mutex::new(journaled);
         let traced = AtomicBool::new(!durable_queues.is_empty() && is_followed(&message));
-        Self { message, published_ms, due_ms, durable_queues, journaled, counted, traced }
+        let due_ms = due_ms.and_then(NonZeroU64::new);
+        let durable = Durable::new(durable_queues, spread, true);
+        Self { message, published_ms, due_ms, durable, counted, traced }
     }
 
-    /// As recovery found it.
+    /// As recovery found it, with the mark that it had if it was in one queue. `is_readable`: it has a
+    /// tag, so that the journal finds it again.
     pub(super) fn restored(
         record: MessageRecord,
         entry: Entry,
-        notes: SmallVec<[Note; 1]>,
-        counted: Counted,
+        delivered: Option<Delivered>,
+        is_readable: bool,
+        spread: &Arc<Spread>,
+        memory: &Arc<Memory>,
     ) -> Self {
-        let settled = notes.iter().filter(|note| note.what == Noted::Settled).count();
-        let open_queues = record.queues.len().saturating_sub(settled);
+        let counted = memory.count(entry.weight as usize);
         let traced = AtomicBool::new(is_followed(&record.message));
-        Self {
-            message: record.message,
-            published_ms: record.published_ms,
-            due_ms: record.due_ms,
-            durable_queues: record.queues.into(),
-            journaled: Mutex::new(Journaled { entry: Some(entry), open_queues, notes }),
-            counted,
-            traced,
+        let durable = Durable::new(record.queues.into(), spread, is_readable);
+        if let Durable::In { journaled, .. } = &durable {
+            journaled.lock().mark = delivered.and_then(|(entry, count)| Mark::new(entry, count));
         }
+        let due_ms = record.due_ms.and_then(NonZeroU64::new);
+        let (message, published_ms) = (record.message, record.published_ms);
+        let stored = Self { message, published_ms, due_ms, durable, counted, traced };
+        stored.set_entry(entry);
+        stored
+    }
+
+    /// Read back after [`Stored::leaving`] it was given up for its entry.
+    ///
+    /// # Errors
+    /// A payload that is no message's.
+    pub(super) fn paged_in(
+        entry: Entry,
+        payload: &[u8],
+        spread: &Arc<Spread>,
+        memory: &Arc<Memory>,
+    ) -> Result<Arc<Self>, String> {
+        let record: MessageRecord =
+            decode_value(FORMAT_VERSION, payload).map_err(|error| error.to_string())?;
+        let stored = Arc::new(Self::restored(record, entry, None, true, spread, memory));
+        let Durable::InSeveral(several) = &stored.durable else { return Ok(stored) };
+        let notes = spread.look(entry.position);
+        if notes.iter().any(|note| note.what == Noted::Followed) {
+            stored.traced.store(true, Ordering::Relaxed);
+        }
+        let settled = notes.iter().filter(|note| note.what == Noted::Settled).count();
+        Ok(match several.queues.len() - settled.min(several.queues.len()) {
+            0 | 1 => stored,
+            _ => stored.shared(several),
+        })
+    }
+
+    /// Who else looks for it finds it. The one that is to be used.
+    fn shared(self: &Arc<Self>, several: &Several) -> Arc<Self> {
+        // Before it is there: once it is, it has to be taken away.
+        several.is_shared.store(true, Ordering::Relaxed);
+        let position = Position(several.position.load(Ordering::Acquire));
+        several.spread.bodies.share(position, self)
     }
 
     pub(super) fn is_traced(&self) -> bool {
@@ -246,66 +217,102 @@ impl Stored {
     /// From now on what happens to it is noted, if it is durable.
     pub(super) fn follow(&self) {
         self.traced.store(self.is_durable(), Ordering::Relaxed);
+        if let Durable::InSeveral(several) = &self.durable
+            && let Some(entry) = several.entry(0)
+            && !is_followed(&self.message)
+        {
+            let mut notes = several.spread.enter(entry.position);
+            if !several.is_over(notes.is_empty()) {
+                notes.follow();
+            }
+        }
     }
 
-    /// As its record says, of which nothing else is noted: what [`Stored::sole_entry`] was given up for.
-    ///
-    /// # Errors
-    /// A payload that is no message's.
-    pub(super) fn paged_in(
-        entry: Entry,
-        payload: &[u8],
-        memory: &Arc<Memory>,
-    ) -> Result<Self, String> {
-        let record: MessageRecord =
-            decode_value(FORMAT_VERSION, payload).map_err(|error| error.to_string())?;
-        let counted = memory.count(record.message.weight());
-        Ok(Self::restored(record, entry, SmallVec::new(), counted))
-    }
-
-    /// Its entry, if its record and `queue` are all that there is to say of it: then it can be read
-    /// back instead of being held.
-    pub(super) fn sole_entry(&mut self, queue: QueueId) -> Option<Entry> {
-        let is_sole = self.is_durable_only_in(queue);
-        let journaled = self.journaled.get_mut();
-        journaled.entry.filter(|_| is_sole && journaled.notes.is_empty())
-    }
-
-    pub(super) fn is_durable_only_in(&self, queue: QueueId) -> bool {
-        self.durable_queues.as_slice() == [queue]
-    }
-
-    pub(super) fn is_durable(&self) -> bool {
-        !self.durable_queues.is_empty()
-    }
-
-    /// Whether its part in that queue is written.
-    pub(super) fn is_durable_in(&self, queue: QueueId) -> bool {
-        self.durable_queues.contains(&queue)
+    /// When a delayed message becomes ready.
+    pub(super) fn due_ms(&self) -> Option<UnixMs> {
+        self.due_ms.map(NonZeroU64::get)
     }
 
     /// From when on its time to live runs.
     pub(super) fn arrived_ms(&self) -> UnixMs {
-        self.due_ms.unwrap_or(self.published_ms)
+        self.due_ms().unwrap_or(self.published_ms)
     }
 
+    /// Whether it may leave memory when it is ready in `queue`, and come back from the log.
+    pub(super) fn is_pageable_in(&self, queue: QueueId) -> bool {
+        match &self.durable {
+            Durable::Nowhere => false,
+            Durable::In { queue: own, .. } => *own == queue,
+            Durable::InSeveral(several) => several.is_readable && several.queues.contains(&queue),
+        }
+    }
+
+    /// What the queue has to keep to read it back, if it can: its entry, and in how many queues it is.
+    /// The queue gives it up then, and others that have it keep it where that queue finds it.
+    pub(super) fn leaving(self: &mut Arc<Self>, queue: QueueId) -> Option<(Entry, usize)> {
+        let weight = self.weight();
+        match &self.durable {
+            Durable::InSeveral(several) if self.is_pageable_in(queue) => {
+                let entry = several.entry(weight)?;
+                if Arc::strong_count(self) > 1 {
+                    self.shared(several);
+                }
+                Some((entry, several.queues.len()))
+            }
+            Durable::In { .. } if self.is_pageable_in(queue) => {
+                let Durable::In { journaled, .. } = &mut Arc::get_mut(self)?.durable else {
+                    return None;
+                };
+                let Journaled { position, mark: None } = journaled.get_mut() else { return None };
+                let position = Position((*position)?.get());
+                Some((Entry { position, weight }, 1))
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_durable(&self) -> bool {
+        !self.durable.queues().is_empty()
+    }
+
+    /// Whether its part in that queue is written.
+    pub(super) fn is_durable_in(&self, queue: QueueId) -> bool {
+        self.durable.queues().contains(&queue)
+    }
+
+    /// Before any queue has it.
     pub(super) fn set_entry(&self, entry: Entry) {
-        self.journaled.lock().entry = Some(entry);
+        match &self.durable {
+            Durable::Nowhere => {}
+            Durable::In { journaled, .. } => {
+                journaled.lock().position = NonZeroU64::new(entry.position.0);
+            }
+            Durable::InSeveral(several) => {
+                several.position.store(entry.position.0, Ordering::Release);
+            }
+        }
     }
 
     /// Adds to `group` what settles the message in `queue`, nothing for a transient one. `false`, and
     /// nothing is done: it is in other queues too, and [`Stored::settle`] has to say which is left.
     pub(super) fn end_in(&self, queue: QueueId, group: &mut Group) -> bool {
-        let mut journaled = self.journaled.lock();
-        match journaled.entry {
-            Some(_) if !self.is_durable_in(queue) => true,
-            Some(_) if journaled.open_queues > 1 => false,
-            Some(entry) => {
-                journaled.end(entry, group);
-                true
+        match &self.durable {
+            Durable::In { queue: own, journaled } if *own == queue => {
+                journaled.lock().end(self.weight(), group);
             }
-            None => true,
+            Durable::InSeveral(several) if several.queues.contains(&queue) => {
+                let Some(entry) = several.entry(self.weight()) else { return true };
+                let mut notes = several.spread.enter(entry.position);
+                if notes.open(several.queues.len()) > 1 {
+                    return false;
+                }
+                several.is_settled.store(true, Ordering::Relaxed);
+                notes.end_all(group);
+                group.end(entry);
+            }
+            _ => {}
         }
+        true
     }
 
     /// Settles the message in `queue`, in one group with whatever `group` holds already. `retry` is
@@ -317,37 +324,24 @@ impl Stored {
         retry: Option<Entry>,
         mut group: Group,
     ) -> Option<Appended> {
-        let mut journaled = self.journaled.lock();
-        let mut wrote_settled = false;
-        if let Some(entry) = journaled.entry
-            && self.durable_queues.contains(&queue)
-        {
-            if journaled.open_queues <= 1 {
-                journaled.end(entry, &mut group);
-            } else {
-                journaled.open_queues -= 1;
-                journaled.notes.retain(|note| {
-                    let stays = note.queue != queue;
-                    if !stays {
-                        group.end(note.entry);
-                    }
-                    stays
-                });
-                wrote_settled = true;
-                group.fact(KIND_SETTLED, record(&SettledRecord { message: entry.position, queue }));
-            }
-        }
         if let Some(retry) = retry {
             group.end(retry);
         }
-        if group.is_empty() {
-            return None;
+        match &self.durable {
+            Durable::In { queue: own, journaled } if *own == queue => {
+                journaled.lock().end(self.weight(), &mut group);
+            }
+            Durable::InSeveral(several) if several.queues.contains(&queue) => {
+                if let Some(entry) = several.entry(self.weight()) {
+                    let mut notes = several.spread.enter(entry.position);
+                    several.is_settled.store(true, Ordering::Relaxed);
+                    let message = (entry, several.queues.len());
+                    return Some(notes.settle(journal, message, queue, group));
+                }
+            }
+            _ => {}
         }
-        let appended = journal.append(group, Urgency::Now);
-        if wrote_settled && let Some(entry) = appended.entries.last() {
-            journaled.notes.push(Note { queue, entry: *entry, what: Noted::Settled });
-        }
-        Some(appended)
+        (!group.is_empty()).then(|| journal.append(group, Urgency::Now))
     }
 
     /// Marks that the message was handed to a consumer of `queue`, for the `deliveries`-th time. The
@@ -359,26 +353,53 @@ impl Stored {
         queue: QueueId,
         deliveries: u32,
     ) -> Option<Position> {
-        let mut journaled = self.journaled.lock();
-        let Entry { position: message, .. } = journaled.entry?;
-        let noted = journaled.notes.iter().position(|note| note.queue == queue);
-        let mut group = Group::new();
-        match noted.and_then(|at| journaled.notes.get(at)) {
-            None => {}
-            Some(Note { what: Noted::Delivered(before), entry, .. }) if *before < deliveries => {
-                group.end(*entry);
+        match &self.durable {
+            Durable::Nowhere => None,
+            Durable::In { journaled, .. } => {
+                let mut journaled = journaled.lock();
+                let message = Position(journaled.position?.get());
+                let mut group = Group::new();
+                match journaled.mark {
+                    Some(mark) if mark.deliveries >= deliveries => return Some(message),
+                    Some(mark) => drop(group.end(mark.entry())),
+                    None => {}
+                }
+                group.fact(KIND_DELIVERED, record(&DeliveredRecord { message, queue, deliveries }));
+                let appended = journal.append(group, Urgency::Within(MARK_WITHIN));
+                if let Some(&entry) = appended.entries.first() {
+                    journaled.mark = Mark::new(entry, deliveries);
+                }
+                Some(message)
             }
-            Some(_) => return Some(message),
+            Durable::InSeveral(several) => {
+                let message = several.entry(0)?.position;
+                let mut notes = several.spread.enter(message);
+                if several.is_over(notes.is_empty()) {
+                    return None;
+                }
+                notes.mark(journal, queue, deliveries);
+                Some(message)
+            }
         }
-        group.fact(KIND_DELIVERED, record(&DeliveredRecord { message, queue, deliveries }));
-        let appended = journal.append(group, Urgency::Within(MARK_WITHIN));
-        let Some(&entry) = appended.entries.first() else { return Some(message) };
-        let note = Note { queue, entry, what: Noted::Delivered(deliveries) };
-        match noted.and_then(|at| journaled.notes.get_mut(at)) {
-            Some(before) => *before = note,
-            None => journaled.notes.push(note),
+    }
+}
+
+impl Several {
+    /// Whether every queue has settled it, if one did that had it from here. A queue that was given a
+    /// delivery settles it from where it was given: so none is open that is still to be marked.
+    fn is_over(&self, nothing_is_noted: bool) -> bool {
+        nothing_is_noted && self.is_settled.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Stored {
+    fn drop(&mut self) {
+        if let Durable::InSeveral(several) = &self.durable
+            && several.is_shared.load(Ordering::Relaxed)
+        {
+            let position = Position(several.position.load(Ordering::Relaxed));
+            several.spread.bodies.forget(position, self);
         }
-        Some(message)
     }
 }
 
@@ -388,16 +409,17 @@ impl Payload for Stored {
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
-        let Self { message, durable_queues, published_ms, due_ms, .. } = self;
+        let Self { message, published_ms, .. } = self;
+        let queues = self.durable.queues();
         // By hand: this is done for every message, and a dozen properties that are not there take serde
         // longer than all the rest.
         out.push(FORMAT_VERSION);
-        put_number(durable_queues.len() as u64, out);
-        for queue in durable_queues {
+        put_number(queues.len() as u64, out);
+        for queue in queues {
             put_number(queue.0, out);
         }
         put_number(*published_ms, out);
-        put_option(*due_ms, out);
+        put_option(self.due_ms(), out);
         put_bytes(message.exchange.as_str().as_bytes(), out);
         put_bytes(message.routing_key.as_str().as_bytes(), out);
         match message.properties.are_usual() {
@@ -408,16 +430,46 @@ impl Payload for Stored {
     }
 
     fn tag(&self, out: &mut Vec<u8>) {
-        let &[queue] = self.durable_queues.as_slice() else { return };
+        match self.durable.queues() {
+            [] => return,
+            &[queue] => {
+                out.push(FORMAT_VERSION);
+                put_number(queue.0, out);
+            }
+            queues => {
+                out.push(SEVERAL_TAG_VERSION);
+                put_steps(queues, out);
+            }
+        }
         let properties = &self.message.properties;
         let has_times = properties.expiration_ms.is_some() || self.due_ms.is_some();
-        out.push(FORMAT_VERSION);
-        put_number(queue.0, out);
         // A byte as it is: bincode's number takes three from 251 on.
         out.push(u8::from(properties.priority.is_some()));
         out.extend(properties.priority);
         put_number(self.message.body.len() as u64, out);
         out.push(u8::from(has_times));
+    }
+}
+
+/// The lowest of the queues, and the steps to the others, which are nearly always short: queues are
+/// declared together. None of them, if they don't fit into a tag.
+fn put_steps(queues: &[QueueId], out: &mut Vec<u8>) {
+    /// What else a tag has takes less.
+    const BYTES_MAX: usize = TAG_BYTES_MAX - 30;
+    let start = out.len();
+    if queues.len() < BYTES_MAX {
+        let mut rising: SmallVec<[QueueId; 8]> = queues.into();
+        rising.sort_unstable();
+        put_number(rising.len() as u64, out);
+        let mut before = 0;
+        for queue in rising {
+            put_number(queue.0 - before, out);
+            before = queue.0;
+        }
+    }
+    if out.len() == start || out.len() - start > BYTES_MAX {
+        out.truncate(start);
+        put_number(0, out);
     }
 }
 
@@ -433,16 +485,17 @@ fn put_option(number: Option<u64>, out: &mut Vec<u8>) {
 
 /// Appends a message's record on its own and remembers where.
 pub(super) fn append(journal: &Journal, stored: &Arc<Stored>) -> Commit {
-    // Held over the append, so that no settlement can see the message without its entry.
-    let mut journaled = stored.journaled.lock();
     let (entry, commit) = journal.append_fact(KIND_MESSAGE, stored, Urgency::Now);
-    journaled.entry = Some(entry);
+    stored.set_entry(entry);
     commit
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::records::{MessageTag, SeveralTag};
+    use crate::journal::encode_value;
+    use crate::model::names::{ExchangeName, RoutingKey};
 
     #[test]
     fn messages_are_written_by_hand_as_bincode_writes_them() {
@@ -466,8 +519,13 @@ mod tests {
         headed.properties.headers.set("x", 1);
         let others = [usual(), transient, short_lived, named, headed];
         for message in others.into_iter().chain(important) {
-            for (queues, due_ms) in [(vec![], None), (vec![3], Some(1 << 40)), (vec![1, 300], None)]
-            {
+            let wide: Vec<u64> = (1..=400).rev().collect();
+            for (queues, due_ms) in [
+                (vec![], None),
+                (vec![3], Some(1 << 40)),
+                (vec![300, 1, 70_000], None),
+                (wide, None),
+            ] {
                 let queues: Vec<QueueId> = queues.into_iter().map(Position).collect();
                 let record = MessageRecord {
                     queues: queues.clone(),
@@ -476,12 +534,12 @@ mod tests {
                     message: message.clone(),
                 };
                 let counted = memory.count(1);
-                let queue = queues.as_slice().first().copied();
                 let stored = Stored::new(
                     message.clone(),
                     record.published_ms,
                     due_ms,
                     SmallVec::from_vec(queues.clone()),
+                    &Arc::default(),
                     counted,
                 );
                 let (mut by_hand, mut bytes) = (Vec::new(), Vec::new());
@@ -490,16 +548,25 @@ mod tests {
                 assert_eq!(by_hand, bytes);
                 let (mut by_hand, mut bytes) = (Vec::new(), Vec::new());
                 stored.tag(&mut by_hand);
-                if let Some(queue) = queue.filter(|_| queues.len() == 1) {
-                    let tag = MessageTag {
-                        queue,
-                        priority: message.properties.priority,
-                        body_bytes: 300,
-                        has_times: message.properties.expiration_ms.is_some() || due_ms.is_some(),
-                    };
-                    encode_value(FORMAT_VERSION, &tag, &mut bytes);
+                let priority = message.properties.priority;
+                let body_bytes = 300;
+                let has_times = message.properties.expiration_ms.is_some() || due_ms.is_some();
+                let steps = match queues.as_slice() {
+                    [] => None,
+                    &[queue] => {
+                        let tag = MessageTag { queue, priority, body_bytes, has_times };
+                        encode_value(FORMAT_VERSION, &tag, &mut bytes);
+                        None
+                    }
+                    [_, _, _] => Some(vec![1, 299, 69_700]),
+                    _ => Some(Vec::new()),
+                };
+                if let Some(steps) = steps {
+                    let tag = SeveralTag { steps, priority, body_bytes, has_times };
+                    encode_value(SEVERAL_TAG_VERSION, &tag, &mut bytes);
                 }
                 assert_eq!(by_hand, bytes);
+                assert!(by_hand.len() <= TAG_BYTES_MAX);
             }
         }
     }

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::queue::{DEAD_BYTES_MAX, Queue};
-use super::stored::QueueId;
+use super::records::QueueId;
 use super::{Broker, Inner};
 use crate::model::clock::UnixMs;
 

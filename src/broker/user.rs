@@ -12,7 +12,7 @@ use regex::Regex;
 use super::access::{Access, compile};
 use super::connection::Connection;
 use super::error::BrokerError;
-use super::stored::{KIND_PERMISSIONS, KIND_USER, PermissionsRecord, UserRecord, record};
+use super::records::{KIND_PERMISSIONS, KIND_USER, PermissionsRecord, UserRecord, record};
 use super::{Broker, Inner};
 use crate::journal::{Commit, Entry, Group, Urgency};
 use crate::model::names::{UserName, VhostName};

@@ -6,7 +6,7 @@ use parking_lot::RwLock;
 
 use super::connection::{ConnectionId, IN_PROCESS};
 use super::error::BrokerError;
-use super::stored::{KIND_VHOST, VhostRecord, record};
+use super::records::{KIND_VHOST, VhostRecord, record};
 use super::topology::Topology;
 use super::{Broker, Inner};
 use crate::journal::{Commit, Entry, Group, Urgency};

@@ -37,23 +37,38 @@ impl Cache {
         pushed.map(|()| commit)
     }
 
-    /// HSET of one field. `None` when nothing was changed.
+    /// HSET. `None` when nothing was changed.
     ///
     /// # Errors
     /// See [`Cache::get`].
     pub fn hset_promptly(
         &self,
         key: impl AsRef<[u8]>,
-        field: impl Into<Bytes>,
-        value: impl Into<Bytes>,
+        fields: impl IntoIterator<Item = (impl Into<Bytes>, impl Into<Bytes>)>,
     ) -> Result<Option<Commit>, CacheError> {
         self.admitted(Access::Grow)?;
-        let fields = [(field.into(), value.into())];
+        let fields = fields.into_iter().map(|(field, value)| (field.into(), value.into()));
+        let fields: Vec<(Bytes, Bytes)> = fields.collect();
         let (set, commit) = self.pipeline(Some(Urgency::Now), |keyspace| {
             keyspace.make_room(Access::Grow)?;
             keyspace.hash_set(key.as_ref(), &fields)
         });
         set.map(|_| commit)
+    }
+
+    /// HDEL. `None` when none of the fields was there.
+    ///
+    /// # Errors
+    /// See [`Cache::get`].
+    pub fn hdel_promptly<F: AsRef<[u8]>>(
+        &self,
+        key: impl AsRef<[u8]>,
+        fields: &[F],
+    ) -> Result<Option<Commit>, CacheError> {
+        self.admitted(Access::Shrink)?;
+        let (removed, commit) = self
+            .pipeline(Some(Urgency::Now), |keyspace| keyspace.hash_delete(key.as_ref(), fields));
+        removed.map(|_| commit)
     }
 
     /// DEL of several keys. `None` when none of them was there.

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::auth::{Authenticator, Claims};
+use super::channels::Channels;
 use super::close_reason::CloseReason;
 use super::directory::Presence;
 use super::error::Refusal;
@@ -30,7 +31,7 @@ use crate::model::names::{RoomId, UserId};
 use crate::wire::socket_io::ToArgs;
 
 /// The text that a client finds in `connect_error` when its token is missing or not valid.
-const AUTHENTICATION_FAILED: &str = "Authentication failed";
+pub const AUTHENTICATION_FAILED: &str = "Authentication failed";
 
 pub struct Application {
     authenticator: Option<Authenticator>,
@@ -38,11 +39,14 @@ pub struct Application {
     pub clock: SharedClock,
     pub rooms: Arc<Rooms>,
     pub metrics: Arc<Metrics>,
+    pub channels: Channels,
     pub limits: Limits,
     hub: Arc<Hub>,
     roster: Mutex<Roster>,
     presence: Arc<PresenceQueue>,
-    expiries: Arc<Expiries>,
+    pub expiries: Arc<Expiries>,
+    /// The namespaces whose sockets have tokens that end.
+    watched: RwLock<Vec<Arc<Hub>>>,
     presence_grace: Duration,
 }
 
@@ -67,9 +71,11 @@ impl Application {
         let hub = Arc::clone(namespace.hub());
         let rooms =
             Rooms::new(limits.rooms_max, cache.clone(), Arc::clone(&metrics), Arc::clone(&hub));
+        let watched = RwLock::new(vec![Arc::clone(&hub)]);
         let application = Arc::new(Self {
             authenticator: options.authenticator.clone(),
             rooms,
+            channels: Channels::new(),
             cache,
             clock,
             metrics,
@@ -78,6 +84,7 @@ impl Application {
             roster: Mutex::default(),
             presence: Arc::default(),
             expiries: Arc::default(),
+            watched,
             presence_grace: options.presence_grace,
         });
         let queue = Arc::clone(&application.presence);
@@ -132,12 +139,12 @@ impl Application {
     /// server has not noticed.
     fn takes_over(&self, auth: &Value, claims: &Claims) -> bool {
         let pid = auth.get("pid").and_then(Value::as_str);
-        let socket = pid.zip(self.hub.recovery()).and_then(|(pid, kept)| kept.socket_of(pid));
+        let socket = pid.zip(self.hub.recovery()).and_then(|(pid, kept)| kept.deserted(pid));
         socket.and_then(Peer::of).is_some_and(|peer| *peer.user() == claims.user)
     }
 
     /// What a token says; `None`: it is not valid, which is counted.
-    fn verify(&self, token: &str) -> Option<Claims> {
+    pub fn verify(&self, token: &str) -> Option<Claims> {
         let claims = self.authenticator.as_ref().and_then(|keys| keys.verify(token).ok());
         if claims.is_none() {
             self.metrics.authentication_failures.increment(1);
@@ -157,10 +164,19 @@ impl Application {
         Ok(expires_at_s)
     }
 
-    fn watch_expiry(&self, peer: &Peer, expires_at_s: u64) {
+    /// When a token ends. `None`: what no clock can tell does not come.
+    pub fn expiry_of(&self, expires_at_s: u64) -> Option<Instant> {
         let left_ms = expires_at_s.saturating_mul(1000).saturating_sub(self.clock.now_ms());
-        // What no clock can tell does not come.
-        let at = Instant::now().checked_add(Duration::from_millis(left_ms));
+        Instant::now().checked_add(Duration::from_millis(left_ms))
+    }
+
+    /// Has the sockets of one more namespace be closed when their tokens end.
+    pub fn watch(&self, hub: &Arc<Hub>) {
+        self.watched.write().push(Arc::clone(hub));
+    }
+
+    fn watch_expiry(&self, peer: &Peer, expires_at_s: u64) {
+        let at = self.expiry_of(expires_at_s);
         let before = peer.member.expires_at(at);
         if let Some(before) = before {
             self.expiries.remove(before, peer.id());
@@ -173,10 +189,11 @@ impl Application {
     /// A socket's token has ended. Its session is closed, not disconnected, so that the stock client
     /// comes back, with whatever token its `auth` gives then.
     pub fn expire(&self, id: SocketId) {
-        let Some(socket) = self.hub.find(id) else { return };
+        let found = self.watched.read().iter().find_map(|hub| hub.find(id));
+        let Some(socket) = found else { return };
         // Not emitted: nobody is told of it later.
-        let told =
-            Outgoing::event(self.hub.name(), "error", None, &json!({ "message": "Token expired" }));
+        let name = socket.hub().name();
+        let told = Outgoing::event(name, "error", None, &json!({ "message": "Token expired" }));
         if let Ok(event) = told {
             socket.answer(&event);
         }
@@ -254,11 +271,15 @@ impl Application {
 
     /// Under the roster's lock, so that everybody sees one user's changes in the same order.
     fn tell_presence(&self, _: &Roster, user: &UserId, status: &str, except: Option<&Socket>) {
-        // Who comes back later would be told what is not so any more.
-        let others = except.map_or_else(|| self.everybody(), Socket::broadcast).unlogged();
-        let changed = PresenceChanged { user_id: user.as_str(), status };
-        sent("presence:changed", others.emit("presence:changed", &changed));
+        let others = except.map_or_else(|| self.everybody(), Socket::broadcast);
+        emit_presence(others, user, status);
+        self.channels.presence(user, status);
         self.presence.changed(user);
+    }
+
+    /// Tells everybody of a user that is somewhere else.
+    pub fn pass_on_presence(&self, user: &UserId, status: &str) {
+        emit_presence(self.everybody(), user, status);
     }
 
     /// `None`: the user is not there.
@@ -357,8 +378,14 @@ impl Application {
     }
 }
 
+/// Not to who comes back later: it would be told what is not so any more.
+fn emit_presence(to: Broadcast<'_>, user: &UserId, status: &str) {
+    let changed = PresenceChanged { user_id: user.as_str(), status };
+    sent("presence:changed", to.unlogged().emit("presence:changed", &changed));
+}
+
 /// The room of a user's sockets. The application lets no client name it.
-fn personal_room(user: &UserId) -> String {
+pub fn personal_room(user: &UserId) -> String {
     format!("{}{user}", events::PERSONAL_PREFIX)
 }
 

@@ -4,6 +4,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::Gateway;
+use super::channels::Source;
 use crate::backend::{Audience, BackendError, Broker, ConsumeOptions, Consumer};
 use crate::broker::BrokerError;
 use crate::model::message::Message;
@@ -11,7 +12,7 @@ use crate::model::names::{ExchangeName, QueueName, RoutingKey};
 use crate::model::topology::{EMIT_EXCHANGE, ExchangeKind, ExchangeSpec, QueueSpec};
 use crate::wire::socket_io::{PayloadError, check_payload};
 
-/// Events that wait for the gateway; the oldest go first, as events are sent at most once.
+/// Messages that wait for the gateway; the oldest go first, as it takes each at most once.
 const WAITING_BYTES_MAX: u64 = 64 << 20;
 
 impl Gateway {
@@ -32,17 +33,31 @@ impl Gateway {
             .declare_exchange(ExchangeSpec::durable(exchange.clone(), ExchangeKind::Topic))
             .await?;
         // Each gateway has its own queue, so each sends every event to its own sockets.
-        let queue = QueueName::new(format!("{EMIT_EXCHANGE}.{}", Uuid::new_v4().simple()));
-        let queue = queue.map_err(BrokerError::from)?;
-        let mut spec = QueueSpec::transient(queue.clone()).exclusive().auto_delete();
-        spec.settings.length_bytes_max = Some(WAITING_BYTES_MAX);
-        broker.declare_queue(spec).await?;
+        let queue = declare_own_queue(broker, EMIT_EXCHANGE).await?;
         let everything = RoutingKey::new("#").map_err(BrokerError::from)?;
         broker.bind(&queue, &exchange, &everything).await?;
-        let options = ConsumeOptions { no_ack: true, ..ConsumeOptions::default() };
-        let events = broker.consume_with(&queue, options).await?;
+        let events = consume_own_queue(broker, &queue).await?;
         Ok(send_all(self.clone(), events))
     }
+}
+
+/// A queue of this process alone, which is gone with it.
+pub async fn declare_own_queue(broker: &Broker, prefix: &str) -> Result<QueueName, BackendError> {
+    let queue = QueueName::new(format!("{prefix}.{}", Uuid::new_v4().simple()));
+    let queue = queue.map_err(BrokerError::from)?;
+    let mut spec = QueueSpec::transient(queue.clone()).exclusive().auto_delete();
+    spec.settings.length_bytes_max = Some(WAITING_BYTES_MAX);
+    broker.declare_queue(spec).await?;
+    Ok(queue)
+}
+
+/// Its messages, each of which is settled as it is taken.
+pub async fn consume_own_queue(
+    broker: &Broker,
+    queue: &QueueName,
+) -> Result<Consumer, BackendError> {
+    let options = ConsumeOptions { no_ack: true, ..ConsumeOptions::default() };
+    broker.consume_with(queue, options).await
 }
 
 async fn send_all(gateway: Gateway, mut events: Consumer) {
@@ -66,17 +81,15 @@ async fn send(gateway: &Gateway, message: &Message) -> Result<(), &'static str> 
         PayloadError::Unreadable(_) => "the body has a number or text that can't be read",
     })?;
     gateway.has_room().await;
-    match audience {
+    let application = &gateway.application;
+    match &audience {
         Audience::Room(room) => {
             // Its place in the room's order is enough.
-            let _ = gateway.application.emit_to_room(&room, name, payload).await;
+            let _ = application.emit_to_room(room, name, payload).await;
         }
-        Audience::User(user) => {
-            gateway.emit_to_user(&user, name, payload);
-        }
-        Audience::All => {
-            gateway.emit_to_all(name, payload);
-        }
+        Audience::User(user) => drop(application.emit_to_user(user, name, payload)),
+        Audience::All => drop(application.emit_to_all(name, payload)),
     }
+    application.channels.event(Source::Broker, &audience, name, payload);
     Ok(())
 }

@@ -1,8 +1,11 @@
 //! What can go wrong: for those who call the gateway, and for the clients.
 
+use std::time::Duration;
+
 use crate::backend::BackendError;
-use crate::model::names::{NameError, RoomId};
+use crate::model::names::{ExchangeName, NameError, RoomId};
 use crate::wire::socket_io::encode::EncodeError;
+use crate::wire::socket_io::{ParseError, PayloadError};
 
 /// Why the gateway did not do what its caller asked for.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +18,12 @@ pub enum GatewayError {
     PublicKey(&'static str),
     #[error("the token's claim `{claim}` is out of bounds")]
     Claims { claim: &'static str },
+    #[error("the exchange {exchange} takes no messages from clients: it is internal")]
+    InternalExchange { exchange: ExchangeName },
+    #[error(transparent)]
+    Namespace(ParseError),
+    #[error(transparent)]
+    Backend(#[from] BackendError),
 }
 
 /// Why a client's event was refused. The text goes to the client, as the event `error` and in the
@@ -55,4 +64,18 @@ pub enum Refusal {
     NotStored(BackendError),
     #[error("History is not available: {0}")]
     NoHistory(BackendError),
+    #[error("argument {number}: {source}")]
+    Payload { number: usize, source: PayloadError },
+    #[error("The event can't be published: {0}")]
+    EventName(NameError),
+    #[error("Not published: {0}")]
+    NotPublished(BackendError),
+    #[error("Nobody takes the event {event}")]
+    NobodyTakes { event: String },
+    #[error("No reply to {event} within {timeout:?}")]
+    NoReply { event: String, timeout: Duration },
+    #[error("The reply to {event} could not be read: {reason}")]
+    ReplyUnreadable { event: String, reason: String },
+    #[error("Too many events wait for a reply")]
+    TooManyReplies,
 }

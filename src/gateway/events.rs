@@ -25,7 +25,13 @@ const LABEL_CHARS_MAX: usize = 32;
 const CLIENT_ID_BYTES_MAX: usize = 64;
 
 /// Characters of an unknown event's name that are repeated to its sender.
-const NAME_SHOWN_CHARS_MAX: usize = 64;
+pub const NAME_SHOWN_CHARS_MAX: usize = 64;
+
+/// The event of a message that a room is told.
+pub const MESSAGE_NEW: &str = "message:new";
+
+/// The event of what a user is to be told.
+pub const NOTIFICATION: &str = "notification";
 
 /// What begins a personal room's name. No client may say it.
 pub const PERSONAL_PREFIX: &str = "user:";
@@ -44,6 +50,11 @@ const EVENTS: [&str; 7] = [
     "presence:update",
     "auth:refresh",
 ];
+
+/// Whether an event is one of the application's.
+pub fn is_own(event: &str) -> bool {
+    EVENTS.contains(&event)
+}
 
 /// A user, as events tell of it.
 #[derive(Serialize)]
@@ -93,10 +104,13 @@ pub fn register(namespace: &Namespace, application: &Arc<Application>) {
     }
     let metrics = Arc::clone(&application.metrics);
     namespace.on_any_other(move |socket: Socket, EventName(name): EventName, ack: Ack| {
-        let name = name.chars().take(NAME_SHOWN_CHARS_MAX).collect();
-        refuse(&metrics, &socket, &Refusal::UnknownEvent { name }, ack);
+        refuse(&metrics, &socket, &unknown(&name), ack);
         std::future::ready(())
     });
+}
+
+pub fn unknown(event: &str) -> Refusal {
+    Refusal::UnknownEvent { name: event.chars().take(NAME_SHOWN_CHARS_MAX).collect() }
 }
 
 /// Does what the event asks for and acknowledges it, or says why not. Waits while the room is behind.
@@ -124,7 +138,7 @@ async fn handle(
 pub fn refuse(metrics: &Metrics, socket: &Socket, refusal: &Refusal, ack: Ack) {
     metrics.refusals.increment(1);
     let text = refusal.to_string();
-    let told = Outgoing::event(NamespaceName::ROOT, "error", None, &json!({ "message": text }));
+    let told = Outgoing::event(socket.hub().name(), "error", None, &json!({ "message": text }));
     if let Ok(event) = told {
         socket.answer(&event);
     }
@@ -262,10 +276,7 @@ impl ClientEvent {
             "auth:refresh" => {
                 |argument, _| Ok(Self::Refresh { token: argument.text_or("token")?.to_owned() })
             }
-            unknown => {
-                let name = unknown.chars().take(NAME_SHOWN_CHARS_MAX).collect();
-                return Err(Refusal::UnknownEvent { name });
-            }
+            other => return Err(unknown(other)),
         };
         parse(argument, content_bytes_max)
     }
@@ -328,10 +339,14 @@ fn is_client_id(name: &str) -> bool {
     (1..=CLIENT_ID_BYTES_MAX).contains(&name.len()) && !name.chars().any(char::is_control)
 }
 
+pub fn is_label(text: &str) -> bool {
+    let length = text.chars().count();
+    (1..=LABEL_CHARS_MAX).contains(&length) && !text.chars().any(char::is_control)
+}
+
 /// A short word that others are shown.
 fn label(field: &'static str, text: &str) -> Result<String, Refusal> {
-    let length = text.chars().count();
-    if length == 0 || length > LABEL_CHARS_MAX || text.chars().any(char::is_control) {
+    if !is_label(text) {
         let problem = "must have 1 to 32 characters and no control characters";
         return Err(Refusal::Field { field, problem });
     }

@@ -3,10 +3,12 @@
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
+use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::application::Application;
 use super::auth::Claims;
+use super::channels::Source;
 use super::error::Refusal;
 use super::events::{is_personal, refuse};
 use super::io::{Ack, Socket, SocketId};
@@ -184,6 +186,13 @@ impl Peer {
         for handle in rooms {
             // A room that ended has forgotten its members.
             let _ = handle.depart(self.clone()).await;
+        }
+    }
+
+    /// Its message was told the room: tells the channel.
+    pub fn publish(&self, room: &RoomId, message: &RawValue) {
+        if let Some(application) = self.member.application.upgrade() {
+            application.channels.message(Source::Here, room, message);
         }
     }
 

@@ -14,6 +14,8 @@ pub struct Metrics {
     pub refusals: Counter,
     /// Messages that became durable and were broadcast.
     pub messages: Counter,
+    /// Client events that were published.
+    pub bridged: Counter,
     pub upgrades: Counter,
     pub authentication_failures: Counter,
     /// Engine.IO sessions that exist, closed ones counted until nothing holds them any more.
@@ -31,6 +33,7 @@ impl Metrics {
             events: counter!("leveret_gateway_events_total"),
             refusals: counter!("leveret_gateway_refusals_total"),
             messages: counter!("leveret_gateway_messages_total"),
+            bridged: counter!("leveret_gateway_bridged_total"),
             upgrades: counter!("leveret_gateway_upgrades_total"),
             authentication_failures: counter!("leveret_gateway_authentication_failures_total"),
             sessions: gauge!("leveret_gateway_sessions"),

@@ -2,7 +2,8 @@
 //!
 //! Owns: Engine.IO sessions (`engine`), the Socket.IO connection on top of each (`socket_io`), the
 //! library that a Rust program builds namespaces with (`io`), and on it the application: its events
-//! (`events`), rooms, presence and history, and who may connect (`auth`, `cors`).
+//! (`events`), rooms, presence and history, who may connect (`auth`, `cors`), and the ways to the broker
+//! and back (`client_events`, `bridge`), and to pub/sub (`channels`).
 //! May import: `model`, `wire`, `backend`. Only `websocket` names fastwebsockets.
 //!
 //! What always holds: a session has one queue, bounded in bytes, and nobody waits for another session;
@@ -14,14 +15,18 @@
 mod application;
 mod auth;
 mod bridge;
+mod channels;
+mod client_events;
 mod close_reason;
 mod cors;
 mod directory;
 mod engine;
 mod error;
+mod event_bridge;
 mod events;
 mod expiry;
 mod forwarded;
+mod guard;
 mod history;
 mod io;
 mod member;
@@ -31,6 +36,7 @@ mod outbound;
 mod presence;
 mod rate;
 mod repeats;
+mod replies;
 mod room;
 mod rooms;
 mod roster;
@@ -49,6 +55,7 @@ pub use auth::{Authenticator, Claims};
 pub use close_reason::CloseReason;
 pub use directory::{Member, Presence};
 pub use error::GatewayError;
+pub use event_bridge::{EVENTS_EXCHANGE, EventBridge, EventBridgeError};
 pub use forwarded::{Network, NetworkError};
 pub use io::{
     Ack, AckError, ArgError, Attachments, Broadcast, Call, ConnectError, Contextual,
@@ -61,7 +68,8 @@ pub use rate::EventRate;
 pub use crate::wire::socket_io::{Binary, PayloadError, ToArgs, check_payload, is_reserved};
 
 use self::application::Application;
-use crate::backend::Cache;
+use self::channels::Source;
+use crate::backend::{Audience, Cache};
 use crate::model::clock::SharedClock;
 use crate::model::names::{RoomId, UserId};
 
@@ -108,7 +116,10 @@ impl Gateway {
         event: &str,
         payload: &(impl Serialize + ?Sized),
     ) -> usize {
-        self.application.emit_to_user(user, event, payload)
+        let sockets = self.application.emit_to_user(user, event, payload);
+        let user = Audience::User(user.clone());
+        self.application.channels.event(Source::Here, &user, event, payload);
+        sockets
     }
 
     /// Sends an event to a room's members, after the messages that were broadcast before; how many
@@ -119,7 +130,10 @@ impl Gateway {
         event: &str,
         payload: &(impl Serialize + ?Sized),
     ) -> usize {
-        match self.application.emit_to_room(room, event, payload).await {
+        let sent = self.application.emit_to_room(room, event, payload).await;
+        let to = Audience::Room(room.clone());
+        self.application.channels.event(Source::Here, &to, event, payload);
+        match sent {
             // A room that ended in between had no members.
             Some(sent) => sent.await.unwrap_or_default(),
             None => 0,
@@ -134,7 +148,9 @@ impl Gateway {
 
     /// Sends an event to every socket; how many there are.
     pub fn emit_to_all(&self, event: &str, payload: &(impl Serialize + ?Sized)) -> usize {
-        self.application.emit_to_all(event, payload)
+        let sockets = self.application.emit_to_all(event, payload);
+        self.application.channels.event(Source::Here, &Audience::All, event, payload);
+        sockets
     }
 
     /// Sockets that are connected.

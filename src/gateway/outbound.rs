@@ -6,6 +6,7 @@
 //! only ever be one answer ahead.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -50,6 +51,17 @@ struct State {
     closed: Option<CloseReason>,
     /// Somebody waits for room.
     room_wanted: bool,
+    sign: Sign,
+}
+
+/// Of a client that was asked whether it is there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sign {
+    /// It was not asked, or has answered.
+    Given,
+    Asked,
+    /// It did not answer in time.
+    Missed,
 }
 
 /// What a poll gets at this moment.
@@ -63,8 +75,14 @@ pub enum Polled {
 
 impl Outbound {
     pub fn new(transport: Transport, queue_bytes_max: usize) -> Self {
-        let state =
-            State { frames: Vec::new(), bytes: 0, transport, closed: None, room_wanted: false };
+        let state = State {
+            frames: Vec::new(),
+            bytes: 0,
+            transport,
+            closed: None,
+            room_wanted: false,
+            sign: Sign::Given,
+        };
         Self {
             state: Mutex::new(state),
             queue_bytes_max,
@@ -167,6 +185,51 @@ impl Outbound {
         let is_eased = state.bytes <= self.queue_bytes_max / 2 || state.closed.is_some();
         state.room_wanted |= !is_eased;
         is_eased
+    }
+
+    /// Asks the client for a sign of life by a ping that is not due, and waits until it answers, the
+    /// session is closed, or `patience` has passed; then [`Self::is_deserted`] tells. A client whose
+    /// messages the gateway keeps waiting is taken to be there. Cancel safe.
+    pub async fn ask(&self, patience: Duration) {
+        self.state.lock().sign = Sign::Asked;
+        let mut ping = Vec::with_capacity(1);
+        Packet::Ping("").encode(&mut ping);
+        self.push(&Frame::text(&ping));
+        let answered = async {
+            loop {
+                let eased = self.eased.notified();
+                if !self.owes_sign() {
+                    return;
+                }
+                eased.await;
+            }
+        };
+        if tokio::time::timeout(patience, answered).await.is_err() && !self.is_held() {
+            let mut state = self.state.lock();
+            if state.sign == Sign::Asked {
+                state.sign = Sign::Missed;
+            }
+        }
+    }
+
+    fn owes_sign(&self) -> bool {
+        let state = self.state.lock();
+        state.sign == Sign::Asked && state.closed.is_none()
+    }
+
+    /// The client answered a ping.
+    pub fn answered(&self) {
+        let mut state = self.state.lock();
+        if std::mem::replace(&mut state.sign, Sign::Given) == Sign::Asked {
+            drop(state);
+            self.eased.notify_waiters();
+        }
+    }
+
+    /// Whether the session is closed, or its client was asked in vain whether it is there.
+    pub fn is_deserted(&self) -> bool {
+        let state = self.state.lock();
+        state.closed.is_some() || state.sign == Sign::Missed
     }
 
     /// Waits until there may be something to drain. Cancel safe. For one waiter at a time.

@@ -4,27 +4,29 @@
 //! to the log, become durable and are broadcast is one order, and a newcomer is put exactly between two
 //! of them. A message is broadcast when its commit has resolved; many may be in flight.
 
+mod posts;
+
 use std::collections::VecDeque;
-use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ahash::{AHashMap, AHashSet};
 use bytes::Bytes;
-use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
 
+use self::posts::{Pending, first_durable};
 use super::error::Refusal;
-use super::events::{self, UserRef};
-use super::history::{self, MESSAGES_KEPT, MESSAGES_SHOWN};
-use super::io::{Ack, Broadcast, Draft, Hub, JoinError, Noted, Outgoing, Recovery, SocketId};
+use super::events::UserRef;
+use super::history::{self, MESSAGES_SHOWN};
+use super::io::{
+    Ack, Broadcast, Draft, Hub, JoinError, Noted, Outgoing, ROW_BYTES_MAX, Recovery, SocketId,
+};
 use super::member::{Member, Peer};
 use super::metrics::Metrics;
-use super::repeats::{Named, Receipt, Repeats, Seen};
+use super::repeats::{Named, Repeats};
 use super::rooms::{RoomHandle, Rooms};
-use crate::backend::{BackendError, Cache, Push};
+use crate::backend::{BackendError, Cache};
 use crate::model::names::{RoomId, UserId};
 use crate::wire::socket_io::ToArgs;
 
@@ -34,10 +36,6 @@ pub const COMMANDS_WAITING_MAX: usize = 64;
 /// Messages that may wait for their commit; then the room takes no commands.
 const PENDING_COUNT_MAX: usize = 1024;
 const PENDING_BYTES_MAX: usize = 4 << 20;
-
-/// Packets for everybody that wait together go out as one, up to this and one packet more: then a
-/// member costs one place in its queue for all of them, and one write.
-const ROW_BYTES_MAX: usize = 16 << 10;
 
 /// How long an empty room's task stays.
 const IDLE_MAX: Duration = Duration::from_secs(1);
@@ -86,25 +84,6 @@ pub struct Post {
     pub json: Box<RawValue>,
     /// What its sender calls it.
     pub named: Option<Named>,
-}
-
-struct Pending {
-    post: Post,
-    offset: String,
-    /// In the log of events; without one the last there is.
-    position: u64,
-    durable: Durable,
-}
-
-/// Resolves when a message is durable, and with a log of events when it is told.
-type Durable = Pin<Box<dyn Future<Output = Result<(), BackendError>> + Send>>;
-
-#[derive(Serialize)]
-struct Stored<'a> {
-    ok: bool,
-    id: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    offset: Option<&'a str>,
 }
 
 pub struct Room {
@@ -163,8 +142,8 @@ impl Room {
             let idle = self.members.is_empty() && self.pending.is_empty() && self.failed.is_empty();
             tokio::select! {
                 biased;
-                outcome = first_durable(&mut self.pending), if !self.pending.is_empty() => {
-                    self.settle_first(outcome);
+                outcomes = first_durable(&mut self.pending), if !self.pending.is_empty() => {
+                    self.settle(outcomes);
                     // Commits may all be resolved already; the members' writers need the thread too.
                     tokio::task::consume_budget().await;
                 }
@@ -335,117 +314,6 @@ impl Room {
         self.tell(event, &user, Some(peer.id()));
     }
 
-    /// Appends the message to the log, unless it is there. It is broadcast once it is durable.
-    async fn push(&mut self, mut post: Post) {
-        if let Some(named) = post.named.take() {
-            if let Err(error) = self.know_names(&named).await {
-                return self.refuse(post, error);
-            }
-            match self.repeats.see(&named, post.ack, Instant::now()) {
-                Seen::New(ack) => post.ack = ack,
-                Seen::Again(ack, receipt) => return acknowledge(ack, &receipt),
-                Seen::Waiting => return,
-            }
-            post.named = Some(named);
-        }
-        let json = Bytes::copy_from_slice(post.json.get().as_bytes());
-        match self.append(&post, json).await {
-            Ok((position, offset, durable)) => {
-                self.pending_bytes += post.json.get().len();
-                self.pending.push_back(Pending { post, position, offset, durable });
-            }
-            Err(error) => self.refuse(post, error),
-        }
-    }
-
-    /// Appends a message to the room's list, and to the log of events in the same step if there is one.
-    async fn append(
-        &mut self,
-        post: &Post,
-        json: Bytes,
-    ) -> Result<(u64, String, Durable), BackendError> {
-        let hub = Arc::clone(&self.hub);
-        let Some(recovery) = hub.recovery() else {
-            let pushed = self.cache.push_capped(&self.key, json, MESSAGES_KEPT).await?;
-            return Ok((u64::MAX, pushed.offset.clone(), Box::pin(pushed.durable())));
-        };
-        recovery.has_room().await;
-        let draft = Draft::event(self.hub.name(), "message:new", &&post.json);
-        // A JSON text always has a JSON form, and the name is not reserved.
-        let Ok(draft) = draft else { unreachable!("a message can be encoded") };
-        let list = Push { key: self.key.clone().into(), value: json, keep: MESSAGES_KEPT };
-        let appended = recovery.append_told(self.members().audience(), &draft, Some(list))?;
-        let (told, metrics) = (appended.told, Arc::clone(&self.metrics));
-        let durable = async move {
-            // The log only ends with its gateway.
-            let Ok(told) = told.await else { return std::future::pending().await };
-            told.map(|sockets| count_deliveries(&metrics, sockets))
-        };
-        Ok((appended.position, appended.offset, Box::pin(durable)))
-    }
-
-    /// The first pending message's commit resolved: tells everybody, or its sender that it failed.
-    fn settle_first(&mut self, outcome: Result<(), BackendError>) {
-        let Some(Pending { post, offset, .. }) = self.pending.pop_front() else { return };
-        self.pending_bytes -= post.json.get().len();
-        match outcome {
-            Ok(()) => {
-                if self.hub.recovery().is_none() {
-                    self.tell("message:new", &post.json, None);
-                }
-                self.metrics.messages.increment(1);
-                let receipt = Receipt { id: post.id.into(), offset: Some(offset.into()) };
-                acknowledge(post.ack, &receipt);
-                if let Some(named) = post.named {
-                    for ack in self.repeats.stored(&named, receipt.clone()) {
-                        acknowledge(ack, &receipt);
-                    }
-                }
-            }
-            Err(error) => {
-                let json = post.json.clone();
-                self.refuse(post, error);
-                self.failed.push(json);
-            }
-        }
-        if self.pending.is_empty() {
-            for done in self.flushes.drain(..) {
-                let _ = done.send(());
-            }
-        }
-    }
-
-    /// Reads the names of the messages that an earlier run of the server stored, once, and only when a
-    /// name is not known.
-    async fn know_names(&mut self, named: &Named) -> Result<(), BackendError> {
-        if self.knows_names || self.repeats.knows(named) {
-            return Ok(());
-        }
-        let list = self.cache.list_range(&self.key, 0, -1).await?;
-        let untold = self.untold(self.told_through());
-        let now = Instant::now();
-        let told = list.iter().filter(|message| !untold.contains(&message[..]));
-        for message in told.filter_map(history::named) {
-            let named = Named {
-                user: message.user_id,
-                room: self.id.clone(),
-                client_id: message.client_id.into(),
-            };
-            self.repeats.restore(&named, &message.id, now);
-        }
-        self.knows_names = true;
-        Ok(())
-    }
-
-    /// Tells the sender, and everybody who sent it again meanwhile.
-    fn refuse(&self, post: Post, error: BackendError) {
-        let repeats = post.named.map(|named| self.repeats.failed(&named)).unwrap_or_default();
-        let refusal = Refusal::NotStored(error);
-        for ack in std::iter::once(post.ack).chain(repeats) {
-            events::refuse(&self.metrics, &post.sender.socket, &refusal, ack);
-        }
-    }
-
     fn tell(&self, event: &'static str, payload: impl ToArgs, except: Option<SocketId>) {
         match Draft::event(self.hub.name(), event, &payload) {
             Ok(event) => {
@@ -482,18 +350,4 @@ impl Room {
 
 fn count_deliveries(metrics: &Metrics, sockets: usize) {
     metrics.deliveries.increment(sockets.try_into().unwrap_or(u64::MAX));
-}
-
-fn acknowledge(ack: Ack, receipt: &Receipt) {
-    let stored = Stored { ok: true, id: &receipt.id, offset: receipt.offset.as_deref() };
-    // A few fields of text always have a JSON form.
-    let _ = ack.send_at_once(&stored);
-}
-
-/// Resolves when the first pending message's commit does. Cancel safe.
-async fn first_durable(pending: &mut VecDeque<Pending>) -> Result<(), BackendError> {
-    match pending.front_mut() {
-        Some(first) => first.durable.as_mut().await,
-        None => std::future::pending().await,
-    }
 }

@@ -246,7 +246,11 @@ impl Connection {
         let (hub, parser) = (Arc::clone(namespace.hub()), self.parser.unwrap_or_default());
         let socket = Socket::new(hub, Arc::clone(&self.outbound), parser);
         let handlers = Arc::clone(namespace.handlers());
+        let claim = Claim::of(auth);
         self.outbound.set_held(true);
+        if let (Some(recovery), Some(claim)) = (socket.hub().recovery(), &claim) {
+            recovery.ask_holder(claim).await;
+        }
         let admitted = guarded(handlers.admit(&socket, auth)).await;
         self.outbound.set_held(false);
         match admitted {
@@ -261,7 +265,7 @@ impl Connection {
                 socket
             }
             Some(recovery) => {
-                let admitted = recovery.admit(&hub, socket, Claim::of(auth));
+                let admitted = recovery.admit(&hub, socket, claim);
                 if let Some(replaced) = admitted.replaced {
                     guarded(replaced.tell_gone(DisconnectReason::Resumed)).await;
                 }

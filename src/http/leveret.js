@@ -1,5 +1,6 @@
 /**
- * Leveret's browser client: Socket.IO 5 over a WebSocket, without anything else.
+ * Leveret's browser client: Socket.IO 5 over a WebSocket, or over polling where none can be opened, without
+ * anything else.
  *
  *     import { connect } from "/leveret.js";
  *     const socket = connect(location.origin, { auth: { token } });
@@ -15,18 +16,26 @@
 const RECONNECT_MIN_MS = 1_000;
 const RECONNECT_MAX_MS = 5_000;
 const CONNECT_TIMEOUT_MS = 20_000;
+/** A proxy that knows no WebSocket may leave it unanswered; then polling takes its place. */
+const WEBSOCKET_TIMEOUT_MS = 5_000;
+/** How long a polling session may take to say goodbye. */
+const GOODBYE_TIMEOUT_MS = 5_000;
 const ACK_TIMEOUT_MS = 10_000;
 const BUFFER_MAX = 256;
+/** Where the server that this script came from serves Socket.IO. */
+const PATH = "/socket.io/";
 
 /** Packet types: the first character of an Engine.IO packet, and of the Socket.IO packet inside a message. */
 const ENGINE = { OPEN: "0", CLOSE: "1", PING: "2", PONG: "3", MESSAGE: "4", NOOP: "6" };
+const SEPARATOR = "\x1e";
 const SOCKET = { CONNECT: "0", DISCONNECT: "1", EVENT: "2", ACK: "3", CONNECT_ERROR: "4" };
 
 /**
  * @typedef {object} Options
  * @property {object | (() => object | Promise<object>)} [auth] What the server checks; a function is asked
  *   before each attempt, so that a token can be renewed.
- * @property {string} [path="/socket.io/"]
+ * @property {string} [path] Where the server serves Socket.IO, its `--path`; by default where the server of
+ *   this script does.
  * @property {number} [ackTimeout=10000] Milliseconds that `emitWithAck` waits.
  */
 
@@ -60,6 +69,10 @@ export class Socket {
   /** Packets emitted while there was no connection: {packet, ack?}. */
   #buffer = [];
   #transport = null;
+  /** Whether the transport has brought a packet. */
+  #opened = false;
+  /** A WebSocket was left unanswered here: polling comes first, until that fails or the network changes. */
+  #websocketHangs = false;
   #wanted = false;
   #attempts = 0;
   #retryTimer;
@@ -67,14 +80,21 @@ export class Socket {
   #silenceMs = CONNECT_TIMEOUT_MS;
 
   /** @param {string | URL} url @param {Options} [options] */
-  constructor(url, { auth = {}, path = "/socket.io/", ackTimeout = ACK_TIMEOUT_MS } = {}) {
-    this.#url = new URL(path, url);
-    this.#url.protocol = this.#url.protocol.replace("http", "ws");
-    this.#url.search = "?EIO=4&transport=websocket";
+  constructor(url, { auth = {}, path = PATH, ackTimeout = ACK_TIMEOUT_MS } = {}) {
+    this.#url = new URL(path.endsWith("/") ? path : `${path}/`, url);
     this.#auth = auth;
     this.#ackTimeout = ackTimeout;
     // A machine that wakes up or gets its network back need not wait for the next attempt.
-    globalThis.addEventListener?.("online", () => this.#retryTimer && this.#open());
+    globalThis.addEventListener?.("online", () => {
+      this.#websocketHangs = false;
+      if (this.#retryTimer) this.#open();
+    });
+  }
+
+  /** `"websocket"` or `"polling"` while it is connected. */
+  get transport() {
+    if (!this.connected) return undefined;
+    return this.#transport instanceof Polling ? "polling" : "websocket";
   }
 
   /** Connects, or connects again after `close` or a refusal. */
@@ -172,20 +192,58 @@ export class Socket {
   #open() {
     clearTimeout(this.#retryTimer);
     this.#retryTimer = undefined;
-    const transport = new WebSocket(this.#url);
+    const websocket = this.#websocketHangs ? undefined : this.#webSocket();
+    this.#use(websocket ?? new Polling(this.#urlOf("http", "polling")));
+  }
+
+  /** `undefined`: there is none here, or a page like this one may not open any. */
+  #webSocket() {
+    if (typeof globalThis.WebSocket !== "function") return undefined;
+    try {
+      return new WebSocket(this.#urlOf("ws", "websocket"));
+    } catch {
+      return undefined;
+    }
+  }
+
+  #urlOf(scheme, transport) {
+    const url = new URL(this.#url);
+    url.protocol = url.protocol.replace(/^(http|ws)/, scheme);
+    url.search = `?EIO=4&transport=${transport}`;
+    return url;
+  }
+
+  #use(transport) {
     this.#transport = transport;
+    this.#opened = false;
     // Late events of a transport that was given up must not touch its successor.
     const current = (handle) => (event) => this.#transport === transport && handle(event);
-    transport.onmessage = current(({ data }) => this.#receive(data));
-    transport.onclose = current(() => this.#lost("transport close"));
-    this.#silenceMs = CONNECT_TIMEOUT_MS;
+    transport.onmessage = current(({ data }) => {
+      this.#opened = true;
+      this.#receive(data);
+    });
+    transport.onclose = current(() => this.#ended("transport close"));
+    this.#silenceMs = transport instanceof Polling ? CONNECT_TIMEOUT_MS : WEBSOCKET_TIMEOUT_MS;
     this.#heard();
   }
 
   /** Every packet proves that the server lives; the silence after it may last a ping and its time-out. */
   #heard() {
     clearTimeout(this.#silenceTimer);
-    this.#silenceTimer = setTimeout(() => this.#lost("ping timeout"), this.#silenceMs);
+    this.#silenceTimer = setTimeout(() => this.#ended("ping timeout"), this.#silenceMs);
+  }
+
+  /** A WebSocket that never opened says nothing of the server: polling may reach it. */
+  #ended(reason) {
+    const transport = this.#transport;
+    if (this.#opened || transport instanceof Polling) {
+      if (!this.#opened) this.#websocketHangs = false;
+      return this.#lost(reason);
+    }
+    // One that was refused is soon tried again, one that hangs is not.
+    this.#websocketHangs = reason === "ping timeout";
+    this.#use(new Polling(this.#urlOf("http", "polling")));
+    transport.close();
   }
 
   #send(packet) {
@@ -307,6 +365,103 @@ export class Socket {
 
   #tell(event, ...args) {
     for (const handler of [...(this.#handlers.get(event) ?? [])]) guarded(handler, args);
+  }
+}
+
+/** One Engine.IO session over HTTP, with as much of a WebSocket's face as is used here. */
+class Polling {
+  onmessage;
+  onclose;
+
+  #url;
+  #maxPayload = Infinity;
+  #waiting = [];
+  #sending = false;
+  #closing = false;
+  #stop = new AbortController();
+
+  constructor(url) {
+    this.#url = url;
+    this.#poll();
+  }
+
+  get readyState() {
+    return this.#url.searchParams.has("sid") && !this.#closing ? 1 : 3;
+  }
+
+  /** Packets that wait for a request go with the next one together. */
+  send(packet) {
+    this.#waiting.push(packet);
+    if (!this.#sending) this.#flush();
+  }
+
+  /** Sends what waits, and that this is the end. */
+  close() {
+    if (this.#closing) return;
+    const isOpen = this.readyState === 1;
+    this.#closing = true;
+    if (!isOpen) return this.#stop.abort();
+    const timer = setTimeout(() => this.#stop.abort(), GOODBYE_TIMEOUT_MS);
+    this.#stop.signal.addEventListener("abort", () => clearTimeout(timer));
+    this.send(ENGINE.CLOSE);
+  }
+
+  async #poll() {
+    try {
+      while (!this.#closing) {
+        const payload = await this.#request({ method: "GET" });
+        for (const packet of payload.split(SEPARATOR)) this.#take(packet);
+      }
+    } catch {
+      this.#end();
+    }
+  }
+
+  #take(packet) {
+    if (this.#closing) return;
+    if (packet[0] === ENGINE.OPEN) {
+      const { sid, maxPayload } = JSON.parse(packet.slice(1));
+      this.#url.searchParams.set("sid", sid);
+      this.#maxPayload = maxPayload;
+    }
+    this.onmessage?.({ data: packet });
+  }
+
+  async #flush() {
+    this.#sending = true;
+    try {
+      while (this.#waiting.length > 0) await this.#request({ method: "POST", body: this.#batch() });
+      if (this.#closing) this.#stop.abort();
+    } catch {
+      this.#end();
+    }
+    this.#sending = false;
+  }
+
+  /** As many packets as one request may hold, and one at least. */
+  #batch() {
+    const bytes = (text) => new TextEncoder().encode(text).length;
+    let payload = this.#waiting.shift();
+    let size = bytes(payload);
+    while (this.#waiting.length > 0) {
+      size += 1 + bytes(this.#waiting[0]);
+      if (size > this.#maxPayload) break;
+      payload += SEPARATOR + this.#waiting.shift();
+    }
+    return payload;
+  }
+
+  async #request(init) {
+    const response = await fetch(this.#url, { ...init, cache: "no-store", signal: this.#stop.signal });
+    if (!response.ok) throw new Error(`HTTP ${response.status}`);
+    return response.text();
+  }
+
+  #end() {
+    const wasClosing = this.#closing;
+    this.#closing = true;
+    this.#stop.abort();
+    if (!wasClosing) this.onclose?.();
   }
 }
 

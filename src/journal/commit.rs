@@ -50,6 +50,67 @@ impl Future for Commit {
     }
 }
 
+/// The commits of facts that were appended together and are a group each, in their order, at the price
+/// of one. Dropping it loses nothing.
+#[must_use = "commits that nobody awaits say nothing about durability"]
+pub struct Commits {
+    first: Position,
+    count: u32,
+    state: State,
+}
+
+impl Commits {
+    pub(super) fn settled(first: Position, count: u32, outcome: Result<(), JournalError>) -> Self {
+        Self { first, count, state: State::Settled(outcome) }
+    }
+
+    /// Their groups follow each other from `group` on.
+    pub(super) fn waiting(first: Position, count: u32, batch: Arc<Waiters>, group: u32) -> Self {
+        Self { first, count, state: State::Waiting { batch, group } }
+    }
+
+    /// The position of each fact, in order.
+    pub fn positions(&self) -> impl ExactSizeIterator<Item = Position> + use<> {
+        let first = self.first.0;
+        (0..self.count).map(move |at| Position(first + u64::from(at)))
+    }
+
+    /// How many are left.
+    pub fn len(&self) -> usize {
+        self.count as usize
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// What the next commit came to; `None` after the last. What is pending wakes only for that one.
+    pub fn poll_next(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Position, JournalError>>> {
+        if self.is_empty() {
+            return Poll::Ready(None);
+        }
+        let outcome = match &self.state {
+            State::Settled(outcome) => Poll::Ready(outcome.clone()),
+            State::Waiting { batch, group } => batch.poll(*group, context),
+        };
+        outcome.map(|outcome| self.skip().map(|position| outcome.map(|()| position)))
+    }
+
+    /// Leaves the next commit to itself: its position.
+    pub fn skip(&mut self) -> Option<Position> {
+        self.count = self.count.checked_sub(1)?;
+        if let State::Waiting { group, .. } = &mut self.state {
+            *group += 1;
+        }
+        let position = self.first;
+        self.first.0 += 1;
+        Some(position)
+    }
+}
+
 /// Those who wait for one batch, by group.
 #[derive(Default)]
 pub(super) struct Waiters {

@@ -64,7 +64,7 @@ use tokio::sync::watch;
 
 pub use check::{CheckReport, check};
 pub use codec::{DecodeError, decode_value, encode_plain, encode_value, put_bytes, put_number};
-pub use commit::Commit;
+pub use commit::{Commit, Commits};
 pub use error::{JournalError, OpenError, ReadError};
 pub use group::{Group, Payload, SMALL_WEIGHT_MAX};
 pub use reading::Visit;
@@ -285,6 +285,25 @@ impl Journal {
             None => {
                 let entry = Entry { position: self.next_position(), weight: payload.weight() };
                 (entry, Commit::settled(entry.position, Ok(())))
+            }
+        }
+    }
+
+    /// As [`Journal::append_fact`] of each of `payloads`, in one visit of the open batch. Positions
+    /// follow each other; a fact's entry has its payload's weight. Callers bound their number: others wait
+    /// meanwhile.
+    pub fn append_facts<P: Payload>(
+        &self,
+        kind: Kind,
+        payloads: &[Arc<P>],
+        urgency: Urgency,
+    ) -> Commits {
+        match &self.log {
+            Some(log) => log.shared.append_facts(kind, payloads, urgency),
+            None => {
+                let count = u32::try_from(payloads.len()).unwrap_or(u32::MAX);
+                let first = Position(self.next.fetch_add(u64::from(count), Ordering::Relaxed));
+                Commits::settled(first, count, Ok(()))
             }
         }
     }

@@ -8,7 +8,7 @@ use parking_lot::{Condvar, Mutex};
 use smallvec::SmallVec;
 
 use super::batch::Batch;
-use super::commit::{Commit, Waiters};
+use super::commit::{Commit, Commits, Waiters};
 use super::gate::Gate;
 use super::{Appended, Durability, Entry, Group, JournalError, Kind, Payload, Position, Urgency};
 
@@ -143,6 +143,40 @@ impl Shared {
         self.gate.appended(bytes);
         self.will_be_written(&mut open, bytes, urgency);
         (entry, self.commit_of(&open, entry.position, Some(group)))
+    }
+
+    /// As [`Shared::append_fact`], of many facts, each a group of its own: their positions follow each
+    /// other, and their entries are left to the caller to make.
+    pub(super) fn append_facts<P: Payload>(
+        &self,
+        kind: Kind,
+        payloads: &[Arc<P>],
+        urgency: Urgency,
+    ) -> Commits {
+        // What one visit takes is bounded far below that by the callers.
+        let count = u32::try_from(payloads.len()).unwrap_or(u32::MAX);
+        let mut open = self.open.lock();
+        let first = Position(self.next.fetch_add(u64::from(count), Ordering::Relaxed));
+        if let Some(refusal) = self.refusal(&open) {
+            return Commits::settled(first, count, Err(refusal));
+        }
+        let (mut position, mut bytes_added, mut first_group) = (first, 0, None);
+        for payload in payloads {
+            let entry = Entry { position, weight: payload.weight() };
+            let (group, bytes) = open.batch.add_fact(entry, kind, payload);
+            first_group.get_or_insert(group);
+            bytes_added += bytes;
+            position.0 += 1;
+        }
+        let Some(first_group) = first_group else { return Commits::settled(first, 0, Ok(())) };
+        self.gate.appended(bytes_added);
+        self.will_be_written(&mut open, bytes_added, urgency);
+        match self.durability {
+            Durability::Strict => {
+                Commits::waiting(first, count, open.batch.waiters.clone(), first_group)
+            }
+            Durability::Relaxed => Commits::settled(first, count, Ok(())),
+        }
     }
 
     /// So many bytes came to the open batch: sets the writer's alarm clock.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::layer::Layer;
 use super::settings::{DEFAULT_CLIENT_ORIGIN, check, duration, origin, switch};
 use super::{Error, amount};
-use crate::gateway::{Authenticator, GatewayOptions, Network, PATH, Recovery};
+use crate::gateway::{Authenticator, EventBridge, GatewayOptions, Network, PATH, Recovery};
 
 /// A time on a connection that is longer than this is a slip of the pen; `off` says it where it may be.
 const TIME_MAX: Duration = Duration::from_secs(24 * 3600);
@@ -42,7 +42,10 @@ pub struct GatewaySettings {
     pub user_sockets_max: Option<usize>,
     pub address_sockets_max: Option<usize>,
     pub loopback_sockets_max: Option<usize>,
+    pub socket_rooms_max: Option<usize>,
     pub trusted_proxies: Vec<Network>,
+    /// Client events that are published. `None`: none are.
+    pub event_bridge: Option<EventBridge>,
 }
 
 impl Default for GatewaySettings {
@@ -64,7 +67,9 @@ impl Default for GatewaySettings {
             user_sockets_max: Some(stock.limits.user_sockets_max),
             address_sockets_max: stock.limits.address_sockets_max,
             loopback_sockets_max: stock.limits.loopback_sockets_max,
+            socket_rooms_max: Some(stock.limits.socket_rooms_max),
             trusted_proxies: stock.trusted_proxies,
+            event_bridge: None,
         }
     }
 }
@@ -120,6 +125,13 @@ impl GatewaySettings {
             address_sockets_max: from_address.unwrap_or(defaults.address_sockets_max),
             // Loopback is free until somebody names a number.
             loopback_sockets_max: from_address.unwrap_or(defaults.loopback_sockets_max),
+            socket_rooms_max: check(
+                "max-rooms-per-socket",
+                layer.max_rooms_per_socket.as_ref(),
+                |text| if text == "0" { Ok(None) } else { count(text) },
+            )?
+            .unwrap_or(defaults.socket_rooms_max),
+            event_bridge: event_bridge(layer)?,
             trusted_proxies: check("trusted-proxy", layer.trusted_proxy.as_ref(), networks)?
                 .unwrap_or(defaults.trusted_proxies),
         };
@@ -146,8 +158,41 @@ impl GatewaySettings {
         limits.user_sockets_max = self.user_sockets_max.unwrap_or(usize::MAX);
         limits.address_sockets_max = self.address_sockets_max;
         limits.loopback_sockets_max = self.loopback_sockets_max;
+        limits.socket_rooms_max = self.socket_rooms_max.unwrap_or(usize::MAX);
         options
     }
+}
+
+/// What `--bridge-events` and its companions say.
+fn event_bridge(layer: &Layer) -> Result<Option<EventBridge>, Error> {
+    let companions = [
+        ("bridge-namespace", &layer.bridge_namespace),
+        ("bridge-exchange", &layer.bridge_exchange),
+        ("bridge-timeout", &layer.bridge_timeout),
+    ];
+    let of = |namespace: &str, events: &mut dyn Iterator<Item = &str>| {
+        EventBridge::new(namespace, events).map_err(|error| error.to_string())
+    };
+    let namespace = check("bridge-namespace", layer.bridge_namespace.as_ref(), |text| {
+        of(text, &mut std::iter::empty()).map(|_| text.to_owned())
+    })?;
+    let namespace = namespace.as_deref().unwrap_or("/");
+    let Some(bridge) = check("bridge-events", layer.bridge_events.as_ref(), |text| {
+        of(namespace, &mut text.split(',').map(str::trim))
+    })?
+    else {
+        let given = companions.iter().find_map(|(key, text)| Some(text.as_ref()?.origin.name(key)));
+        return given.map_or(Ok(None), |name| {
+            Err(Error::Usage(format!("{name} says nothing without bridge-events")))
+        });
+    };
+    let bridge = check("bridge-exchange", layer.bridge_exchange.as_ref(), |text| {
+        bridge.clone().to_exchange(text).map_err(|error| error.to_string())
+    })?
+    .unwrap_or(bridge);
+    let timeout = check("bridge-timeout", layer.bridge_timeout.as_ref(), time)?;
+    let timeout = timeout.unwrap_or(bridge.reply_timeout());
+    Ok(Some(bridge.with_reply_timeout(timeout)))
 }
 
 fn unless_off<T>(
@@ -259,9 +304,19 @@ mod tests {
             layer.max_outbound = flag("8MiB");
             layer.max_sockets_per_user = flag("5");
             layer.max_sockets_per_address = flag("6");
+            layer.max_rooms_per_socket = flag("7");
+            layer.bridge_events = flag("order:*, ping");
+            layer.bridge_namespace = flag("/orders");
+            layer.bridge_exchange = flag("clients");
+            layer.bridge_timeout = flag("9s");
             layer.trusted_proxy = flag("10.0.0.0/8,::1");
         });
-        let options = settings.unwrap().options(Authenticator::new("secret"));
+        let settings = settings.unwrap();
+        let bridge = settings.event_bridge.clone().unwrap();
+        assert!(bridge.takes("order:new") && bridge.takes("ping") && !bridge.takes("pong"));
+        assert_eq!((bridge.namespace(), bridge.exchange().as_str()), ("/orders", "clients"));
+        assert_eq!(bridge.reply_timeout(), Duration::from_secs(9));
+        let options = settings.options(Authenticator::new("secret"));
         assert_eq!(options.path, "/chat/");
         assert_eq!(options.cors_origins, ["https://a.example", "*"]);
         assert!(!options.cors_credentials);
@@ -274,7 +329,19 @@ mod tests {
         assert_eq!(options.limits.user_sockets_max, 5);
         assert_eq!(options.limits.address_sockets_max, Some(6));
         assert_eq!(options.limits.loopback_sockets_max, Some(6));
+        assert_eq!(options.limits.socket_rooms_max, 7);
         assert_eq!(options.trusted_proxies.len(), 2);
+    }
+
+    #[test]
+    fn rooms_are_bounded_unless_that_is_off() {
+        let rooms_max = |text: Option<Text>| {
+            let settings = gather(|layer| layer.max_rooms_per_socket = text).unwrap();
+            settings.options(Authenticator::new("secret")).limits.socket_rooms_max
+        };
+        assert_eq!(rooms_max(None), 256);
+        assert_eq!(rooms_max(flag("off")), usize::MAX);
+        assert_eq!(rooms_max(flag("0")), usize::MAX);
     }
 
     #[test]
@@ -297,7 +364,7 @@ mod tests {
     #[test]
     fn a_wrong_value_is_named() {
         type Set = fn(&mut Layer, Option<Text>);
-        let cases: [(Set, &str, &str); 14] = [
+        let cases: [(Set, &str, &str); 19] = [
             (|l, t| l.path = t, "socket.io", "--path: 'socket.io' is not a plain path"),
             (|l, t| l.path = t, "/a b", "--path: '/a b' is not a plain path"),
             (|l, t| l.path = t, "/", "--path: '/' is not a path of its own"),
@@ -314,6 +381,27 @@ mod tests {
                 |l, t| l.max_sockets_per_address = t,
                 "0",
                 "--max-sockets-per-address: '0' is not a number above 0, nor off",
+            ),
+            (
+                |l, t| l.max_rooms_per_socket = t,
+                "many",
+                "--max-rooms-per-socket: 'many' is not a number above 0, nor off",
+            ),
+            (
+                |l, t| l.bridge_events = t,
+                "a,message:send",
+                "--bridge-events: 'message:send' is an event of the application itself",
+            ),
+            (|l, t| l.bridge_events = t, "a,", "--bridge-events: an event's name is empty"),
+            (
+                |l, t| l.bridge_namespace = t,
+                "orders",
+                "--bridge-namespace: 'orders' is not a namespace",
+            ),
+            (
+                |l, t| l.bridge_timeout = t,
+                "1s",
+                "--bridge-timeout says nothing without bridge-events",
             ),
             (|l, t| l.trusted_proxy = t, "proxy", "--trusted-proxy: 'proxy' is not an address"),
         ];

@@ -66,6 +66,17 @@ impl Server {
         options.limits.event_rate = settings.event_rate;
         let gateway = Gateway::new(options, state.engines.cache(), clock.clone());
         let bridge = gateway.bridge(&state.broker).await?;
+        let channels = gateway.channels().await?;
+        let replies = match settings.gateway.event_bridge.clone() {
+            Some(events) => {
+                let replies = gateway.bridge_events(&state.broker, events).await;
+                let replies = replies.map_err(|error| {
+                    Error::Refused(format!("clients' events can't be published: {error}"))
+                })?;
+                Some(tokio::spawn(replies).abort_handle())
+            }
+            None => None,
+        };
         let demo = match settings.demo {
             true => Some(start_demo(&state, settings, authenticator, clock).await?),
             false => None,
@@ -90,7 +101,8 @@ impl Server {
             None => gateway.router(),
         };
         let application = application.merge(api.router());
-        let routes = router(readiness.clone(), metrics.clone(), application);
+        let routes =
+            router(readiness.clone(), metrics.clone(), &settings.gateway.path, application);
         let resp =
             settings.resp.map(|address| start_resp(&state, settings, address)).transpose()?;
         let address = listener.address();
@@ -99,11 +111,13 @@ impl Server {
             // A sender that is gone means the same as one that was used.
             let _ = stop.await;
         }));
-        let background = vec![
+        let background = [
             tokio::spawn(metrics.upkeep()).abort_handle(),
             tokio::spawn(bridge).abort_handle(),
+            tokio::spawn(channels).abort_handle(),
             tokio::spawn(api.clone().upkeep()).abort_handle(),
         ];
+        let background = background.into_iter().chain(replies).collect();
         Ok(Self {
             address,
             state,

@@ -168,6 +168,21 @@ pub struct Layer {
     /// Refuse an address more sockets than this [default: 1000, but off for loopback]
     #[arg(long, value_name = "N|off", value_parser = Text::flag)]
     pub max_sockets_per_address: Option<Text>,
+    /// Let a socket be in no more rooms than this; 0 is off [default: 256]
+    #[arg(long, value_name = "N|off", value_parser = Text::flag)]
+    pub max_rooms_per_socket: Option<Text>,
+    /// Publish these events of clients (a,b), by name or pattern such as order:* [default: none]
+    #[arg(long, value_name = "EVENTS", value_parser = Text::flag)]
+    pub bridge_events: Option<Text>,
+    /// Take the events of --bridge-events from this namespace [default: /]
+    #[arg(long, value_name = "NAMESPACE", value_parser = Text::flag)]
+    pub bridge_namespace: Option<Text>,
+    /// Publish them to this exchange [default: leveret.events]
+    #[arg(long, value_name = "EXCHANGE", value_parser = Text::flag)]
+    pub bridge_exchange: Option<Text>,
+    /// Give the reply to such an event this long to become its acknowledgement [default: 5s]
+    #[arg(long, value_name = "DURATION", value_parser = Text::flag)]
+    pub bridge_timeout: Option<Text>,
     /// Believe X-Forwarded-For of proxies at these addresses (a,b), such as 10.0.0.0/8 [default: none]
     #[arg(long, value_name = "NETWORKS", value_parser = Text::flag)]
     pub trusted_proxy: Option<Text>,
@@ -233,6 +248,11 @@ impl Layer {
             max_outbound: get("max-outbound")?,
             max_sockets_per_user: get("max-sockets-per-user")?,
             max_sockets_per_address: get("max-sockets-per-address")?,
+            max_rooms_per_socket: get("max-rooms-per-socket")?,
+            bridge_events: get("bridge-events")?,
+            bridge_namespace: get("bridge-namespace")?,
+            bridge_exchange: get("bridge-exchange")?,
+            bridge_timeout: get("bridge-timeout")?,
             trusted_proxy: get("trusted-proxy")?,
             memory_limit: get("memory-limit")?,
             demo: get("demo")?,
@@ -305,6 +325,11 @@ impl Layer {
             max_sockets_per_address: self
                 .max_sockets_per_address
                 .or(weaker.max_sockets_per_address),
+            max_rooms_per_socket: self.max_rooms_per_socket.or(weaker.max_rooms_per_socket),
+            bridge_events: self.bridge_events.or(weaker.bridge_events),
+            bridge_namespace: self.bridge_namespace.or(weaker.bridge_namespace),
+            bridge_exchange: self.bridge_exchange.or(weaker.bridge_exchange),
+            bridge_timeout: self.bridge_timeout.or(weaker.bridge_timeout),
             trusted_proxy: self.trusted_proxy.or(weaker.trusted_proxy),
             memory_limit: self.memory_limit.or(weaker.memory_limit),
             demo: self.demo.or(weaker.demo),

@@ -392,7 +392,7 @@ mod tests {
     #[test]
     fn a_flag_wins_over_the_environment_and_that_over_the_file() {
         type Shown = fn(&Settings) -> String;
-        let cases: [(&str, [&str; 3], Shown); 27] = [
+        let cases: [(&str, [&str; 3], Shown); 29] = [
             ("event-rate", ["1", "off", "300"], |s| {
                 s.event_rate.map_or("off".to_owned(), |rate| rate.per_second.to_string())
             }),
@@ -426,6 +426,13 @@ mod tests {
             }),
             ("max-sockets-per-address", ["1", "off", "3"], |s| {
                 s.gateway.loopback_sockets_max.map_or("off".into(), |count| count.to_string())
+            }),
+            ("max-rooms-per-socket", ["1", "off", "3"], |s| {
+                s.gateway.socket_rooms_max.map_or("off".into(), |count| count.to_string())
+            }),
+            ("bridge-events", ["a", "b", "c"], |s| {
+                let takes = |event: &&str| s.gateway.event_bridge.as_ref().unwrap().takes(event);
+                ["a", "b", "c"].into_iter().find(takes).unwrap_or_default().to_owned()
             }),
             ("trusted-proxy", ["10.0.0.1", "10.0.0.2", "10.0.0.3"], |s| {
                 let proxy = |last| format!("10.0.0.{last}");

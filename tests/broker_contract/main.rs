@@ -21,6 +21,7 @@ mod headers_exchange;
 mod peer;
 mod policies;
 mod priorities;
+mod publish_all;
 mod queue_length;
 mod queue_life;
 mod rabbitmq;

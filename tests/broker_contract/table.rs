@@ -193,6 +193,13 @@ const ROWS: [Row; 24] = [
         "confirms",
         &[
             ("confirms", &["many_publishes_in_flight_are_all_confirmed"]),
+            (
+                "publish_all",
+                &[
+                    "they_keep_their_order_and_are_all_confirmed",
+                    "a_full_queue_refuses_its_own_and_no_other",
+                ],
+            ),
             ("routing", &["an_unroutable_message_is_dropped_and_confirmed"]),
             ("queue_length", &["one_queue_that_refuses_does_not_keep_the_others_from_their_copy"]),
         ],

@@ -1,10 +1,11 @@
 //! The engine under test, on a disk that loses power, and what a step does to it.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use leveret::broker::{
-    Broker, BrokerError, BrokerOptions, Consumer, Delivery, Edit, Peeked, Recovery,
+    Broker, BrokerError, BrokerOptions, Consumer, Delivery, Edit, Peeked, QueueStatus, Recovery,
 };
 use leveret::journal::{
     Commit, Content, Durability, Entry, Journal, JournalOptions, Kind, OpenError, Position,
@@ -34,8 +35,8 @@ pub struct Engine {
 pub struct Outcome {
     /// `None`: the disk failed under it, so whether it happened is not known.
     pub answer: Option<String>,
-    /// Resolves when the first thing that the step wrote is on disk.
-    pub commit: Option<leveret::broker::Confirm>,
+    /// Resolves when the messages that the step wrote are on disk, or with `false`: the disk failed.
+    pub commit: Option<Pin<Box<dyn Future<Output = bool>>>>,
     pub settled: Option<Settled>,
 }
 
@@ -131,9 +132,24 @@ impl Engine {
         self.broker.peek(&queue_name(queue), 10_000).expect("it is there")
     }
 
+    /// Takes out of memory what can leave it. How many messages of an exchange that has several queues
+    /// are on the disk alone, in the queue that has the most.
+    pub fn page_out(&self) -> usize {
+        self.broker.page_out();
+        let fanned_out = |status: &QueueStatus| {
+            // All but the first.
+            let is_paged = status.on_disk > 0 && status.on_disk + 1 >= status.ready;
+            let peeked = if is_paged { self.peek(status.name.as_str()) } else { Vec::new() };
+            let behind = peeked.iter().skip(1);
+            behind.filter(|peeked| peeked.message.exchange.as_str() == "fan").count()
+        };
+        self.broker.queues().iter().map(fanned_out).max().unwrap_or(0)
+    }
+
     pub async fn step(&mut self, step: &Step) -> Outcome {
         match step {
             Step::Publish(publish) => return self.publish(publish).await,
+            Step::PublishAll(publishes) => return self.publish_all(publishes).await,
             Step::Ack(hand) => {
                 let commit = self.hands.remove(hand).and_then(Delivery::ack);
                 let settled = match commit {
@@ -165,16 +181,7 @@ impl Engine {
     }
 
     async fn publish(&mut self, publish: &Publish) -> Outcome {
-        let body = format!("{:08}", publish.body);
-        let mut message = Message::new(exchange_name(publish.exchange), key(publish.key), body);
-        let properties = &mut message.properties;
-        properties.persistent = publish.persistent;
-        properties.priority = publish.priority;
-        properties.expiration_ms = publish.ttl_ms;
-        if let Some(delay_ms) = publish.delay_ms {
-            properties.headers.set("x-delay", i64::try_from(delay_ms).unwrap());
-        }
-        let mut published = match self.broker.publish(message).await {
+        let mut published = match self.broker.publish(message(publish)).await {
             Ok(published) => published,
             Err(error) => {
                 let answer = refusal(&error).map(str::to_owned);
@@ -188,10 +195,46 @@ impl Engine {
         });
         let (taken, commit) = match polled.await {
             std::task::Poll::Ready(Err(BrokerError::Nacked { .. })) => (false, None),
-            std::task::Poll::Pending => (true, Some(published.confirm)),
+            std::task::Poll::Pending => {
+                let confirm = async move { published.confirm.await.is_ok() };
+                (true, Some(Box::pin(confirm) as Pin<Box<dyn Future<Output = bool>>>))
+            }
             std::task::Poll::Ready(_) => (true, None),
         };
         let answer = format!("routed={} taken={taken}", published.routed);
+        Outcome { commit, ..done(answer) }
+    }
+
+    async fn publish_all(&mut self, publishes: &[Publish]) -> Outcome {
+        let (stopped, published) =
+            match self.broker.publish_all(publishes.iter().map(message)).await {
+                Ok(published) => (String::new(), published),
+                Err(failed) => match refusal(&failed.error) {
+                    Some(why) => (format!("{why} at {}", failed.place), failed.published),
+                    None => return Outcome { answer: None, commit: None, settled: None },
+                },
+            };
+        let unrouted: Vec<usize> = published.unrouted().collect();
+        let mut confirms = published.confirms;
+        let count = confirms.len();
+        let refused: Vec<usize> = confirms.refused().collect();
+        // Without the power nothing that is pending comes: some of it is, or all is known.
+        let polled = std::future::poll_fn(|context| {
+            loop {
+                match confirms.poll_next(context) {
+                    std::task::Poll::Ready(Some(_)) => {}
+                    std::task::Poll::Ready(None) => return std::task::Poll::Ready(false),
+                    std::task::Poll::Pending => return std::task::Poll::Ready(true),
+                }
+            }
+        });
+        let is_pending = polled.await;
+        let commit = async move {
+            let failed = confirms.all().await;
+            failed.iter().all(|(_, error)| matches!(error, BrokerError::Nacked { .. }))
+        };
+        let commit = is_pending.then(|| Box::pin(commit) as Pin<Box<dyn Future<Output = bool>>>);
+        let answer = format!("{count} {stopped} unrouted={unrouted:?} refused={refused:?}");
         Outcome { commit, ..done(answer) }
     }
 
@@ -250,7 +293,9 @@ impl Engine {
             }
             Step::SetPolicy(policy) => drop(broker.set_policy(policy.clone())?),
             Step::ClearPolicy(name) => drop(broker.clear_policy(name)),
-            Step::Publish(_) | Step::Ack(_) => unreachable!("they have commits"),
+            Step::Publish(_) | Step::PublishAll(_) | Step::Ack(_) => {
+                unreachable!("they have commits")
+            }
             Step::Flush | Step::Restart | Step::Crash => {}
         }
         Ok("ok".to_owned())
@@ -270,6 +315,19 @@ impl Engine {
         self.hands.insert(hand, delivery);
         answer
     }
+}
+
+fn message(publish: &Publish) -> Message {
+    let body = format!("{:08}", publish.body);
+    let mut message = Message::new(exchange_name(publish.exchange), key(publish.key), body);
+    let properties = &mut message.properties;
+    properties.persistent = publish.persistent;
+    properties.priority = publish.priority;
+    properties.expiration_ms = publish.ttl_ms;
+    if let Some(delay_ms) = publish.delay_ms {
+        properties.headers.set("x-delay", i64::try_from(delay_ms).unwrap());
+    }
+    message
 }
 
 fn body(message: &Message) -> u64 {

@@ -45,6 +45,8 @@ pub enum Step {
         key: &'static str,
     },
     Publish(Publish),
+    /// At once.
+    PublishAll(Vec<Publish>),
     Get(&'static str, HandNumber),
     Consume {
         queue: &'static str,
@@ -162,8 +164,9 @@ fn queue_spec(random: &mut Random, queue: &'static str) -> QueueSpec {
 }
 
 fn publish(random: &mut Random, seen: &mut Seen) -> Publish {
-    let (exchange, key) = match random.below(3) {
+    let (exchange, key) = match random.below(4) {
         0 => (pick(random, &EXCHANGES), pick(random, &KEYS)),
+        1 => ("fan", ""),
         _ => ("", pick(random, &QUEUES)),
     };
     Publish {
@@ -175,6 +178,19 @@ fn publish(random: &mut Random, seen: &mut Seen) -> Publish {
         ttl_ms: maybe(random, 6, |random| random.below(25)),
         delay_ms: maybe(random, 12, |random| random.below(25)),
     }
+}
+
+/// Some of them follow each other to one place.
+fn publish_all(random: &mut Random, seen: &mut Seen) -> Vec<Publish> {
+    let mut all = vec![publish(random, seen)];
+    for _ in 0..1 + random.below(5) {
+        let mut next = publish(random, seen);
+        if let Some(before) = all.last().filter(|_| !random.one_in(3)) {
+            (next.exchange, next.key) = (before.exchange, before.key);
+        }
+        all.push(next);
+    }
+    all
 }
 
 /// Something to begin with.
@@ -191,7 +207,8 @@ pub fn draw(random: &mut Random, seen: &mut Seen) -> Step {
     let queue = pick(random, &QUEUES);
     let exchange = pick(random, &EXCHANGES);
     match random.below(100) {
-        0..34 => Step::Publish(publish(random, seen)),
+        0..28 => Step::Publish(publish(random, seen)),
+        28..34 => Step::PublishAll(publish_all(random, seen)),
         34..44 => Step::Get(queue, seen.number()),
         44..54 if !seen.consumers.is_empty() => {
             Step::Take(pick(random, &seen.consumers), seen.number())

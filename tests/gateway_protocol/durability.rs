@@ -7,8 +7,9 @@ use std::time::Duration;
 use leveret::gateway::Recovery;
 use serde_json::{Value, json};
 
+use crate::http::Polling;
 use crate::socket::Socket;
-use crate::stand::{Stand, in_time};
+use crate::stand::{SILENCE, Stand, in_time, token};
 use crate::stores;
 
 fn message(room: &str, content: impl ToString) -> Value {
@@ -61,6 +62,44 @@ async fn nothing_is_told_before_it_is_on_disk() {
     ada.ack(last).await;
     assert_eq!(contents(&bob.seen("message:new").await), numbers(0..100));
     assert_eq!(contents(&ada.seen("message:new").await), numbers(0..100));
+}
+
+/// What is queued counts by its frames too: by one a message, the queue of who does not read would be full.
+#[tokio::test]
+async fn messages_of_one_commit_take_one_place_in_a_queue() {
+    const MESSAGES: u32 = 200;
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, disk) = stores::journal(folder.path());
+    let stand = Stand::on(journal, |options| options.limits.queue_bytes_max = 40_000).await;
+    let mut ada = Socket::connect(&stand, "ada").await;
+    ada.join("general").await;
+    let bob = Polling::connect(stand.address, &token("bob")).await;
+    assert_eq!(bob.post("421[\"join:room\",\"general\"]").await.body, "ok");
+    while !bob.poll().await.body.contains("431[{\"ok\":true") {}
+
+    disk.hold();
+    // Acknowledgements would fill the sender's own queue.
+    for n in 0..MESSAGES - 1 {
+        let event = json!(["message:send", message("general", n)]);
+        ada.websocket.text(&format!("42{event}")).await;
+    }
+    let last = ada.send("message:send", &message("general", MESSAGES - 1)).await;
+    let waiting = tokio::time::timeout(SILENCE, ada.ack(last)).await;
+    assert!(waiting.is_err(), "all wait for the disk");
+    disk.release();
+    ada.ack(last).await;
+    let mut messages = Vec::new();
+    while messages.len() < MESSAGES as usize {
+        let polled = in_time(bob.poll()).await;
+        let packets = polled.body.split('\u{1e}').filter(|packet| packet.contains("message:new"));
+        for packet in packets {
+            let event: Vec<Value> = serde_json::from_str(&packet[2..]).unwrap();
+            messages.push(event[1].clone());
+        }
+    }
+    assert_eq!(contents(&messages), numbers(0..MESSAGES));
+    let bytes: usize = messages.iter().map(|message| message.to_string().len() + 64).sum();
+    assert!(bytes > 40_000, "{bytes}");
 }
 
 #[tokio::test]

@@ -5,9 +5,11 @@
 
 mod bad_input;
 mod bridge;
+mod channels;
 mod compression;
 mod connection;
 mod durability;
+mod event_bridge;
 mod fanout;
 mod handshake;
 mod heartbeat;
@@ -21,6 +23,7 @@ mod presence;
 mod rates;
 mod recovery;
 mod repeats;
+mod resume;
 mod rooms;
 mod shutdown;
 mod socket;

@@ -18,11 +18,11 @@ use crate::stand::{PATIENCE, SILENCE, Stand, in_time, until};
 use crate::stores;
 use crate::websocket::{QUERY, WebSocket};
 
-fn io(recovery: Recovery) -> Io {
+pub fn io(recovery: Recovery) -> Io {
     Io::new(GatewayOptions { recovery: Some(recovery), ..GatewayOptions::default() })
 }
 
-async fn served(io: &Io) -> SocketAddr {
+pub async fn served(io: &Io) -> SocketAddr {
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     let router = axum::Router::new().merge(io.router());
@@ -31,13 +31,13 @@ async fn served(io: &Io) -> SocketAddr {
 }
 
 /// A connection and what it was told that it is.
-struct Connected {
-    websocket: WebSocket,
-    sid: String,
-    pid: String,
+pub struct Connected {
+    pub websocket: WebSocket,
+    pub sid: String,
+    pub pid: String,
 }
 
-async fn connected(address: SocketAddr, auth: &Value) -> Connected {
+pub async fn connected(address: SocketAddr, auth: &Value) -> Connected {
     let mut websocket = WebSocket::open(address, QUERY, &[]).await.unwrap();
     assert!(websocket.next_text().await.starts_with('0'));
     websocket.text(&format!("40{auth}")).await;
@@ -49,7 +49,7 @@ async fn connected(address: SocketAddr, auth: &Value) -> Connected {
 
 impl Connected {
     /// The name, the arguments, and the offset behind them.
-    async fn event(&mut self) -> (Value, Option<String>) {
+    pub async fn event(&mut self) -> (Value, Option<String>) {
         let text = self.websocket.next_text().await;
         let mut event: Vec<Value> =
             serde_json::from_str(text.strip_prefix("42").expect(&text)).unwrap();
@@ -60,7 +60,7 @@ impl Connected {
     }
 
     /// Its network is gone.
-    async fn cut(self, io: &Io) -> (String, String) {
+    pub async fn cut(self, io: &Io) -> (String, String) {
         let connections = io.root().connections();
         drop(self.websocket);
         until(|| io.root().connections() < connections).await;

@@ -45,7 +45,7 @@ impl Stand {
         Self::on_cache(self.cache, |_| {}).await
     }
 
-    async fn on_cache(cache: Cache, set: impl FnOnce(&mut GatewayOptions)) -> Self {
+    pub async fn on_cache(cache: Cache, set: impl FnOnce(&mut GatewayOptions)) -> Self {
         let clock = SystemClock::shared();
         let mut options = GatewayOptions::new(authenticator());
         // These clients speak as fast as they can.

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
+use leveret::backend::Embedded;
 use leveret::journal::{FolderStore, Journal, JournalOptions, SegmentStore, StorageBackend};
+use leveret::model::clock::SystemClock;
 
 /// What the disk does when it is asked to make writes durable.
 #[derive(Debug, Default)]
@@ -49,11 +51,23 @@ impl Disk {
 
 /// A durable journal in `folder`, on a disk that is told what to do.
 pub fn journal(folder: &Path) -> (Journal, Arc<Disk>) {
-    let disk = Arc::new(Disk::default());
-    let store = Store { folder: FolderStore::open(folder).unwrap(), disk: Arc::clone(&disk) };
+    let (store, disk) = store(folder);
     let options = JournalOptions::default();
-    let journal = Journal::open(Box::new(store), options, &mut |_, _, _| Ok(())).unwrap();
+    let journal = Journal::open(store, options, &mut |_, _, _| Ok(())).unwrap();
     (journal, disk)
+}
+
+/// A broker and a cache on such a disk.
+pub fn engines(folder: &Path) -> (Embedded, Arc<Disk>) {
+    let (store, disk) = store(folder);
+    let options = JournalOptions::default();
+    (Embedded::open_on(store, options, SystemClock::shared()).unwrap(), disk)
+}
+
+fn store(folder: &Path) -> (Box<dyn SegmentStore>, Arc<Disk>) {
+    let disk = Arc::new(Disk::default());
+    let folder = FolderStore::open(folder).unwrap();
+    (Box::new(Store { folder, disk: Arc::clone(&disk) }), disk)
 }
 
 struct Store {

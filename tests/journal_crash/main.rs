@@ -9,15 +9,15 @@ mod effects;
 mod faults;
 mod model;
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use leveret::journal::{
-    Commit, Durability, Entry, Group, Journal, JournalError, JournalOptions, OpenError, Stats,
-    Urgency,
+    Commit, Commits, Durability, Entry, Group, Journal, JournalError, JournalOptions, OpenError,
+    Payload, Stats, Urgency,
 };
 
 use disk::{Disk, Random};
@@ -160,7 +160,7 @@ async fn live(
     random: &mut Random,
     groups: u64,
 ) -> Stats {
-    let mut commits: Vec<(usize, Commit)> = Vec::new();
+    let mut commits: Vec<(usize, Awaited)> = Vec::new();
     let mut alive: Vec<usize> = model
         .facts
         .iter()
@@ -187,14 +187,7 @@ async fn live(
         }
         let mut payloads = Vec::new();
         for _ in 0..random.below(4) {
-            let bytes = match random.below(40) {
-                0 => 300_000,
-                1..4 => random.below(60_000),
-                _ => random.below(3_000),
-            };
-            let mut payload = model.next_id.to_le_bytes().to_vec();
-            payload.resize(8 + usize::try_from(bytes).unwrap(), random.next() as u8);
-            model.next_id += 1;
+            let payload = draw_payload(model, random);
             group.fact(KIND, Arc::new(payload.clone()));
             payloads.push(payload);
         }
@@ -214,7 +207,10 @@ async fn live(
                 gone: false,
             });
         }
-        commits.push((group_index, appended.commit));
+        commits.push((group_index, Awaited::One(appended.commit)));
+        if random.one_in(6) {
+            commits.push(append_facts(journal, model, random, &mut alive, urgency));
+        }
         if random.one_in(5) {
             let flushed = journal.flush().await;
             settle(&mut commits, model).await;
@@ -235,8 +231,14 @@ async fn live(
     }
     for (group, commit) in &mut commits {
         // What is settled at this moment, before the batch that it was in is.
-        let settled = poll_fn(|context| Poll::Ready(Pin::new(&mut *commit).poll(context))).await;
-        model.confirmed[*group] |= matches!(settled, Poll::Ready(Ok(_)));
+        poll_fn(|context| {
+            while let Poll::Ready(Some(outcome)) = commit.poll_next(context) {
+                model.confirmed[*group] |= outcome.is_ok();
+                *group += 1;
+            }
+            Poll::Ready(())
+        })
+        .await;
     }
     disk.pull_the_plug();
     journal.close();
@@ -244,13 +246,73 @@ async fn live(
     journal.stats()
 }
 
+fn draw_payload(model: &mut Model, random: &mut Random) -> Vec<u8> {
+    let bytes = match random.below(40) {
+        0 => 300_000,
+        1..4 => random.below(60_000),
+        _ => random.below(3_000),
+    };
+    let mut payload = model.next_id.to_le_bytes().to_vec();
+    payload.resize(8 + usize::try_from(bytes).unwrap(), random.next() as u8);
+    model.next_id += 1;
+    payload
+}
+
+/// Appends some facts in one visit, a group each: the first of these, and their commits.
+fn append_facts(
+    journal: &Journal,
+    model: &mut Model,
+    random: &mut Random,
+    alive: &mut Vec<usize>,
+    urgency: Urgency,
+) -> (usize, Awaited) {
+    let count = 1 + random.below(5);
+    let payloads: Vec<Arc<Vec<u8>>> =
+        (0..count).map(|_| Arc::new(draw_payload(model, random))).collect();
+    let commits = journal.append_facts(KIND, &payloads, urgency);
+    let first = model.confirmed.len();
+    for (position, payload) in commits.positions().zip(payloads) {
+        let entry = Entry { position, weight: payload.weight() };
+        alive.push(model.facts.len());
+        model.by_id.insert(id_of(&payload).unwrap(), model.facts.len());
+        let (payload, group) = (payload.to_vec(), model.confirmed.len());
+        model.facts.push(Known { entry, payload, group, ended_by: None, gone: false });
+        model.confirmed.push(false);
+    }
+    (first, Awaited::Many(commits))
+}
+
+/// The commits of groups that follow each other.
+enum Awaited {
+    One(Commit),
+    None,
+    Many(Commits),
+}
+
+impl Awaited {
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<(), JournalError>>> {
+        let outcome = match self {
+            Self::One(commit) => Pin::new(commit).poll(context).map(Some),
+            Self::None => Poll::Ready(None),
+            Self::Many(commits) => commits.poll_next(context),
+        };
+        if outcome.is_ready() && matches!(self, Self::One(_)) {
+            *self = Self::None;
+        }
+        outcome.map(|outcome| outcome.map(|outcome| outcome.map(|_| ())))
+    }
+}
+
 /// Notes which groups were confirmed.
-async fn settle(commits: &mut Vec<(usize, Commit)>, model: &mut Model) {
-    for (group, commit) in commits.drain(..) {
-        match commit.await {
-            Ok(_) => model.confirmed[group] = true,
-            Err(JournalError::Poisoned { .. } | JournalError::Closed) => {}
-            Err(error) => panic!("{error}"),
+async fn settle(commits: &mut Vec<(usize, Awaited)>, model: &mut Model) {
+    for (mut group, mut commit) in commits.drain(..) {
+        while let Some(outcome) = poll_fn(|context| commit.poll_next(context)).await {
+            match outcome {
+                Ok(()) => model.confirmed[group] = true,
+                Err(JournalError::Poisoned { .. } | JournalError::Closed) => {}
+                Err(error) => panic!("{error}"),
+            }
+            group += 1;
         }
     }
 }

@@ -1,10 +1,12 @@
 // The measured application on Node's socket.io: rooms, an event with an acknowledgement, a broadcast.
-// WebSocket only, no recovery, no compression: the defaults of the server where it has a choice.
+// WebSocket only, no compression, recovery if `--recovery` asks for it: the defaults of the server where it
+// has a choice.
 import { createServer } from "node:http";
 import { Server } from "socket.io";
 
 const http = createServer();
-const io = new Server(http, { transports: ["websocket"] });
+const recovery = process.argv.includes("--recovery") ? { connectionStateRecovery: {} } : {};
+const io = new Server(http, { transports: ["websocket"], ...recovery });
 
 io.on("connection", (socket) => {
   socket.on("join:room", (roomId, ack) => {

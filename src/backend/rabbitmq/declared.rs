@@ -72,6 +72,11 @@ impl Declared {
     }
 
     /// `None`: another process declared it.
+    pub fn exchange_spec(&self, name: &ExchangeName) -> Option<ExchangeSpec> {
+        self.0.lock().exchanges.get(name).cloned()
+    }
+
+    /// `None`: another process declared it.
     pub fn settings(&self, queue: &QueueName) -> Option<QueueSettings> {
         self.0.lock().queues.get(queue).map(|spec| spec.settings.clone())
     }

@@ -35,7 +35,7 @@ use tokio::sync::watch;
 pub use address::Address;
 pub use consuming::Consumer;
 pub use delivery::Delivery;
-pub use publishing::Confirm;
+pub use publishing::{Confirm, Confirms};
 
 use super::{Alarm, BackendError};
 use crate::broker::BrokerError;

@@ -23,7 +23,7 @@ use super::link::Link;
 use super::refusal::{refusal, unreachable};
 use super::session::Session;
 use super::values::{precondition, properties, short};
-use crate::backend::{Alarm, BackendError};
+use crate::backend::{Alarm, BackendError, PublishAllError, PublishedAll};
 use crate::broker::BrokerError;
 use crate::broker::shared::{X_DELAY, check_bounds, check_keys};
 use crate::model::message::{Message, Value};
@@ -50,11 +50,38 @@ impl Confirm {
         Self(State::Known(outcome))
     }
 
-    pub async fn confirmed(self) -> Result<(), BackendError> {
-        match self.0 {
-            State::Known(outcome) => outcome,
+    /// Cancel safe; to be awaited to its end once.
+    pub async fn confirmed(&mut self) -> Result<(), BackendError> {
+        match &mut self.0 {
+            State::Known(outcome) => outcome.clone(),
             State::Awaited(outcome) => outcome.await.unwrap_or_else(|_| Err(closed())),
         }
+    }
+}
+
+/// The confirms of messages that were published together, in their order.
+#[derive(Default)]
+pub struct Confirms(std::collections::VecDeque<Confirm>);
+
+impl Confirms {
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub async fn next(&mut self) -> Option<Result<(), BackendError>> {
+        let outcome = self.0.front_mut()?.confirmed().await;
+        self.0.pop_front();
+        Some(outcome)
+    }
+
+    pub async fn all(&mut self) -> Vec<(usize, BackendError)> {
+        let mut failed = Vec::new();
+        let mut place = 0;
+        while let Some(outcome) = self.next().await {
+            failed.extend(outcome.err().map(|error| (place, error)));
+            place += 1;
+        }
+        failed
     }
 }
 
@@ -252,12 +279,48 @@ impl RabbitMq {
         Ok(self.publisher.enqueue(outgoing, share))
     }
 
+    /// Which of them reached no queue is not told: the server would have to be asked one by one.
+    pub async fn publish_all(
+        &self,
+        messages: impl IntoIterator<Item = Message>,
+    ) -> Result<PublishedAll, Box<PublishAllError>> {
+        let mut confirms = Confirms::default();
+        for (place, message) in messages.into_iter().enumerate() {
+            let published = self.publish(message).await;
+            match published {
+                Ok(confirm) => confirms.0.push_back(confirm),
+                Err(error) => {
+                    let published = published_all(confirms);
+                    return Err(Box::new(PublishAllError { place, error, published }));
+                }
+            }
+        }
+        Ok(published_all(confirms))
+    }
+
+    /// As [`RabbitMq::publish_mandatory`], but where that would wait for the server it is refused.
+    pub async fn try_publish_mandatory(
+        &self,
+        message: Message,
+    ) -> Result<(Confirm, bool), BackendError> {
+        self.check_open()?;
+        self.publish_mandatory(message).await
+    }
+
+    fn check_open(&self) -> Result<(), BackendError> {
+        let session = self.link.session_now()?;
+        if !session.is_open() {
+            return Err(unreachable("the connection ended"));
+        }
+        match session.blocked() {
+            Some(reason) => Err(BackendError::Broker(BrokerError::Alarm(Alarm::Blocked(reason)))),
+            None => Ok(()),
+        }
+    }
+
     /// As [`RabbitMq::publish`], but where that would wait it is refused.
     pub async fn try_publish(&self, message: Message) -> Result<Confirm, BackendError> {
-        let session = self.link.session_now()?;
-        if let Some(reason) = session.blocked() {
-            return Err(BackendError::Broker(BrokerError::Alarm(Alarm::Blocked(reason))));
-        }
+        self.check_open()?;
         let outgoing = self.prepare(message).await?;
         let units = Publisher::units(outgoing.body.len());
         let share = self.publisher.window.clone().try_acquire_many_owned(units);
@@ -333,6 +396,10 @@ impl RabbitMq {
         message.properties.headers.remove(X_DELAY);
         Ok(())
     }
+}
+
+fn published_all(confirms: Confirms) -> PublishedAll {
+    PublishedAll { confirms: crate::backend::Confirms::RabbitMq(confirms), unrouted: Vec::new() }
 }
 
 /// Publishes with `mandatory` and waits for the confirm; `false`: the message came back.

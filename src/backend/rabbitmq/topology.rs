@@ -33,6 +33,24 @@ impl RabbitMq {
         Ok(())
     }
 
+    /// As it was declared through this process: a server tells of no exchange how it was declared.
+    pub async fn exchange(
+        &self,
+        name: &ExchangeName,
+    ) -> Result<Option<ExchangeSpec>, BackendError> {
+        match self.check_exchange(name).await {
+            Err(BackendError::Broker(BrokerError::NotFound { .. })) => Ok(None),
+            Err(error) => Err(error),
+            Ok(()) => match self.declared.exchange_spec(name) {
+                Some(spec) => Ok(Some(spec)),
+                None => Err(unsupported(
+                    "telling how an exchange was declared",
+                    "AMQP has no call for it",
+                )),
+            },
+        }
+    }
+
     pub async fn delete_exchange(
         &self,
         name: &ExchangeName,

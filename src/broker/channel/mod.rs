@@ -14,7 +14,7 @@ use std::sync::Arc;
 use ahash::AHashMap;
 
 pub use consuming::{ChannelDelivery, ChannelEvent};
-pub use publishing::{ChannelPublished, REPLY_TO};
+pub use publishing::{ChannelPublished, ChannelPublishedAll, REPLY_TO};
 
 use super::Broker;
 use super::alarm::Watch;

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::super::access::Access;
+use super::super::confirm::{Confirm, Confirms};
 use super::super::declare::generated_name;
 use super::super::error::BrokerError;
-use super::super::publish::Confirm;
+use super::super::publish_all::{PublishAllError, PublishedAll};
 use super::super::queue::Queue;
 use super::Channel;
 use crate::model::message::Message;
@@ -25,6 +26,16 @@ pub struct ChannelPublished {
     pub confirm: Confirm,
 }
 
+/// What became of messages that were published together.
+pub struct ChannelPublishedAll {
+    /// The first one's number in the channel's confirms, when those were asked for; they rise by one.
+    pub first_sequence: Option<u64>,
+    /// The mandatory messages that reached no queue, each with its place in the batch, rising: they go
+    /// back to the client, each before its confirm.
+    pub returned: Vec<(usize, Message)>,
+    pub confirms: Confirms,
+}
+
 impl Channel {
     /// confirm.select: publishes are numbered from 1 on.
     pub fn confirm_select(&mut self) {
@@ -41,8 +52,52 @@ impl Channel {
         mut message: Message,
         mandatory: bool,
     ) -> Result<ChannelPublished, BrokerError> {
+        self.check(&mut message)?;
+        let mut published = self.broker.try_publish_permitted(message)?;
+        let sequence = self.confirm_sequence;
+        self.confirm_sequence = sequence.map(|sequence| sequence + 1);
+        let returned = if mandatory { published.take_unrouted() } else { None };
+        Ok(ChannelPublished { sequence, returned, confirm: published.confirm })
+    }
+
+    /// As [`Channel::publish`] of each message in order, `true` beside it: it is mandatory. For what one
+    /// read gave: the engine is asked once for many.
+    ///
+    /// # Errors
+    /// The first message that [`Channel::publish`] refuses, with what became of those before it.
+    pub fn publish_all(
+        &mut self,
+        messages: impl IntoIterator<Item = (Message, bool)>,
+    ) -> Result<ChannelPublishedAll, Box<PublishAllError<ChannelPublishedAll>>> {
+        let broker = self.broker.clone();
+        let (mut mandatory, mut count) = (Vec::new(), 0);
+        let messages = messages.into_iter().map(|(message, is_mandatory)| {
+            if is_mandatory {
+                mandatory.push(count);
+            }
+            count += 1;
+            message
+        });
+        let outcome = broker.try_publish_checked(messages, |message| self.check(message));
+        let mut number = |mut published: PublishedAll| {
+            let first_sequence = self.confirm_sequence;
+            let count = published.confirms.len() as u64;
+            self.confirm_sequence = first_sequence.map(|sequence| sequence + count);
+            let unrouted = published.take_unrouted();
+            let returned = unrouted.filter(|(place, _)| mandatory.binary_search(place).is_ok());
+            let returned = returned.collect();
+            ChannelPublishedAll { first_sequence, returned, confirms: published.confirms }
+        };
+        match outcome {
+            Ok(published) => Ok(number(published)),
+            Err(failed) => Err(Box::new(failed.map(number, |error| error))),
+        }
+    }
+
+    /// What holds for a message on this channel; a reply that it asks for comes to this channel.
+    fn check(&mut self, message: &mut Message) -> Result<(), BrokerError> {
         self.check_permission(&message.exchange)?;
-        self.check_user(&message)?;
+        self.check_user(message)?;
         if message.properties.reply_to.as_deref() == Some(REPLY_TO) {
             let Some((queue, _)) = &self.reply else {
                 let text = "fast reply consumer does not exist";
@@ -50,11 +105,7 @@ impl Channel {
             };
             message.properties.reply_to = Some(queue.spec.name.to_string());
         }
-        let mut published = self.broker.try_publish_permitted(message)?;
-        let sequence = self.confirm_sequence;
-        self.confirm_sequence = sequence.map(|sequence| sequence + 1);
-        let returned = if mandatory { published.take_unrouted() } else { None };
-        Ok(ChannelPublished { sequence, returned, confirm: published.confirm })
+        Ok(())
     }
 
     /// Most messages go where the one before went.

@@ -6,7 +6,7 @@ use ahash::AHashMap;
 
 use super::super::error::BrokerError;
 use super::super::queue::{Queue, Tag};
-use super::super::stored::QueueId;
+use super::super::records::QueueId;
 use super::{Channel, Unsettled};
 
 impl Channel {

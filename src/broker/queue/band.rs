@@ -76,7 +76,11 @@ impl Band {
         if is_ahead {
             return insert(&mut self.head, held);
         }
-        let after = self.rest.partition_point(|part| part.first() < held.position);
+        let after = match self.rest.back() {
+            // What is new goes behind all others.
+            Some(last) if last.first() < held.position => self.rest.len(),
+            _ => self.rest.partition_point(|part| part.first() < held.position),
+        };
         let own = after - 1;
         match self.rest.get_mut(own) {
             Some(Part::Memory(line)) => return insert(line, held),

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::run::{Paged, Times};
-use crate::broker::stored::{QueueId, Stored};
+use crate::broker::records::QueueId;
+use crate::broker::stored::Stored;
 use crate::journal::{Entry, Payload, Position};
 
 /// A message in this queue. Small: there may be millions of them.
@@ -58,11 +59,11 @@ impl Held {
         if self.returns > 0 || self.failed.is_some() {
             return None;
         }
-        let entry = Arc::get_mut(&mut self.stored)?.sole_entry(queue)?;
+        let (entry, queues) = self.stored.leaving(queue)?;
         let (body_bytes, times) = (self.body_bytes(), self.times());
         let expires = times.expiration_ms.is_some();
         let redelivered = self.redelivered;
-        Some(Paged { entry, body_bytes, times: Some(times), expires, redelivered })
+        Some(Paged { entry, queues, body_bytes, times: Some(times), expires, redelivered })
     }
 
     /// What its way to another queue weighs in the journal, about.

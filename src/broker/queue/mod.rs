@@ -35,7 +35,8 @@ use super::connection::ConnectionId;
 use super::error::BrokerError;
 use super::metrics::QueueCounters;
 use super::paging::Pager;
-use super::stored::{QueueId, Stored};
+use super::records::QueueId;
+use super::stored::Stored;
 use crate::journal::{Entry, Position};
 use crate::model::clock::UnixMs;
 use crate::model::names::VhostName;
@@ -184,9 +185,18 @@ impl Queue {
         self.dispatch(&mut state, now_ms)
     }
 
+    /// Takes a message in, and of those that follow it as many as can be seen together: all, where
+    /// nothing of what becomes of one depends on whether it came before the next or with it. How many it
+    /// took.
+    ///
     /// # Errors
     /// The message, when the queue takes none.
-    pub(super) fn enqueue(&self, held: Held, now_ms: UnixMs) -> Result<Effects, Refusal> {
+    pub(super) fn enqueue(
+        &self,
+        held: Held,
+        more: &mut impl Iterator<Item = Held>,
+        now_ms: UnixMs,
+    ) -> Result<(Effects, usize), Refusal> {
         let mut state = self.state.lock();
         if state.deleted {
             return Err(Refusal::Deleted(held));
@@ -195,7 +205,14 @@ impl Queue {
             return Err(Refusal::Full { held, dead_letter });
         }
         state.admit(held, now_ms);
-        Ok(self.dispatch(&mut state, now_ms))
+        let mut count = 1;
+        if state.takes_runs() {
+            for held in more {
+                state.admit(held, now_ms);
+                count += 1;
+            }
+        }
+        Ok((self.dispatch(&mut state, now_ms), count))
     }
 
     /// Whether it is at its maximum length and refuses what is new, such as a body of so many bytes.
@@ -223,7 +240,7 @@ impl Queue {
         if state.is_over_delivery_limit(&held) {
             return state.dying.push_back((held, Reason::DeliveryLimit));
         }
-        match due_ms.or(held.stored.due_ms) {
+        match due_ms.or(held.stored.due_ms()) {
             Some(due_ms) => {
                 state.delayed.insert((due_ms, held.position), held);
             }
@@ -237,6 +254,14 @@ impl Queue {
     /// Takes messages that a start left on the disk, in order.
     pub(super) fn restore_runs(&self, band: u8, runs: Vec<Run>) {
         self.state.lock().ready.restore(band, runs);
+    }
+
+    pub(super) fn page_out(&self, now_ms: UnixMs) -> Effects {
+        let mut state = self.state.lock();
+        page_out(&mut state, now_ms);
+        let mut effects = Effects::default();
+        arm(&mut state, &mut effects);
+        effects
     }
 
     /// Does what is due: retries and delayed messages become ready, what is at the head expires,

@@ -9,7 +9,7 @@ use super::Held;
 use super::band::{Band, Front, Part};
 use super::run::{Run, Times};
 use crate::broker::paging::Pager;
-use crate::broker::stored::QueueId;
+use crate::broker::records::QueueId;
 use crate::journal::Position;
 
 /// One band a priority, the highest delivered first; in a band the order is that of the log.
@@ -62,6 +62,10 @@ impl Ready {
     /// Bytes of the bodies.
     pub(super) fn body_bytes(&self) -> u64 {
         self.body_bytes
+    }
+
+    pub(super) fn has_priorities(&self) -> bool {
+        self.bands.len() > 1
     }
 
     /// A priority above the queue's maximum counts as the maximum, a missing one as 0.
@@ -164,7 +168,7 @@ impl Ready {
     }
 
     fn entered(&mut self, held: &Held) {
-        if held.stored.is_durable_only_in(self.queue) {
+        if held.stored.is_pageable_in(self.queue) {
             self.resident_bytes += held.weight();
             self.count();
         }
@@ -173,7 +177,7 @@ impl Ready {
     fn left(&mut self, held: &Held) {
         self.len -= 1;
         self.body_bytes -= held.body_bytes();
-        if held.stored.is_durable_only_in(self.queue) {
+        if held.stored.is_pageable_in(self.queue) {
             self.resident_bytes -= held.weight();
             self.attempt_bytes = self.attempt_bytes.min(self.next_attempt_bytes());
             self.count();

@@ -14,6 +14,8 @@ pub(in crate::broker) struct Times {
 #[derive(Debug, Clone, Copy)]
 pub(in crate::broker) struct Paged {
     pub entry: Entry,
+    /// In how many durable queues it is.
+    pub queues: usize,
     pub body_bytes: u64,
     /// As far as they are known without reading it.
     pub times: Option<Times>,
@@ -28,7 +30,9 @@ pub(in crate::broker) struct Run {
     first: u64,
     last: u64,
     count: u32,
-    /// From each position to the next: 7 bits a byte, the lowest first, the high bit: more follow.
+    /// In how many queues the first is.
+    first_queues: u32,
+    /// From each position to the next, and in how many queues that one is: see [`push_step`].
     steps: Vec<u8>,
     pub body_bytes: u64,
     /// The sum of the entries' weights.
@@ -50,6 +54,7 @@ impl Run {
             first: position,
             last: position,
             count: 1,
+            first_queues: u32::try_from(paged.queues).unwrap_or(u32::MAX),
             steps: Vec::new(),
             body_bytes: paged.body_bytes,
             weight: u64::from(paged.entry.weight),
@@ -78,7 +83,7 @@ impl Run {
             && self.count < COUNT_MAX
             && self.weight + weight <= weight_max;
         if fits {
-            push_step(&mut self.steps, position - self.last);
+            push_step(&mut self.steps, position - self.last, paged.queues);
             self.last = position;
             self.count += 1;
             self.body_bytes += paged.body_bytes;
@@ -89,22 +94,28 @@ impl Run {
     }
 
     pub(in crate::broker) fn positions(&self) -> impl Iterator<Item = Position> {
-        let (mut at, mut steps) = (Some(self.first), self.steps.iter());
+        self.messages().map(|(position, _)| position)
+    }
+
+    /// Each with the number of durable queues that it is in.
+    pub(in crate::broker) fn messages(&self) -> impl Iterator<Item = (Position, usize)> {
+        let mut at = Some((self.first, self.first_queues as usize));
+        let mut steps = self.steps.iter().copied();
         std::iter::from_fn(move || {
-            let position = at?;
-            at = next_step(&mut steps).map(|step| position + step);
-            Some(Position(position))
+            let (position, queues) = at?;
+            at = next_step(&mut steps).map(|(step, queues)| (position + step, queues));
+            Some((Position(position), queues))
         })
     }
 
-    /// What ends its messages. Their weights are right in sum: space is accounted by segment, and
-    /// neighbours lie in one.
-    pub(in crate::broker) fn entries(&self) -> impl Iterator<Item = Entry> {
+    /// What ends its messages, each with the number of its queues. Their weights are right in sum: space
+    /// is accounted by segment, and neighbours lie in one.
+    pub(in crate::broker) fn entries(&self) -> impl Iterator<Item = (Entry, usize)> {
         let count = u64::from(self.count);
         let (share, rest) = (self.weight / count, self.weight % count);
-        self.positions().zip(0..).map(move |(position, at)| {
+        self.messages().zip(0..).map(move |((position, queues), at)| {
             let weight = share + u64::from(at < rest);
-            Entry { position, weight: u32::try_from(weight).unwrap_or(u32::MAX) }
+            (Entry { position, weight: u32::try_from(weight).unwrap_or(u32::MAX) }, queues)
         })
     }
 
@@ -114,11 +125,12 @@ impl Run {
 
     /// Its messages, each with its share of the sums.
     pub(in crate::broker) fn into_shares(self) -> impl Iterator<Item = Paged> {
-        let entries: Vec<Entry> = self.entries().collect();
+        let entries: Vec<(Entry, usize)> = self.entries().collect();
         let count = u64::from(self.count);
         let (share, rest) = (self.body_bytes / count, self.body_bytes % count);
-        entries.into_iter().zip(0..).map(move |(entry, at)| Paged {
+        entries.into_iter().zip(0..).map(move |((entry, queues), at)| Paged {
             entry,
+            queues,
             body_bytes: share + u64::from(at < rest),
             times: None,
             expires: self.expires,
@@ -137,19 +149,20 @@ impl Run {
 
     fn part(&self, belongs: impl Fn(Position) -> bool, skipped: u32) -> Option<Self> {
         let mut part: Option<Self> = None;
-        let paged = |position| Paged {
+        let paged = |(position, queues)| Paged {
             entry: Entry { position, weight: 0 },
+            queues,
             body_bytes: 0,
             times: None,
             expires: self.expires,
             redelivered: self.redelivered,
         };
-        for position in self.positions().filter(|&at| belongs(at)) {
+        for message in self.messages().filter(|&(at, _)| belongs(at)) {
             match &mut part {
                 Some(part) => {
-                    part.push(&paged(position), u64::MAX);
+                    part.push(&paged(message), u64::MAX);
                 }
-                None => part = Some(Self::of(&paged(position))),
+                None => part = Some(Self::of(&paged(message))),
             }
         }
         let mut part = part?;
@@ -178,21 +191,49 @@ pub(in crate::broker) fn push(runs: &mut Vec<Run>, paged: &Paged, weight_max: u6
     }
 }
 
-fn push_step(steps: &mut Vec<u8>, mut step: u64) {
-    while step >= 0x80 {
-        steps.push(u8::try_from(step & 0x7F).unwrap_or_default() | 0x80);
-        step >>= 7;
+/// Set in a byte: more follow.
+const MORE: u8 = 0x80;
+/// Set in the first byte of a step: the message is in several queues, and their number follows it.
+const SEVERAL: u8 = 0x40;
+
+/// Adds a step, of 6 bits in the first byte and 7 in the others, the lowest first.
+fn push_step(steps: &mut Vec<u8>, step: u64, queues: usize) {
+    let several = if queues > 1 { SEVERAL } else { 0 };
+    let more = if step < u64::from(SEVERAL) { 0 } else { MORE };
+    steps.push(u8::try_from(step & u64::from(SEVERAL - 1)).unwrap_or_default() | several | more);
+    if more > 0 {
+        push_number(steps, step >> 6);
     }
-    steps.push(u8::try_from(step).unwrap_or_default());
+    if queues > 1 {
+        push_number(steps, queues as u64);
+    }
 }
 
-fn next_step<'a>(steps: &mut impl Iterator<Item = &'a u8>) -> Option<u64> {
-    let (mut step, mut shift) = (0, 0);
+fn push_number(out: &mut Vec<u8>, mut number: u64) {
+    while number >= u64::from(MORE) {
+        out.push(u8::try_from(number & u64::from(MORE - 1)).unwrap_or_default() | MORE);
+        number >>= 7;
+    }
+    out.push(u8::try_from(number).unwrap_or_default());
+}
+
+fn next_step(steps: &mut impl Iterator<Item = u8>) -> Option<(u64, usize)> {
+    let first = steps.next()?;
+    let mut step = u64::from(first & (SEVERAL - 1));
+    if first & MORE > 0 {
+        step |= next_number(steps)? << 6;
+    }
+    let queues = if first & SEVERAL > 0 { next_number(steps)? } else { 1 };
+    Some((step, usize::try_from(queues).unwrap_or(usize::MAX)))
+}
+
+fn next_number(bytes: &mut impl Iterator<Item = u8>) -> Option<u64> {
+    let (mut number, mut shift) = (0, 0);
     loop {
-        let byte = *steps.next()?;
-        step |= u64::from(byte & 0x7F) << shift;
-        if byte < 0x80 {
-            return Some(step);
+        let byte = bytes.next()?;
+        number |= u64::from(byte & (MORE - 1)) << shift;
+        if byte < MORE {
+            return Some(number);
         }
         shift += 7;
     }
@@ -208,6 +249,7 @@ mod tests {
                 position: Position(position),
                 weight: u32::try_from(body_bytes).unwrap() + 100,
             },
+            queues: [1, 1, 3, 700][usize::try_from(position % 4).unwrap()],
             body_bytes,
             times: Some(Times { arrived_ms: position, expiration_ms: None }),
             expires: false,
@@ -224,7 +266,12 @@ mod tests {
     }
 
     fn positions(run: &Run) -> Vec<u64> {
-        run.positions().map(|position| position.0).collect()
+        let messages = run.messages();
+        let queues_are_right = |(position, queues): (Position, usize)| {
+            assert_eq!(queues, paged(position.0, 0).queues);
+            position.0
+        };
+        messages.map(queues_are_right).collect()
     }
 
     #[test]
@@ -243,7 +290,8 @@ mod tests {
         let dense: Vec<u64> = (0..10_000).collect();
         let all = runs(&dense, u64::MAX);
         assert_eq!(all.len(), 3);
-        assert!(all[0].steps.len() < 4_096);
+        // A byte each, and one or two more of half of them.
+        assert!(all[0].steps.len() < 2 * 4_096);
         let mut two = runs(&[1], u64::MAX);
         push(&mut two, &Paged { redelivered: true, ..paged(2, 0) }, u64::MAX);
         assert_eq!(two.len(), 2);
@@ -252,9 +300,10 @@ mod tests {
     #[test]
     fn the_weights_of_its_ends_are_right_in_sum() {
         let run = runs(&[5, 99, 700], u64::MAX).remove(0);
-        let entries: Vec<Entry> = run.entries().collect();
-        assert_eq!(entries.iter().map(|entry| entry.position.0).collect::<Vec<_>>(), [5, 99, 700]);
-        assert_eq!(entries.iter().map(|entry| u64::from(entry.weight)).sum::<u64>(), 1_104);
+        let entries: Vec<(Entry, usize)> = run.entries().collect();
+        let ends = entries.iter().map(|(entry, queues)| (entry.position.0, *queues));
+        assert!(ends.eq([(5, 1), (99, 700), (700, 1)]));
+        assert_eq!(entries.iter().map(|(entry, _)| u64::from(entry.weight)).sum::<u64>(), 1_104);
     }
 
     proptest::proptest! {

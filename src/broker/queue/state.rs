@@ -118,12 +118,19 @@ impl State {
 
     /// A message comes in: ready, or held until its delay has passed.
     pub(super) fn admit(&mut self, held: Held, now_ms: UnixMs) {
-        match held.stored.due_ms {
+        match held.stored.due_ms() {
             Some(due_ms) if due_ms > now_ms => {
                 self.delayed.insert((due_ms, held.position), held);
             }
             _ => self.ready.insert(held),
         }
+    }
+
+    /// Whether messages that come one after another may be looked at when all are there: without a length
+    /// to keep to, and in one line.
+    pub(super) fn takes_runs(&self) -> bool {
+        let QueueSettings { length_max, length_bytes_max, .. } = &*self.settings;
+        length_max.is_none() && length_bytes_max.is_none() && !self.ready.has_priorities()
     }
 
     /// Whether `more` messages with so many bytes beside what is ready are more than is allowed.

@@ -233,7 +233,7 @@ impl Broker {
 
     fn routed_anew(&self, message: &Message) -> Result<Targets, Stuck> {
         match self.vhost.topology.read().route_published(message) {
-            Ok(targets) if !targets.is_empty() => Ok(targets),
+            Ok(route) if !route.targets.is_empty() => Ok(route.targets),
             // An exchange that is gone takes it nowhere either.
             Ok(_) | Err(_) => Err(Stuck::Unroutable {
                 exchange: message.exchange.to_string(),

@@ -220,6 +220,9 @@ impl Turn {
             return Err(reason);
         }
         let heard = if matches!(packet, Packet::Pong(_)) { Heard::Pong } else { Heard::Traffic };
+        if heard == Heard::Pong {
+            self.session.outbound.answered();
+        }
         self.session.hear(heard);
         let Some(connection) = &mut self.connection else { return Ok(()) };
         match packet {

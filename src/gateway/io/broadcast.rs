@@ -110,7 +110,7 @@ impl<'a> Broadcast<'a> {
     }
 
     /// How many are chosen. Where the choice is simple they are not visited.
-    fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         match (&self.to[..], &self.except_rooms[..], self.except) {
             ([], [], None) => self.hub.len(),
             ([Target::Room(room)], [], None) if let Some(room) = self.hub.room(room) => room.len(),

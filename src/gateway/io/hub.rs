@@ -4,6 +4,7 @@
 //! no room. The lock of the namespace is taken before a room's, and a room's before a socket's.
 
 use std::fmt;
+use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -125,6 +126,7 @@ impl Hub {
             return false;
         }
         state.sockets.remove(&socket.id());
+        shrink(&mut state.sockets);
         for room in socket.rooms() {
             state.leave(&room, socket.id());
         }
@@ -223,13 +225,19 @@ impl State {
         let mut members = room.members.write();
         members.remove(&id);
         let is_empty = members.is_empty();
-        if members.capacity() > 64 && members.len() < members.capacity() / 4 {
-            members.shrink_to_fit();
-        }
+        shrink(&mut members);
         drop(members);
         if is_empty {
             self.rooms.remove(name);
+            shrink(&mut self.rooms);
         }
+    }
+}
+
+/// Gives back what a crowd made a table grow to.
+fn shrink<K: Eq + Hash, V>(table: &mut AHashMap<K, V>) {
+    if table.capacity() > 64 && table.len() < table.capacity() / 4 {
+        table.shrink_to_fit();
     }
 }
 

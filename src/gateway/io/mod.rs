@@ -46,7 +46,7 @@ pub use socket_id::SocketId;
 pub(super) use handlers::{Handlers, Order};
 pub(super) use hub::Hub;
 pub(super) use namespaces::Namespaces;
-pub(super) use outgoing::{Draft, Outgoing, Parser};
+pub(super) use outgoing::{Draft, Outgoing, Parser, ROW_BYTES_MAX};
 pub(super) use recovery::{Claim, Keeping, Noted, Recovery, Store};
 pub(super) use socket::greeting;
 

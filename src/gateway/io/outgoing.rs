@@ -22,7 +22,7 @@ pub enum Parser {
 }
 
 /// One packet, a frame of text and one of each attachment; or several in a row as one frame.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Outgoing {
     frames: SmallVec<[Frame; 1]>,
     /// Those that were made one.
@@ -31,6 +31,10 @@ pub struct Outgoing {
     /// gets it.
     msgpack: OnceLock<Option<Frame>>,
 }
+
+/// Packets for the same clients that wait together go out as one, up to this and one packet more: then a
+/// client costs one place in its queue for all of them, and one write.
+pub const ROW_BYTES_MAX: usize = 16 << 10;
 
 /// An event without an acknowledgement, as long as it is open whether an offset goes behind its arguments.
 #[derive(Debug)]

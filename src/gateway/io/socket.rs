@@ -343,6 +343,16 @@ impl Socket {
         }
     }
 
+    /// Asks its client whether it is there, and waits for the answer, at most for `patience`.
+    pub(crate) async fn ask(&self, patience: Duration) {
+        self.0.outbound.ask(patience).await;
+    }
+
+    /// Whether its connection is closed, or its client was asked in vain.
+    pub(crate) fn is_deserted(&self) -> bool {
+        self.0.outbound.is_deserted()
+    }
+
     /// Its client is back on another connection: this one ends.
     pub(crate) fn make_way(&self) {
         if self.0.state.swap(GONE, Ordering::AcqRel) == CONNECTED {
@@ -363,8 +373,10 @@ impl Socket {
     ) -> Self {
         self.0.state.store(GONE, Ordering::Release);
         let mut kept = std::mem::take(&mut *self.0.kept.lock());
+        // Only those few can be there already: each room of a session is another one.
+        let given = kept.rooms.len();
         for room in rooms {
-            if !kept.rooms.contains(&room) {
+            if !kept.rooms[..given].contains(&room) {
                 kept.rooms.push(room);
             }
         }

@@ -36,6 +36,8 @@ pub struct World {
     pub history: Vec<Rc<Durable>>,
     /// How long the history was before this step.
     step_start: usize,
+    /// How many changes of it the step's commit stands for.
+    step_changes: usize,
     /// Where the engine may choose among several queues, this is the order that it takes.
     order: Vec<QueueNumber>,
     /// The queues that it could choose among in this step, and whether somebody died.
@@ -66,9 +68,10 @@ impl World {
         self.history.drain(..self.history.len() - 1);
     }
 
-    /// The first change of this step is on disk.
+    /// The first changes of this step are on disk: its messages, or what else it was about.
     pub fn confirmed(&mut self) {
-        let first = self.step_start.min(self.history.len() - 1);
+        let first = self.step_start + self.step_changes.saturating_sub(1);
+        let first = first.min(self.history.len() - 1);
         self.history.drain(..first);
     }
 
@@ -123,6 +126,7 @@ impl World {
             next_queue,
             history: vec![Rc::new(Durable { closed: false, ..durable.clone() })],
             step_start: 1,
+            step_changes: 0,
             order: order.to_vec(),
             involved: BTreeSet::new(),
             deaths: 0,

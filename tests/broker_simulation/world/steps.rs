@@ -7,10 +7,17 @@ use leveret::model::topology::QueueSpec;
 
 use super::moving::{fresh, kept};
 use super::{World, in_every_order, shown};
-use crate::durable::{Bound, QueueNumber};
+use crate::durable::{Bound, QueueNumber, Seq};
 use crate::letter::{Letter, told};
 use crate::queue::{Copy, Effects, Queue, Tag};
 use crate::step::{HandNumber, Publish, Step};
+
+/// A message that has its place in the log.
+struct Written {
+    letter: Rc<Letter>,
+    seq: Seq,
+    due_ms: Option<u64>,
+}
 
 impl World {
     /// Every way in which a step can go, with the answer.
@@ -18,6 +25,7 @@ impl World {
         let worlds = in_every_order(|order| {
             let mut world = self.clone();
             world.step_start = world.history.len();
+            world.step_changes = 0;
             world.order = order.to_vec();
             match step {
                 Step::Advance(ms) => {
@@ -41,6 +49,46 @@ impl World {
         let Some(targets) = self.route(publish.exchange, publish.key) else {
             return "no exchange".to_owned();
         };
+        let written = self.write(publish, &targets);
+        let mut taken = true;
+        for &target in &targets {
+            taken &= self.put(&written, target);
+        }
+        format!("routed={} taken={taken}", !targets.is_empty())
+    }
+
+    /// All are in the log before any is in a queue; then queue by queue for those that follow each other to
+    /// the same place.
+    fn publish_all(&mut self, publishes: &[Publish]) -> String {
+        let routed: Vec<Vec<QueueNumber>> = publishes
+            .iter()
+            .map_while(|publish| self.route(publish.exchange, publish.key))
+            .collect();
+        let count = routed.len();
+        let all: Vec<(&Publish, &Vec<QueueNumber>)> = publishes.iter().zip(&routed).collect();
+        let written: Vec<Written> =
+            all.iter().map(|(publish, targets)| self.write(publish, targets)).collect();
+        let mut refused = vec![false; count];
+        let places: Vec<usize> = (0..count).collect();
+        let place_of = |at: &usize| (publishes[*at].exchange, publishes[*at].key);
+        for run in places.chunk_by(|a, b| place_of(a) == place_of(b)) {
+            for &target in &routed[run[0]] {
+                for &at in run {
+                    refused[at] |= !self.put(&written[at], target);
+                }
+            }
+        }
+        let stopped = match publishes.get(count) {
+            Some(_) => format!("no exchange at {count}"),
+            None => String::new(),
+        };
+        let unrouted: Vec<usize> = (0..count).filter(|&at| routed[at].is_empty()).collect();
+        let refused: Vec<usize> = (0..count).filter(|&at| refused[at]).collect();
+        format!("{count} {stopped} unrouted={unrouted:?} refused={refused:?}")
+    }
+
+    /// Gives a message its place in the log.
+    fn write(&mut self, publish: &Publish, targets: &[QueueNumber]) -> Written {
         let letter = Rc::new(Letter {
             body: publish.body,
             exchange: publish.exchange.to_owned(),
@@ -54,21 +102,24 @@ impl World {
         let due_ms = publish.delay_ms.filter(|ms| *ms > 0).map(|ms| now_ms + ms);
         let seq = self.next_seq;
         self.next_seq += 1;
-        let open = self.durable_among(&letter, &targets);
+        let open = self.durable_among(&letter, targets);
         if !open.is_empty() {
+            self.step_changes += 1;
             let kept = kept(&letter, now_ms, due_ms, open);
             self.change(|durable| {
                 durable.messages.insert(seq, kept);
             });
         }
-        let mut taken = true;
-        for &target in &targets {
-            let copy = fresh(seq, &letter, due_ms.unwrap_or(now_ms));
-            let (effects, took) = self.enqueue(target, copy, due_ms);
-            taken &= took;
-            self.run(target, effects);
-        }
-        format!("routed={} taken={taken}", !targets.is_empty())
+        Written { letter, seq, due_ms }
+    }
+
+    /// Whether the queue took it.
+    fn put(&mut self, written: &Written, target: QueueNumber) -> bool {
+        let Written { letter, seq, due_ms } = written;
+        let copy = fresh(*seq, letter, due_ms.unwrap_or(self.now_ms));
+        let (effects, taken) = self.enqueue(target, copy, *due_ms);
+        self.run(target, effects);
+        taken
     }
 
     fn plain_step(&mut self, step: &Step) -> String {
@@ -193,6 +244,7 @@ impl World {
                 "ok".to_owned()
             }
             Step::Publish(publish) => self.publish(publish),
+            Step::PublishAll(publishes) => self.publish_all(publishes),
             Step::Advance(_) => unreachable!("time is not the queues' business"),
             Step::Flush | Step::Crash => "ok".to_owned(),
             Step::Restart => {

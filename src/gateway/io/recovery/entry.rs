@@ -14,6 +14,9 @@ use crate::model::clock::UnixMs;
 /// Counted for each entry beside its bytes, so that a bound in bytes also bounds the entries.
 const ENTRY_OVERHEAD_BYTES: usize = 256;
 
+/// Counted for each name of an audience, and its place in the index.
+const TARGET_OVERHEAD_BYTES: usize = 96;
+
 /// Of the form in which entries are kept; another one is not read.
 const VERSION: u8 = 1;
 
@@ -112,7 +115,8 @@ impl Audience {
     }
 
     fn bytes(&self) -> usize {
-        self.to.iter().chain(&self.except_rooms).map(|target| target.bytes() + 32).sum()
+        let targets = self.to.iter().chain(&self.except_rooms);
+        targets.map(|target| target.bytes() + TARGET_OVERHEAD_BYTES).sum()
     }
 }
 

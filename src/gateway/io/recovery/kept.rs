@@ -1,9 +1,12 @@
 //! Where the log and the sessions are kept, and what is found there at the start.
 
+use ahash::AHashMap;
+
 use super::entry::Entry;
+use super::noted::parse_name;
 use super::offset::Offset;
 use super::ring::Ring;
-use super::session::{Pid, Session, Sessions};
+use super::session::{Place, Session, Sessions};
 use crate::backend::Cache;
 use crate::gateway::options;
 use crate::model::clock::SharedClock;
@@ -68,24 +71,36 @@ pub(super) fn load_sessions(
         .inspect_err(|error| tracing::warn!(key, %error, "the sessions were not read"))
         .unwrap_or_default();
     let window_ms = u64::try_from(store.options.window.as_millis()).unwrap_or(u64::MAX);
-    let mut found = Vec::new();
+    let (mut found, mut stale, mut places) = (AHashMap::new(), Vec::new(), Vec::new());
     for (field, value) in &fields {
-        let pid = str::from_utf8(field).ok().and_then(Pid::parse);
-        // One that connected behind the log's end belongs to a log that is lost.
-        let session = Session::decode(value).filter(|session| session.connect <= head);
-        let (Some(pid), Some(mut session)) = (pid, session) else {
-            if let (Err(error), Ok(field)) = (
-                cache.send_field_removal(key, &String::from_utf8_lossy(field)),
-                str::from_utf8(field),
-            ) {
-                tracing::debug!(field, %error, "a session was not removed");
-            }
-            continue;
-        };
-        session.until_ms.get_or_insert(now_ms.saturating_add(window_ms));
-        found.push((session.until_ms, pid, session));
+        let Ok(name) = str::from_utf8(field) else { continue };
+        match parse_name(name) {
+            Some((pid, Some(room))) => places.push((name, pid, room, value)),
+            Some((pid, None)) => match Session::decode(value) {
+                // One that connected behind the log's end belongs to a log that is lost.
+                Some(mut session) if session.connect <= head => {
+                    session.until_ms.get_or_insert(now_ms.saturating_add(window_ms));
+                    found.insert(pid, session);
+                }
+                _ => stale.push(name.to_owned()),
+            },
+            None => stale.push(name.to_owned()),
+        }
     }
-    found.sort_unstable_by_key(|(until_ms, ..)| *until_ms);
-    found.into_iter().for_each(|(_, pid, session)| sessions.insert(pid, session));
+    for (name, pid, room, value) in places {
+        let since = str::from_utf8(value).ok().and_then(|since| since.parse().ok());
+        match (found.get_mut(&pid), since) {
+            (Some(session), Some(since)) => session.rooms.push(Place { room: room.into(), since }),
+            _ => stale.push(name.to_owned()),
+        }
+    }
+    if !stale.is_empty()
+        && let Err(error) = cache.send_field_removal(key, &stale)
+    {
+        tracing::debug!(%error, "what is left of sessions was not removed");
+    }
+    let mut found: Vec<_> = found.into_iter().collect();
+    found.sort_unstable_by_key(|(_, session)| session.until_ms);
+    found.into_iter().for_each(|(pid, session)| sessions.insert(pid, session));
     sessions
 }

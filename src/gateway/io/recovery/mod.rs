@@ -11,6 +11,7 @@
 
 mod entry;
 mod kept;
+mod noted;
 mod offset;
 mod resume;
 mod ring;
@@ -26,6 +27,7 @@ use tokio::sync::{Notify, oneshot};
 
 pub use entry::{Audience, Target};
 pub use kept::{Keeping, Store, forget};
+pub use noted::Noted;
 pub use offset::Offset;
 pub use resume::Claim;
 pub use session::Pid;
@@ -33,9 +35,9 @@ pub use session::Pid;
 use self::entry::Entry;
 use self::kept::{keys, load_ring, load_sessions};
 use self::ring::Ring;
-use self::session::{Session, Sessions};
+use self::session::Sessions;
 use super::outgoing::{Draft, Outgoing};
-use super::{Hub, Socket, SocketId};
+use super::{Hub, SocketId};
 use crate::backend::{BackendError, Push, Sent};
 
 /// Events that may wait for their commit before clients are not listened to.
@@ -113,10 +115,6 @@ pub struct Delivery {
     offset: Offset,
     sessions: Sessions,
 }
-
-/// A change of a session, on its way to where sessions are kept.
-#[must_use = "after a crash the session may be as it was before"]
-pub struct Noted(Result<Option<Sent>, BackendError>);
 
 /// An event that was appended.
 pub struct Appended {
@@ -329,84 +327,8 @@ impl Recovery {
         }
     }
 
-    /// The socket joins a room, which is noted before anything is sent to it there.
-    pub fn joined(&self, delivery: &mut Delivery, socket: &Socket, room: &Arc<str>) -> Noted {
-        let since = delivery.position;
-        Noted(self.edit(delivery, socket, |session| session.join(room, since)))
-    }
-
-    pub fn left(&self, delivery: &mut Delivery, socket: &Socket, room: &str) -> Noted {
-        Noted(self.edit(delivery, socket, |session| {
-            session.leave(room);
-        }))
-    }
-
-    pub fn has_data(&self, delivery: &mut Delivery, socket: &Socket, data: Box<str>) {
-        drop(self.edit(delivery, socket, |session| session.data = Some(data)));
-    }
-
-    /// Notes a room that the socket is about to join; waits until that is durable.
-    ///
-    /// # Errors
-    /// The session would come back without the room after a restart.
-    pub async fn will_join(&self, socket: &Socket, room: &str) -> Result<(), BackendError> {
-        let noted = self.joined(&mut self.delivery.lock(), socket, &Arc::from(room));
-        noted.durable().await
-    }
-
-    /// The room was not joined after all.
-    pub fn will_not_join(&self, socket: &Socket, room: &str) {
-        drop(self.left(&mut self.delivery.lock(), socket, room));
-    }
-
-    fn edit(
-        &self,
-        delivery: &mut Delivery,
-        socket: &Socket,
-        edit: impl FnOnce(&mut Session),
-    ) -> Result<Option<Sent>, BackendError> {
-        let session = socket.pid().and_then(|pid| Some((pid, delivery.sessions.get_mut(pid)?)));
-        let own = session.filter(|(_, session)| session.socket.as_ref() == Some(socket));
-        let Some((pid, session)) = own else { return Ok(None) };
-        edit(session);
-        self.save(pid, session)
-    }
-
-    /// A session that cannot be kept as it is now is not kept as it was either, unless that fails too.
-    fn save(&self, pid: Pid, session: &Session) -> Result<Option<Sent>, BackendError> {
-        let Some(cache) = &self.store.cache else { return Ok(None) };
-        let sent = cache.send_field(&self.sessions_key, pid.to_string(), session.encode());
-        sent.map(Some).or_else(|error| {
-            tracing::debug!(%error, "a session was not kept");
-            self.forget(pid).map(|()| None)
-        })
-    }
-
-    fn forget(&self, pid: Pid) -> Result<(), BackendError> {
-        let Some(cache) = &self.store.cache else { return Ok(()) };
-        cache
-            .send_field_removal(&self.sessions_key, &pid.to_string())
-            .inspect_err(|error| tracing::debug!(%error, "a session was not removed"))
-    }
-
     fn window_ms(&self) -> u64 {
         u64::try_from(self.store.options.window.as_millis()).unwrap_or(u64::MAX)
-    }
-}
-
-impl Noted {
-    /// There was nothing to note.
-    pub fn nothing() -> Self {
-        Self(Ok(None))
-    }
-
-    /// # Errors
-    /// It may have been kept as it was before.
-    pub async fn durable(self) -> Result<(), BackendError> {
-        match self.0? {
-            Some(sent) => sent.durable().await,
-            None => Ok(()),
-        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! How a socket comes, comes back, and goes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ahash::AHashMap;
 use serde::Deserialize;
@@ -13,6 +14,9 @@ use super::{Delivery, REPLAY_SHARE, Recovery};
 use crate::gateway::close_reason::CloseReason;
 use crate::gateway::io::socket::greeting;
 use crate::gateway::io::{DisconnectReason, Hub, Socket};
+
+/// How long the client of a session that another connection claims may take to show that it is there.
+const ANSWER_MAX: Duration = Duration::from_secs(1);
 
 /// What a client shows that wants to come back.
 pub struct Claim {
@@ -48,6 +52,16 @@ struct Missed {
 }
 
 impl Recovery {
+    /// Asks the client that holds the claimed session whether it is there, if one does: of a connection
+    /// that was lost unnoticed the server does not know. Who has an answer keeps its session, and a copy of
+    /// its claim is nothing. Cancel safe.
+    pub async fn ask_holder(&self, claim: &Claim) {
+        let holder = self.delivery.lock().sessions.get(claim.pid).and_then(|it| it.socket.clone());
+        if let Some(holder) = holder.filter(|holder| !holder.is_deserted()) {
+            holder.ask(ANSWER_MAX).await;
+        }
+    }
+
     /// Lets a socket in, as the session that it claims, or as a new one.
     pub fn admit(&self, hub: &Hub, socket: Socket, claim: Option<Claim>) -> Admitted {
         let mut delivery = self.delivery.lock();
@@ -72,7 +86,7 @@ impl Recovery {
             socket: Some(socket.clone()),
         };
         socket.set_pid(pid);
-        drop(self.save(pid, &session));
+        drop(self.save(pid, &session, &session.rooms));
         delivery.sessions.insert(pid, session);
         socket.admit(&greeting(hub.name(), socket.id(), Some(pid)));
         Admitted { socket, replaced: None }
@@ -92,6 +106,9 @@ impl Recovery {
         if session.who != socket.who() {
             return Err("it is another's");
         }
+        if session.socket.as_ref().is_some_and(|holder| !holder.is_deserted()) {
+            return Err("its client is there");
+        }
         if session.until_ms.is_some_and(|until_ms| until_ms <= now_ms) {
             return Err("it is too late");
         }
@@ -107,11 +124,13 @@ impl Recovery {
         if let Some(replaced) = &replaced {
             replaced.make_way();
         }
+        let given = socket.rooms();
         let rooms = session.rooms.iter().map(|place| Arc::clone(&place.room));
         let data = session.data.clone();
         let resumed = socket.come_back_as(session.sid, claim.pid, rooms, data);
         // What its middleware gave it now comes back the next time too.
-        for room in resumed.rooms() {
+        let known = session.rooms.len();
+        for room in given {
             if !session.rooms.iter().any(|place| place.room == room) {
                 session.rooms.push(Place { room, since: position });
             }
@@ -119,7 +138,7 @@ impl Recovery {
         session.data = resumed.data_text();
         session.socket = Some(resumed.clone());
         session.last = last;
-        drop(self.save(claim.pid, session));
+        drop(self.save(claim.pid, session, &session.rooms[known..]));
         resumed.admit(&greeting(hub.name(), resumed.id(), Some(claim.pid)));
         for entry in &entries {
             resumed.answer(&entry.packet);
@@ -163,8 +182,9 @@ impl Recovery {
         let rooms: AHashMap<&str, u64> =
             session.rooms.iter().map(|place| (&*place.room, place.since)).collect();
         let bytes_max = self.store.queue_bytes_max / REPLAY_SHARE;
+        let places = rooms.iter().map(|(room, since)| (*room, *since));
         let (mut entries, mut bytes) = (Vec::new(), 0);
-        for entry in order.ring.between(start, delivery.position) {
+        for entry in order.ring.addressed(session.sid, places, start, delivery.position) {
             let position = entry.offset.position;
             if entry.audience.includes(session.sid, &rooms, position) {
                 bytes += entry.bytes();
@@ -178,10 +198,12 @@ impl Recovery {
         Ok(Missed { entries, last })
     }
 
-    /// The socket of the session under this secret, while it is there.
-    pub fn socket_of(&self, pid: &str) -> Option<Socket> {
+    /// The socket of the session under this secret whose client is not there any more, so that the next
+    /// one who claims the session takes its place.
+    pub fn deserted(&self, pid: &str) -> Option<Socket> {
         let pid = Pid::parse(pid)?;
-        self.delivery.lock().sessions.get(pid)?.socket.clone()
+        let socket = self.delivery.lock().sessions.get(pid)?.socket.clone();
+        socket.filter(Socket::is_deserted)
     }
 
     /// Whether the client of a socket that went may still come back, or is back.
@@ -199,8 +221,9 @@ impl Recovery {
             return;
         }
         if !may_come_back(reason) {
-            delivery.sessions.remove(pid);
-            drop(self.forget(pid));
+            if let Some(session) = delivery.sessions.remove(pid) {
+                drop(self.forget(pid, &session));
+            }
             return;
         }
         session.last = session.last_sent(epoch);
@@ -208,7 +231,7 @@ impl Recovery {
         session.detached = Some(position);
         let until_ms = self.store.clock.now_ms().saturating_add(self.window_ms());
         session.until_ms = Some(until_ms);
-        drop(self.save(pid, session));
+        drop(self.save(pid, session, &[]));
         delivery.sessions.will_end(until_ms, pid);
         self.wake.notify_one();
     }

@@ -4,12 +4,14 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use tokio::sync::Notify;
 
 use super::entry::Entry;
 use super::session::Ended;
-use super::{DETACHED_MAX, PENDING_BYTES_MAX, Pending, Recovery, Told};
-use crate::gateway::io::Hub;
+use super::{DETACHED_MAX, Order, PENDING_BYTES_MAX, Pending, Recovery, Told};
+use crate::gateway::io::outgoing::ROW_BYTES_MAX;
+use crate::gateway::io::{Hub, Outgoing};
 
 /// How often sessions are looked at when nothing else happens.
 const LOOK_MAX: Duration = Duration::from_secs(60);
@@ -27,9 +29,14 @@ pub async fn run(hub: Weak<Hub>, wake: Arc<Notify>) {
             let Some(hub) = hub.upgrade() else { return };
             let Some(recovery) = hub.recovery() else { return };
             let mut events = 0;
-            while recovery.deliver_first(&hub).await {
-                events += 1;
-                if events % LOOK_EVENTS == 0 {
+            loop {
+                let delivered = recovery.deliver_first(&hub).await;
+                if delivered == 0 {
+                    break;
+                }
+                events += delivered;
+                if events >= LOOK_EVENTS {
+                    events = 0;
                     let _ = recovery.end_sessions();
                 }
                 // Commits may all be resolved already; the sockets' writers need the thread too.
@@ -49,12 +56,13 @@ pub async fn run(hub: Weak<Hub>, wake: Arc<Notify>) {
 }
 
 impl Recovery {
-    /// Waits for the first pending event's commit and sends it. False: there is none.
-    async fn deliver_first(&self, hub: &Arc<Hub>) -> bool {
+    /// Waits for the first pending event's commit and sends it, with those right behind it that can go
+    /// with it. How many there were.
+    async fn deliver_first(&self, hub: &Arc<Hub>) -> usize {
         // It stays in front meanwhile, for who waits until the log has caught up.
         let sent = match self.order.lock().pending.front_mut() {
             Some(first) => first.sent.take(),
-            None => return false,
+            None => return 0,
         };
         let outcome = match sent {
             Some(sent) => sent.durable().await,
@@ -63,54 +71,62 @@ impl Recovery {
         if let Err(error) = &outcome {
             tracing::error!(%error, "an event was not logged, and not sent");
         }
-        self.deliver(hub, outcome.is_ok());
-        let (first, has_room) = {
+        let events = self.deliver(hub, outcome.is_ok());
+        let (row, has_room) = {
             let mut order = self.order.lock();
             let was_full = order.pending_bytes > PENDING_BYTES_MAX;
-            let Some(first) = order.take_first() else { return false };
-            (first, was_full && order.pending_bytes <= PENDING_BYTES_MAX)
+            let row: SmallVec<[Pending; 1]> =
+                (0..events).map_while(|_| order.take_first()).collect();
+            (row, was_full && order.pending_bytes <= PENDING_BYTES_MAX)
         };
-        let Pending { told, after, .. } = first;
-        // Whoever asked may have gone.
-        match told {
-            Told::Nobody => {}
-            Told::Count(told, sockets) => drop(told.send(sockets)),
-            Told::Outcome(told, sockets) => drop(told.send(outcome.map(|()| sockets))),
+        let mut error = outcome.err();
+        for Pending { told, after, .. } in row {
+            // Whoever asked may have gone. What failed is a row of its own.
+            match told {
+                Told::Nobody => {}
+                Told::Count(told, sockets) => drop(told.send(sockets)),
+                Told::Outcome(told, sockets) => {
+                    drop(told.send(error.take().map_or(Ok(sockets), Err)))
+                }
+            }
+            after.into_iter().for_each(|act| act());
         }
-        after.into_iter().for_each(|act| act());
         self.eased.notify_waiters();
         if has_room {
             self.has_room.notify_waiters();
         }
-        true
+        events
     }
 
-    /// Sends the first pending event. It stays in front, so that what is not pending has been sent.
-    fn deliver(&self, hub: &Arc<Hub>, is_durable: bool) {
+    /// Sends the first pending events, which stay in front, so that what is not pending has been sent.
+    /// How many they are.
+    fn deliver(&self, hub: &Arc<Hub>, is_durable: bool) -> usize {
         let mut delivery = self.delivery.lock();
         let mut order = self.order.lock();
-        let Some(Pending { entry, is_logged, .. }) = order.pending.front() else { return };
-        let (entry, is_logged) = (Arc::clone(entry), *is_logged);
+        let events = if is_durable { order.row() } else { 1 };
+        let pending = order.pending.iter().take(events);
+        let row: SmallVec<[Arc<Entry>; 1]> = pending.map(|it| Arc::clone(&it.entry)).collect();
+        let Some(last) = row.last().map(|entry| entry.offset) else { return 0 };
+        let is_logged = order.pending.front().is_some_and(|first| first.is_logged);
         if !is_durable {
             order.is_broken = true;
-            order.ring.forget_through(entry.offset.position);
+            order.ring.forget_through(last.position);
         }
-        let is_in_ring = order.ring.contains(entry.offset);
+        let is_in_ring = order.ring.contains(last);
         // Who had nothing to wait for relied on a removal of the log that may have failed since.
         let is_sent = is_durable && (is_logged || !order.is_broken);
         drop(order);
         if is_sent && is_in_ring {
-            delivery.offset = entry.offset;
+            delivery.offset = last;
         }
-        let sockets = if is_sent { send(hub, &entry) } else { 0 };
-        delivery.position = entry.offset.position;
-        self.delivered.store(entry.offset.position, Ordering::Release);
+        let sockets = if is_sent { send(hub, &row) } else { 0 };
+        delivery.position = last.position;
+        self.delivered.store(last.position, Ordering::Release);
         let mut order = self.order.lock();
-        if let Some(first) = order.pending.front_mut() {
-            first.told.count(sockets);
-        }
+        order.pending.iter_mut().take(events).for_each(|pending| pending.told.count(sockets));
         // A burst was more than is kept.
-        order.ring.trim(0, self.store.options.bytes_max, entry.offset.position);
+        order.ring.trim(0, self.store.options.bytes_max, last.position);
+        events
     }
 
     /// Forgets sessions whose time has passed; how long to wait until the next may end. `None`: there
@@ -120,7 +136,7 @@ impl Recovery {
         let mut delivery = self.delivery.lock();
         for _ in 0..ENDED_MAX {
             match delivery.sessions.pop_ended(now_ms, DETACHED_MAX) {
-                Some(Ended::Session(pid)) => drop(self.forget(pid)),
+                Some(Ended::Session(pid, session)) => drop(self.forget(pid, &session)),
                 Some(Ended::CameBack) => {}
                 None => {
                     let left_ms =
@@ -134,10 +150,201 @@ impl Recovery {
     }
 }
 
-fn send(hub: &Arc<Hub>, entry: &Entry) -> usize {
+impl Order {
+    /// How many of the first pending events go out as one, when the first is durable: those for the same
+    /// sockets that are durable too, with nothing to be done between them.
+    fn row(&mut self) -> usize {
+        let mut pending = self.pending.iter_mut();
+        let Some(mut before) = pending.next() else { return 0 };
+        let (mut events, mut bytes) = (1, before.entry.packet.wire_bytes());
+        for next in pending {
+            let follows = bytes < ROW_BYTES_MAX
+                && before.after.is_empty()
+                && before.is_logged
+                && next.is_logged
+                && before.entry.audience == next.entry.audience
+                && next.sent.as_mut().is_none_or(|sent| matches!(sent.outcome(), Some(Ok(()))));
+            if !follows {
+                break;
+            }
+            events += 1;
+            bytes += next.entry.packet.wire_bytes();
+            before = next;
+        }
+        events
+    }
+}
+
+/// Sends entries for the same sockets; to how many.
+fn send(hub: &Arc<Hub>, row: &[Arc<Entry>]) -> usize {
+    let Some(last) = row.last() else { return 0 };
+    let joined;
+    let packet = match row {
+        [entry] => &entry.packet,
+        row => {
+            joined = Outgoing::joined(row.iter().map(|entry| entry.packet.clone()).collect());
+            &joined
+        }
+    };
     let mut sockets = 0;
-    hub.choose(&entry.audience).each(|socket| {
-        sockets += usize::from(socket.push_logged(&entry.packet, entry.offset.position));
+    hub.choose(&last.audience).each(|socket| {
+        sockets += usize::from(socket.push_logged(packet, last.offset.position));
     });
     sockets
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::task::{Context, Poll, Wake};
+
+    use super::*;
+    use crate::gateway::close_reason::CloseReason;
+    use crate::gateway::io::recovery::{Audience, Keeping, Store, Target};
+    use crate::gateway::io::{DisconnectReason, Draft, Parser, Socket};
+    use crate::gateway::metrics::Metrics;
+    use crate::gateway::options;
+    use crate::gateway::outbound::{Outbound, Transport};
+    use crate::gateway::websocket::Frame;
+    use crate::model::clock::{ManualClock, SystemClock};
+
+    fn hub(options: options::Recovery, clock: crate::model::clock::SharedClock) -> Arc<Hub> {
+        let hub = Arc::new(Hub::new("/", 10, Weak::new(), Arc::new(Metrics::new())).unwrap());
+        let store = Store { options, cache: None, clock, queue_bytes_max: 1 << 20 };
+        hub.recover(&Keeping::On(store));
+        hub
+    }
+
+    /// A client, and its queue without what it was sent at first.
+    fn client(hub: &Arc<Hub>) -> (Socket, Arc<Outbound>) {
+        let outbound = Arc::new(Outbound::new(Transport::WebSocket, 64 << 20));
+        let socket = Socket::new(Arc::clone(hub), Arc::clone(&outbound), Parser::Text);
+        let admitted = hub.recovery().unwrap().admit(hub, socket, None);
+        frames(&outbound);
+        (admitted.socket, outbound)
+    }
+
+    fn frames(outbound: &Outbound) -> Vec<Frame> {
+        let mut batch = Vec::new();
+        outbound.take(&mut batch);
+        batch
+    }
+
+    /// The packets of frames in a row, without their offsets.
+    fn texts(frames: &[Frame]) -> Vec<String> {
+        let mut texts = Vec::new();
+        for frame in frames {
+            let mut rest = Some(frame.clone());
+            while let Some(frame) = rest {
+                let (first, others) = frame.split_first();
+                let text = String::from_utf8(first.payload().to_vec()).unwrap();
+                texts.push(text.rsplit_once(',').unwrap().0.to_owned());
+                rest = others;
+            }
+        }
+        texts
+    }
+
+    fn append(hub: &Hub, audience: Audience, event: u32) {
+        let draft = Draft::event(hub.name(), "news", &&event).unwrap();
+        assert!(hub.recovery().unwrap().append(audience, &draft, None));
+    }
+
+    fn to(room: &str) -> Audience {
+        Audience { to: vec![Target::of(room.to_owned())], ..Audience::default() }
+    }
+
+    #[tokio::test]
+    async fn events_for_the_same_sockets_that_wait_together_are_one_frame() {
+        let hub = hub(options::Recovery::default(), SystemClock::shared());
+        let (socket, outbound) = client(&hub);
+        socket.join("mine").unwrap();
+        // Nothing is awaited, so that nothing is delivered meanwhile.
+        (0..100).for_each(|n| append(&hub, Audience::default(), n));
+        append(&hub, to("mine"), 100);
+        (101..200).for_each(|n| append(&hub, Audience::default(), n));
+        hub.recovery().unwrap().caught_up().await;
+        let frames = frames(&outbound);
+        assert_eq!(frames.len(), 3);
+        let wanted: Vec<String> = (0..200).map(|n| format!("42[\"news\",{n}")).collect();
+        assert_eq!(texts(&frames), wanted);
+        let last = hub.recovery().unwrap().delivery().position;
+        assert_eq!(socket.last_logged(), last);
+    }
+
+    #[tokio::test]
+    async fn what_is_done_after_an_event_is_done_before_the_next() {
+        let hub = hub(options::Recovery::default(), SystemClock::shared());
+        let (_, outbound) = client(&hub);
+        append(&hub, Audience::default(), 1);
+        let between = Arc::clone(&outbound);
+        let act = move || between.push(&Frame::text(b"42[\"act\","));
+        hub.recovery().unwrap().after_pending(0, act);
+        append(&hub, Audience::default(), 2);
+        hub.recovery().unwrap().caught_up().await;
+        let wanted = ["42[\"news\",1", "42[\"act\"", "42[\"news\",2"];
+        assert_eq!(texts(&frames(&outbound)), wanted);
+    }
+
+    /// Counts how often its task is woken.
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_room_in_the_log_is_woken_once_there_is() {
+        let hub = hub(options::Recovery::default(), SystemClock::shared());
+        let recovery = hub.recovery().unwrap();
+        let draft = Draft::event(hub.name(), "news", &"x".repeat(256 << 10)).unwrap();
+        // Nothing is delivered but by hand, as the task gets no turn.
+        (0..32).for_each(|_| assert!(recovery.append(Audience::default(), &draft, None)));
+        let wakes = Arc::new(Wakes::default());
+        let waker = Arc::clone(&wakes).into();
+        let mut waiter = Box::pin(recovery.has_room());
+        let mut looks = 0;
+        let mut is_over = |looks: &mut usize| {
+            *looks += 1;
+            waiter.as_mut().poll(&mut Context::from_waker(&waker)) == Poll::Ready(())
+        };
+        assert!(!is_over(&mut looks));
+        let mut delivered = 0;
+        while wakes.0.load(Ordering::Relaxed) == 0 {
+            assert_eq!(recovery.deliver_first(&hub).await, 1, "it is not woken at all");
+            delivered += 1;
+        }
+        assert!(delivered > 10, "{delivered}");
+        assert!(is_over(&mut looks) && looks == 2, "it is woken for nothing");
+    }
+
+    #[tokio::test]
+    async fn sessions_end_while_events_never_pause() {
+        let clock = ManualClock::at(1_000);
+        let hub = hub(options::Recovery::default(), Arc::clone(&clock) as _);
+        let (gone, _outbound) = client(&hub);
+        drop(gone.depart(DisconnectReason::Session(CloseReason::TransportClose)));
+        assert!(hub.recovery().unwrap().awaits(&gone));
+        clock.advance_ms(24 * 60 * 60 * 1000);
+        let (told, is_gone) = tokio::sync::oneshot::channel();
+        go_on(Arc::clone(&hub), gone, 16 * LOOK_EVENTS, told);
+        assert_eq!(is_gone.await, Ok(true));
+    }
+
+    /// Each event has the next one wait before it is done with, until the session is gone.
+    fn go_on(hub: Arc<Hub>, gone: Socket, left: usize, told: tokio::sync::oneshot::Sender<bool>) {
+        append(&hub, Audience::default(), 1);
+        let next = Arc::clone(&hub);
+        hub.recovery().unwrap().after_pending(0, move || {
+            let is_gone = !next.recovery().is_some_and(|recovery| recovery.awaits(&gone));
+            if is_gone || left == 0 {
+                let _ = told.send(is_gone);
+            } else {
+                go_on(next, gone, left - 1, told);
+            }
+        });
+    }
 }

@@ -12,7 +12,8 @@ use super::offset::Offset;
 use crate::gateway::io::{Socket, SocketId};
 use crate::model::clock::UnixMs;
 
-const VERSION: u8 = 1;
+/// Of the form in which sessions are kept; another one is not read.
+const VERSION: u8 = 2;
 
 /// Entries of sessions that came back are cleared away when they are so many more than the others.
 const STALE_MAX: usize = 64;
@@ -67,7 +68,6 @@ struct Stored {
     sid: String,
     who: Box<str>,
     connect: u64,
-    rooms: Vec<(String, u64)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     data: Option<Box<str>>,
     last: Option<String>,
@@ -76,13 +76,13 @@ struct Stored {
 }
 
 impl Session {
+    /// Without its rooms, which are kept each for itself.
     pub fn encode(&self) -> Vec<u8> {
         let stored = Stored {
             v: VERSION,
             sid: self.sid.to_string(),
             who: self.who.clone(),
             connect: self.connect,
-            rooms: self.rooms.iter().map(|place| (place.room.to_string(), place.since)).collect(),
             data: self.data.clone(),
             last: self.last.map(|offset| offset.to_string()),
             detached: self.detached,
@@ -102,12 +102,11 @@ impl Session {
             Some(text) => Some(Offset::parse(&text)?),
             None => None,
         };
-        let place = |(room, since): (String, u64)| Place { room: room.into(), since };
         Some(Self {
             sid: SocketId::parse(&stored.sid)?,
             who: stored.who,
             connect: stored.connect,
-            rooms: stored.rooms.into_iter().map(place).collect(),
+            rooms: Vec::new(),
             data: stored.data,
             last,
             detached: stored.detached,
@@ -150,7 +149,7 @@ pub struct Sessions {
 /// What was first to end.
 pub enum Ended {
     /// It is forgotten now.
-    Session(Pid),
+    Session(Pid, Box<Session>),
     /// It has a socket again, or had one in between, and ends later.
     CameBack,
 }
@@ -173,8 +172,8 @@ impl Sessions {
     }
 
     /// Forgets a session that has a socket.
-    pub fn remove(&mut self, pid: Pid) {
-        self.all.remove(&pid);
+    pub fn remove(&mut self, pid: Pid) -> Option<Session> {
+        self.all.remove(&pid)
     }
 
     /// The session is detached, and ends at `until_ms`, later than those before it.
@@ -213,9 +212,9 @@ impl Sessions {
         if !is_due(&self.all, until_ms, pid) {
             return Some(Ended::CameBack);
         }
-        self.all.remove(&pid);
+        let session = self.all.remove(&pid)?;
         self.detached -= 1;
-        Some(Ended::Session(pid))
+        Some(Ended::Session(pid, Box::new(session)))
     }
 }
 
@@ -244,7 +243,7 @@ mod tests {
 
     fn ended(sessions: &mut Sessions, now_ms: UnixMs, detached_max: usize) -> Vec<Pid> {
         let pops = std::iter::from_fn(|| sessions.pop_ended(now_ms, detached_max));
-        let pid = |ended| if let Ended::Session(pid) = ended { Some(pid) } else { None };
+        let pid = |ended| if let Ended::Session(pid, _) = ended { Some(pid) } else { None };
         pops.filter_map(pid).collect()
     }
 

@@ -142,4 +142,17 @@ mod tests {
         many.extend(b"\xc4\x00".repeat(11));
         assert!(matches!(decoded(&many), Err(ParseError::TooManyAttachments { .. })));
     }
+
+    #[test]
+    fn a_value_is_written_without_a_copy_at_each_level() {
+        let levels = 100;
+        let inner = "x".repeat(1 << 20);
+        let args = format!("{}\"{inner}\"{}", "[".repeat(levels), "]".repeat(levels));
+        let packet = format!("2[\"deep\",{args}]");
+        let mut written = None;
+        let counted = allocation_counter::measure(|| written = Some(encode(&packet, &[])));
+        assert!(written.unwrap().unwrap().len() > inner.len());
+        // The text as it is read, and the packet while it grows.
+        assert!(counted.bytes_total < 8 * inner.len() as u64, "{} bytes", counted.bytes_total);
+    }
 }

@@ -1,0 +1,314 @@
+//! Pub/sub of the cache beside the sockets: what is said to them is published on the channels `messages`,
+//! `notifications` and `presence`, and what others publish there is said to the sockets.
+//!
+//! What always holds: what a gateway published itself it does not send a second time; what others
+//! published goes to sockets alone, not into a room's list and not back to the channel. Like all
+//! pub/sub it comes at most once.
+
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+use metrics::{Counter, counter};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tokio::sync::mpsc;
+use tokio::time::{Duration, Instant};
+use uuid::Uuid;
+
+use super::Gateway;
+use super::application::Application;
+use super::events::{MESSAGE_NEW, NOTIFICATION, is_label};
+use crate::backend::{Audience, BackendError, Cache, Subscription};
+use crate::model::names::{RoomId, UserId};
+use crate::model::topology::EMIT_EXCHANGE;
+use crate::wire::socket_io::check_payload;
+
+const MESSAGES: &str = "messages";
+const NOTIFICATIONS: &str = "notifications";
+const PRESENCE: &str = "presence";
+
+/// What may wait to be published; more is lost, and counted.
+const WAITING_MAX: usize = 8_192;
+
+/// A log line about what others publish wrongly is written no more often than this.
+const WARNING_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What is said to sockets, on its way to the channels.
+pub struct Channels {
+    /// Tells this gateway's own publications from others'.
+    origin: Box<str>,
+    /// Absent while nobody publishes.
+    waiting: OnceLock<mpsc::Sender<(&'static str, Vec<u8>)>>,
+    lost: Counter,
+    malformed: Counter,
+}
+
+/// Who else sends it to sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// Nobody: it was said here.
+    Here,
+    /// Every gateway: it came over the broker.
+    Broker,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct MessageOut<'a, M: ?Sized> {
+    origin: &'a str,
+    room_id: &'a str,
+    message: &'a M,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct NotificationOut<'a, N: ?Sized> {
+    origin: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    room_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    all: Option<bool>,
+    notification: &'a N,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PresenceOut<'a> {
+    origin: &'a str,
+    user_id: &'a str,
+    status: &'a str,
+}
+
+impl Channels {
+    pub fn new() -> Self {
+        Self {
+            origin: Uuid::new_v4().to_string().into(),
+            waiting: OnceLock::new(),
+            lost: counter!("leveret_gateway_channels_lost_total"),
+            malformed: counter!("leveret_gateway_channels_malformed_total"),
+        }
+    }
+
+    /// A message that a room was told.
+    pub fn message(&self, source: Source, room: &RoomId, message: &(impl Serialize + ?Sized)) {
+        let origin = self.origin_of(source);
+        self.publish(MESSAGES, &MessageOut { origin, room_id: room.as_str(), message });
+    }
+
+    /// An event that sockets were sent, if it is one that a channel is for.
+    pub fn event(
+        &self,
+        source: Source,
+        to: &Audience,
+        event: &str,
+        payload: &(impl Serialize + ?Sized),
+    ) {
+        match (event, to) {
+            (MESSAGE_NEW, Audience::Room(room)) => self.message(source, room, payload),
+            (NOTIFICATION, to) => {
+                let (user_id, room_id, all) = match to {
+                    Audience::User(user) => (Some(user.as_str()), None, None),
+                    Audience::Room(room) => (None, Some(room.as_str()), None),
+                    Audience::All => (None, None, Some(true)),
+                };
+                let origin = self.origin_of(source);
+                let notification = payload;
+                let out = NotificationOut { origin, user_id, room_id, all, notification };
+                self.publish(NOTIFICATIONS, &out);
+            }
+            _ => {}
+        }
+    }
+
+    pub fn presence(&self, user: &UserId, status: &str) {
+        let (origin, user_id) = (&*self.origin, user.as_str());
+        self.publish(PRESENCE, &PresenceOut { origin, user_id, status });
+    }
+
+    /// In the order of the calls, and without waiting: pub/sub loses what it can't keep up with.
+    fn publish(&self, channel: &'static str, out: &impl Serialize) {
+        let Some(waiting) = self.waiting.get() else { return };
+        // What has no JSON form was sent to no socket either, and logged there.
+        let Ok(payload) = serde_json::to_vec(out) else { return };
+        if waiting.try_send((channel, payload)).is_err() {
+            self.lost.increment(1);
+        }
+    }
+
+    fn origin_of(&self, source: Source) -> &str {
+        match source {
+            Source::Here => &self.origin,
+            Source::Broker => EMIT_EXCHANGE,
+        }
+    }
+
+    /// Whether the sockets have been sent it already.
+    fn is_echo(&self, origin: Option<&str>) -> bool {
+        origin.is_some_and(|origin| origin == &*self.origin || origin == EMIT_EXCHANGE)
+    }
+}
+
+impl Gateway {
+    /// Joins the sockets and the cache's channels `messages`, `notifications` and `presence`. The future
+    /// does it for as long as the cache lives; it is to be spawned, once a gateway.
+    ///
+    /// Published are {origin, roomId, message} when a room is told a message; {origin, notification} with
+    /// `userId`, `roomId` or `all` (true) when sockets are sent the event `notification`; {origin, userId,
+    /// status} when a user's presence changes. The same from others, with another `origin` or none, is
+    /// sent to the room's members as `message:new`, to the user, the room or everybody as `notification`,
+    /// and to everybody as `presence:changed`. What is not of that form is logged and counted.
+    ///
+    /// # Errors
+    /// A cache that does not answer.
+    pub async fn channels(&self) -> Result<impl Future<Output = ()> + Send + use<>, BackendError> {
+        let gateway = self.clone();
+        let cache = gateway.application.cache.clone();
+        let incoming = Incoming {
+            messages: cache.subscribe(MESSAGES).await?,
+            notifications: cache.subscribe(NOTIFICATIONS).await?,
+            presence: cache.subscribe(PRESENCE).await?,
+        };
+        let (sender, waiting) = mpsc::channel(WAITING_MAX);
+        // A second call finds the first one's, and publishes nothing.
+        let _ = gateway.application.channels.waiting.set(sender);
+        Ok(async move {
+            let publishing = publish_all(cache, waiting);
+            tokio::join!(publishing, incoming.send_all(&gateway.application));
+        })
+    }
+}
+
+async fn publish_all(cache: Cache, mut waiting: mpsc::Receiver<(&'static str, Vec<u8>)>) {
+    while let Some((channel, payload)) = waiting.recv().await {
+        if let Err(error) = cache.publish(channel, payload).await {
+            tracing::debug!(channel, %error, "not published");
+        }
+    }
+}
+
+/// What others, and this gateway itself, publish.
+struct Incoming {
+    messages: Subscription,
+    notifications: Subscription,
+    presence: Subscription,
+}
+
+impl Incoming {
+    async fn send_all(mut self, application: &Application) {
+        let mut warned_at: Option<Instant> = None;
+        loop {
+            let (channel, payload) = tokio::select! {
+                payload = self.messages.next() => (MESSAGES, payload),
+                payload = self.notifications.next() => (NOTIFICATIONS, payload),
+                payload = self.presence.next() => (PRESENCE, payload),
+            };
+            let Some(payload) = payload else { return };
+            if let Err(reason) = receive(application, channel, &payload).await {
+                application.channels.malformed.increment(1);
+                if warned_at.is_none_or(|at| at.elapsed() >= WARNING_INTERVAL) {
+                    warned_at = Some(Instant::now());
+                    tracing::warn!(channel, reason, "what was published reaches no socket");
+                }
+            }
+        }
+    }
+}
+
+/// The member that all have.
+#[derive(Deserialize)]
+struct Origin<'a> {
+    #[serde(borrow, default)]
+    origin: Option<std::borrow::Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct MessageIn<'a> {
+    room_id: RoomId,
+    #[serde(borrow)]
+    message: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct NotificationIn<'a> {
+    user_id: Option<UserId>,
+    room_id: Option<RoomId>,
+    #[serde(default)]
+    all: bool,
+    #[serde(borrow)]
+    notification: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PresenceIn {
+    user_id: UserId,
+    status: String,
+}
+
+/// # Errors
+/// Why it can't be sent.
+async fn receive(
+    application: &Application,
+    channel: &'static str,
+    payload: &Bytes,
+) -> Result<(), String> {
+    let Origin { origin } = parse(payload)?;
+    if application.channels.is_echo(origin.as_deref()) {
+        return Ok(());
+    }
+    match channel {
+        MESSAGES => {
+            let MessageIn { room_id, message } = parse(payload)?;
+            if !message.get().starts_with('{') {
+                return Err("the message is no object".to_owned());
+            }
+            send(application, &Audience::Room(room_id), MESSAGE_NEW, message).await
+        }
+        NOTIFICATIONS => {
+            let NotificationIn { user_id, room_id, all, notification } = parse(payload)?;
+            let to = match (user_id, room_id, all) {
+                (Some(user), None, false) => Audience::User(user),
+                (None, Some(room), false) => Audience::Room(room),
+                (None, None, true) => Audience::All,
+                // A user's id that is missing by mistake must not make it everybody's.
+                _ => return Err("it has not one of userId, roomId and all: true".to_owned()),
+            };
+            send(application, &to, NOTIFICATION, notification).await
+        }
+        _ => {
+            let PresenceIn { user_id, status } = parse(payload)?;
+            if !is_label(&status) {
+                return Err("the status is no short word".to_owned());
+            }
+            application.pass_on_presence(&user_id, &status);
+            Ok(())
+        }
+    }
+}
+
+fn parse<'a, T: Deserialize<'a>>(payload: &'a [u8]) -> Result<T, String> {
+    serde_json::from_slice(payload).map_err(|error| error.to_string())
+}
+
+async fn send(
+    application: &Application,
+    to: &Audience,
+    event: &str,
+    payload: &RawValue,
+) -> Result<(), String> {
+    check_payload(payload).map_err(|error| error.to_string())?;
+    application.log_has_room().await;
+    match to {
+        Audience::Room(room) => {
+            // Its place in the room's order is enough.
+            let _ = application.emit_to_room(room, event, payload).await;
+        }
+        Audience::User(user) => drop(application.emit_to_user(user, event, payload)),
+        Audience::All => drop(application.emit_to_all(event, payload)),
+    }
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! Changes of a session, on their way to where sessions are kept.
+//!
+//! A session is a field of its own, and so is each of its rooms: what is written for a join or a leave
+//! is one short field, however many rooms there are. A field that is written again takes the place of
+//! the one before, in the journal too, and what is removed is nowhere once its row goes: nothing piles up
+//! that would have to be put together at times.
+
+use std::sync::Arc;
+
+use super::session::{Pid, Place, Session};
+use super::{Delivery, Recovery};
+use crate::backend::{BackendError, Sent};
+use crate::gateway::io::Socket;
+
+/// A change of a session, on its way to where sessions are kept.
+#[must_use = "after a crash the session may be as it was before"]
+pub struct Noted(Result<Option<Sent>, BackendError>);
+
+impl Noted {
+    /// There was nothing to note.
+    pub fn nothing() -> Self {
+        Self(Ok(None))
+    }
+
+    /// # Errors
+    /// It may have been kept as it was before.
+    pub async fn durable(self) -> Result<(), BackendError> {
+        match self.0? {
+            Some(sent) => sent.durable().await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl Recovery {
+    /// The socket joins a room, which is noted before anything is sent to it there.
+    pub fn joined(&self, delivery: &mut Delivery, socket: &Socket, room: &Arc<str>) -> Noted {
+        let since = delivery.position;
+        let Some((pid, session)) = delivery.session_of(socket) else { return Noted::nothing() };
+        session.join(room, since);
+        let place = Place { room: Arc::clone(room), since };
+        Noted(self.or_forget(pid, session, self.send([place_field(pid, &place)])))
+    }
+
+    pub fn left(&self, delivery: &mut Delivery, socket: &Socket, room: &str) -> Noted {
+        let Some((pid, session)) = delivery.session_of(socket) else { return Noted::nothing() };
+        if !session.leave(room) {
+            return Noted::nothing();
+        }
+        let Some(cache) = &self.store.cache else { return Noted::nothing() };
+        let sent = cache.send_field_removal(&self.sessions_key, &[place_name(pid, room)]);
+        Noted(self.or_forget(pid, session, sent.map(Some)))
+    }
+
+    pub fn has_data(&self, delivery: &mut Delivery, socket: &Socket, data: Box<str>) {
+        let Some((pid, session)) = delivery.session_of(socket) else { return };
+        session.data = Some(data);
+        drop(self.save(pid, session, &[]));
+    }
+
+    /// Notes a room that the socket is about to join; waits until that is durable.
+    ///
+    /// # Errors
+    /// The session would come back without the room after a restart.
+    pub async fn will_join(&self, socket: &Socket, room: &str) -> Result<(), BackendError> {
+        let noted = self.joined(&mut self.delivery.lock(), socket, &Arc::from(room));
+        noted.durable().await
+    }
+
+    /// The room was not joined after all.
+    pub fn will_not_join(&self, socket: &Socket, room: &str) {
+        drop(self.left(&mut self.delivery.lock(), socket, room));
+    }
+
+    /// Keeps a session as it is now, and these of its rooms; the others were kept before.
+    pub(super) fn save(
+        &self,
+        pid: Pid,
+        session: &Session,
+        places: &[Place],
+    ) -> Result<Option<Sent>, BackendError> {
+        let own = std::iter::once((pid.to_string(), session.encode()));
+        let places = places.iter().map(|place| place_field(pid, place));
+        self.or_forget(pid, session, self.send(own.chain(places)))
+    }
+
+    fn send(
+        &self,
+        fields: impl IntoIterator<Item = (String, Vec<u8>)>,
+    ) -> Result<Option<Sent>, BackendError> {
+        let Some(cache) = &self.store.cache else { return Ok(None) };
+        cache.send_fields(&self.sessions_key, fields).map(Some)
+    }
+
+    /// A session that cannot be kept as it is now is not kept as it was either, unless that fails too.
+    fn or_forget(
+        &self,
+        pid: Pid,
+        session: &Session,
+        sent: Result<Option<Sent>, BackendError>,
+    ) -> Result<Option<Sent>, BackendError> {
+        sent.or_else(|error| {
+            tracing::debug!(%error, "a session was not kept");
+            self.forget(pid, session).map(|()| None)
+        })
+    }
+
+    pub(super) fn forget(&self, pid: Pid, session: &Session) -> Result<(), BackendError> {
+        let Some(cache) = &self.store.cache else { return Ok(()) };
+        let places = session.rooms.iter().map(|place| place_name(pid, &place.room));
+        let fields: Vec<String> = std::iter::once(pid.to_string()).chain(places).collect();
+        cache
+            .send_field_removal(&self.sessions_key, &fields)
+            .map(drop)
+            .inspect_err(|error| tracing::debug!(%error, "a session was not removed"))
+    }
+}
+
+impl Delivery {
+    /// The socket's session, unless that has another one now.
+    fn session_of(&mut self, socket: &Socket) -> Option<(Pid, &mut Session)> {
+        let pid = socket.pid()?;
+        let session = self.sessions.get_mut(pid)?;
+        (session.socket.as_ref() == Some(socket)).then_some((pid, session))
+    }
+}
+
+/// A room of a session's, as it is kept: `<pid> <room>`, and the position in the log.
+fn place_field(pid: Pid, place: &Place) -> (String, Vec<u8>) {
+    (place_name(pid, &place.room), place.since.to_string().into_bytes())
+}
+
+fn place_name(pid: Pid, room: &str) -> String {
+    format!("{pid} {room}")
+}
+
+/// What a kept field is of: a session, or one of its rooms. `None`: it is neither.
+pub(super) fn parse_name(field: &str) -> Option<(Pid, Option<&str>)> {
+    match field.split_once(' ') {
+        Some((pid, room)) => Some((Pid::parse(pid)?, Some(room))),
+        None => Some((Pid::parse(field)?, None)),
+    }
+}
