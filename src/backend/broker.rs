@@ -195,7 +195,9 @@ impl Broker {
         match self {
             Self::Embedded(broker) => Ok(broker.get(queue)?.map(Delivery::Embedded)),
             #[cfg(feature = "rabbitmq")]
-            Self::RabbitMq(broker) => Ok(broker.get(queue).await?.map(Delivery::RabbitMq)),
+            Self::RabbitMq(broker) => {
+                Ok(broker.get(queue).await?.map(Box::new).map(Delivery::RabbitMq))
+            }
         }
     }
 

@@ -20,7 +20,7 @@ impl Consumer {
         match self {
             Self::Embedded(consumer) => consumer.next().await.map(Delivery::Embedded),
             #[cfg(feature = "rabbitmq")]
-            Self::RabbitMq(consumer) => consumer.next().await.map(Delivery::RabbitMq),
+            Self::RabbitMq(consumer) => consumer.next().await.map(Box::new).map(Delivery::RabbitMq),
         }
     }
 
@@ -38,7 +38,7 @@ impl Consumer {
 pub enum Delivery {
     Embedded(broker::Delivery),
     #[cfg(feature = "rabbitmq")]
-    RabbitMq(rabbitmq::Delivery),
+    RabbitMq(Box<rabbitmq::Delivery>),
 }
 
 impl Delivery {
@@ -149,7 +149,7 @@ impl Delivery {
             match delivery {
                 Self::Embedded(delivery) => last = delivery.ack().or(last),
                 #[cfg(feature = "rabbitmq")]
-                Self::RabbitMq(delivery) => remote.push(delivery),
+                Self::RabbitMq(delivery) => remote.push(*delivery),
             }
         }
         #[cfg(feature = "rabbitmq")]

@@ -364,9 +364,9 @@ impl RabbitMq {
             self.check_exchange(&message.exchange).await?;
             self.publisher.learn(message.exchange.clone());
         }
-        match message.properties.headers.get(X_DELAY).and_then(Value::as_int) {
-            Some(delay_ms @ 1..) => self.lead_through_delay(&mut message, delay_ms as u64).await?,
-            _ => {}
+        let delay_ms = message.properties.headers.get(X_DELAY).and_then(Value::as_int);
+        if let Some(delay_ms @ 1..) = delay_ms {
+            self.lead_through_delay(&mut message, delay_ms as u64).await?;
         }
         Outgoing::new(&message)
     }
