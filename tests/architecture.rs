@@ -13,7 +13,7 @@ const CONFINED: &[(&str, &str)] = &[
     ("redb", "journal/"),
     ("bincode", "journal/"),
     ("fastwebsockets", "gateway/websocket.rs"),
-    ("lapin", "rabbitmq/"),
+    ("lapin", "backend/rabbitmq/"),
     ("redis", "backend/redis/"),
     ("clap", "server/"),
     ("mimalloc", "main.rs"),

@@ -159,7 +159,7 @@ async fn a_retry_waits_out_its_time_over_a_restart_and_keeps_its_count() {
 async fn a_queue_deleted_and_declared_again_revives_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let leveret = Embedded::open(folder.path()).unwrap();
-    let Broker::Embedded(engine) = leveret.broker();
+    let engine = leveret.broker_engine().clone();
     declare(&leveret.broker(), "q").await;
     publish(&leveret.broker(), "", "q", "old").await;
     assert_eq!(

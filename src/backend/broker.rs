@@ -1,6 +1,8 @@
 //! The broker port.
 
-use super::{BackendError, Confirm, Tx};
+#[cfg(feature = "rabbitmq")]
+use super::rabbitmq::RabbitMq;
+use super::{BackendError, Confirm, Consumer, Delivery};
 use crate::broker;
 use crate::journal::Commit;
 use crate::model::message::Message;
@@ -15,154 +17,8 @@ pub use crate::broker::{
 #[derive(Clone)]
 pub enum Broker {
     Embedded(broker::Broker),
-}
-
-/// Takes deliveries of one queue; dropping it cancels the consumer and returns what it did not take.
-pub enum Consumer {
-    Embedded(broker::Consumer),
-}
-
-impl Consumer {
-    /// The next delivery; `None` when the consumer ended: [`Consumer::ended`] says why. Cancel safe.
-    pub async fn next(&mut self) -> Option<Delivery> {
-        match self {
-            Self::Embedded(consumer) => consumer.next().await.map(Delivery::Embedded),
-        }
-    }
-
-    /// Why there will be no more deliveries, once there will be none.
-    pub fn ended(&self) -> Option<ConsumerEnd> {
-        match self {
-            Self::Embedded(consumer) => consumer.ended(),
-        }
-    }
-}
-
-/// A message that is yours until you settle it. Dropped unsettled, it counts as failed.
-pub enum Delivery {
-    Embedded(broker::Delivery),
-}
-
-impl Delivery {
-    pub fn message(&self) -> &Message {
-        match self {
-            Self::Embedded(delivery) => delivery.message(),
-        }
-    }
-
-    /// It may have been delivered before.
-    pub fn redelivered(&self) -> bool {
-        match self {
-            Self::Embedded(delivery) => delivery.redelivered(),
-        }
-    }
-
-    /// What the message is called in [`Broker::explain`]: its `message_id`, or its place in the log.
-    pub fn id(&self) -> String {
-        match self {
-            Self::Embedded(delivery) => delivery.id(),
-        }
-    }
-
-    /// Failed deliveries before this one (`x-retry-count`).
-    pub fn retry_count(&self) -> u32 {
-        match self {
-            Self::Embedded(delivery) => delivery.retry_count(),
-        }
-    }
-
-    /// How often it was delivered and came back (`x-delivery-count`).
-    pub fn delivery_count(&self) -> u32 {
-        match self {
-            Self::Embedded(delivery) => delivery.delivery_count(),
-        }
-    }
-
-    /// Settles it for good. Returns before the commit: a crash until then delivers it again.
-    ///
-    /// A message that is settled before it was written is never written, so this may be durable at once,
-    /// while what the worker wrote to the cache may take a second more (`appendfsync everysec`): a
-    /// crash in between loses both. A worker whose work is in the cache acknowledges with
-    /// [`Delivery::ack_with`], or calls [`super::Cache::flush`] before.
-    ///
-    /// # Errors
-    /// When the back end could not be told.
-    pub async fn ack(self) -> Result<(), BackendError> {
-        match self {
-            Self::Embedded(delivery) => {
-                let _commit = delivery.ack();
-                Ok(())
-            }
-        }
-    }
-
-    /// Settles it together with what follows from it: `effects` says what that is. After a crash either
-    /// all of it is there or none, and then the message is delivered again. Resolves when it is
-    /// committed. Waits first, as [`Broker::publish`] does, until the journal takes the outputs.
-    ///
-    /// ```no_run
-    /// # async fn work(mut delivery: leveret::backend::Delivery, receipt: leveret::model::message::Message)
-    /// # -> Result<(), leveret::backend::BackendError> {
-    /// delivery.ack_with(|tx| {
-    ///     tx.publish(receipt);
-    ///     tx.set("order:7", "completed");
-    /// }).await
-    /// # }
-    /// ```
-    ///
-    /// Only what one journal holds can be had in one commit: where the broker or the cache is a server
-    /// of its own, this is refused.
-    ///
-    /// # Errors
-    /// An effect that can't be had (a key of another type, an unknown exchange, a full queue that refuses
-    /// what is new), or a delivery that is settled already: nothing was done, and the delivery is still
-    /// yours. When the commit failed: whether anything of it survived is unknown then.
-    pub async fn ack_with(&mut self, effects: impl FnOnce(&mut Tx)) -> Result<(), BackendError> {
-        let mut tx = Tx::new();
-        effects(&mut tx);
-        match self {
-            Self::Embedded(delivery) => tx.commit(delivery).await,
-        }
-    }
-
-    /// Settles many, and resolves when that is durable: no crash brings them back.
-    ///
-    /// # Errors
-    /// When the commit failed: whether they come back is unknown then.
-    pub async fn ack_all(deliveries: Vec<Self>) -> Result<(), BackendError> {
-        let mut last = None;
-        for Self::Embedded(delivery) in deliveries {
-            last = delivery.ack().or(last);
-        }
-        // Commits are in order: when the last is on disk, all are.
-        committed(last).await
-    }
-
-    /// A failure: the queue's retry policy holds it for a while, or it is dead-lettered with `error`.
-    ///
-    /// # Errors
-    /// When the back end could not be told.
-    pub async fn fail(self, error: &str) -> Result<(), BackendError> {
-        match self {
-            Self::Embedded(delivery) => {
-                delivery.fail(error);
-                Ok(())
-            }
-        }
-    }
-
-    /// Returns it to its old place in the queue.
-    ///
-    /// # Errors
-    /// When the back end could not be told.
-    pub async fn requeue(self) -> Result<(), BackendError> {
-        match self {
-            Self::Embedded(delivery) => {
-                delivery.requeue();
-                Ok(())
-            }
-        }
-    }
+    #[cfg(feature = "rabbitmq")]
+    RabbitMq(RabbitMq),
 }
 
 impl Broker {
@@ -173,6 +29,8 @@ impl Broker {
     pub async fn declare_exchange(&self, spec: ExchangeSpec) -> Result<(), BackendError> {
         match self {
             Self::Embedded(broker) => committed(broker.declare_exchange(spec)?).await,
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => broker.declare_exchange(spec).await,
         }
     }
 
@@ -183,6 +41,8 @@ impl Broker {
     pub async fn declare_queue(&self, spec: QueueSpec) -> Result<(), BackendError> {
         match self {
             Self::Embedded(broker) => committed(broker.declare_queue(spec)?).await,
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => broker.declare_queue(spec).await,
         }
     }
 
@@ -198,6 +58,8 @@ impl Broker {
     ) -> Result<(), BackendError> {
         match self {
             Self::Embedded(broker) => committed(broker.delete_exchange(name, if_unused)?).await,
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => broker.delete_exchange(name, if_unused).await,
         }
     }
 
@@ -213,6 +75,8 @@ impl Broker {
     ) -> Result<usize, BackendError> {
         match self {
             Self::Embedded(broker) => Ok(broker.delete_queue(name, only)?),
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => broker.delete_queue(name, only).await,
         }
     }
 
@@ -227,6 +91,8 @@ impl Broker {
                 committed(Some(broker.flush())).await?;
                 Ok(purged)
             }
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => broker.purge(name).await,
         }
     }
 
@@ -237,6 +103,8 @@ impl Broker {
     pub async fn add_binding(&self, binding: Binding) -> Result<(), BackendError> {
         match self {
             Self::Embedded(broker) => committed(broker.bind(binding)?).await,
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => broker.add_binding(binding).await,
         }
     }
 
@@ -247,6 +115,8 @@ impl Broker {
     pub async fn unbind(&self, binding: Binding) -> Result<(), BackendError> {
         match self {
             Self::Embedded(broker) => committed(broker.unbind(binding)?).await,
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => broker.unbind(binding).await,
         }
     }
 
@@ -257,6 +127,8 @@ impl Broker {
     pub async fn set_policy(&self, policy: Policy) -> Result<(), BackendError> {
         match self {
             Self::Embedded(broker) => committed(Some(broker.set_policy(policy)?)).await,
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => Err(broker.no_policies()),
         }
     }
 
@@ -267,6 +139,8 @@ impl Broker {
     pub async fn clear_policy(&self, name: &str) -> Result<(), BackendError> {
         match self {
             Self::Embedded(broker) => committed(broker.clear_policy(name)).await,
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => Err(broker.no_policies()),
         }
     }
 
@@ -277,6 +151,8 @@ impl Broker {
     pub async fn policies(&self) -> Result<Vec<Policy>, BackendError> {
         match self {
             Self::Embedded(broker) => Ok(broker.policies()),
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => Err(broker.no_policies()),
         }
     }
 
@@ -287,6 +163,10 @@ impl Broker {
     pub async fn get(&self, queue: &QueueName) -> Result<Option<Delivery>, BackendError> {
         match self {
             Self::Embedded(broker) => Ok(broker.get(queue)?.map(Delivery::Embedded)),
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => {
+                Ok(broker.get(queue).await?.map(Box::new).map(Delivery::RabbitMq))
+            }
         }
     }
 
@@ -311,6 +191,8 @@ impl Broker {
     pub async fn publish(&self, message: Message) -> Result<Confirm, BackendError> {
         match self {
             Self::Embedded(broker) => Ok(Confirm::Embedded(broker.publish(message).await?.confirm)),
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => Ok(Confirm::RabbitMq(broker.publish(message).await?)),
         }
     }
 
@@ -321,6 +203,8 @@ impl Broker {
     pub async fn try_publish(&self, message: Message) -> Result<Confirm, BackendError> {
         match self {
             Self::Embedded(broker) => Ok(Confirm::Embedded(broker.try_publish(message)?.confirm)),
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => Ok(Confirm::RabbitMq(broker.try_publish(message).await?)),
         }
     }
 
@@ -337,6 +221,11 @@ impl Broker {
                 let published = broker.publish(message).await?;
                 Ok((Confirm::Embedded(published.confirm), published.routed))
             }
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => {
+                let (confirm, routed) = broker.publish_mandatory(message).await?;
+                Ok((Confirm::RabbitMq(confirm), routed))
+            }
         }
     }
 
@@ -352,6 +241,11 @@ impl Broker {
             Self::Embedded(broker) => {
                 let published = broker.try_publish(message)?;
                 Ok((Confirm::Embedded(published.confirm), published.routed))
+            }
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => {
+                let (confirm, routed) = broker.try_publish_mandatory(message).await?;
+                Ok((Confirm::RabbitMq(confirm), routed))
             }
         }
     }
@@ -379,6 +273,10 @@ impl Broker {
     ) -> Result<Consumer, BackendError> {
         match self {
             Self::Embedded(broker) => Ok(Consumer::Embedded(broker.consume(queue, options)?)),
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => {
+                Ok(Consumer::RabbitMq(Box::new(broker.consume(queue, options).await?)))
+            }
         }
     }
 
@@ -389,6 +287,8 @@ impl Broker {
     pub async fn queues(&self) -> Result<Vec<QueueStatus>, BackendError> {
         match self {
             Self::Embedded(broker) => Ok(broker.queues()),
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => broker.queues().await,
         }
     }
 
@@ -399,6 +299,8 @@ impl Broker {
     pub async fn queue(&self, name: &QueueName) -> Result<QueueStatus, BackendError> {
         match self {
             Self::Embedded(broker) => Ok(broker.queue(name)?),
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => broker.queue(name).await,
         }
     }
 
@@ -406,6 +308,8 @@ impl Broker {
     pub fn cancel_consumers(&self) {
         match self {
             Self::Embedded(broker) => broker.cancel_consumers(),
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => broker.cancel_consumers(),
         }
     }
 
@@ -416,6 +320,11 @@ impl Broker {
     pub async fn close(&self) -> Result<(), BackendError> {
         match self {
             Self::Embedded(broker) => committed(Some(broker.close())).await,
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => {
+                broker.close().await;
+                Ok(())
+            }
         }
     }
 
@@ -427,6 +336,8 @@ impl Broker {
     pub async fn explain(&self, id: &str) -> Result<Explanation, BackendError> {
         match self {
             Self::Embedded(broker) => Ok(broker.explain(id)),
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => Err(broker.no_paths()),
         }
     }
 
@@ -434,6 +345,8 @@ impl Broker {
     pub fn set_memory_limit(&self, bytes: usize) {
         match self {
             Self::Embedded(broker) => broker.set_memory_limit(bytes),
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(_) => {}
         }
     }
 
@@ -441,6 +354,8 @@ impl Broker {
     pub fn alarms(&self) -> Vec<Alarm> {
         match self {
             Self::Embedded(broker) => broker.alarms(),
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => broker.alarms(),
         }
     }
 
@@ -451,6 +366,8 @@ impl Broker {
     pub async fn ready(&self) -> Result<(), BackendError> {
         match self {
             Self::Embedded(broker) => Ok(broker.ready()?),
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => broker.ready().await,
         }
     }
 }

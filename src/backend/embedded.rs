@@ -130,6 +130,11 @@ impl Embedded {
         &self.journal
     }
 
+    /// The broker itself, for what only it can do.
+    pub fn broker_engine(&self) -> &broker::Broker {
+        &self.broker
+    }
+
     pub fn broker(&self) -> Broker {
         Broker::Embedded(self.broker.clone())
     }

@@ -26,6 +26,13 @@ pub enum BackendError {
     /// The cache's server was asked and did not answer: whether it was done is unknown.
     #[error("the connection to the cache was lost, what was asked may have been done: {0}")]
     CacheLost(Arc<str>),
+    /// A server that stands behind this port can't be asked, or its answer was lost: whether it did what
+    /// it was asked to is unknown then.
+    #[error("{server} can't be reached: {reason}")]
+    Unreachable { server: &'static str, reason: String },
+    /// What the embedded engine can do and this server can't.
+    #[error("{server} can't do this: {reason}")]
+    Unsupported { server: &'static str, reason: String },
 }
 
 impl BackendError {
@@ -37,6 +44,7 @@ impl BackendError {
                 | Self::Broker(BrokerError::Alarm(_))
                 | Self::CacheUnreachable(_)
                 | Self::CacheLost(_)
+                | Self::Unreachable { .. }
         )
     }
 }

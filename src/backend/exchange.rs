@@ -20,6 +20,8 @@ impl Broker {
                 Err(BrokerError::NotFound { .. }) => Ok(None),
                 Err(error) => Err(error.into()),
             },
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => broker.exchange(name).await,
         }
     }
 }

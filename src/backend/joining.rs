@@ -1,4 +1,4 @@
-//! Which broker and cache have a commit in common.
+//! What a broker has in common with a cache, and with other processes.
 
 use super::{Broker, Cache};
 
@@ -11,6 +11,8 @@ impl Broker {
             }
             #[cfg(feature = "redis")]
             (Self::Embedded(_), Cache::Redis(_)) => {}
+            #[cfg(feature = "rabbitmq")]
+            (Self::RabbitMq(_), _) => {}
         }
     }
 
@@ -20,6 +22,13 @@ impl Broker {
             (Self::Embedded(_), Cache::Embedded(_)) => true,
             #[cfg(feature = "redis")]
             (Self::Embedded(_), Cache::Redis(_)) => false,
+            #[cfg(feature = "rabbitmq")]
+            (Self::RabbitMq(_), _) => false,
         }
+    }
+
+    /// Whether other processes may work on it too: what is published reaches all of them.
+    pub fn is_shared(&self) -> bool {
+        !matches!(self, Self::Embedded(_))
     }
 }

@@ -6,7 +6,7 @@
 
 mod broker;
 mod cache;
-
+mod delivery;
 mod embedded;
 mod emit;
 mod error;
@@ -15,6 +15,8 @@ mod joining;
 mod leases;
 mod prompt;
 mod publishing;
+#[cfg(feature = "rabbitmq")]
+mod rabbitmq;
 #[cfg(feature = "redis")]
 mod redis;
 mod redrive;
@@ -24,16 +26,19 @@ mod tx;
 #[cfg(feature = "redis")]
 pub use self::redis::{ConnectError, RedisCache};
 pub use broker::{
-    Alarm, Broker, Caused, ConsumeOptions, Consumer, ConsumerEnd, DeleteIf, Delivery, Event,
-    Explanation, QueueStatus, Step,
+    Alarm, Broker, Caused, ConsumeOptions, ConsumerEnd, DeleteIf, Event, Explanation, QueueStatus,
+    Step,
 };
 pub use cache::{Cache, Pushed, RateLimit, Subscription};
+pub use delivery::{Consumer, Delivery};
 pub use embedded::Embedded;
 pub use emit::Audience;
 pub use error::BackendError;
 pub use leases::Leases;
 pub use prompt::{Push, Sent};
 pub use publishing::{Confirm, Confirms, PublishAllError, PublishedAll};
+#[cfg(feature = "rabbitmq")]
+pub use rabbitmq::{Address, RabbitMq};
 pub use redrive::{
     Death, DeathFilter, DeathGroups, Edit, Peeked, Progress, Run, RunState, Selection, Stuck, Tally,
 };

@@ -1,5 +1,7 @@
 //! Publishing many at once, and what tells a publisher that its messages are safe.
 
+#[cfg(feature = "rabbitmq")]
+use super::rabbitmq;
 use super::{BackendError, Broker};
 use crate::broker;
 use crate::model::message::Message;
@@ -8,6 +10,8 @@ use crate::model::message::Message;
 #[must_use = "a message is only safe once it is confirmed"]
 pub enum Confirm {
     Embedded(broker::Confirm),
+    #[cfg(feature = "rabbitmq")]
+    RabbitMq(rabbitmq::Confirm),
 }
 
 impl Confirm {
@@ -17,6 +21,8 @@ impl Confirm {
     pub async fn confirmed(self) -> Result<(), BackendError> {
         match self {
             Self::Embedded(confirm) => confirm.await.map_err(BackendError::from),
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(mut confirm) => confirm.confirmed().await,
         }
     }
 }
@@ -25,6 +31,8 @@ impl Confirm {
 #[must_use = "a message is only safe once it is confirmed"]
 pub enum Confirms {
     Embedded(broker::Confirms),
+    #[cfg(feature = "rabbitmq")]
+    RabbitMq(rabbitmq::Confirms),
 }
 
 impl Confirms {
@@ -32,6 +40,8 @@ impl Confirms {
     pub fn len(&self) -> usize {
         match self {
             Self::Embedded(confirms) => confirms.len(),
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(confirms) => confirms.len(),
         }
     }
 
@@ -48,6 +58,8 @@ impl Confirms {
             Self::Embedded(confirms) => {
                 confirms.next().await.map(|outcome| outcome.map_err(BackendError::from))
             }
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(confirms) => confirms.next().await,
         }
     }
 
@@ -59,6 +71,8 @@ impl Confirms {
                 let failed = confirms.all().await.into_iter();
                 failed.map(|(place, error)| (place, error.into())).collect()
             }
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(mut confirms) => confirms.all().await,
         }
     }
 }
@@ -66,7 +80,7 @@ impl Confirms {
 /// What became of messages that were published together, each known by its place in the batch.
 pub struct PublishedAll {
     pub confirms: Confirms,
-    /// The places of those that reached no queue, rising.
+    /// The places of those that reached no queue, rising. A server is not asked for that.
     pub unrouted: Vec<usize>,
 }
 
@@ -95,6 +109,8 @@ impl Broker {
                 Ok(published) => Ok(published.into()),
                 Err(failed) => Err(Box::new(failed.map(Into::into, Into::into))),
             },
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => broker.publish_all(messages).await,
         }
     }
 }

@@ -64,6 +64,8 @@ impl Broker {
             Self::Embedded(broker) => {
                 Ok(broker.peek(queue, count)?.into_iter().map(Peeked::from).collect())
             }
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => broker.peek(queue, count).await,
         }
     }
 
@@ -83,6 +85,8 @@ impl Broker {
                 let peeked = broker.peek_after(queue, position(after), count)?;
                 Ok(peeked.into_iter().map(Peeked::from).collect())
             }
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => broker.peek_after(queue, after, count).await,
         }
     }
 
@@ -107,6 +111,8 @@ impl Broker {
                 super::broker::committed(redriven.commit).await?;
                 Ok(Some(redriven.queues))
             }
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => broker.redrive(queue, id, edit).await,
         }
     }
 
@@ -129,6 +135,8 @@ impl Broker {
                 tokio::spawn(work);
                 Ok(run)
             }
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => broker.start_redrive(queue, selection, per_second).await,
         }
     }
 
@@ -136,6 +144,8 @@ impl Broker {
     pub fn redrive_run(&self, queue: &QueueName) -> Option<Arc<Run>> {
         match self {
             Self::Embedded(broker) => broker.redrive_run(queue),
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => broker.redrive_run(queue),
         }
     }
 
@@ -151,6 +161,8 @@ impl Broker {
     ) -> Result<(Tally, bool), BackendError> {
         match self {
             Self::Embedded(broker) => Ok(broker.plan_redrive(queue, &selection.embedded()).await?),
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => broker.plan_redrive(queue, selection).await,
         }
     }
 
@@ -166,6 +178,8 @@ impl Broker {
     ) -> Result<u64, BackendError> {
         match self {
             Self::Embedded(broker) => Ok(broker.discard(queue, &selection.embedded()).await?),
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => broker.discard(queue, selection).await,
         }
     }
 
@@ -176,6 +190,8 @@ impl Broker {
     pub async fn dead_letter_groups(&self, queue: &QueueName) -> Result<DeathGroups, BackendError> {
         match self {
             Self::Embedded(broker) => Ok(broker.dead_letter_groups(queue).await?),
+            #[cfg(feature = "rabbitmq")]
+            Self::RabbitMq(broker) => broker.dead_letter_groups(queue).await,
         }
     }
 }

@@ -13,14 +13,18 @@ pub enum Alarm {
     Memory { used_bytes: usize, limit_bytes: usize },
     #[error("{0}")]
     Disk(JournalError),
+    /// A server's own alarm, in its words (connection.blocked).
+    #[error("RabbitMQ takes no messages: {0}")]
+    Blocked(String),
 }
 
 impl Alarm {
     /// As connection.blocked names the resource.
-    fn resource(&self) -> &'static str {
+    fn resource(&self) -> &str {
         match self {
             Self::Memory { .. } => "memory",
             Self::Disk(_) => "disk",
+            Self::Blocked(reason) => reason,
         }
     }
 }

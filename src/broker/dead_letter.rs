@@ -15,10 +15,10 @@ use crate::model::clock::UnixMs;
 use crate::model::message::{Headers, Message, Value};
 use crate::model::topology::DeadLetter;
 
-pub(super) const X_DEATH: &str = "x-death";
-pub(super) const X_RETRY_COUNT: &str = "x-retry-count";
-pub(super) const X_DELIVERY_COUNT: &str = "x-delivery-count";
-pub(super) const X_LAST_ERROR: &str = "x-last-error";
+pub(crate) const X_DEATH: &str = "x-death";
+pub(crate) const X_RETRY_COUNT: &str = "x-retry-count";
+pub(crate) const X_DELIVERY_COUNT: &str = "x-delivery-count";
+pub(crate) const X_LAST_ERROR: &str = "x-last-error";
 
 impl Inner {
     /// Takes a dead message out of `queue` and into the queues of its dead-letter exchange, in one
@@ -78,7 +78,7 @@ fn dead_message(
     let properties = &mut message.properties;
     let expiration_ms = properties.expiration_ms.take();
     let headers = &mut properties.headers;
-    add_death(headers, queue, original, reason, expiration_ms, now_ms);
+    add_death(headers, queue.spec.name.as_str(), original, reason.as_str(), expiration_ms, now_ms);
     if let Some(key) = &policy.routing_key {
         message.routing_key = key.clone();
         headers.remove(CC);
@@ -92,22 +92,22 @@ fn dead_message(
     message
 }
 
-fn add_death(
+/// Notes in `headers` that `original` died in the queue of that name.
+pub(crate) fn add_death(
     headers: &mut Headers,
-    queue: &Queue,
+    queue_name: &str,
     original: &Message,
-    reason: Reason,
+    reason: &str,
     expiration_ms: Option<u64>,
     now_ms: UnixMs,
 ) {
-    let queue_name = queue.spec.name.as_str();
     let mut deaths = match headers.remove(X_DEATH) {
         Some(Value::List(deaths)) => deaths,
         _ => Vec::new(),
     };
     let same = |death: &Value| {
         death_text(death, "queue") == Some(queue_name)
-            && death_text(death, "reason") == Some(reason.as_str())
+            && death_text(death, "reason") == Some(reason)
     };
     let mut death = match deaths.iter().position(same).map(|at| deaths.remove(at)) {
         Some(Value::Table(table)) => table,
@@ -115,7 +115,7 @@ fn add_death(
     };
     let count = death.get("count").and_then(Value::as_int).unwrap_or(0);
     death.set("count", count.saturating_add(1));
-    death.set("reason", reason.as_str());
+    death.set("reason", reason);
     death.set("queue", queue_name);
     death.set("time", Value::Timestamp(now_ms / 1_000));
     death.set("exchange", original.exchange.as_str());
@@ -125,11 +125,9 @@ fn add_death(
     }
     deaths.insert(0, Value::Table(death));
     headers.set(X_DEATH, deaths);
-    for (name, value) in [
-        ("reason", reason.as_str()),
-        ("queue", queue_name),
-        ("exchange", original.exchange.as_str()),
-    ] {
+    for (name, value) in
+        [("reason", reason), ("queue", queue_name), ("exchange", original.exchange.as_str())]
+    {
         let first = format!("x-first-death-{name}");
         if headers.get(&first).is_none() {
             headers.set(first, value);
@@ -148,7 +146,7 @@ fn routing_keys(message: &Message) -> Vec<Value> {
 }
 
 /// Takes every trace of a message's deaths away.
-pub(super) fn clear_deaths(headers: &mut Headers) {
+pub(crate) fn clear_deaths(headers: &mut Headers) {
     let traces: Vec<String> = headers
         .iter()
         .map(|(name, _)| name)
@@ -172,7 +170,7 @@ pub(super) fn deaths(headers: &Headers) -> &[Value] {
     }
 }
 
-pub(super) fn death_text<'a>(death: &'a Value, field: &str) -> Option<&'a str> {
+pub(crate) fn death_text<'a>(death: &'a Value, field: &str) -> Option<&'a str> {
     match death {
         Value::Table(table) => table.get(field).and_then(Value::as_text),
         _ => None,

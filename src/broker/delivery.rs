@@ -15,7 +15,7 @@ use crate::model::names::QueueName;
 use crate::model::topology::RetryPolicy;
 
 /// The text with which a delivery fails that its consumer dropped.
-const DROPPED_ERROR: &str = "the consumer dropped the delivery without settling it";
+pub(crate) const DROPPED_ERROR: &str = "the consumer dropped the delivery without settling it";
 
 /// More deliveries are not settled in one group of the journal, nor in one visit to a queue; those that
 /// are requeued keep their order, and so go back in one.

@@ -84,6 +84,18 @@ pub use redrive::{
 pub use transaction::{Appended, Claimed};
 pub use user::Identity;
 
+/// What a broker on a server does as this one does it.
+#[cfg(feature = "rabbitmq")]
+pub(crate) mod shared {
+    pub(crate) use super::dead_letter::{
+        X_DEATH, X_DELIVERY_COUNT, X_LAST_ERROR, X_RETRY_COUNT, add_death, clear_deaths, death_text,
+    };
+    pub(crate) use super::delivery::DROPPED_ERROR;
+    pub(crate) use super::publish::{X_DELAY, check_bounds};
+    pub(crate) use super::redrive::{GroupsFound, Pace, Runs};
+    pub(crate) use super::routing::{CC, check_keys};
+}
+
 use crate::journal::{Commit, Group, Journal, Urgency};
 use crate::model::clock::{SharedClock, UnixMs};
 use crate::model::names::{QueueName, UserName, VhostName};

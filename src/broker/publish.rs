@@ -17,7 +17,7 @@ use crate::model::clock::UnixMs;
 use crate::model::message::{Message, Value};
 
 /// Delays a message: it becomes ready in its queues after so many milliseconds.
-pub(super) const X_DELAY: &str = "x-delay";
+pub(crate) const X_DELAY: &str = "x-delay";
 
 /// What became of a published message.
 pub struct Published {
@@ -43,7 +43,7 @@ const HEADER_LEVELS_MAX: usize = 32;
 const BODY_BYTES_MAX: usize = 128 * 1024 * 1024;
 
 /// What any message has to keep to.
-pub(super) fn check_bounds(message: &Message) -> Result<(), BrokerError> {
+pub(crate) fn check_bounds(message: &Message) -> Result<(), BrokerError> {
     let bytes = message.body.len();
     if bytes > BODY_BYTES_MAX {
         let reason =

@@ -24,7 +24,7 @@ pub(super) struct Route {
 }
 
 /// Headers that add routing keys; BCC is taken off before delivery.
-pub(super) const CC: &str = "CC";
+pub(crate) const CC: &str = "CC";
 pub(super) const BCC: &str = "BCC";
 
 /// A message's own key, then those of its CC and BCC headers.
@@ -127,6 +127,13 @@ fn deduplicate(targets: &mut Targets) {
 
 fn single_key(message: &Message) -> Keys<'_> {
     SmallVec::from_elem(message.routing_key.as_str(), 1)
+}
+
+/// # Errors
+/// A CC or BCC header that is no list.
+#[cfg(feature = "rabbitmq")]
+pub(crate) fn check_keys(message: &Message) -> Result<(), BrokerError> {
+    keys(message).map(|_| ())
 }
 
 fn keys(message: &Message) -> Result<Keys<'_>, BrokerError> {

@@ -17,9 +17,13 @@ impl From<BackendError> for Problem {
         match error {
             _ if error.is_retryable() => unavailable(&error.to_string()),
             BackendError::Journal(_)
+            | BackendError::Unreachable { .. }
             | BackendError::CacheUnreachable(_)
             | BackendError::CacheLost(_) => unavailable(&error.to_string()),
-            BackendError::Broker(_) | BackendError::Cache(_) | BackendError::CacheServer(_) => {
+            BackendError::Broker(_)
+            | BackendError::Cache(_)
+            | BackendError::CacheServer(_)
+            | BackendError::Unsupported { .. } => {
                 tracing::error!(%error, "a back end refused a call of the demo");
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal error")
                     .detail(error.to_string())

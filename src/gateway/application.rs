@@ -334,6 +334,11 @@ impl Application {
         sent(event, outcome)
     }
 
+    /// Whether what is sent here reaches the sockets of other nodes.
+    pub fn is_among_nodes(&self) -> bool {
+        self.hub.nodes().is_some()
+    }
+
     /// `None`: the user is not there.
     pub fn status(&self, user: &UserId) -> Option<String> {
         self.roster.lock().status(user).map(str::to_owned)

@@ -37,7 +37,7 @@ impl Gateway {
         let everything = RoutingKey::new("#").map_err(BrokerError::from)?;
         broker.bind(&queue, &exchange, &everything).await?;
         let events = consume_own_queue(broker, &queue).await?;
-        Ok(send_all(self.clone(), events))
+        Ok(send_all(self.clone(), broker.is_shared(), events))
     }
 }
 
@@ -60,17 +60,18 @@ pub async fn consume_own_queue(
     broker.consume_with(queue, options).await
 }
 
-async fn send_all(gateway: Gateway, mut events: Consumer) {
+/// `is_shared`: other gateways get the same events from the broker.
+async fn send_all(gateway: Gateway, is_shared: bool, mut events: Consumer) {
     while let Some(event) = events.next().await {
         let message = event.message();
-        if let Err(reason) = send(&gateway, message).await {
+        if let Err(reason) = send(&gateway, is_shared, message).await {
             let key = message.routing_key.as_str();
             tracing::warn!(routing_key = key, reason, "an event for sockets is dropped");
         }
     }
 }
 
-async fn send(gateway: &Gateway, message: &Message) -> Result<(), &'static str> {
+async fn send(gateway: &Gateway, is_shared: bool, message: &Message) -> Result<(), &'static str> {
     let audience = Audience::of_routing_key(message.routing_key.as_str())
         .ok_or("the routing key is none of room.<id>, user.<id> and all")?;
     let name = message.properties.kind.as_deref().ok_or("it has no type")?;
@@ -83,6 +84,10 @@ async fn send(gateway: &Gateway, message: &Message) -> Result<(), &'static str> 
     gateway.has_room().await;
     let application = &gateway.application;
     match &audience {
+        // Each node has it from the broker, so none passes it on.
+        _ if is_shared && application.is_among_nodes() => {
+            application.emit_here(&audience, name, payload);
+        }
         Audience::Room(room) => {
             // Its place in the room's order is enough.
             let _ = application.emit_to_room(room, name, payload).await;

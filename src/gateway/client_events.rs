@@ -18,7 +18,7 @@ use super::guard::Caller;
 use super::io::{Ack, ArgError, Call, Contextual, EventName, FromCall, Socket};
 use super::metrics::Metrics;
 use super::replies::{Replies, ReplyArgs};
-use crate::backend::Broker;
+use crate::backend::{BackendError, Broker};
 use crate::model::clock::SharedClock;
 use crate::model::message::{Headers, Message, Value};
 use crate::model::names::RoutingKey;
@@ -46,12 +46,14 @@ impl Gateway {
         broker: &Broker,
         bridge: EventBridge,
     ) -> Result<impl Future<Output = ()> + Send + use<>, GatewayError> {
-        match broker.exchange(bridge.exchange()).await? {
-            Some(spec) if spec.internal => {
+        match broker.exchange(bridge.exchange()).await {
+            Ok(Some(spec)) if spec.internal => {
                 return Err(GatewayError::InternalExchange { exchange: spec.name });
             }
-            Some(_) => {}
-            None => {
+            // A server that does not tell how it was declared has it.
+            Ok(Some(_)) | Err(BackendError::Unsupported { .. }) => {}
+            Err(error) => return Err(error.into()),
+            Ok(None) => {
                 let exchange = bridge.exchange().clone();
                 broker
                     .declare_exchange(ExchangeSpec::durable(exchange, ExchangeKind::Topic))

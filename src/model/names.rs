@@ -152,6 +152,13 @@ impl ExchangeName {
     }
 }
 
+impl RoutingKey {
+    /// The key that fanout exchanges are published to with.
+    pub fn empty() -> Self {
+        Self(Arc::from(""))
+    }
+}
+
 impl VhostName {
     /// `/`, which is always there.
     pub fn default_vhost() -> Self {

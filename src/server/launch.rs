@@ -10,7 +10,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 use super::public_keys::PublicKeys;
 use super::secret::{self, Secret};
 use super::{Error, Settings, Storage};
-use crate::backend::{Cache, Embedded};
+use crate::backend::{Broker, Cache, Embedded};
 use crate::demo::Demo;
 use crate::gateway::{Authenticator, Gateway};
 use crate::http::{Access, Api, ApiKey, Limits, Listener, Metrics, Open, Readiness, router};
@@ -52,7 +52,7 @@ impl Server {
         let clock = SystemClock::shared();
         let state = State::open(settings, clock.clone()).await?;
         if let Some(bytes) = settings.memory_limit.bytes() {
-            state.engines.broker().set_memory_limit(bytes);
+            state.broker.set_memory_limit(bytes);
         }
         let cache = state.engines.cache_engine();
         cache.change_settings(|changed| changed.appendfsync = settings.appendfsync);
@@ -69,11 +69,11 @@ impl Server {
         let mut options = settings.gateway.options(authenticator.clone());
         options.limits.event_rate = settings.event_rate;
         let gateway = Gateway::new(options, state.cache.clone(), clock.clone());
-        let bridge = gateway.bridge(&state.engines.broker()).await?;
+        let bridge = gateway.bridge(&state.broker).await?;
         let channels = gateway.channels().await?;
         let replies = match settings.gateway.event_bridge.clone() {
             Some(events) => {
-                let replies = gateway.bridge_events(&state.engines.broker(), events).await;
+                let replies = gateway.bridge_events(&state.broker, events).await;
                 let replies = replies.map_err(|error| {
                     Error::Refused(format!("clients' events can't be published: {error}"))
                 })?;
@@ -93,13 +93,13 @@ impl Server {
         if settings.api_key.as_ref().is_some_and(ApiKey::is_short) {
             tracing::warn!("the API key is shorter than 16 characters: it can be guessed");
         }
-        let api = Api::new(state.engines.broker(), gateway.clone(), access);
+        let api = Api::new(state.broker.clone(), gateway.clone(), access);
         let listener = Listener::bind(address, Limits::default())
             .await
             .map_err(|source| Error::Listen { address, source })?;
         let engines = &state.engines;
         let readiness =
-            Readiness::new(engines.journal().clone(), engines.broker(), state.cache.clone());
+            Readiness::new(engines.journal().clone(), state.broker.clone(), state.cache.clone());
         let application = match &demo {
             Some(demo) => gateway.router().merge(demo.router()),
             None => gateway.router(),
@@ -174,6 +174,13 @@ impl Server {
         for task in &self.background {
             task.abort();
         }
+        if self.state.broker.is_shared() {
+            within(DRAIN_PATIENCE, "broker", async {
+                // What it did not confirm, it was not promised.
+                let _ = self.state.broker.close().await;
+            })
+            .await;
+        }
         self.state.engines.close().await.map_err(Error::Close)
     }
 }
@@ -181,6 +188,8 @@ impl Server {
 /// Everything durable, and the secret that lies beside it.
 struct State {
     engines: Embedded,
+    /// That of the engines, unless a server is the broker.
+    broker: Broker,
     /// The engine's, unless it is a server.
     cache: Cache,
     /// `None`: tokens are verified with public keys alone.
@@ -191,6 +200,7 @@ impl State {
     async fn open(settings: &Settings, clock: SharedClock) -> Result<Self, Error> {
         // Before the data folder: a server that is not there is no reason to lock it.
         let remote = remote_cache(settings).await?;
+        let remote_broker = remote_broker(settings, &clock).await?;
         let (engines, development) = match &settings.storage {
             Storage::Memory if remote.is_some() => (Embedded::in_memory_apart(clock), None),
             Storage::Memory => (Embedded::in_memory(clock), None),
@@ -210,7 +220,8 @@ impl State {
             (None, Some(_)) => None,
             (None, None) => Some(for_development(development)?),
         };
-        Ok(Self { engines, cache, secret })
+        let broker = remote_broker.unwrap_or_else(|| engines.broker());
+        Ok(Self { engines, broker, cache, secret })
     }
 }
 
@@ -228,6 +239,22 @@ async fn remote_cache(settings: &Settings) -> Result<Option<Cache>, Error> {
 /// Settings name no server that this build has no client for.
 #[cfg(not(feature = "redis"))]
 async fn remote_cache(_: &Settings) -> Result<Option<Cache>, Error> {
+    Ok(None)
+}
+
+/// The broker on a server, if the settings name one.
+#[cfg(feature = "rabbitmq")]
+async fn remote_broker(settings: &Settings, clock: &SharedClock) -> Result<Option<Broker>, Error> {
+    let Some(url) = &settings.broker_url else { return Ok(None) };
+    let broker = crate::backend::RabbitMq::connect(url.0.clone(), clock.clone()).await;
+    broker.map(|broker| Some(Broker::RabbitMq(broker))).map_err(|error| {
+        Error::Refused(format!("the broker at {} can't be used: {error}", url.shown()))
+    })
+}
+
+/// Settings name no server that this build has no client for.
+#[cfg(not(feature = "rabbitmq"))]
+async fn remote_broker(_: &Settings, _: &SharedClock) -> Result<Option<Broker>, Error> {
     Ok(None)
 }
 
@@ -283,7 +310,7 @@ async fn start_demo(
     // Guests get a token only where the secret is a development one.
     let is_development = settings.secret.is_none() && settings.public_keys.is_none();
     let guest = is_development.then_some(authenticator);
-    let (broker, cache) = (state.engines.broker(), state.cache.clone());
+    let (broker, cache) = (state.broker.clone(), state.cache.clone());
     let demo = Demo::start(broker, cache, clock, guest).await?;
     Ok(demo.with_client_origins(settings.client_origins.iter().cloned()))
 }

@@ -99,6 +99,9 @@ pub struct Layer {
     /// Confirm a write when it is on the disk, or up to 100 ms before [default: strict]
     #[arg(long, value_name = "strict|relaxed", value_parser = Text::flag)]
     pub durability: Option<Text>,
+    /// Have this RabbitMQ be the broker (amqp://, amqps://); also RABBITMQ_URL [default: this process]
+    #[arg(long, value_name = "URL", value_parser = Text::flag)]
+    pub broker_url: Option<Text>,
     /// Keep the cache, and what nodes share, on this Redis server [default: in this process]
     #[arg(long, value_name = "URL", value_parser = Text::flag)]
     pub cache_url: Option<Text>,
@@ -216,11 +219,13 @@ impl Layer {
             ours => Ok(ours),
         };
         let client_url = or_foreign("client-url", "CLIENT_URL")?;
+        let broker_url = or_foreign("broker-url", "RABBITMQ_URL")?;
         let cache_url = or_foreign("cache-url", "REDIS_URL")?;
         Ok(Self {
             data_dir: get("data-dir")?,
             in_memory: get("in-memory")?,
             durability: get("durability")?,
+            broker_url,
             cache_url,
             http: get("http")?,
             resp: get("resp")?,
@@ -297,6 +302,7 @@ impl Layer {
             data_dir: self.data_dir.or(weaker.data_dir),
             in_memory: self.in_memory.or(weaker.in_memory),
             durability: self.durability.or(weaker.durability),
+            broker_url: self.broker_url.or(weaker.broker_url),
             cache_url: self.cache_url.or(weaker.cache_url),
             http: self.http.or(weaker.http),
             resp: self.resp.or(weaker.resp),

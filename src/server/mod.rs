@@ -7,6 +7,7 @@
 
 mod amount;
 mod back_ends;
+mod broker_url;
 mod check;
 mod client;
 mod command;
@@ -32,6 +33,7 @@ use client::Call;
 use command::{Cli, Command};
 
 pub use back_ends::BackEndUrl;
+pub use broker_url::BrokerUrl;
 pub use error::Error;
 pub use gateway_settings::GatewaySettings;
 pub use launch::Server;

@@ -55,6 +55,9 @@ fn announce(settings: &Settings, server: &Server) -> Result<(), Error> {
     if let Some(url) = &settings.cache_url {
         print_line(&format!("cache   {}", url.shown()))?;
     }
+    if let Some(url) = &settings.broker_url {
+        print_line(&format!("broker  {}", url.shown()))?;
+    }
     match &settings.storage {
         Storage::Memory => print_line("data    in memory, gone when this process ends"),
         Storage::Folder { path, durability } => {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::Uri;
 
 use super::back_ends::{self, BackEndUrl};
+use super::broker_url::{BrokerUrl, broker_url};
 use super::layer::{Layer, Text};
 use super::logs::{LogFilter, LogFormat};
 use super::memory::MemoryLimit;
@@ -38,6 +39,8 @@ pub enum Storage {
 #[derive(Clone)]
 pub struct Settings {
     pub storage: Storage,
+    /// The RabbitMQ that is the broker. `None`: the broker of this process.
+    pub broker_url: Option<BrokerUrl>,
     /// Where the cache is a server. `None`: in this process.
     pub cache_url: Option<BackEndUrl>,
     /// Port 0 takes a free one.
@@ -77,6 +80,7 @@ impl Default for Settings {
                 durability: Durability::Strict,
             },
             cache_url: None,
+            broker_url: None,
             http: DEFAULT_HTTP,
             resp: None,
             resp_password: None,
@@ -105,7 +109,6 @@ impl Settings {
         config: Option<&Text>,
         environment: Environment<'_>,
     ) -> Result<Self, Error> {
-        refuse_remote_back_ends(environment)?;
         let layer = Layer::gather(flags, config, environment)?;
         back_ends::refuse_what_needs_the_embedded_cache(&layer)?;
         let defaults = Self::default();
@@ -114,6 +117,7 @@ impl Settings {
         let presence_grace = check("presence-grace", layer.presence_grace.as_ref(), grace)?
             .unwrap_or(defaults.gateway.presence_grace);
         let settings = Self {
+            broker_url: broker_url(&layer)?,
             gateway: GatewaySettings::of(&layer, &client_origins, presence_grace)?,
             cache_url: back_ends::cache_url(&layer)?,
             http: check("http", layer.http.as_ref(), address)?.unwrap_or(defaults.http),
@@ -169,18 +173,6 @@ impl Settings {
         }
         Ok(settings)
     }
-}
-
-/// A setting that would be ignored is refused: the embedded broker is the only one of this build.
-fn refuse_remote_back_ends(environment: Environment<'_>) -> Result<(), Error> {
-    for name in ["RABBITMQ_URL"] {
-        if environment(name).is_some_and(|url| !url.is_empty()) {
-            return Err(Error::Usage(format!(
-                "{name} is set, but this build has only the embedded broker: unset it"
-            )));
-        }
-    }
-    Ok(())
 }
 
 /// Applies `parse` to a setting that was given; its error says what the setting may be.
@@ -633,8 +625,19 @@ mod tests {
 
     #[test]
     fn a_back_end_that_this_build_lacks_is_refused() {
-        let line = gather(&[], &[("RABBITMQ_URL", "amqp://mq")], "").err().unwrap();
-        assert!(line.starts_with("RABBITMQ_URL is set, but this build has only"), "{line}");
+        let shown = |url: &str| {
+            gather(&[], &[("RABBITMQ_URL", url)], "")
+                .map(|settings| settings.broker_url.unwrap().shown())
+        };
+        if cfg!(feature = "rabbitmq") {
+            assert_eq!(shown("amqp://me:secret@mq/v").unwrap(), "amqp://mq:5672/v");
+            let line = shown("mq:5672").unwrap_err();
+            assert!(line.starts_with("RABBITMQ_URL: it is no URL such as amqp://"), "{line}");
+        } else {
+            let line = shown("amqp://mq").unwrap_err();
+            assert!(line.starts_with("RABBITMQ_URL: this build has no client for"), "{line}");
+            assert!(line.contains("--features rabbitmq"), "{line}");
+        }
         assert!(gather(&[], &[("REDIS_URL", ""), ("RABBITMQ_URL", "")], "").is_ok());
         let redis = gather(&[], &[("REDIS_URL", "redis://r")], "");
         if cfg!(feature = "redis") {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use leveret::backend::{Alarm, Broker};
+use leveret::backend::Alarm;
 use leveret::broker::ChannelEvent;
 use leveret::model::message::Message;
 
@@ -43,7 +43,7 @@ async fn publishers_wait_until_consumers_made_room() {
         assert!(early.is_err(), "admitted under the alarm");
     }
     let waiting = tokio::spawn({
-        let Broker::Embedded(engine) = fixture.broker.clone();
+        let engine = fixture.engine.clone();
         async move { engine.publish(large(false)).await.map(|published| published.routed) }
     });
     // Consumers go on, and what they settle makes room.

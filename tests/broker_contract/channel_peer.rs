@@ -60,7 +60,8 @@ impl Peer {
                 let channel = connection.channel(Some("guest".to_owned()));
                 PeerChannel::Embedded { connection, channel, told: Vec::new() }
             }
-            Self::RabbitMq(_) => PeerChannel::RabbitMq(Wire::open().await),
+            // The port has no channels.
+            Self::RabbitMq(_) | Self::Adapter(_) => PeerChannel::RabbitMq(Wire::open().await),
         }
     }
 }

@@ -1,7 +1,9 @@
 //! The port that a promise is written over: the embedded engine always, and a real RabbitMQ when the
 //! suite is run beside one (`tests/with-rabbitmq`). Whoever is asked answers in RabbitMQ's words.
 
-use leveret::backend::{BackendError, Confirm, ConsumeOptions, Consumer, DeleteIf, Delivery};
+use leveret::backend::{
+    BackendError, Broker, Confirm, ConsumeOptions, Consumer, DeleteIf, Delivery,
+};
 use leveret::broker::BrokerError;
 use leveret::model::message::Message;
 use leveret::model::topology::{Binding, ExchangeKind, ExchangeSpec, Policy, QueueSpec};
@@ -12,7 +14,16 @@ use super::rabbitmq::{self, RabbitMq};
 #[expect(clippy::large_enum_variant, reason = "a test holds few of them")]
 pub enum Peer {
     Embedded(Fixture),
+    /// The server itself: what the others are held against.
     RabbitMq(RabbitMq),
+    /// The port on that server.
+    Adapter(Port),
+}
+
+/// The port on a server, and that server for what the port does not say.
+pub struct Port {
+    pub broker: Broker,
+    server: RabbitMq,
 }
 
 /// A message in the hands of a test.
@@ -37,7 +48,7 @@ pub enum Posted {
 /// Ready, unacknowledged, delayed.
 type Depth = (usize, usize, usize);
 
-/// Runs a case on the embedded engine, and on the real server if there is one.
+/// Runs a case on the embedded engine, and if there is a real server on that and on the port to it.
 pub async fn on_both(case: impl AsyncFn(&Peer)) {
     case(&Peer::Embedded(Fixture::new())).await;
     if let Some(server) = RabbitMq::connect().await {
@@ -47,7 +58,29 @@ pub async fn on_both(case: impl AsyncFn(&Peer)) {
             server.forget().await;
         }
     }
+    // With one engine the paged suite has said of the server what there is to say.
+    if !crate::PAGED {
+        on_the_port(case).await;
+    }
 }
+
+#[cfg(feature = "rabbitmq")]
+async fn on_the_port(case: impl AsyncFn(&Peer)) {
+    let Some(server) = RabbitMq::connect().await else { return };
+    let url = std::env::var("LEVERET_RABBITMQ").expect("a server");
+    let address = leveret::backend::Address::parse(&url).unwrap();
+    let clock = leveret::model::clock::SystemClock::shared();
+    let adapter = leveret::backend::RabbitMq::connect(address, clock).await.unwrap();
+    let peer = Peer::Adapter(Port { broker: Broker::RabbitMq(adapter), server });
+    case(&peer).await;
+    if let Peer::Adapter(port) = peer {
+        port.broker.close().await.unwrap();
+        port.server.forget().await;
+    }
+}
+
+#[cfg(not(feature = "rabbitmq"))]
+async fn on_the_port(_: impl AsyncFn(&Peer)) {}
 
 fn refusal(error: BackendError) -> String {
     match error {
@@ -64,6 +97,12 @@ impl Peer {
     pub async fn try_declare(&self, spec: QueueSpec) -> Result<(), String> {
         match self {
             Self::Embedded(f) => f.broker.declare_queue(spec).await.map_err(refusal),
+            Self::Adapter(port) => {
+                let name = spec.name.to_string();
+                port.broker.declare_queue(spec).await.map_err(refusal)?;
+                port.server.was_declared_queue(name);
+                Ok(())
+            }
             Self::RabbitMq(server) => server.declare_queue(spec).await,
         }
     }
@@ -71,14 +110,20 @@ impl Peer {
     pub async fn declare_exchange(&self, spec: ExchangeSpec) -> Result<(), String> {
         match self {
             Self::Embedded(f) => f.broker.declare_exchange(spec).await.map_err(refusal),
+            Self::Adapter(port) => {
+                let name = spec.name.to_string();
+                port.broker.declare_exchange(spec).await.map_err(refusal)?;
+                port.server.was_declared_exchange(name);
+                Ok(())
+            }
             Self::RabbitMq(server) => server.declare_exchange(spec).await,
         }
     }
 
     pub async fn delete_exchange(&self, exchange: &str, if_unused: bool) -> Result<(), String> {
         match self {
-            Self::Embedded(f) => {
-                f.broker.delete_exchange(&name(exchange), if_unused).await.map_err(refusal)
+            Self::Embedded(Fixture { broker, .. }) | Self::Adapter(Port { broker, .. }) => {
+                broker.delete_exchange(&name(exchange), if_unused).await.map_err(refusal)
             }
             Self::RabbitMq(server) => server.delete_exchange(exchange, if_unused).await,
         }
@@ -86,8 +131,8 @@ impl Peer {
 
     pub async fn delete_queue(&self, queue: &str, only: DeleteIf) -> Result<usize, String> {
         match self {
-            Self::Embedded(f) => {
-                f.broker.delete_queue(&queue_name(queue), only).await.map_err(refusal)
+            Self::Embedded(Fixture { broker, .. }) | Self::Adapter(Port { broker, .. }) => {
+                broker.delete_queue(&queue_name(queue), only).await.map_err(refusal)
             }
             Self::RabbitMq(server) => server.delete_queue(queue, only).await,
         }
@@ -95,36 +140,46 @@ impl Peer {
 
     pub async fn purge(&self, queue: &str) -> Result<usize, String> {
         match self {
-            Self::Embedded(f) => f.broker.purge(&queue_name(queue)).await.map_err(refusal),
+            Self::Embedded(Fixture { broker, .. }) | Self::Adapter(Port { broker, .. }) => {
+                broker.purge(&queue_name(queue)).await.map_err(refusal)
+            }
             Self::RabbitMq(server) => server.purge(queue).await,
         }
     }
 
     pub async fn add_binding(&self, binding: Binding) -> Result<(), String> {
         match self {
-            Self::Embedded(f) => f.broker.add_binding(binding).await.map_err(refusal),
+            Self::Embedded(Fixture { broker, .. }) | Self::Adapter(Port { broker, .. }) => {
+                broker.add_binding(binding).await.map_err(refusal)
+            }
             Self::RabbitMq(server) => server.bind(binding).await,
         }
     }
 
     pub async fn unbind(&self, binding: Binding) -> Result<(), String> {
         match self {
-            Self::Embedded(f) => f.broker.unbind(binding).await.map_err(refusal),
+            Self::Embedded(Fixture { broker, .. }) | Self::Adapter(Port { broker, .. }) => {
+                broker.unbind(binding).await.map_err(refusal)
+            }
             Self::RabbitMq(server) => server.unbind(binding).await,
         }
     }
 
     pub async fn set_policy(&self, policy: Policy) {
         match self {
-            Self::Embedded(f) => f.broker.set_policy(policy).await.unwrap(),
-            Self::RabbitMq(server) => server.set_policy(policy).await,
+            Self::Embedded(Fixture { broker, .. }) => broker.set_policy(policy).await.unwrap(),
+            Self::RabbitMq(server) | Self::Adapter(Port { server, .. }) => {
+                server.set_policy(policy).await;
+            }
         }
     }
 
     pub async fn clear_policy(&self, policy: &str) {
         match self {
-            Self::Embedded(f) => f.broker.clear_policy(policy).await.unwrap(),
-            Self::RabbitMq(server) => server.clear_policy(policy).await,
+            Self::Embedded(Fixture { broker, .. }) => broker.clear_policy(policy).await.unwrap(),
+            Self::RabbitMq(server) | Self::Adapter(Port { server, .. }) => {
+                server.clear_policy(policy).await;
+            }
         }
     }
 
@@ -159,8 +214,8 @@ impl Peer {
     /// Whether it was confirmed by an ack.
     pub async fn send(&self, message: Message) -> Result<bool, String> {
         match self {
-            Self::Embedded(f) => {
-                let published = f.broker.publish(message).await.map_err(refusal)?;
+            Self::Embedded(Fixture { broker, .. }) | Self::Adapter(Port { broker, .. }) => {
+                let published = broker.publish(message).await.map_err(refusal)?;
                 match published.confirmed().await {
                     Ok(()) => Ok(true),
                     Err(BackendError::Broker(BrokerError::Nacked { .. })) => Ok(false),
@@ -174,7 +229,9 @@ impl Peer {
     /// Publishes without waiting for the confirm.
     pub async fn post(&self, message: Message) -> Posted {
         match self {
-            Self::Embedded(f) => Posted::Embedded(f.broker.publish(message).await.unwrap()),
+            Self::Embedded(Fixture { broker, .. }) | Self::Adapter(Port { broker, .. }) => {
+                Posted::Embedded(broker.publish(message).await.unwrap())
+            }
             Self::RabbitMq(server) => Posted::RabbitMq(server.post(message).await),
         }
     }
@@ -193,13 +250,18 @@ impl Peer {
                 assert!(sent.acked);
                 sent.returned
             }
+            Self::Adapter(port) => {
+                let (confirm, routed) = port.broker.publish_mandatory(message).await.unwrap();
+                confirm.confirmed().await.unwrap();
+                !routed
+            }
         }
     }
 
     pub async fn try_get(&self, queue: &str) -> Result<Option<Taken>, String> {
         match self {
-            Self::Embedded(f) => {
-                let delivery = f.broker.get(&queue_name(queue)).await.map_err(refusal)?;
+            Self::Embedded(Fixture { broker, .. }) | Self::Adapter(Port { broker, .. }) => {
+                let delivery = broker.get(&queue_name(queue)).await.map_err(refusal)?;
                 Ok(delivery.map(Taken::Embedded))
             }
             Self::RabbitMq(server) => Ok(server.get(queue).await?.map(Taken::RabbitMq)),
@@ -225,8 +287,8 @@ impl Peer {
         options: ConsumeOptions,
     ) -> Result<PeerConsumer, String> {
         match self {
-            Self::Embedded(f) => {
-                let consumer = f.broker.consume_with(&queue_name(queue), options).await;
+            Self::Embedded(Fixture { broker, .. }) | Self::Adapter(Port { broker, .. }) => {
+                let consumer = broker.consume_with(&queue_name(queue), options).await;
                 consumer.map(PeerConsumer::Embedded).map_err(refusal)
             }
             Self::RabbitMq(server) => {
@@ -255,6 +317,10 @@ impl Peer {
                     Self::RabbitMq(server) => {
                         (server.ready(queue).await.unwrap(), expected.1, expected.2)
                     }
+                    Self::Adapter(port) => {
+                        let status = port.broker.queue(&queue_name(queue)).await.unwrap();
+                        (status.ready, expected.1, expected.2)
+                    }
                 };
                 if held == expected {
                     return;
@@ -275,6 +341,10 @@ impl Peer {
                 shown = match self {
                     Self::Embedded(f) => f.bodies(queue).await,
                     Self::RabbitMq(server) => server.bodies(queue).await,
+                    Self::Adapter(port) => {
+                        let peeked = port.broker.peek(&queue_name(queue), 1_000).await.unwrap();
+                        peeked.iter().map(|peeked| text(&peeked.message)).collect()
+                    }
                 };
                 if shown == expected {
                     return;
@@ -303,6 +373,7 @@ impl Peer {
                 let there = match self {
                     Self::Embedded(f) => f.exists(queue).await,
                     Self::RabbitMq(server) => server.ready(queue).await.is_ok(),
+                    Self::Adapter(port) => port.broker.queue(&queue_name(queue)).await.is_ok(),
                 };
                 if there == expected {
                     return;
@@ -317,7 +388,9 @@ impl Peer {
     pub async fn has_exchange(&self, exchange: &str) -> bool {
         match self {
             Self::Embedded(f) => f.engine.exchange(&name(exchange)).is_ok(),
-            Self::RabbitMq(server) => server.has_exchange(exchange).await,
+            Self::RabbitMq(server) | Self::Adapter(Port { server, .. }) => {
+                server.has_exchange(exchange).await
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ use super::super::error::BrokerError;
 use super::super::trace::shortened;
 use super::{Death, LOOKED_AT_MAX, PAGE_MESSAGES};
 use crate::journal::Position;
+use crate::model::message::Message;
 use crate::model::names::QueueName;
 
 /// Groups of one answer; an error text with a number in it makes one each.
@@ -47,7 +48,7 @@ impl Broker {
     /// An unknown queue.
     pub async fn dead_letter_groups(&self, queue: &QueueName) -> Result<DeathGroups, BrokerError> {
         let queue = self.readable_queue(queue)?;
-        let mut found = Found::default();
+        let mut found = GroupsFound::default();
         let mut after = None;
         let mut looked_at = 0;
         loop {
@@ -55,11 +56,7 @@ impl Broker {
             let Some(last) = page.last() else { break };
             after = Some(last.position);
             for held in &page {
-                let message = &held.stored.message;
-                match Death::newest(message) {
-                    Some(death) => found.add(&death, message.body.len() as u64, held.position),
-                    None => found.alive += 1,
-                }
+                found.look(&held.stored.message, held.position);
             }
             looked_at += page.len() as u64;
             if looked_at >= LOOKED_AT_MAX {
@@ -72,15 +69,25 @@ impl Broker {
     }
 }
 
+/// Groups in the making.
 #[derive(Default)]
-struct Found {
+pub(crate) struct GroupsFound {
     groups: AHashMap<(String, String, String), DeathGroup>,
     ungrouped: u64,
     alive: u64,
-    cut: bool,
+    /// Not all of the queue was looked at.
+    pub(crate) cut: bool,
 }
 
-impl Found {
+impl GroupsFound {
+    /// `position` is what the message is named by.
+    pub(crate) fn look(&mut self, message: &Message, position: Position) {
+        match Death::newest(message) {
+            Some(death) => self.add(&death, message.body.len() as u64, position),
+            None => self.alive += 1,
+        }
+    }
+
     fn add(&mut self, death: &Death<'_>, body_bytes: u64, position: Position) {
         let error = death.error.map(shortened);
         let key =
@@ -107,7 +114,7 @@ impl Found {
         }
     }
 
-    fn sorted(self) -> DeathGroups {
+    pub(crate) fn sorted(self) -> DeathGroups {
         let mut groups: Vec<_> = self.groups.into_values().collect();
         groups.sort_by(|a, b| b.count.cmp(&a.count).then(a.sample.cmp(&b.sample)));
         DeathGroups { groups, ungrouped: self.ungrouped, alive: self.alive, complete: !self.cut }

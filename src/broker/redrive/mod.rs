@@ -32,7 +32,9 @@ pub use groups::{DeathGroup, DeathGroups};
 pub use run::{Progress, Redrive, Run, RunState};
 pub use selection::{DeathFilter, Selection, Tally};
 
-pub(super) use run::Runs;
+pub(crate) use run::Runs;
+#[cfg(feature = "rabbitmq")]
+pub(crate) use {groups::GroupsFound, run::Pace};
 
 /// Messages that are looked at under one hold of the queue's lock.
 const PAGE_MESSAGES: usize = 128;

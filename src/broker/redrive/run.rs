@@ -13,7 +13,7 @@ use super::super::error::BrokerError;
 use super::super::queue::{Held, Queue};
 use super::{Edit, Pages, Selection, Stuck, Tally};
 use crate::journal::{Commit, JournalError};
-use crate::model::clock::UnixMs;
+use crate::model::clock::{SharedClock, UnixMs};
 use crate::model::names::{QueueName, VhostName};
 
 /// Runs that are remembered, those that have ended for their figures.
@@ -76,27 +76,45 @@ impl Run {
         self.progress()
     }
 
+    /// A run that begins now, with what its work holds.
+    pub(crate) fn begin(vhost: VhostName, queue: QueueName, clock: SharedClock) -> RunWork {
+        let (cancelled, asked) = watch::channel(false);
+        let run = Arc::new(Self {
+            vhost,
+            queue,
+            progress: Mutex::new(Progress {
+                state: RunState::Running,
+                tally: Tally::default(),
+                waits_for: None,
+                started_ms: clock.now_ms(),
+                ended_ms: None,
+            }),
+            cancelled,
+        });
+        RunWork { run, asked, clock }
+    }
+
     fn is_running(&self) -> bool {
         self.progress.lock().state == RunState::Running
     }
 
-    fn waits_for(&self, what: Option<String>) {
+    pub(crate) fn waits_for(&self, what: Option<String>) {
         self.progress.lock().waits_for = what;
     }
 
-    fn count(&self, add: impl FnOnce(&mut Tally)) {
+    pub(crate) fn count(&self, add: impl FnOnce(&mut Tally)) {
         add(&mut self.progress.lock().tally);
     }
 }
 
 /// The runs of a broker, the latest last.
 #[derive(Default)]
-pub(in crate::broker) struct Runs(Mutex<Vec<Arc<Run>>>);
+pub(crate) struct Runs(Mutex<Vec<Arc<Run>>>);
 
 impl Runs {
     /// # Errors
     /// The queue is being redriven, or too many are.
-    fn add(&self, run: &Arc<Run>) -> Result<(), BrokerError> {
+    pub(crate) fn add(&self, run: &Arc<Run>) -> Result<(), BrokerError> {
         let mut runs = self.0.lock();
         let same = |other: &Run| other.vhost == run.vhost && other.queue == run.queue;
         if runs.iter().any(|other| same(other) && other.is_running()) {
@@ -112,12 +130,12 @@ impl Runs {
         Ok(())
     }
 
-    fn latest(&self, vhost: &VhostName, queue: &QueueName) -> Option<Arc<Run>> {
+    pub(crate) fn latest(&self, vhost: &VhostName, queue: &QueueName) -> Option<Arc<Run>> {
         let runs = self.0.lock();
         runs.iter().rfind(|run| run.vhost == *vhost && run.queue == *queue).cloned()
     }
 
-    pub(in crate::broker) fn cancel_all(&self) {
+    pub(crate) fn cancel_all(&self) {
         self.0.lock().iter().for_each(|run| run.cancel());
     }
 }
@@ -136,29 +154,19 @@ impl Broker {
         redrive: Redrive,
     ) -> Result<(Arc<Run>, impl Future<Output = ()> + Send + 'static), BrokerError> {
         let queue = self.readable_queue(queue)?;
-        let (cancelled, asked) = watch::channel(false);
-        let run = Arc::new(Run {
-            vhost: queue.vhost.clone(),
-            queue: queue.spec.name.clone(),
-            progress: Mutex::new(Progress {
-                state: RunState::Running,
-                tally: Tally::default(),
-                waits_for: None,
-                started_ms: self.inner.now_ms(),
-                ended_ms: None,
-            }),
-            cancelled,
-        });
+        let work =
+            Run::begin(queue.vhost.clone(), queue.spec.name.clone(), self.inner.clock.clone());
+        let run = work.run.clone();
         self.inner.runs.add(&run)?;
-        let worker = Worker {
+        let mut worker = Worker {
             broker: self.clone(),
             queue,
             run: run.clone(),
             pace: redrive.per_second.map(Pace::new),
             last_commit: None,
-            asked,
         };
-        Ok((run, worker.run(redrive.selection)))
+        let work = async move { work.finish(worker.work(redrive.selection)).await };
+        Ok((run, work))
     }
 
     /// The run over `queue`, or else the last one that ended.
@@ -168,30 +176,31 @@ impl Broker {
 }
 
 /// What a run holds while it works. Dropped early, it leaves the run cancelled.
-struct Worker {
-    broker: Broker,
-    queue: Arc<Queue>,
-    run: Arc<Run>,
-    pace: Option<Pace>,
-    last_commit: Option<Commit>,
+pub(crate) struct RunWork {
+    pub(crate) run: Arc<Run>,
     /// Its end is what [`Run::ended`] waits for.
     asked: watch::Receiver<bool>,
+    clock: SharedClock,
 }
 
-impl Drop for Worker {
+impl Drop for RunWork {
     fn drop(&mut self) {
         self.end(RunState::Cancelled);
     }
 }
 
-impl Worker {
-    async fn run(mut self, selection: Selection) {
+impl RunWork {
+    /// Works until the work is done or somebody cancels the run; an error is what it failed with.
+    pub(crate) async fn finish<E: std::fmt::Display>(
+        self,
+        work: impl Future<Output = Result<(), E>>,
+    ) {
         let mut asked = self.asked.clone();
         let state = tokio::select! {
             biased;
             // An error means that the run is forgotten, which it can't be while it is held here.
             _ = asked.wait_for(|asked| *asked) => RunState::Cancelled,
-            outcome = self.work(selection) => match outcome {
+            outcome = work => match outcome {
                 Ok(()) => RunState::Done,
                 Err(error) => RunState::Failed(error.to_string()),
             },
@@ -204,10 +213,21 @@ impl Worker {
         if progress.state == RunState::Running {
             progress.state = state;
             progress.waits_for = None;
-            progress.ended_ms = Some(self.broker.inner.now_ms());
+            progress.ended_ms = Some(self.clock.now_ms());
         }
     }
+}
 
+/// Moves dead letters within the journal.
+struct Worker {
+    broker: Broker,
+    queue: Arc<Queue>,
+    run: Arc<Run>,
+    pace: Option<Pace>,
+    last_commit: Option<Commit>,
+}
+
+impl Worker {
     async fn work(&mut self, selection: Selection) -> Result<(), BrokerError> {
         match selection {
             Selection::Ids(ids) => {
@@ -283,17 +303,17 @@ impl Worker {
 }
 
 /// So many messages a second, without a burst after a pause.
-struct Pace {
+pub(crate) struct Pace {
     every: Duration,
     next: Instant,
 }
 
 impl Pace {
-    fn new(per_second: NonZeroU32) -> Self {
+    pub(crate) fn new(per_second: NonZeroU32) -> Self {
         Self { every: Duration::from_secs(1) / per_second.get(), next: Instant::now() }
     }
 
-    async fn next(&mut self) {
+    pub(crate) async fn next(&mut self) {
         let now = Instant::now();
         let earliest = now.checked_sub(CATCH_UP_MAX).unwrap_or(now);
         let due = self.next.max(earliest);

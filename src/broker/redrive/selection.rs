@@ -29,7 +29,7 @@ pub struct DeathFilter {
 }
 
 impl DeathFilter {
-    pub(super) fn matches(&self, message: &Message) -> bool {
+    pub(crate) fn matches(&self, message: &Message) -> bool {
         if *self == Self::default() {
             return true;
         }
@@ -56,7 +56,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    pub(super) fn count_moved<'a>(&mut self, queues: impl IntoIterator<Item = &'a QueueName>) {
+    pub(crate) fn count_moved<'a>(&mut self, queues: impl IntoIterator<Item = &'a QueueName>) {
         self.moved += 1;
         for queue in queues {
             if self.queues.len() < TOLD_APART_MAX || self.queues.contains_key(queue) {
@@ -65,7 +65,7 @@ impl Tally {
         }
     }
 
-    pub(super) fn count_kept(&mut self, why: Stuck) {
+    pub(crate) fn count_kept(&mut self, why: Stuck) {
         self.kept += 1;
         if self.stuck.len() < TOLD_APART_MAX || self.stuck.contains_key(&why) {
             *self.stuck.entry(why).or_default() += 1;

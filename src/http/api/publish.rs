@@ -48,7 +48,8 @@ pub(super) async fn publish(
     let mut message = Message::new(request.exchange, request.routing_key, body);
     message.properties = request.properties.read(read_headers(request.headers)?);
     let persistent = message.properties.persistent;
-    let holds_off = |alarm: &Alarm| persistent || matches!(alarm, Alarm::Memory { .. });
+    let holds_off =
+        |alarm: &Alarm| persistent || matches!(alarm, Alarm::Memory { .. } | Alarm::Blocked(_));
     if let Some(alarm) = shared.broker.alarms().into_iter().find(holds_off) {
         return Err(held_off(alarm.to_string()));
     }

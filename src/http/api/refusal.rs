@@ -17,9 +17,10 @@ pub(super) fn refusal(error: BackendError) -> Problem {
         }
         BackendError::Journal(_) => StatusCode::SERVICE_UNAVAILABLE,
         BackendError::Broker(error) => status_of(error),
-        BackendError::CacheUnreachable(_) | BackendError::CacheLost(_) => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        BackendError::Unreachable { .. }
+        | BackendError::CacheUnreachable(_)
+        | BackendError::CacheLost(_) => StatusCode::SERVICE_UNAVAILABLE,
+        BackendError::Unsupported { .. } => StatusCode::NOT_IMPLEMENTED,
         BackendError::Cache(_) | BackendError::CacheServer(_) => StatusCode::INTERNAL_SERVER_ERROR,
     };
     Problem::new(status, error.to_string())

@@ -94,6 +94,15 @@ impl RabbitMq {
         channel
     }
 
+    /// Remembers what somebody else declared here.
+    pub fn was_declared_queue(&self, queue: String) {
+        DECLARED.lock().unwrap().queues.push(queue);
+    }
+
+    pub fn was_declared_exchange(&self, exchange: String) {
+        DECLARED.lock().unwrap().exchanges.push(exchange);
+    }
+
     /// Deletes whatever the case declared.
     pub async fn forget(self) {
         self.clean().await;

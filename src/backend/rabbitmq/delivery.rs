@@ -1,0 +1,196 @@
+//! A message in a worker's hands, and the ways to settle it.
+
+use std::sync::Arc;
+
+use lapin::options::{BasicAckOptions, BasicNackOptions, QueueDeclareOptions};
+use lapin::types::FieldTable;
+use lapin::{Acker, Channel};
+
+use super::RabbitMq;
+use super::origin;
+use super::refusal::{refusal, unreachable, unsupported};
+use super::session::Session;
+use super::values::{received, short};
+use crate::backend::BackendError;
+use crate::broker::shared::{DROPPED_ERROR, X_DELIVERY_COUNT};
+use crate::model::message::{Message, Value};
+use crate::model::names::{ExchangeName, QueueName, RoutingKey};
+
+/// Dropped unsettled, it counts as failed.
+pub struct Delivery {
+    broker: RabbitMq,
+    pub(super) queue: QueueName,
+    pub(super) message: Message,
+    pub(super) failures: u32,
+    redelivered: bool,
+    hold: Option<Hold>,
+    /// A task of its own settles it. Dropped with its runtime, that leaves it to the end of the channel.
+    is_dropped: bool,
+}
+
+/// What it takes to settle a delivery: the channel that it came on stays open as long.
+struct Hold {
+    acker: Acker,
+    channel: Channel,
+    /// A channel of its own goes back to its session.
+    lent_by: Option<Arc<Session>>,
+}
+
+impl Delivery {
+    pub(super) fn new(
+        broker: RabbitMq,
+        queue: QueueName,
+        delivered: lapin::message::Delivery,
+        channel: Channel,
+        lent_by: Option<Arc<Session>>,
+    ) -> Self {
+        let (message, failures) = read(&queue, &delivered);
+        let hold = Some(Hold { acker: delivered.acker, channel, lent_by });
+        let redelivered = delivered.redelivered || failures > 0;
+        Self { broker, queue, message, failures, redelivered, hold, is_dropped: false }
+    }
+
+    pub fn message(&self) -> &Message {
+        &self.message
+    }
+
+    pub fn redelivered(&self) -> bool {
+        self.redelivered
+    }
+
+    /// Its `message_id`; a server has no other name for it.
+    pub fn id(&self) -> String {
+        self.message.properties.message_id.clone().unwrap_or_default()
+    }
+
+    pub fn retry_count(&self) -> u32 {
+        self.failures
+    }
+
+    pub fn delivery_count(&self) -> u32 {
+        let count = self.message.properties.headers.get(X_DELIVERY_COUNT).and_then(Value::as_int);
+        count.and_then(|count| u32::try_from(count).ok()).unwrap_or(0)
+    }
+
+    pub async fn ack(mut self) -> Result<(), BackendError> {
+        let settled = self.settle(Settled::Ack).await;
+        self.broker.counters.acked(&self.queue);
+        settled
+    }
+
+    /// Acknowledged as soon as it was taken.
+    pub(super) async fn taken(mut self) -> Self {
+        // Without a connection there is nobody to tell, and it comes again.
+        let _ = self.settle(Settled::Ack).await;
+        self
+    }
+
+    /// Resolves when the server has read the acknowledgements; AMQP confirms none.
+    pub async fn ack_all(deliveries: Vec<Self>) -> Result<(), BackendError> {
+        let mut channels: Vec<(Channel, QueueName)> = Vec::new();
+        for delivery in deliveries {
+            if let Some(hold) = &delivery.hold
+                && !channels.iter().any(|(channel, _)| channel.id() == hold.channel.id())
+            {
+                channels.push((hold.channel.clone(), delivery.queue.clone()));
+            }
+            delivery.ack().await?;
+        }
+        for (channel, queue) in channels {
+            let options = QueueDeclareOptions { passive: true, ..Default::default() };
+            let asked =
+                channel.queue_declare(short(queue.as_str())?, options, FieldTable::default());
+            asked.await.map_err(refusal)?;
+        }
+        Ok(())
+    }
+
+    pub fn refuse_effects(&self) -> BackendError {
+        unsupported(
+            "an acknowledgement with effects",
+            "it needs the acknowledgement and its effects in one commit, which is had on the embedded \
+             broker alone: publish with confirms, then acknowledge",
+        )
+    }
+
+    pub async fn fail(mut self, error: &str) -> Result<(), BackendError> {
+        self.failed(error).await
+    }
+
+    async fn failed(&mut self, error: &str) -> Result<(), BackendError> {
+        let settled = self.broker.carry_on(self, error).await;
+        match settled {
+            Ok(how) => self.settle(how).await,
+            Err(failure) => {
+                // It stays in its queue, and is delivered again.
+                let _ = self.settle(Settled::Requeue).await;
+                Err(failure)
+            }
+        }
+    }
+
+    pub async fn requeue(mut self) -> Result<(), BackendError> {
+        self.settle(Settled::Requeue).await
+    }
+
+    async fn settle(&mut self, how: Settled) -> Result<(), BackendError> {
+        let Some(Hold { acker, channel, lent_by }) = self.hold.take() else { return Ok(()) };
+        let nack = |requeue| BasicNackOptions { requeue, ..Default::default() };
+        let settled = match how {
+            Settled::Ack => acker.ack(BasicAckOptions::default()).await,
+            Settled::Requeue => acker.nack(nack(true)).await,
+            Settled::Reject => acker.nack(nack(false)).await,
+        };
+        if let Some(session) = lent_by {
+            session.give_back(channel);
+        }
+        match settled.map_err(refusal)? {
+            true => Ok(()),
+            false => {
+                Err(unreachable("the connection that it came on ended: it is delivered again"))
+            }
+        }
+    }
+}
+
+/// What the server is told.
+pub(super) enum Settled {
+    Ack,
+    Requeue,
+    /// It is dead-lettered, or gone.
+    Reject,
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        let Some(hold) = self.hold.take().filter(|_| !self.is_dropped) else { return };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let mut dropped = Self {
+            broker: self.broker.clone(),
+            queue: self.queue.clone(),
+            message: self.message.clone(),
+            failures: self.failures,
+            redelivered: self.redelivered,
+            hold: Some(hold),
+            is_dropped: true,
+        };
+        runtime.spawn(async move {
+            if let Err(error) = dropped.failed(DROPPED_ERROR).await {
+                tracing::warn!(queue = %dropped.queue, %error, "a dropped delivery is not settled");
+            }
+        });
+    }
+}
+
+/// A message as it was published into `queue`, and how often its delivery failed there.
+pub(super) fn read(queue: &QueueName, delivered: &lapin::message::Delivery) -> (Message, u32) {
+    let exchange = ExchangeName::new(delivered.exchange.as_str());
+    let key = RoutingKey::new(delivered.routing_key.as_str());
+    // What the server lets pass and we don't is shown without.
+    let exchange = exchange.unwrap_or_else(|_| ExchangeName::default_exchange());
+    let key = key.unwrap_or_else(|_| RoutingKey::empty());
+    let mut message = Message::new(exchange, key, delivered.data.clone());
+    message.properties = received(&delivered.properties);
+    let failures = origin::leave(&mut message, queue);
+    (message, failures)
+}

@@ -1,0 +1,69 @@
+//! A way to the server that can be cut, closed, or go silent.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+pub struct Proxy {
+    pub address: SocketAddr,
+    open: Arc<Mutex<JoinSet<()>>>,
+    manner: watch::Sender<Manner>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Manner {
+    Passing,
+    /// Connections are taken and closed at once.
+    Closing,
+    /// Connections are taken and nothing is ever said.
+    Silent,
+}
+
+impl Proxy {
+    pub async fn before(server: String) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (manner, watched) = watch::channel(Manner::Passing);
+        let open = Arc::new(Mutex::new(JoinSet::new()));
+        let connections = open.clone();
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let (manner, server) = (*watched.borrow(), server.clone());
+                connections.lock().unwrap().spawn(async move {
+                    match manner {
+                        Manner::Closing => {}
+                        Manner::Silent => std::future::pending().await,
+                        Manner::Passing => {
+                            if let Ok(mut server) = TcpStream::connect(server).await {
+                                let _ =
+                                    tokio::io::copy_bidirectional(&mut client, &mut server).await;
+                            }
+                        }
+                    }
+                });
+            }
+        });
+        Self { address, open, manner }
+    }
+
+    /// Ends every connection wherever in a frame it is.
+    pub fn cut(&self) {
+        self.open.lock().unwrap().abort_all();
+    }
+
+    pub fn close(&self) {
+        self.manner.send_replace(Manner::Closing);
+        self.cut();
+    }
+
+    pub fn pass(&self) {
+        self.manner.send_replace(Manner::Passing);
+    }
+
+    pub fn silence(&self) {
+        self.manner.send_replace(Manner::Silent);
+    }
+}
