@@ -59,6 +59,15 @@ class Deploy(unittest.TestCase):
     def test_compose_reads_its_file(self):
         passes(self, TOOLS / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", DEPLOY / "docker-compose.yml")
 
+    def test_nginx_reads_its_configuration(self):
+        with tempfile.TemporaryDirectory() as folder:
+            configuration = Path(folder) / "nginx.conf"
+            text = (DEPLOY / "nginx.conf").read_text()
+            # The name of the nodes is known to Compose alone.
+            text = text.replace("node:3001", "127.0.0.1:3001")
+            configuration.write_text(f"pid {folder}/pid;\nerror_log {folder}/log;\n{text}")
+            passes(self, "/usr/sbin/nginx", "-t", "-c", configuration)
+
     def test_kubernetes_takes_the_manifests(self):
         files = re.findall(r"^  - (\S+)$", (KUBERNETES / "kustomization.yaml").read_text(), re.M)
         others = {path.name for path in KUBERNETES.iterdir()} - {"kustomization.yaml"}
