@@ -11,7 +11,6 @@ use leveret::model::topology::{Binding, ExchangeKind, ExchangeSpec, Policy, Queu
 use super::fixture::{Fixture, PATIENCE, SILENCE, key, name, queue_name, text};
 use super::rabbitmq::{self, RabbitMq};
 
-#[expect(clippy::large_enum_variant, reason = "a test holds few of them")]
 pub enum Peer {
     Embedded(Fixture),
     /// The server itself: what the others are held against.
