@@ -9,6 +9,7 @@ use bytes::Bytes;
 use leveret::cache::{AppendFsync, Cache, Command, Recovery, Reply};
 use leveret::journal::Journal;
 use leveret::model::clock::ManualClock;
+use leveret::model::text::Text;
 use leveret::wire::resp::{Decoder, Limits};
 use libfuzzer_sys::fuzz_target;
 
@@ -24,7 +25,7 @@ fn number(arg: &[u8]) -> Option<i64> {
     std::str::from_utf8(arg).ok()?.trim_start_matches('#').parse().ok()
 }
 
-fn is_costly(request: &[Bytes]) -> bool {
+fn is_costly(request: &[Text]) -> bool {
     let Some((name, args)) = request.split_first() else { return false };
     let name = name.to_ascii_uppercase();
     let by_length =
@@ -84,7 +85,7 @@ fuzz_target!(|data: &[u8]| {
                 clock.advance_ms(ms.unsigned_abs() % 1_000_000_000);
             }
             _ if is_costly(&request) => {}
-            _ => commands.extend(Command::parse(&request)),
+            _ => commands.extend(Command::parse_texts(&request)),
         }
         if at % pipeline == 0 && !commands.is_empty() {
             let executed = cache.execute_in(0, &commands, None);

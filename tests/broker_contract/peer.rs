@@ -16,6 +16,7 @@ pub enum Peer {
     /// The server itself: what the others are held against.
     RabbitMq(RabbitMq),
     /// The port on that server.
+    #[cfg_attr(not(feature = "rabbitmq"), expect(dead_code, reason = "a build without its client"))]
     Adapter(Port),
 }
 

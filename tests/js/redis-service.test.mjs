@@ -192,13 +192,15 @@ test("hashes, lists, sets, sorted sets", async () => {
 });
 
 test("publish and subscribe", async () => {
+  // The gateway of our server listens to this channel too; what it has no room for, it leaves.
+  const others = await service.publish("notifications", { text: "nobody" });
   let hear;
   const heard = new Promise((resolve) => (hear = resolve));
   await service.subscribe("notifications", hear);
-  assert.equal(await service.publish("notifications", { text: "hello" }), 1);
+  assert.equal(await service.publish("notifications", { text: "hello" }), others + 1);
   assert.deepEqual(await heard, { text: "hello" });
   await service.unsubscribe("notifications");
-  assert.equal(await service.publish("notifications", { text: "nobody" }), 0);
+  assert.equal(await service.publish("notifications", { text: "nobody" }), others);
 });
 
 test("a rate limit", async () => {
