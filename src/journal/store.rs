@@ -79,7 +79,7 @@ fn parse_file_name(name: &str) -> Option<u64> {
 pub struct FolderStore {
     folder: PathBuf,
     /// Locked as long as the store is open.
-    _lock: File,
+    lock: File,
 }
 
 impl FolderStore {
@@ -112,7 +112,7 @@ impl FolderStore {
             .open(&path)
             .map_err(OpenError::io(format!("can't open {}", path.display())))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { folder, _lock: lock }),
+            Ok(()) => Ok(Self { folder, lock }),
             Err(TryLockError::WouldBlock) => Err(OpenError::InUse { folder }),
             Err(TryLockError::Error(source)) => {
                 Err(OpenError::Io { what: format!("can't lock {}", path.display()), source })
@@ -137,6 +137,14 @@ impl FolderStore {
 fn backend(file: File) -> io::Result<Box<dyn StorageBackend>> {
     let backend = FileBackend::new(file).map_err(io::Error::other)?;
     Ok(Box::new(backend))
+}
+
+impl Drop for FolderStore {
+    fn drop(&mut self) {
+        // Closing is not enough: a child that was forked meanwhile and runs nothing else yet holds the
+        // file open too, and the lock is the open file's (flock(2)).
+        let _ = self.lock.unlock();
+    }
 }
 
 impl SegmentStore for FolderStore {
@@ -220,8 +228,11 @@ mod tests {
         assert!(matches!(&second, Err(OpenError::InUse { .. })), "{second:?}");
         let line = second.unwrap_err().to_string();
         assert!(line.ends_with("is in use by another process"), "{line}");
+        // As a child has it that was forked and runs nothing else yet.
+        let inherited = first.lock.try_clone().unwrap();
         drop(first);
         assert!(FolderStore::open(folder.path()).is_ok());
+        drop(inherited);
     }
 
     #[test]
