@@ -172,7 +172,15 @@ function load(client) {
   const sending = (async () => {
     for (let n = 0; !isOver; n += 1) {
       const roomId = `load-${Math.floor(n / MESSAGES_A_ROOM)}`;
-      if (n % MESSAGES_A_ROOM === 0) await client.join(roomId);
+      if (n % MESSAGES_A_ROOM === 0) {
+        // A session that comes back is in the rooms that are on the disk, so joining takes space too.
+        const refusal = await client.join(roomId).then(() => undefined, (error) => error.message);
+        if (refusal !== undefined) {
+          outcome.refusals.push(refusal);
+          n -= 1;
+          continue;
+        }
+      }
       const ack = await client.call("message:send", { roomId, content: "x".repeat(2_000) });
       if (ack.error === undefined) outcome.acknowledged.push({ roomId, id: ack.id });
       else outcome.refusals.push(ack.error);
