@@ -1,7 +1,7 @@
 //! How much memory the messages take, and the alarm that holds publishers off.
 //!
 //! What is counted is what the broker holds: the weight of every message in memory, once, however many
-//! queues it is in. The size of the process would follow the allocator and the page cache, and come
+//! queues it is in, and what is noted of those that are in several. The size of the process would follow the allocator and the page cache, and come
 //! late; this number is exact, and falls with the message that is settled.
 
 use std::sync::Arc;
@@ -41,11 +41,23 @@ pub(super) struct Counted {
 
 impl Memory {
     pub(super) fn count(self: &Arc<Self>, bytes: usize) -> Counted {
+        self.take(bytes);
+        Counted { memory: self.clone(), bytes }
+    }
+
+    /// Counts what nothing of its own stands for; [`Memory::give_back`] ends that.
+    pub(super) fn take(&self, bytes: usize) {
         let used_bytes = self.used_bytes.fetch_add(bytes, Ordering::SeqCst).saturating_add(bytes);
         if used_bytes > self.limit_bytes.load(Ordering::Relaxed) && !self.is_alarmed() {
             self.look();
         }
-        Counted { memory: self.clone(), bytes }
+    }
+
+    pub(super) fn give_back(&self, bytes: usize) {
+        self.used_bytes.fetch_sub(bytes, Ordering::SeqCst);
+        if self.is_alarmed() && self.is_low(self.limit_bytes.load(Ordering::Relaxed)) {
+            self.look();
+        }
     }
 
     pub(super) fn set_limit(&self, limit_bytes: usize) {
@@ -116,12 +128,7 @@ impl Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.memory.used_bytes.fetch_sub(self.bytes, Ordering::SeqCst);
-        if self.memory.is_alarmed()
-            && self.memory.is_low(self.memory.limit_bytes.load(Ordering::Relaxed))
-        {
-            self.memory.look();
-        }
+        self.memory.give_back(self.bytes);
     }
 }
 

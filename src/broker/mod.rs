@@ -174,8 +174,8 @@ impl Broker {
         options: BrokerOptions,
     ) -> Self {
         let vhost = Vhost::new(VhostName::default_vhost(), None);
-        let memory = Arc::<Memory>::default();
         let spread = recovery.spread();
+        let memory = spread.memory.clone();
         let pager = Pager::new(journal.clone(), memory.clone(), spread.clone(), options);
         let inner = Inner {
             pager: Arc::new(pager),

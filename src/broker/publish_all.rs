@@ -25,19 +25,23 @@ const PIECE_BYTES_MAX: usize = 256 * 1024;
 pub struct PublishedAll {
     /// One for each message, in their order.
     pub confirms: Confirms,
-    unrouted: Vec<(usize, Arc<Stored>)>,
+    unrouted: Vec<usize>,
+    /// The messages themselves, for who gives them back to the client. They count as memory, which
+    /// nobody can wait for who holds them.
+    returned: Option<Vec<Arc<Stored>>>,
 }
 
 impl PublishedAll {
     /// The places of the messages that reached no queue, rising: see [`super::Published::routed`].
     pub fn unrouted(&self) -> impl Iterator<Item = usize> {
-        self.unrouted.iter().map(|(place, _)| *place)
+        self.unrouted.iter().copied()
     }
 
-    /// The messages that reached no queue, each with its place.
+    /// Of [`Broker::try_publish_checked`]: the messages that reached no queue, each with its place.
     pub(super) fn take_unrouted(&mut self) -> impl Iterator<Item = (usize, Message)> + use<> {
         let unrouted = std::mem::take(&mut self.unrouted).into_iter();
-        unrouted.map(|(place, stored)| (place, stored.message.clone()))
+        let returned = self.returned.take().unwrap_or_default();
+        unrouted.zip(returned).map(|(place, stored)| (place, stored.message.clone()))
     }
 }
 
@@ -166,7 +170,10 @@ impl Broker {
         mut check: impl FnMut(&mut Message) -> Result<(), BrokerError>,
     ) -> Result<PublishedAll, Box<PublishAllError>> {
         let mut messages = messages.into_iter();
-        let (mut piece, mut all) = (Piece::default(), PublishedAll::default());
+        let (mut piece, mut all) = (
+            Piece::default(),
+            PublishedAll { returned: Some(Vec::new()), ..PublishedAll::default() },
+        );
         while piece.fill(&mut messages, &mut check) {
             if let Err(error) = self.check_memory() {
                 piece.refuse_from(0, error);
@@ -184,12 +191,18 @@ impl Broker {
     /// Most messages go where the one before went, which was `permitted`.
     fn check_written(
         &self,
-        permitted: &mut Option<ExchangeName>,
+        permitted: &mut Option<(ExchangeName, u64)>,
         message: &Message,
     ) -> Result<(), BrokerError> {
-        if self.user.is_some() && permitted.as_ref() != Some(&message.exchange) {
+        if self.user.is_none() {
+            return Ok(());
+        }
+        // Permissions may be taken while a batch waits.
+        let users = self.users_generation();
+        if !matches!(permitted, Some((exchange, of)) if *exchange == message.exchange && *of == users)
+        {
             self.check_exchange(Access::Write, &message.exchange)?;
-            *permitted = Some(message.exchange.clone());
+            *permitted = Some((message.exchange.clone(), users));
         }
         Ok(())
     }
@@ -235,8 +248,10 @@ impl Inner {
                 self.trace_published(&held.stored, held.position, now_ms, &route.targets);
             }
             if route.targets.iter().all(|queue| queue.is_for_replies()) {
-                let unrouted = (place..).zip(run).map(|(place, held)| (place, held.stored.clone()));
-                all.unrouted.extend(unrouted);
+                all.unrouted.extend(place..place + count);
+                if let Some(returned) = &mut all.returned {
+                    returned.extend(run.iter().map(|held| held.stored.clone()));
+                }
             }
             let mut refuse = |queue: &Queue, at: usize| {
                 all.confirms.refuse(place + at, queue.spec.name.to_string());

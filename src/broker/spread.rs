@@ -7,12 +7,14 @@
 //! map take beside it.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use ahash::AHashMap;
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
 use super::bodies::Bodies;
+use super::memory::Memory;
 use super::records::{
     DeliveredRecord, KIND_DELIVERED, KIND_SETTLED, QueueId, SettledRecord, record,
 };
@@ -29,6 +31,8 @@ pub(super) struct Spread {
     shards: [Mutex<Shard>; SHARDS],
     /// Those that are in memory and that a queue reads back.
     pub bodies: Bodies,
+    /// Counts what is noted; the broker's own.
+    pub memory: Arc<Memory>,
 }
 
 /// By the high bits of the places; no vector is empty, and each is in the order of the low bits.
@@ -78,6 +82,9 @@ pub(super) struct Notes<'a> {
     shard: MutexGuard<'a, Shard>,
     position: Position,
     notes: SmallVec<[Note; 2]>,
+    memory: &'a Memory,
+    /// How many there were.
+    counted: usize,
 }
 
 impl Spread {
@@ -89,7 +96,8 @@ impl Spread {
     pub(super) fn enter(&self, position: Position) -> Notes<'_> {
         let mut shard = self.shard(position);
         let notes = shard.take(position);
-        Notes { shard, position, notes }
+        let counted = notes.len();
+        Notes { shard, position, notes, memory: &self.memory, counted }
     }
 
     /// As [`Spread::enter`], to look only.
@@ -191,6 +199,11 @@ impl Kept {
 impl Drop for Notes<'_> {
     fn drop(&mut self) {
         self.shard.put(self.position, &self.notes);
+        let bytes = |notes: usize| notes * size_of::<Kept>();
+        match self.notes.len() {
+            more if more > self.counted => self.memory.take(bytes(more - self.counted)),
+            left => self.memory.give_back(bytes(self.counted - left)),
+        }
     }
 }
 
@@ -282,5 +295,35 @@ impl Note {
         if self.what != Noted::Followed {
             group.end(self.entry);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_noted_counts_as_memory_until_it_is_not() {
+        let spread = Spread::default();
+        spread.memory.set_limit(2 * size_of::<Kept>());
+        let note = |queue| Note {
+            queue: Position(queue),
+            entry: Entry { position: Position(100 + queue), weight: 9 },
+            what: Noted::Settled,
+        };
+        for queue in 1..=3 {
+            assert!(!spread.memory.is_alarmed());
+            spread.enter(Position(queue)).add(note(queue));
+        }
+        assert!(spread.memory.is_alarmed());
+        drop(spread.enter(Position(1)));
+        assert!(spread.memory.is_alarmed(), "a look changes nothing");
+        let mut group = Group::new();
+        for queue in 1..=3 {
+            spread.enter(Position(queue)).end_all(&mut group);
+        }
+        assert!(!spread.memory.is_alarmed());
+        spread.memory.set_limit(0);
+        assert!(!spread.memory.is_alarmed(), "nothing is left");
     }
 }

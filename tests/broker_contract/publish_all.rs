@@ -234,6 +234,17 @@ async fn a_priority_is_kept_also_from_those_that_come_with_it() {
 }
 
 #[tokio::test]
+async fn what_reaches_no_queue_fills_no_memory_however_long_the_batch_is() {
+    let f = Fixture::new();
+    f.exchange("nowhere", ExchangeKind::Fanout).await;
+    f.broker.set_memory_limit(100_000);
+    let many = (0..MANY).map(|_| to("nowhere", "", "x".repeat(1_000)));
+    let published = tokio::time::timeout(PATIENCE, f.broker.publish_all(many)).await;
+    let published = published.expect("a batch waits for nothing that it holds itself").unwrap();
+    assert_eq!(published.unrouted.len(), MANY);
+}
+
+#[tokio::test]
 async fn under_the_memory_alarm_a_batch_waits_or_is_refused() {
     let f = Fixture::new();
     f.queue("q").await;
