@@ -242,6 +242,33 @@ async fn a_session_and_its_data_outlive_their_process() {
     assert_eq!(socket.data::<u32>().unwrap(), Some(7));
 }
 
+/// Somebody removed what was kept, as eviction and FLUSHALL do, and the session is kept again later.
+#[tokio::test]
+async fn a_session_is_never_kept_without_its_rooms() {
+    let clock = SystemClock::shared();
+    let journal = Journal::in_memory();
+    let engine = Engine::new(journal, Arc::clone(&clock), AppendFsync::No, Loading::default());
+    let server = || {
+        let options =
+            GatewayOptions { recovery: Some(Recovery::default()), ..GatewayOptions::default() };
+        Io::with_cache(options, Cache::Embedded(engine.clone()), Arc::clone(&clock))
+    };
+    let io = server();
+    let mut client = connected(served(&io).await, &json!({})).await;
+    io.root().fetch_sockets().remove(0).join("mine").unwrap();
+    emit(&io, "seen", &json!(0));
+    let (_, offset) = client.event().await;
+    let sessions = "leveret:recovery:/:sessions";
+    assert!(engine.del(sessions).unwrap().value, "there was something to remove");
+    let (_, pid) = client.cut(&io).await;
+
+    let io = server();
+    io.root().to("mine").emit("missed", &1).unwrap();
+    let mut again = connected(served(&io).await, &json!({ "pid": pid, "offset": offset })).await;
+    assert_eq!(again.pid, pid);
+    assert_eq!(again.event().await.0, json!(["missed", 1]));
+}
+
 #[tokio::test]
 async fn what_a_run_without_recovery_sends_is_no_gap_in_a_later_one() {
     let clock = SystemClock::shared();

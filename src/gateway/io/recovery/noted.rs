@@ -1,7 +1,7 @@
 //! Changes of a session, on their way to where sessions are kept.
 //!
 //! A session is a field of its own, and so is each of its rooms: what is written for a join or a leave
-//! is one short field, however many rooms there are. A field that is written again takes the place of
+//! is one short field, however many rooms there are; the session's own is written with all of them. A field that is written again takes the place of
 //! the one before, in the journal too, and what is removed is nowhere once its row goes: nothing piles up
 //! that would have to be put together at times.
 
@@ -55,7 +55,7 @@ impl Recovery {
     pub fn has_data(&self, delivery: &mut Delivery, socket: &Socket, data: Box<str>) {
         let Some((pid, session)) = delivery.session_of(socket) else { return };
         session.data = Some(data);
-        drop(self.save(pid, session, &[]));
+        drop(self.save(pid, session));
     }
 
     /// Notes a room that the socket is about to join; waits until that is durable.
@@ -72,15 +72,11 @@ impl Recovery {
         drop(self.left(&mut self.delivery.lock(), socket, room));
     }
 
-    /// Keeps a session as it is now, and these of its rooms; the others were kept before.
-    pub(super) fn save(
-        &self,
-        pid: Pid,
-        session: &Session,
-        places: &[Place],
-    ) -> Result<Option<Sent>, BackendError> {
+    /// Keeps a session as it is now, with all its rooms: what was kept of them before may be gone, as
+    /// keys go, and a session is never there without them.
+    pub(super) fn save(&self, pid: Pid, session: &Session) -> Result<Option<Sent>, BackendError> {
         let own = std::iter::once((pid.to_string(), session.encode()));
-        let places = places.iter().map(|place| place_field(pid, place));
+        let places = session.rooms.iter().map(|place| place_field(pid, place));
         self.or_forget(pid, session, self.send(own.chain(places)))
     }
 

@@ -86,7 +86,7 @@ impl Recovery {
             socket: Some(socket.clone()),
         };
         socket.set_pid(pid);
-        drop(self.save(pid, &session, &session.rooms));
+        drop(self.save(pid, &session));
         delivery.sessions.insert(pid, session);
         socket.admit(&greeting(hub.name(), socket.id(), Some(pid)));
         Admitted { socket, replaced: None }
@@ -129,7 +129,6 @@ impl Recovery {
         let data = session.data.clone();
         let resumed = socket.come_back_as(session.sid, claim.pid, rooms, data);
         // What its middleware gave it now comes back the next time too.
-        let known = session.rooms.len();
         for room in given {
             if !session.rooms.iter().any(|place| place.room == room) {
                 session.rooms.push(Place { room, since: position });
@@ -138,7 +137,7 @@ impl Recovery {
         session.data = resumed.data_text();
         session.socket = Some(resumed.clone());
         session.last = last;
-        drop(self.save(claim.pid, session, &session.rooms[known..]));
+        drop(self.save(claim.pid, session));
         resumed.admit(&greeting(hub.name(), resumed.id(), Some(claim.pid)));
         for entry in &entries {
             resumed.answer(&entry.packet);
@@ -231,7 +230,7 @@ impl Recovery {
         session.detached = Some(position);
         let until_ms = self.store.clock.now_ms().saturating_add(self.window_ms());
         session.until_ms = Some(until_ms);
-        drop(self.save(pid, session, &[]));
+        drop(self.save(pid, session));
         delivery.sessions.will_end(until_ms, pid);
         self.wake.notify_one();
     }
