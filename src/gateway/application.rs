@@ -400,7 +400,9 @@ impl Application {
     /// Sends an event and waits until it is sent; to how many sockets. `None`: to nobody, as it could not
     /// be made durable.
     pub async fn emit(&self, to: &Audience, event: &str, payload: &RawValue) -> Option<usize> {
-        if let (Audience::Room(room), None) = (to, self.hub.recovery()) {
+        if let (Audience::Room(room), None, false) =
+            (to, self.hub.recovery(), self.is_among_nodes())
+        {
             let sent = self.emit_to_room(room, event, payload).await;
             // A room that is not there, or ended in between, had no members.
             return Some(match sent {
@@ -437,12 +439,17 @@ impl Application {
         sockets.into_iter().filter_map(Peer::of).collect()
     }
 
-    /// Ends the sessions of a user's sockets, on all nodes; how many there were here.
+    /// Ends the sessions of a user's sockets, in every namespace that takes tokens and on all nodes; how
+    /// many sockets there were here.
     pub fn disconnect_user(&self, user: &UserId) -> usize {
         let room = personal_room(user);
-        let sockets = self.everybody().to(&room);
-        let here = sockets.fetch_sockets().len();
-        sockets.close();
+        let mut here = 0;
+        let hubs = self.watched.read().clone();
+        for hub in hubs {
+            let sockets = Broadcast::new(hub).to(&room);
+            here += sockets.fetch_sockets().len();
+            sockets.close();
+        }
         here
     }
 

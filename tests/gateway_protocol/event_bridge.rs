@@ -6,7 +6,7 @@ use leveret::backend::{Broker, Confirm, Consumer, Embedded};
 use leveret::gateway::{EventBridge, GatewayError};
 use leveret::model::clock::SystemClock;
 use leveret::model::message::{Message, Properties, Value as Header};
-use leveret::model::names::{ExchangeName, QueueName, RoutingKey};
+use leveret::model::names::{ExchangeName, QueueName, RoutingKey, UserId};
 use leveret::model::topology::{ExchangeKind, ExchangeSpec, QueueSpec};
 use serde_json::{Value, json};
 
@@ -290,6 +290,16 @@ async fn another_namespace_lets_in_who_has_a_token_until_it_ends() {
     // Who is left is not concerned.
     ada.text(r#"42/orders,["still here"]"#).await;
     assert_eq!(next(&mut work).await.routing_key.as_str(), "still here");
+}
+
+#[tokio::test]
+async fn a_user_is_disconnected_from_another_namespace_too() {
+    let workers = Workers::start(EventBridge::new("/orders", ["*"]).unwrap()).await;
+    let mut ada = WebSocket::open(workers.stand.address, QUERY, &[]).await.unwrap();
+    ada.next_text().await;
+    assert!(connect(&mut ada, &json!({ "token": token("ada") })).await.starts_with("40/orders,{"));
+    assert_eq!(workers.stand.gateway.disconnect_user(&UserId::new("ada").unwrap()), 1);
+    assert_eq!(ada.next_text().await, "41/orders,");
 }
 
 #[tokio::test]

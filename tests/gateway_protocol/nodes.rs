@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use leveret::backend::{Cache, RedisCache};
-use leveret::gateway::{GatewayOptions, Socket as IoSocket};
+use leveret::backend::{Audience, Cache, RedisCache};
+use leveret::gateway::{GatewayOptions, Io, Recovery, Socket as IoSocket};
+use leveret::model::clock::SystemClock;
 use leveret::model::names::{RoomId, UserId};
+use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
 
+use crate::recovery::{connected, served};
 use crate::redis_server::RedisServer;
 use crate::socket::Socket;
 use crate::stand::{PATIENCE, Stand, in_time, until};
@@ -22,6 +25,12 @@ async fn pairs(server: &RedisServer) -> [(Stand, Stand); 2] {
     let without = |options: &mut GatewayOptions| options.recovery = None;
     let pair = (node(server, |_| {}).await, node(server, |_| {}).await);
     [pair, (node(server, without).await, node(server, without).await)]
+}
+
+fn ask(server: &RedisServer, request: &[&str]) {
+    let mut command = std::process::Command::new("redis-cli");
+    let answer = command.args(["-p", &server.port().to_string()]).args(request).output();
+    assert!(answer.expect("redis-cli is installed").status.success(), "{request:?}");
 }
 
 fn room() -> RoomId {
@@ -128,6 +137,22 @@ async fn a_message_that_is_sent_again_on_another_node_is_the_same_message() {
 }
 
 #[tokio::test]
+async fn what_one_user_calls_its_message_is_nothing_to_another() {
+    let server = RedisServer::start();
+    let [(one, _other), _rest] = pairs(&server).await;
+    // In a name of three parts with colons between them these would be one.
+    for (user, client_id) in [("ada", "x:1"), ("ada:x", "1")] {
+        let mut socket = Socket::connect(&one, user).await;
+        socket.join("general").await;
+        let message = json!({ "roomId": "general", "content": user, "clientId": client_id });
+        let ack = in_time(socket.call("message:send", message)).await;
+        assert_eq!(in_time(socket.event("message:new")).await["id"], ack["id"]);
+    }
+    let mut eve = Socket::connect(&one, "eve").await;
+    assert_eq!(eve.join("general").await["messages"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
 async fn typing_presence_and_what_the_program_emits_reach_all_nodes_once() {
     let server = RedisServer::start();
     for (one, other) in pairs(&server).await {
@@ -149,8 +174,15 @@ async fn typing_presence_and_what_the_program_emits_reach_all_nodes_once() {
         one.gateway.emit_to_user(&UserId::new("bob").unwrap(), "notification", &json!(1));
         one.gateway.emit_to_room(&room(), "notification", &json!(2)).await;
         one.gateway.emit_to_all("notification", &json!(3));
-        assert_eq!(bob.seen("notification").await, [json!(1), json!(2), json!(3)]);
-        assert_eq!(ada.seen("notification").await, [json!(2), json!(3)]);
+        // As the server API does.
+        let audiences =
+            [Audience::User(UserId::new("bob").unwrap()), Audience::Room(room()), Audience::All];
+        for (number, to) in (4..).zip(&audiences) {
+            let payload = to_raw_value(&number).unwrap();
+            one.gateway.emit(to, "notification", &payload).await.unwrap();
+        }
+        assert_eq!(bob.seen("notification").await, (1..=6).map(|n| json!(n)).collect::<Vec<_>>());
+        assert_eq!(ada.seen("notification").await, [2, 3, 5, 6].map(|n| json!(n)));
     }
 }
 
@@ -300,4 +332,28 @@ async fn what_is_said_while_the_server_is_away_is_refused_and_nothing_is_doubled
     }
     assert_eq!(bob.seen("message:new").await, Vec::<Value>::new());
     until(|| one.gateway.connections() == 1).await;
+}
+
+/// Entries go before this node has read them.
+#[tokio::test]
+async fn nobody_is_resumed_on_a_node_that_was_left_behind() {
+    let server = RedisServer::start();
+    let cache = RedisCache::connect(&server.url(), PATIENCE).await.expect("a connection");
+    let options =
+        GatewayOptions { recovery: Some(Recovery::default()), ..GatewayOptions::default() };
+    let io = Io::with_cache(options, Cache::Redis(cache), SystemClock::shared());
+    let address = served(&io).await;
+    let mut client = connected(address, &json!({})).await;
+    io.root().emit("seen", &0).unwrap();
+    let (_, offset) = in_time(client.event()).await;
+    let claim = json!({ "pid": client.pid, "offset": offset });
+
+    // Nobody sees the entry between its coming and its going.
+    let script =
+        "redis.call('XADD', KEYS[1], '*', 'e', 'lost') redis.call('XTRIM', KEYS[1], 'MAXLEN', 0)";
+    ask(&server, &["EVAL", script, "1", "leveret:stream:/"]);
+    ask(&server, &["CLIENT", "KILL", "TYPE", "normal"]);
+    until(|| io.root().connections() == 0).await;
+    let again = connected(address, &claim).await;
+    assert_ne!(again.pid, client.pid, "what was lost is passed over");
 }

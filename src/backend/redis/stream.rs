@@ -170,14 +170,17 @@ impl RedisStreamReader {
         let value: Value = read.query_async(self.connect().await?).await?;
         let entries = entries(value)?;
         let Some((last, _)) = entries.last() else { return Ok(Read::Entries(entries)) };
-        (self.place, self.count) = (*last, self.count + entries.len() as u64);
+        let last = *last;
+        // Who is far behind may have been overtaken: the entries that were read may be behind those that
+        // went. It is asked before anything of this read counts; without an answer it is not done.
         if entries.len() == READ_MAX {
             let extent = self.extent().await?;
             if self.has_gap(&extent) {
-                // It is told when these are taken.
-                self.connection = None;
+                (self.place, self.count) = (extent.last, extent.added);
+                return Ok(Read::Gap);
             }
         }
+        (self.place, self.count) = (last, self.count + entries.len() as u64);
         Ok(Read::Entries(entries))
     }
 

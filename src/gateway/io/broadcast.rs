@@ -93,9 +93,13 @@ impl<'a> Broadcast<'a> {
         Ok(self.send(&draft))
     }
 
-    /// Sends an event of this namespace and waits until it is; to how many sockets. Whoever is told that
+    /// Sends an event of this namespace and waits until it is; to how many sockets, on other nodes not
+    /// counted. Whoever is told that
     /// it was sent need not ask again. `None`: nobody gets it, as it could not be made durable.
     pub(crate) async fn send_durably(&self, draft: &Draft) -> Option<usize> {
+        if let Some(nodes) = self.others() {
+            return nodes.send_durably(self.audience(), draft).await.then(|| self.count());
+        }
         let Some(recovery) = self.hub.recovery() else { return Some(self.push(&draft.finish())) };
         let (told, sent) = oneshot::channel();
         if !recovery.append(self.audience(), draft, Some(told)) {

@@ -101,6 +101,18 @@ impl Nodes {
         sent.inspect_err(|error| tracing::error!(%error, "an event was not sent")).is_ok()
     }
 
+    /// Sends an event to the sockets of all nodes and waits until the log has it. False: nobody gets it, or
+    /// whether anybody does is unknown.
+    pub async fn send_durably(&self, audience: Audience, draft: &Draft) -> bool {
+        let op = Op::Event { is_logged: true, is_volatile: false };
+        let frame = Frame { op, audience, packet: draft.parts() };
+        let sent = match self.log.send(frame.encode()) {
+            Ok(sent) => sent.durable().await,
+            Err(error) => Err(error),
+        };
+        sent.inspect_err(|error| tracing::error!(%error, "an event was not sent")).is_ok()
+    }
+
     /// Sends packets that are news or nothing. False: they are not sent, as too much waits.
     pub fn tell(&self, audience: &Audience, row: &Outgoing) -> bool {
         row.singles().iter().all(|packet| {
@@ -128,7 +140,11 @@ impl Nodes {
         let op = Op::Event { is_logged: true, is_volatile: false };
         let frame = Frame { op, audience, packet: draft.parts() };
         let room = String::from_utf8_lossy(&list.key).into_owned();
-        let name = name.map(|(user, name)| format!("leveret:named:{room}:{user}:{name}"));
+        // Colons may be anywhere in all three: with their lengths no two are one.
+        let name = name.map(|(user, name)| {
+            let (of_room, of_user) = (room.len(), user.as_str().len());
+            format!("leveret:named:{of_room}:{of_user}:{room}:{user}:{name}")
+        });
         self.log.post(frame.encode(), Post { push: list, name, id, remembered })
     }
 
