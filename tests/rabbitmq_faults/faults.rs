@@ -133,6 +133,41 @@ async fn after_a_lost_connection_the_topology_is_there_and_consumers_go_on() {
     delete(&broker, &[&durable]).await;
 }
 
+/// The server holds the queue for the connection that it does not know to be gone, and deletes it then.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exclusive_queue_comes_back_also_when_the_server_notices_late() {
+    let Some(url) = server() else { return };
+    let _alone = alone().await;
+    let proxy = Proxy::before(listener(&url)).await;
+    let broker = connect(&url.replace(&listener(&url), &proxy.address.to_string())).await.unwrap();
+    let own = unique("own");
+    let exchange = ExchangeName::new(unique("x").as_str()).unwrap();
+    let spec = ExchangeSpec::durable(exchange.clone(), ExchangeKind::Fanout);
+    broker.declare_exchange(spec).await.unwrap();
+    let spec = QueueSpec::transient(own.clone()).exclusive().auto_delete();
+    broker.declare_queue(spec).await.unwrap();
+    broker.bind(&own, &exchange, &RoutingKey::empty()).await.unwrap();
+    let mut events = broker.consume(&own, 0).await.unwrap();
+
+    proxy.cut_near();
+    until_ready(&broker, false).await;
+    until_ready(&broker, true).await;
+    proxy.let_the_server_notice();
+    let publishing = async {
+        loop {
+            let mut event = to(&own, "event");
+            event.exchange = exchange.clone();
+            broker.publish(event).await.unwrap().confirmed().await.unwrap();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::select! {
+        () = publishing => {}
+        event = next(&mut events) => assert_eq!(text(event.message()), "event"),
+    }
+    broker.delete_exchange(&exchange, false).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_stops_and_starts_has_everything_that_it_confirmed() {
     let Some(url) = server() else { return };

@@ -138,14 +138,22 @@ impl Consumer {
         match session.while_it_lasts(opening).await.and_then(|opened| opened) {
             Ok(line) => self.line = Some(line),
             Err(BackendError::Broker(BrokerError::NotFound { .. })) => {
-                self.ended = Some(ConsumerEnd::QueueDeleted);
+                // A connection that was lost on this side alone kept an exclusive queue from being declared
+                // again, until the server noticed its end too and took the queue along.
+                match self.broker.declared.restore_exclusive(&session, &self.queue).await {
+                    Ok(true) => {}
+                    Ok(false) => self.ended = Some(ConsumerEnd::QueueDeleted),
+                    Err(error) => self.pause(&error).await,
+                }
             }
             // An exclusive consumer's old connection may not have been noticed as gone yet.
-            Err(error) => {
-                tracing::debug!(queue = %self.queue, %error, "not consuming again yet");
-                tokio::time::sleep(PAUSE).await;
-            }
+            Err(error) => self.pause(&error).await,
         }
+    }
+
+    async fn pause(&self, error: &BackendError) {
+        tracing::debug!(queue = %self.queue, %error, "not consuming again yet");
+        tokio::time::sleep(PAUSE).await;
     }
 
     pub fn ended(&self) -> Option<ConsumerEnd> {

@@ -108,6 +108,29 @@ impl Declared {
     }
 }
 
+impl Declared {
+    /// Declares a queue of this process alone again, with its bindings. False: it has none of this name.
+    ///
+    /// # Errors
+    /// The server's refusal; a connection that ended.
+    pub async fn restore_exclusive(
+        &self,
+        session: &Session,
+        queue: &QueueName,
+    ) -> Result<bool, BackendError> {
+        let known = self.0.lock().clone();
+        let Some(spec) = known.queues.get(queue).filter(|spec| spec.exclusive) else {
+            return Ok(false);
+        };
+        declare_queue(session, spec).await?;
+        let destination = Destination::Queue(queue.clone());
+        for binding in known.bindings.iter().filter(|it| it.destination == destination) {
+            bind(session, binding).await?;
+        }
+        Ok(true)
+    }
+}
+
 fn accepted(outcome: Result<(), BackendError>, name: &str) -> Result<(), BackendError> {
     match outcome {
         Err(error) if !error.is_retryable() => {
