@@ -25,6 +25,9 @@ const LARGE_BYTES: usize = 300 * 1024;
 const RETRY_MS: u64 = 60_000;
 const DELAY_MS: u64 = 120_000;
 
+/// Queues that have a message in common.
+const SEVERAL: [&str; 3] = ["first of several", "second of several", "third of several"];
+
 fn exchange(name: &str) -> ExchangeName {
     ExchangeName::new(name).unwrap()
 }
@@ -303,6 +306,14 @@ fn check_cache(open: &Open) {
 /// A journal of that format goes on.
 pub async fn write_on(open: &Open) {
     publish(&open.broker, to_queue("a", "new")).await;
+    // In several queues, and settled in one of them.
+    for name in SEVERAL {
+        open.broker.declare_queue(QueueSpec::durable(queue(name))).unwrap();
+        open.broker.bind(Binding::queue(exchange("amq.direct"), queue(name), key("all"))).unwrap();
+    }
+    let several = Message::new(exchange("amq.direct"), key("all"), "for all").persistent();
+    publish(&open.broker, several).await;
+    drop(open.broker.get(&queue(SEVERAL[0])).unwrap().unwrap().ack());
     assert_eq!(ask(open, &["RPUSH", "list", "four"]), Reply::Integer(5));
     open.journal.flush().await.unwrap();
 }
@@ -311,6 +322,12 @@ pub fn check_written_on(open: &Open) {
     let peeked = open.broker.peek(&queue("a"), 10).unwrap();
     assert_eq!(peeked.len(), 1);
     assert_eq!(&peeked[0].message.body[..], b"new");
+    let ready = SEVERAL.map(|name| open.broker.queue(&queue(name)).unwrap().ready);
+    assert_eq!(ready, [0, 1, 1]);
+    for name in &SEVERAL[1..] {
+        let left = open.broker.get(&queue(name)).unwrap().unwrap();
+        assert_eq!(&left.message().body[..], b"for all");
+    }
     assert_eq!(ask(open, &["LLEN", "list"]), Reply::Integer(5));
     assert_eq!(open.broker.queue_status(&queue("failing")).unwrap().delayed, 0);
 }
