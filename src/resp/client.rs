@@ -16,7 +16,6 @@ use super::command::transaction::Transaction;
 use super::reply;
 use super::scripted::Scripted;
 use super::shared::Shared;
-use super::slow_log::{self, Slow};
 use crate::cache::{
     CacheError, Command, Flags, Reply, Spec, Subscriber, Visit, Waiting, Watch, unknown_command,
 };
@@ -152,19 +151,8 @@ impl Client {
 
     /// Notes a command that ran, if it took long.
     pub(super) fn log_slow(&self, request: &[Text], took: Duration) {
-        if self.slow_us.is_none_or(|slow_us| took.as_micros() < u128::from(slow_us)) {
-            return;
-        }
-        let slow = Slow {
-            id: 0,
-            at_ms: self.shared.clock.now_ms(),
-            took,
-            args: slow_log::shorten(request),
-            client_address: self.handle.peer.address.clone(),
-            client_name: self.info.name.clone(),
-        };
-        let len_max = self.shared.config.lock().slow_log_len;
-        self.shared.slow_log.lock().add(slow, len_max);
+        let client = (&*self.handle.peer.address, &self.info.name);
+        self.shared.log_slow(self.slow_us, request, took, client);
     }
 
     pub(super) fn error(&mut self, text: impl AsRef<[u8]>) {

@@ -9,7 +9,6 @@ use super::client::Client;
 use super::command::Row;
 use super::reply;
 use super::shared::Shared;
-use super::slow_log::{self, Slow};
 use crate::cache::script::{Host, HostAnswer};
 use crate::cache::{CacheError, Flags};
 use crate::model::text::Text;
@@ -29,19 +28,7 @@ pub(super) struct ScriptHost {
 
 impl ScriptHost {
     fn log_slow(&self, request: &[Text], took: Duration, address: &str, name: &Bytes) {
-        if self.slow_us.is_none_or(|slow_us| took.as_micros() < u128::from(slow_us)) {
-            return;
-        }
-        let slow = Slow {
-            id: 0,
-            at_ms: self.shared.clock.now_ms(),
-            took,
-            args: slow_log::shorten(request),
-            client_address: address.to_owned(),
-            client_name: name.clone(),
-        };
-        let len_max = self.shared.config.lock().slow_log_len;
-        self.shared.slow_log.lock().add(slow, len_max);
+        self.shared.log_slow(self.slow_us, request, took, (address, name));
     }
 }
 

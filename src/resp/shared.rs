@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -12,9 +13,10 @@ use super::clients::{Clients, Peer};
 use super::config::Config;
 use super::connection::Connection;
 use super::pause::Pause;
-use super::slow_log::SlowLog;
+use super::slow_log::{self, Slow, SlowLog};
 use crate::cache::Cache;
 use crate::model::clock::SharedClock;
+use crate::model::text::Text;
 
 /// How a listener starts; CONFIG SET may change it later.
 #[derive(Clone, Default)]
@@ -44,6 +46,32 @@ pub(super) struct Shared {
     pub run_id: String,
     /// No more requests are read.
     pub draining: AtomicBool,
+}
+
+impl Shared {
+    /// Notes a request that ran, if it took longer than `slow_us`, if that is anything; with its client's
+    /// address and name.
+    pub fn log_slow(
+        &self,
+        slow_us: Option<u64>,
+        request: &[Text],
+        took: Duration,
+        (address, name): (&str, &Bytes),
+    ) {
+        if slow_us.is_none_or(|slow_us| took.as_micros() < u128::from(slow_us)) {
+            return;
+        }
+        let slow = Slow {
+            id: 0,
+            at_ms: self.clock.now_ms(),
+            took,
+            args: slow_log::shorten(request),
+            client_address: address.to_owned(),
+            client_name: name.clone(),
+        };
+        let len_max = self.config.lock().slow_log_len;
+        self.slow_log.lock().add(slow, len_max);
+    }
 }
 
 /// Since the start, or since CONFIG RESETSTAT.

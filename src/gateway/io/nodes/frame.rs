@@ -3,7 +3,6 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::gateway::io::SocketId;
 use crate::gateway::io::recovery::{Audience, Target};
 
 /// Of the form; another one is not read.
@@ -74,13 +73,7 @@ impl Frame {
         let mut take = |length: usize| (length <= rest.len()).then(|| rest.split_to(length));
         let attachments: Vec<Bytes> =
             head.attachments_bytes.iter().map(|&length| take(length)).collect::<Option<_>>()?;
-        let except = match head.except {
-            Some(text) => Some(SocketId::parse(&text)?),
-            None => None,
-        };
-        let targets = |names: Vec<String>| names.into_iter().map(Target::of).collect();
-        let audience =
-            Audience { to: targets(head.to), except_rooms: targets(head.except_rooms), except };
+        let audience = Audience::of_names(head.to, head.except_rooms, head.except)?;
         Some(Self { op: head.op, audience, packet: (rest, attachments) })
     }
 }
@@ -88,6 +81,7 @@ impl Frame {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gateway::io::SocketId;
 
     #[test]
     fn a_frame_reads_back_as_it_was_written() {

@@ -103,6 +103,20 @@ impl Audience {
         Self { to: vec![Target::Socket(id)], ..Self::default() }
     }
 
+    /// As its targets and its socket are written. `None`: the socket is none.
+    pub fn of_names(
+        to: Vec<String>,
+        except_rooms: Vec<String>,
+        except: Option<String>,
+    ) -> Option<Self> {
+        let targets = |names: Vec<String>| names.into_iter().map(Target::of).collect();
+        let except = match except {
+            Some(text) => Some(SocketId::parse(&text)?),
+            None => None,
+        };
+        Some(Self { to: targets(to), except_rooms: targets(except_rooms), except })
+    }
+
     /// Whether a socket gets the event at `position` that joined its rooms at these positions.
     pub fn includes(&self, socket: SocketId, rooms: &AHashMap<&str, u64>, position: u64) -> bool {
         let is_in = |target: &Target<'_>| match target {
@@ -159,19 +173,10 @@ impl Entry {
         let text = take(head.text_bytes)?;
         let attachments: Vec<Bytes> =
             head.attachments_bytes.iter().map(|&length| take(length)).collect::<Option<_>>()?;
-        let except = match head.except {
-            Some(text) => Some(SocketId::parse(&text)?),
-            None => None,
-        };
-        let targets = |names: Vec<String>| names.into_iter().map(Target::of).collect();
         Some(Self {
             offset: Offset::parse(&head.offset)?,
             time_ms: head.time_ms,
-            audience: Audience {
-                to: targets(head.rooms),
-                except_rooms: targets(head.except_rooms),
-                except,
-            },
+            audience: Audience::of_names(head.rooms, head.except_rooms, head.except)?,
             packet: Outgoing::of_parts(&text, &attachments),
         })
     }
