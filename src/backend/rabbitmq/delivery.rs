@@ -16,6 +16,9 @@ use crate::broker::shared::{DROPPED_ERROR, X_DELIVERY_COUNT};
 use crate::model::message::{Message, Value};
 use crate::model::names::{ExchangeName, QueueName, RoutingKey};
 
+/// Before a message goes back whose failure could not be carried to where it waits or lies.
+const UNCARRIED_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// Dropped unsettled, it counts as failed.
 pub struct Delivery {
     broker: RabbitMq,
@@ -122,7 +125,8 @@ impl Delivery {
         match settled {
             Ok(how) => self.settle(how).await,
             Err(failure) => {
-                // It stays in its queue, and is delivered again.
+                // It stays in its queue, and is delivered again: not at once, as this failure is counted nowhere.
+                tokio::time::sleep(UNCARRIED_PAUSE).await;
                 let _ = self.settle(Settled::Requeue).await;
                 Err(failure)
             }

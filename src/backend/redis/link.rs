@@ -27,6 +27,8 @@ const CONNECTION_PATIENCE: Duration = Duration::from_secs(2);
 
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// A connection that was there for so long was a good one.
+const LASTED: Duration = Duration::from_secs(5);
 
 /// Commands that may wait to be written, before callers wait.
 const COMMANDS_WAITING_MAX: usize = 1_024;
@@ -228,16 +230,25 @@ impl Maker {
     /// Runs until every [`Link`] is gone.
     async fn keep(self, states: watch::Sender<State>) {
         let mut number = 1;
+        let mut backoff = Backoff::default();
         loop {
+            let connected = Instant::now();
             tokio::select! {
                 () = states.closed() => return,
                 () = self.broken.until(number) => {}
             }
+            // One that ends as soon as it is made is no reason to make the next at once.
+            if connected.elapsed() >= LASTED {
+                backoff = Backoff::default();
+            }
             tracing::warn!("the connection to Redis is lost");
             states.send_replace(State::Down(LOST.into()));
             number += 1;
-            let mut backoff = Backoff::default();
             loop {
+                tokio::select! {
+                    () = states.closed() => return,
+                    () = sleep(backoff.next()) => {}
+                }
                 match self.make(number).await {
                     Ok(connected) => {
                         tracing::info!("connected to Redis again");
@@ -250,10 +261,6 @@ impl Maker {
                         states.send_replace(State::Down(error.to_string().into()));
                         number += 1;
                     }
-                }
-                tokio::select! {
-                    () = states.closed() => return,
-                    () = sleep(backoff.next()) => {}
                 }
             }
         }
