@@ -221,7 +221,7 @@ mod tests {
     fn client(hub: &Arc<Hub>) -> (Socket, Arc<Outbound>) {
         let outbound = Arc::new(Outbound::new(Transport::WebSocket, 64 << 20));
         let socket = Socket::new(Arc::clone(hub), Arc::clone(&outbound), Parser::Text);
-        let admitted = hub.recovery().unwrap().admit(hub, socket, None);
+        let admitted = hub.recovery().unwrap().try_admit(hub, &socket, None, None).unwrap();
         frames(&outbound);
         (admitted.socket, outbound)
     }
