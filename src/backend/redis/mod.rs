@@ -19,6 +19,7 @@ mod lease;
 mod link;
 mod lock;
 mod outbox;
+mod owned;
 mod stream;
 mod values;
 
@@ -28,6 +29,7 @@ use std::time::Duration;
 pub use channels::RedisSubscription;
 pub use failure::ConnectError;
 pub use outbox::{RedisAnswer, RedisSent};
+pub use owned::RedisOwned;
 pub use stream::{RedisStream, RedisStreamReader};
 pub use values::RedisPushed;
 
