@@ -17,7 +17,8 @@ use super::reply;
 use super::scripted::Scripted;
 use super::shared::Shared;
 use crate::cache::{
-    CacheError, Command, Flags, Reply, Spec, Subscriber, Visit, Waiting, Watch, unknown_command,
+    CacheError, Command, Flags, ListCommand, Reply, Spec, Subscriber, Visit, Waiting, Watch,
+    unknown_command,
 };
 use crate::model::text::Text;
 use crate::wire::resp::{Limits, Version, Writer};
@@ -353,14 +354,29 @@ impl Client {
     ) -> Outcome {
         match target {
             Target::Cache(spec, rest) => {
+                let db = self.info.db;
                 let answer = match Command::parse_resolved(spec, request, rest) {
+                    // Nothing has to be written between what it does and its answer.
+                    Ok(Command::List(ListCommand::Range { key, start, stop }))
+                        if self.subscriber.is_none() =>
+                    {
+                        let mut writer = self.writer();
+                        let shown = visit.list_range(db, (&key, start, stop), |len, values| {
+                            writer.array(len);
+                            values.for_each(|value| writer.bulk(value));
+                        });
+                        match shown {
+                            Ok(()) => return Outcome::Answered,
+                            Err(error) => Reply::Error(error),
+                        }
+                    }
                     Ok(Command::Blocking(command)) if !visit.is_in_transaction() => {
-                        match visit.run_or_wait(self.info.db, &command) {
+                        match visit.run_or_wait(db, &command) {
                             Ok(answer) => answer,
                             Err(waiting) => return Outcome::Waits(Box::new(waiting)),
                         }
                     }
-                    Ok(command) => visit.run(self.info.db, &command),
+                    Ok(command) => visit.run(db, &command),
                     Err(error) => Reply::Error(error),
                 };
                 // Its own message comes before the answer to its PUBLISH.
