@@ -69,6 +69,8 @@ pub(super) struct Client {
     pub is_busy: bool,
     /// Microseconds from which on a command is slow; `None`: none is.
     pub slow_us: Option<u64>,
+    /// What one request may take.
+    pub request_bytes_max: usize,
     /// The last request was a command that ran here, so that its time is the command's.
     pub is_timed: bool,
     /// What is to be written.
@@ -115,6 +117,7 @@ impl Client {
 
     fn with(shared: Arc<Shared>, handle: Arc<Handle>, info: Info) -> Self {
         let watch = Watch::new(shared.cache.clone());
+        let request_bytes_max = shared.config.lock().request_bytes_max;
         Self {
             shared,
             handle,
@@ -128,6 +131,7 @@ impl Client {
             is_mute: false,
             answers_at: None,
             is_busy: false,
+            request_bytes_max,
             slow_us: None,
             is_timed: false,
             out: Vec::new(),
@@ -140,7 +144,9 @@ impl Client {
 
     /// What it may send.
     pub(super) fn limits(&self) -> Limits {
-        if self.info.authenticated { Limits::DEFAULT } else { Limits::UNAUTHENTICATED }
+        let limits =
+            if self.info.authenticated { Limits::DEFAULT } else { Limits::UNAUTHENTICATED };
+        Limits { request_bytes_max: self.request_bytes_max, ..limits }
     }
 
     /// Shows the others what it is now.
