@@ -9,6 +9,7 @@ use ahash::AHashMap;
 use tokio::time::Instant;
 
 use super::directory::Presence;
+use super::shrink;
 use crate::model::names::UserId;
 
 /// What others call a user that is there.
@@ -111,7 +112,7 @@ impl Roster {
             return Departure::OthersRemain;
         }
         if grace.is_zero() {
-            self.users.remove(id);
+            self.take_off(id);
             return Departure::Gone;
         }
         user.absent_since = Some(now);
@@ -122,9 +123,15 @@ impl Roster {
     pub fn give_up(&mut self, id: &UserId, grace: Duration, now: Instant) -> Result<bool, Instant> {
         match self.users.get(id).and_then(|user| user.absent_since) {
             None => Ok(false),
-            Some(since) if now >= since + grace => Ok(self.users.remove(id).is_some()),
+            Some(since) if now >= since + grace => Ok(self.take_off(id)),
             Some(since) => Err(since + grace),
         }
+    }
+
+    fn take_off(&mut self, id: &UserId) -> bool {
+        let was_there = self.users.remove(id).is_some();
+        shrink::table(&mut self.users);
+        was_there
     }
 
     /// The user's status; `None` when it is not there.

@@ -172,7 +172,8 @@ impl Recovery {
         drop(self.save(claim.pid, session));
         resumed.admit(&greeting(hub.name(), resumed.id(), Some(claim.pid)));
         for entry in &entries {
-            resumed.answer(&entry.packet);
+            // A clone, as in `send`: the entry keeps no other form than the one that is counted.
+            resumed.answer(&entry.packet.clone());
         }
         Ok(Admitted { socket: resumed, replaced })
     }
