@@ -128,7 +128,9 @@ fn act(deed: Deed, address: SocketAddrV4, packet: &str, over: &AtomicBool) -> st
     stream.set_write_timeout(Some(Duration::from_millis(100)))?;
     stream.write_all(UPGRADE.as_bytes())?;
     // The answer, and the first packet perhaps.
-    stream.read(&mut [0; 1024])?;
+    if stream.read(&mut [0; 1024])? == 0 {
+        return Ok(());
+    }
     stream.write_all(&frames::masked(packet))?;
     // The handlers of some are in place only some time after they have answered.
     std::thread::sleep(Duration::from_millis(50));
