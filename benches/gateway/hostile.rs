@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustix::net::sockopt::set_socket_recv_buffer_size;
+
 use super::broadcast::gather;
 use super::clients::{Clients, UPGRADE};
 use super::figures::{Figures, Run};
@@ -23,7 +25,7 @@ const DEAF_ROOM: &str = "deaf";
 
 /// Bytes of each of the events that go there with every broadcast to the others.
 const DEAF_BYTES: usize = 16 << 10;
-const DEAF_EVENTS: usize = 4;
+const DEAF_EVENTS: usize = 8;
 
 /// Half requests that a thread holds.
 const STALLED: usize = 100;
@@ -141,6 +143,8 @@ fn act(deed: Deed, address: SocketAddrV4, packet: &str, over: &AtomicBool) -> st
             pour(&mut stream, &event.repeat(500), over)
         }
         Deed::Deaf => {
+            // Or the kernel would read megabytes in its place.
+            set_socket_recv_buffer_size(&stream, 4096)?;
             stream.write_all(&frames::masked(&format!("421[\"join:room\",\"{DEAF_ROOM}\"]")))?;
             wait(over);
             Ok(())
