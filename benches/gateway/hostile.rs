@@ -13,7 +13,7 @@ use rustix::net::sockopt::set_socket_recv_buffer_size;
 use super::broadcast::gather;
 use super::clients::{Clients, UPGRADE};
 use super::figures::{Figures, Run};
-use super::servers::{Kind, Server};
+use super::servers::Server;
 use super::watchers::Watchers;
 use super::{frames, gauges};
 
@@ -43,14 +43,12 @@ enum Deed {
     Stall,
 }
 
-pub fn run(servers: &[Server], run: &Run) {
+pub fn run(server: &Server, run: &Run) {
     let deeds = [Deed::Nothing, Deed::Flood, Deed::Deaf, Deed::Giant, Deed::Stall];
     let mut figures = Figures::default();
     for _ in 0..run.rounds {
-        for server in servers {
-            for deed in deeds {
-                measure(server, deed, run, &mut figures);
-            }
+        for deed in deeds {
+            measure(server, deed, run, &mut figures);
         }
     }
     println!("\n## {HOSTILE} hostile clients, {} others watch", Watchers::COUNT);
@@ -61,8 +59,7 @@ fn measure(server: &Server, deed: Deed, run: &Run, figures: &mut Figures) {
     let name = server.name();
     let mut clients = Clients::new();
     Watchers::join(&mut clients, server);
-    let is_ours = server.kind == Kind::Leveret;
-    let closed = if is_ours { gauges::closed(server) } else { 0.0 };
+    let closed = gauges::closed(server);
     let mut watchers = Watchers::begin(&mut clients, server);
     let mob = Mob::start(server, deed);
     let text = "x".repeat(DEAF_BYTES);
@@ -74,14 +71,12 @@ fn measure(server: &Server, deed: Deed, run: &Run, figures: &mut Figures) {
             }
         }
     }
-    let cut = if is_ours { gauges::closed(server) - closed } else { 0.0 };
+    let cut = gauges::closed(server) - closed;
     gather(&mut clients, watchers.sent * Watchers::COUNT, &name);
     mob.stop();
     assert_eq!(clients.seen.lost, 0, "{name} cut those that did nothing");
     figures.latency(&name, &format!("{deed:?}: the others"), &clients.seen.latency);
-    if is_ours {
-        figures.add(&name, &format!("{deed:?}: sessions ended by then"), cut);
-    }
+    figures.add(&name, &format!("{deed:?}: sessions ended by then"), cut);
 }
 
 struct Mob {
@@ -134,7 +129,7 @@ fn act(deed: Deed, address: SocketAddrV4, packet: &str, over: &AtomicBool) -> st
         return Ok(());
     }
     stream.write_all(&frames::masked(packet))?;
-    // The handlers of some are in place only some time after they have answered.
+    // Until it is let in.
     std::thread::sleep(Duration::from_millis(50));
     match deed {
         Deed::Nothing | Deed::Stall => Ok(()),

@@ -34,7 +34,7 @@ enum Scenario {
     Storm,
     /// A broadcast with connection state recovery: ours, Node's, and ours without it.
     Recovery,
-    /// What others see of clients that mean ill.
+    /// What others see of clients that mean ill; ours alone, as the peers have no limits.
     Hostile,
 }
 
@@ -125,8 +125,7 @@ fn main() {
     }
     if has(Scenario::Hostile) {
         let limited = Setup { is_limited: true, ..Setup::default() };
-        let servers = arguments.servers.iter().map(|kind| start_as(*kind, limited));
-        hostile::run(&servers.collect::<Vec<_>>(), &run);
+        hostile::run(&start_as(Kind::Leveret, limited), &run);
     }
     if has(Scenario::Idle) {
         // Its memory is to be that of a process that did nothing before.
