@@ -16,6 +16,8 @@ pub struct Setup {
     pub recovers: bool,
     /// Whether ours keeps what it has in a folder; the peers keep nothing.
     pub is_durable: bool,
+    /// Whether ours has its limit on events, as it has unless it is told otherwise; the peers have none.
+    pub is_limited: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -44,7 +46,10 @@ impl Server {
                 let mut command = Command::new(ours);
                 // As the peers, which have neither unless they are asked for.
                 let recovery = if setup.recovers { "120s" } else { "off" };
-                command.args(["serve", "--recovery", recovery, "--event-rate", "off"]);
+                command.args(["serve", "--recovery", recovery]);
+                if !setup.is_limited {
+                    command.args(["--event-rate", "off"]);
+                }
                 if !setup.is_durable {
                     command.arg("--in-memory");
                 }
