@@ -6,6 +6,7 @@ mod carried;
 mod faults;
 mod proxy;
 mod served;
+mod stalled;
 
 use std::time::Duration;
 
