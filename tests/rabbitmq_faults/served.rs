@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use leveret::model::topology::QueueSpec;
 
-use super::faults::control;
+use super::faults::{alone, control};
 use super::{PATIENCE, connect, delete, listener, server, text, unique};
 
 struct Program(Child);
@@ -169,4 +169,62 @@ async fn amqps_is_tls_whose_certificate_is_verified_and_the_url_says_who_and_whe
     }
     control(&["delete_vhost", &vhost]).await;
     control(&["delete_user", &user]).await;
+}
+
+/// Asks until the answer is as it should be.
+async fn until(address: &str, path: &str, status: u16, text: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let answer = ask(address, "GET", path, "");
+        if answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.contains(text) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{path}: {answer}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// What those see who ask the program, under each fault of the server.
+#[tokio::test(flavor = "multi_thread")]
+async fn ready_metrics_and_refusals_say_what_is_wrong_with_the_server() {
+    let Some(url) = server() else { return };
+    let _alone = alone().await;
+    let (_program, address, _lines) = start(&url, &[]);
+    let broker = connect(&url).await.unwrap();
+    let queue = unique("q");
+    broker.declare_queue(QueueSpec::durable(queue.clone())).await.unwrap();
+    let body = format!(
+        r#"{{"exchange":"","routingKey":"{queue}","body":"hello","properties":{{"persistent":true}}}}"#
+    );
+    let publish = || ask(&address, "POST", "/api/v1/publish", &body);
+    assert!(publish().starts_with("HTTP/1.1 200"));
+
+    control(&["set_disk_free_limit", "1000000GB"]).await;
+    // Only what publishes hears of it.
+    until(&address, "/ready", 503, "disk").await;
+    until(&address, "/metrics", 200, "leveret_broker_blocked 1").await;
+    let refused = publish();
+    assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("disk"), "{refused}");
+    control(&["set_disk_free_limit", "1MB"]).await;
+    let since = Instant::now();
+    until(&address, "/ready", 200, "").await;
+    println!("disk alarm ended: /ready is 200 after {:.2} s", since.elapsed().as_secs_f64());
+    until(&address, "/metrics", 200, "leveret_broker_blocked 0").await;
+
+    control(&["stop_app"]).await;
+    until(&address, "/ready", 503, "RabbitMQ can't be reached").await;
+    until(&address, "/metrics", 200, "leveret_broker_connected 0").await;
+    let refused = publish();
+    assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
+    assert!(ask(&address, "GET", "/health", "").starts_with("HTTP/1.1 200"));
+    control(&["start_app"]).await;
+    let since = Instant::now();
+    until(&address, "/ready", 200, "").await;
+    println!("server started: /ready is 200 after {:.2} s", since.elapsed().as_secs_f64());
+    assert!(publish().starts_with("HTTP/1.1 200"));
+    let broker = connect(&url).await.unwrap();
+    for _ in 0..2 {
+        broker.get(&queue).await.unwrap().expect("what was confirmed").ack().await.unwrap();
+    }
+    delete(&broker, &[&queue]).await;
 }
