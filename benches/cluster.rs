@@ -30,7 +30,7 @@ fn main() -> Result<(), Failure> {
     // Cargo passes `--bench`; under `cargo test --benches` one short round is enough.
     let is_bench = std::env::args().any(|argument| argument == "--bench");
     let (rounds, time) = match is_bench {
-        true => (7, Duration::from_secs(2)),
+        true => (5, Duration::from_secs(1)),
         false => (1, Duration::from_millis(50)),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
