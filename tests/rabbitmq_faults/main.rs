@@ -3,6 +3,7 @@
 #![cfg(feature = "rabbitmq")]
 
 mod carried;
+mod differences;
 mod faults;
 mod proxy;
 mod served;

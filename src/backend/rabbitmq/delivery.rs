@@ -76,9 +76,9 @@ impl Delivery {
     }
 
     pub async fn ack(mut self) -> Result<(), BackendError> {
-        let settled = self.settle(Settled::Ack).await;
+        self.settle(Settled::Ack).await?;
         self.broker.counters.acked(&self.queue);
-        settled
+        Ok(())
     }
 
     /// Acknowledged as soon as it was taken.
@@ -210,4 +210,15 @@ pub(super) fn read(queue: &QueueName, delivered: &lapin::message::Delivery) -> (
     message.properties = received(&delivered.properties);
     let failures = origin::leave(&mut message, queue);
     (message, failures)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_said_is_not_settled() {
+        assert!(settled(true).is_ok());
+        assert!(settled(false).is_err_and(|error| error.is_retryable()));
+    }
 }
