@@ -305,6 +305,36 @@ fn subscribers_get_the_messages_of_their_channel_in_order() {
 }
 
 #[test]
+fn a_channel_and_a_pattern_are_heard_in_the_order_in_which_they_were_published() {
+    on_each(|cache| async move {
+        let mut both = cache.subscribe_both("asked", "told:*").await.expect("an answer");
+        let mut told = cache.subscribe("told:1").await.expect("an answer");
+        for number in 0..50 {
+            for channel in ["asked", "told:1", "untold", "told:*"] {
+                let text = format!("{channel} {number}");
+                cache.publish(channel, text).await.expect("an answer");
+            }
+        }
+        for number in 0..50 {
+            for channel in ["asked", "told:1", "told:*"] {
+                let next = timeout(SOON, both.next()).await.expect("in time");
+                assert_eq!(next.expect("a cache"), format!("{channel} {number}"));
+            }
+            let next = timeout(SOON, told.next()).await.expect("in time");
+            assert_eq!(next.expect("a cache"), format!("told:1 {number}"));
+        }
+        drop((both, told));
+        timeout(SOON, async {
+            while cache.publish("told:1", "gone").await.expect("an answer") > 0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .expect("nobody listens");
+    });
+}
+
+#[test]
 fn a_pattern_removes_what_it_matches_and_nothing_else() {
     on_each(|cache| async move {
         for number in 0..2_500 {

@@ -25,7 +25,7 @@ mod values;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use channels::RedisSubscription;
+pub use channels::{RedisSubscription, Topic as RedisTopic};
 pub use failure::ConnectError;
 pub use outbox::{RedisAnswer, RedisSent};
 pub use stream::{RedisStream, RedisStreamReader};
