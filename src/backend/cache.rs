@@ -107,6 +107,31 @@ impl Cache {
         }
     }
 
+    /// Sets a key for `ttl` if its value is still `expected`, or if there is none where that is `None`: whether
+    /// it was. So of several that read the same value one changes it.
+    ///
+    /// # Errors
+    /// See [`Cache::set`].
+    pub async fn compare_and_set(
+        &self,
+        key: &str,
+        expected: Option<&[u8]>,
+        value: impl Into<Bytes>,
+        ttl: Duration,
+    ) -> Result<bool, BackendError> {
+        match self {
+            Self::Embedded(cache) => {
+                let value = value.into();
+                cache.admit(value.len()).await?;
+                Ok(cache.settle(cache.compare_and_set(key, expected, value, ttl)?).await?)
+            }
+            #[cfg(feature = "redis")]
+            Self::Redis(cache) => {
+                Box::pin(cache.compare_and_set(key, expected, value.into(), ttl)).await
+            }
+        }
+    }
+
     /// Resolves when everything that was written before is durable, whatever `appendfsync` says. A worker
     /// whose work is in the cache calls it before it acknowledges: the message is gone with that.
     ///

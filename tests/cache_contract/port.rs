@@ -335,6 +335,35 @@ fn a_channel_and_a_pattern_are_heard_in_the_order_in_which_they_were_published()
 }
 
 #[test]
+fn of_several_that_read_the_same_value_one_changes_it() {
+    on_each(|cache| async move {
+        let set = |expected, value: &'static str| {
+            let cache = cache.clone();
+            async move { cache.compare_and_set("k", expected, value, TTL).await.expect("room") }
+        };
+        assert!(!set(Some(&b""[..]), "not there").await);
+        let first = tokio::join!(set(None, "a"), set(None, "a"), set(None, "a"));
+        assert_eq!([first.0, first.1, first.2].into_iter().filter(|won| *won).count(), 1);
+        assert!(!set(None, "x").await && !set(Some(&b"b"[..]), "x").await);
+        assert!(set(Some(&b"a"[..]), "\0b").await && set(Some(&b"\0b"[..]), "").await);
+        assert!(set(Some(&b""[..]), "c").await);
+        assert_eq!(cache.get("k").await.expect("an answer").as_deref(), Some(&b"c"[..]));
+        cache.push_capped("list", Bytes::from_static(b"a"), 1).await.expect("room");
+        let of_a_list = cache.compare_and_set("list", Some(&b"a"[..]), "x", TTL).await;
+        assert!(!of_a_list.expect("an answer"));
+        let short = Duration::from_millis(20);
+        assert!(cache.compare_and_set("short", None, "v", short).await.expect("room"));
+        timeout(SOON, async {
+            while cache.get("short").await.expect("an answer").is_some() {
+                sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await
+        .expect("its time ends");
+    });
+}
+
+#[test]
 fn a_pattern_removes_what_it_matches_and_nothing_else() {
     on_each(|cache| async move {
         for number in 0..2_500 {

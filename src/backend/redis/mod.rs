@@ -13,6 +13,7 @@
 //! append-only file all since the last snapshot.
 
 mod channels;
+mod compare;
 mod failure;
 mod fetch;
 mod lease;
