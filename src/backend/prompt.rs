@@ -91,6 +91,21 @@ impl Cache {
         }
     }
 
+    /// Leaves the newest `keep` of a list, committed at once and as a whole.
+    ///
+    /// # Errors
+    /// See [`Cache::set`].
+    pub fn send_trim(&self, key: &str, keep: usize) -> Result<Sent, BackendError> {
+        match self {
+            Self::Embedded(cache) => {
+                let commit = cache.trim_promptly(key.as_bytes(), keep)?;
+                Ok(sent(cache.journal().epoch(), commit))
+            }
+            #[cfg(feature = "redis")]
+            Self::Redis(cache) => Ok(cache.send_trim(key, keep)?.into()),
+        }
+    }
+
     /// HSET, committed at once and as a whole.
     ///
     /// # Errors

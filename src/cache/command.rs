@@ -65,18 +65,22 @@ impl Command {
         };
         let spec = Spec::find(name).ok_or_else(|| unknown(name, rest))?;
         let (spec, rest) = spec.resolve(rest)?;
-        Self::parse_resolved(spec, rest)
+        Self::parse_resolved(spec, args, rest)
     }
 
-    /// As [`Command::parse`], for what [`Spec::resolve`] gave.
+    /// As [`Command::parse`], for what [`Spec::resolve`] gave of a request.
     ///
     /// # Errors
     /// A syntax error, or a number that is none.
-    pub fn parse_resolved(spec: &'static Spec, rest: &[Text]) -> Result<Self, CacheError> {
+    pub fn parse_resolved(
+        spec: &'static Spec,
+        request: &[Text],
+        rest: &[Text],
+    ) -> Result<Self, CacheError> {
         if spec.arity.is_passed_by(rest.len()) {
             return Err(CacheError::WrongArity { command: spec.name });
         }
-        (spec.parse)(Args { command: spec.name, rest })
+        (spec.parse)(Args { command: spec.name, request, rest })
     }
 
     pub(super) fn access(&self) -> Access {
@@ -348,9 +352,16 @@ pub fn unknown(name: &[u8], rest: &[Text]) -> CacheError {
     CacheError::UnknownCommand { name: shown(name, SHOWN_BYTES_MAX), args }
 }
 
+/// The error of a subcommand that takes no such arguments; its name is shown as it was asked.
+pub fn subcommand(command: &'static str, request: &[Text]) -> CacheError {
+    let name = request.get(1).map_or(&[][..], |name| name);
+    CacheError::Subcommand { command, name: shown(name, SHOWN_BYTES_MAX) }
+}
+
 /// The arguments that are still to be read.
 pub(super) struct Args<'a> {
     pub command: &'static str,
+    request: &'a [Text],
     rest: &'a [Text],
 }
 
@@ -375,6 +386,11 @@ impl<'a> Args<'a> {
     /// All that are left.
     pub(super) fn remaining(&mut self) -> Vec<Text> {
         std::mem::take(&mut self.rest).to_vec()
+    }
+
+    /// What a subcommand answers that got more arguments than it takes.
+    pub(super) fn too_many(&self, command: &'static str) -> CacheError {
+        subcommand(command, self.request)
     }
 
     pub(super) fn len(&self) -> usize {

@@ -110,9 +110,9 @@ pub enum CacheError {
     #[error("ERR unknown subcommand '{name}'. Try {} HELP.", command.to_ascii_uppercase())]
     UnknownSubcommand { command: &'static str, name: String },
     #[error(
-        "ERR unknown subcommand or wrong number of arguments for '{subcommand}'. Try {command} HELP."
+        "ERR unknown subcommand or wrong number of arguments for '{name}'. Try {command} HELP."
     )]
-    Subcommand { command: &'static str, subcommand: &'static str },
+    Subcommand { command: &'static str, name: String },
     #[error("ERR unknown command '{name}', with args beginning with: {args}")]
     UnknownCommand { name: String, args: String },
     /// The value as the error's text has it.

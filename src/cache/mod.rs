@@ -60,7 +60,10 @@ pub use bits::{
     BitRange, BitUnit, BitfieldKind, BitfieldOp, BitfieldStep, BitsCommand, BitwiseOp, Overflow,
 };
 pub use blocking::{BlockingCommand, Waiting};
-pub use command::{Command, Flags, Keys, Spec, parse_integer, unknown as unknown_command};
+pub use command::{
+    Command, Flags, Keys, Spec, parse_integer, subcommand as refused_subcommand,
+    unknown as unknown_command,
+};
 pub use deadline::Deadline;
 pub use engine::{AppendFsync, Cache, Executed};
 pub use error::CacheError;

@@ -38,6 +38,23 @@ impl Cache {
         pushed.map(|()| commit)
     }
 
+    /// LTRIM to the newest of a list that is pushed at its left. `None` when there was nothing to take off.
+    ///
+    /// # Errors
+    /// See [`Cache::get`].
+    pub fn trim_promptly(&self, key: &[u8], keep: usize) -> Result<Option<Commit>, CacheError> {
+        self.admitted(Access::Shrink)?;
+        let last = i64::try_from(keep).unwrap_or(i64::MAX) - 1;
+        let (trimmed, commit) = self.pipeline(Some(Urgency::Now), |keyspace| match keep {
+            0 => {
+                keyspace.remove(key);
+                Ok(())
+            }
+            _ => keyspace.trim(key, 0, last),
+        });
+        trimmed.map(|()| commit)
+    }
+
     /// HSET. `None` when nothing was changed.
     ///
     /// # Errors

@@ -5,21 +5,18 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::auth::{Authenticator, Claims};
 use super::channels::Channels;
-use super::close_reason::CloseReason;
 use super::directory::Presence;
-use super::error::Refusal;
 use super::events;
 use super::expiry::{self, Expiries};
-use super::io::{
-    Broadcast, ConnectError, DisconnectReason, Draft, Hub, Namespace, Outgoing, Socket, SocketId,
-};
+use super::guard::Caller;
+use super::io::{Broadcast, ConnectError, DisconnectReason, Draft, Hub, Namespace, Socket};
 use super::leases::{self, NodeLease};
 use super::member::{Member, Peer};
 use super::metrics::Metrics;
@@ -36,7 +33,7 @@ use crate::wire::socket_io::ToArgs;
 pub const AUTHENTICATION_FAILED: &str = "Authentication failed";
 
 pub struct Application {
-    authenticator: Option<Authenticator>,
+    pub authenticator: Option<Authenticator>,
     pub cache: Cache,
     pub clock: SharedClock,
     pub rooms: Arc<Rooms>,
@@ -44,11 +41,11 @@ pub struct Application {
     pub channels: Channels,
     pub limits: Limits,
     hub: Arc<Hub>,
-    roster: Mutex<Roster>,
+    pub roster: Mutex<Roster>,
     presence: Arc<PresenceQueue>,
     pub expiries: Arc<Expiries>,
     /// The namespaces whose sockets have tokens that end.
-    watched: RwLock<Vec<Arc<Hub>>>,
+    pub watched: RwLock<Vec<Arc<Hub>>>,
     presence_grace: Duration,
     /// Absent where this process is the only node.
     lease: Option<NodeLease>,
@@ -125,9 +122,7 @@ impl Application {
         let Some(claims) = token.and_then(|token| self.verify(token)) else {
             return Err(ConnectError::new(AUTHENTICATION_FAILED));
         };
-        // A socket whose place it is about to take is not another one.
-        let sockets_max =
-            self.limits.user_sockets_max + usize::from(self.takes_over(auth, &claims));
+        let sockets_max = self.sockets_max(socket, auth, &claims);
         let arrival = self.roster.lock().arrive(&claims.user, sockets_max);
         if arrival == Arrival::TooMany {
             return Err(ConnectError::new("Too many connections"));
@@ -142,74 +137,21 @@ impl Application {
         Ok(())
     }
 
-    /// Whether the user's client claims a session whose socket is there still, as after a cut that the
-    /// server has not noticed.
-    fn takes_over(&self, auth: &Value, claims: &Claims) -> bool {
+    /// How many sockets the user may have with this one. One whose place it is about to take is not
+    /// another one: its client claims a session that is there still, as after a cut that the server has not
+    /// noticed.
+    pub fn sockets_max(&self, socket: &Socket, auth: &Value, claims: &Claims) -> usize {
         let pid = auth.get("pid").and_then(Value::as_str);
-        let socket = pid.zip(self.hub.recovery()).and_then(|(pid, kept)| kept.deserted(pid));
-        socket.and_then(Peer::of).is_some_and(|peer| *peer.user() == claims.user)
-    }
-
-    /// What a token says; `None`: it is not valid, which is counted.
-    pub fn verify(&self, token: &str) -> Option<Claims> {
-        let claims = self.authenticator.as_ref().and_then(|keys| keys.verify(token).ok());
-        if claims.is_none() {
-            self.metrics.authentication_failures.increment(1);
-        }
-        claims
-    }
-
-    /// Puts a fresh token of the same user in the place of a socket's own; the second at which it ends.
-    pub async fn refresh(&self, peer: &Peer, token: &str) -> Result<u64, Refusal> {
-        let claims = self.verify(token).ok_or(Refusal::Token)?;
-        if claims.user != *peer.user() {
-            return Err(Refusal::AnotherUser);
-        }
-        let expires_at_s = claims.expires_at_s;
-        peer.renew(claims).await;
-        self.watch_expiry(peer, expires_at_s);
-        Ok(expires_at_s)
-    }
-
-    /// When a token ends. `None`: what no clock can tell does not come.
-    pub fn expiry_of(&self, expires_at_s: u64) -> Option<Instant> {
-        let left_ms = expires_at_s.saturating_mul(1000).saturating_sub(self.clock.now_ms());
-        Instant::now().checked_add(Duration::from_millis(left_ms))
-    }
-
-    /// Has the sockets of one more namespace be closed when their tokens end.
-    pub fn watch(&self, hub: &Arc<Hub>) {
-        self.watched.write().push(Arc::clone(hub));
-    }
-
-    fn watch_expiry(&self, peer: &Peer, expires_at_s: u64) {
-        let at = self.expiry_of(expires_at_s);
-        let before = peer.member.expires_at(at);
-        if let Some(before) = before {
-            self.expiries.remove(before, peer.id());
-        }
-        if let Some(at) = at {
-            self.expiries.add(at, peer.id());
-        }
-    }
-
-    /// A socket's token has ended. Its session is closed, not disconnected, so that the stock client
-    /// comes back, with whatever token its `auth` gives then.
-    pub fn expire(&self, id: SocketId) {
-        let found = self.watched.read().iter().find_map(|hub| hub.find(id));
-        let Some(socket) = found else { return };
-        // Not emitted: nobody is told of it later.
-        let name = socket.hub().name();
-        let told = Outgoing::event(name, "error", None, &json!({ "message": "Token expired" }));
-        if let Ok(event) = told {
-            socket.answer(&event);
-        }
-        socket.close_for(CloseReason::TokenExpired);
+        let deserted = pid.zip(socket.hub().recovery()).and_then(|(pid, kept)| kept.deserted(pid));
+        let caller = deserted.as_ref().and_then(Caller::of);
+        let takes_over = caller.is_some_and(|caller| caller.user == claims.user);
+        self.limits.user_sockets_max.saturating_add(takes_over.into())
     }
 
     fn arrived(&self, socket: &Socket) {
         let Some(peer) = Peer::of(socket.clone()) else { return };
-        self.watch_expiry(&peer, peer.member.expires_at_s());
+        let expires_at_s = peer.member.expires_at_s();
+        self.watch_expiry(peer.id(), expires_at_s, |at| peer.member.expires_at(at));
         let mut roster = self.roster.lock();
         if roster.is_news(peer.user()) {
             if self.lease.is_some() {

@@ -5,13 +5,13 @@
 //! published goes to sockets alone, not into a room's list and not back to the channel. Like all
 //! pub/sub it comes at most once.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use metrics::{Counter, counter};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Duration, Instant};
 use uuid::Uuid;
 
@@ -33,6 +33,9 @@ const NODE_ORIGIN: &str = "leveret.node.";
 /// What may wait to be published; more is lost, and counted.
 const WAITING_MAX: usize = 8_192;
 
+/// And how much of it: a publication may be as large as what the server API takes.
+const WAITING_BYTES_MAX: usize = 16 << 20;
+
 /// A log line about what others publish wrongly is written no more often than this.
 const WARNING_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -41,9 +44,18 @@ pub struct Channels {
     /// Tells this gateway's own publications from others'.
     origin: Box<str>,
     /// Absent while nobody publishes.
-    waiting: OnceLock<mpsc::Sender<(&'static str, Vec<u8>)>>,
+    waiting: OnceLock<mpsc::Sender<Waiting>>,
+    /// A permit is a byte that may wait.
+    room: Arc<Semaphore>,
     lost: Counter,
     malformed: Counter,
+}
+
+/// One that waits to be published, and its bytes' place.
+struct Waiting {
+    channel: &'static str,
+    payload: Vec<u8>,
+    _room: OwnedSemaphorePermit,
 }
 
 /// Who else sends it to sockets.
@@ -92,6 +104,7 @@ impl Channels {
         Self {
             origin: origin.into(),
             waiting: OnceLock::new(),
+            room: Arc::new(Semaphore::new(WAITING_BYTES_MAX)),
             lost: counter!("leveret_gateway_channels_lost_total"),
             malformed: counter!("leveret_gateway_channels_malformed_total"),
         }
@@ -138,7 +151,11 @@ impl Channels {
         let Some(waiting) = self.waiting.get() else { return };
         // What has no JSON form was sent to no socket either, and logged there.
         let Ok(payload) = serde_json::to_vec(out) else { return };
-        if waiting.try_send((channel, payload)).is_err() {
+        let bytes = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.room).try_acquire_many_owned(bytes).ok();
+        let sent =
+            room.and_then(|_room| waiting.try_send(Waiting { channel, payload, _room }).ok());
+        if sent.is_none() {
             self.lost.increment(1);
         }
     }
@@ -168,7 +185,8 @@ impl Gateway {
     /// `userId`, `roomId` or `all` (true) when sockets are sent the event `notification`; {origin, userId,
     /// status} when a user's presence changes. The same from others, with another `origin` or none, is
     /// sent to the room's members as `message:new`, to the user, the room or everybody as `notification`,
-    /// and to everybody as `presence:changed`. What is not of that form is logged and counted.
+    /// and to everybody as `presence:changed`. What is not of that form is logged and counted. What comes
+    /// while 8,192 publications, or 16 MiB of them, wait for the cache is not published, and counted.
     ///
     /// # Errors
     /// A cache that does not answer.
@@ -190,8 +208,8 @@ impl Gateway {
     }
 }
 
-async fn publish_all(cache: Cache, mut waiting: mpsc::Receiver<(&'static str, Vec<u8>)>) {
-    while let Some((channel, payload)) = waiting.recv().await {
+async fn publish_all(cache: Cache, mut waiting: mpsc::Receiver<Waiting>) {
+    while let Some(Waiting { channel, payload, _room }) = waiting.recv().await {
         if let Err(error) = cache.publish(channel, payload).await {
             tracing::debug!(channel, %error, "not published");
         }
@@ -326,4 +344,33 @@ async fn send(
         Audience::All => drop(application.emit_to_all(event, payload)),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::names::RoomId;
+
+    #[test]
+    fn what_waits_to_be_published_is_bounded_in_number_and_in_bytes() {
+        let waits = |tries: usize, content: &str| {
+            let channels = Channels::new(false);
+            let (sender, mut waiting) = mpsc::channel(WAITING_MAX);
+            channels.waiting.set(sender).unwrap();
+            let room = RoomId::new("general").unwrap();
+            let count = std::iter::from_fn(|| waiting.try_recv().ok());
+            for _ in 0..tries {
+                channels.message(Source::Here, &room, content);
+            }
+            let (count, bytes) =
+                count.fold((0, 0), |(count, bytes), one| (count + 1, bytes + one.payload.len()));
+            // What was published has left its place to others.
+            assert_eq!(channels.room.available_permits(), WAITING_BYTES_MAX);
+            (count, bytes)
+        };
+        assert_eq!(waits(WAITING_MAX + 1, "hi").0, WAITING_MAX);
+        let (count, bytes) = waits(20, &"x".repeat(1 << 20));
+        assert_eq!(count, 15);
+        assert!(bytes <= WAITING_BYTES_MAX);
+    }
 }

@@ -145,8 +145,9 @@ impl Publisher {
         body: Body,
         wants_reply: bool,
     ) -> Result<Option<ReplyArgs>, Refusal> {
-        let mut message = self.message(socket, event, body.0?)?;
-        let awaited = wants_reply.then(|| self.replies.expect()).transpose()?;
+        let caller = Caller::of(socket).ok_or(Refusal::AccessDenied)?;
+        let mut message = self.message(socket, &caller, event, body.0?)?;
+        let awaited = wants_reply.then(|| self.replies.expect(&caller.user)).transpose()?;
         if let Some(awaited) = &awaited {
             message.properties.reply_to = Some(self.replies.queue().as_str().to_owned());
             message.properties.correlation_id = Some(awaited.correlation_id.to_string());
@@ -183,12 +184,18 @@ impl Publisher {
         args.map(Some).map_err(|reason| Refusal::ReplyUnreadable { event: shown(event), reason })
     }
 
-    fn message(&self, socket: &Socket, event: &str, body: Bytes) -> Result<Message, Refusal> {
+    fn message(
+        &self,
+        socket: &Socket,
+        caller: &Caller,
+        event: &str,
+        body: Bytes,
+    ) -> Result<Message, Refusal> {
         let routing_key = RoutingKey::new(event).map_err(Refusal::EventName)?;
         let mut message =
             Message::new(self.bridge.exchange().clone(), routing_key, body).persistent();
         let properties = &mut message.properties;
-        properties.headers = identity(socket).ok_or(Refusal::AccessDenied)?;
+        properties.headers = identity(socket, caller);
         properties.kind = Some(event.to_owned());
         properties.content_type = Some("application/json".to_owned());
         properties.message_id = Some(Uuid::new_v4().to_string());
@@ -197,9 +204,8 @@ impl Publisher {
     }
 }
 
-/// Who sent an event, as its token and the gateway know it. `None`: nobody let the socket in.
-fn identity(socket: &Socket) -> Option<Headers> {
-    let caller = Caller::of(socket)?;
+/// Who sent an event, as its token and the gateway know it.
+fn identity(socket: &Socket, caller: &Caller) -> Headers {
     let rooms = socket.rooms();
     let rooms = rooms.iter().filter(|room| !is_personal(room));
     let mut headers = Headers::default();
@@ -208,7 +214,7 @@ fn identity(socket: &Socket) -> Option<Headers> {
     headers.set("socket-id", socket.id().to_string().as_str());
     headers.set("namespace", socket.namespace());
     headers.set("rooms", Value::List(rooms.map(|room| Value::from(&**room)).collect()));
-    Some(headers)
+    headers
 }
 
 /// As much of a name as is repeated to its sender.

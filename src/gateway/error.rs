@@ -80,4 +80,6 @@ pub enum Refusal {
     ReplyUnreadable { event: String, reason: String },
     #[error("Too many events wait for a reply")]
     TooManyReplies,
+    #[error("{replies_max} events of yours wait for a reply already")]
+    TooManyRepliesOfUser { replies_max: usize },
 }

@@ -61,7 +61,7 @@ impl EventBridge {
             match &**pattern {
                 "" => return Err(EventBridgeError::Empty),
                 name if is_reserved(name) => return Err(EventBridgeError::Reserved(named())),
-                name if namespace == "/" && events::is_own(name) => {
+                name if events::is_own(namespace, name) => {
                     return Err(EventBridgeError::Own(named()));
                 }
                 _ => {}
@@ -136,6 +136,8 @@ mod tests {
         let own = "'message:send' is an event of the application itself";
         assert_eq!(refused("/", "message:send").as_deref(), Some(own));
         assert_eq!(refused("/orders", "message:send"), None);
+        let everywhere = "'auth:refresh' is an event of the application itself";
+        assert_eq!(refused("/orders", "auth:refresh").as_deref(), Some(everywhere));
         assert_eq!(refused("/", "").as_deref(), Some("an event's name is empty"));
         let reserved = "'disconnect' is reserved by Socket.IO";
         assert_eq!(refused("/orders", "disconnect").as_deref(), Some(reserved));

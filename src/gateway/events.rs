@@ -40,6 +40,9 @@ pub fn is_personal(room: &str) -> bool {
     room.starts_with(PERSONAL_PREFIX)
 }
 
+/// The event by which a client shows a fresh token, in every namespace that takes tokens.
+pub const REFRESH: &str = "auth:refresh";
+
 /// What clients may say.
 const EVENTS: [&str; 7] = [
     "join:room",
@@ -48,12 +51,12 @@ const EVENTS: [&str; 7] = [
     "typing:start",
     "typing:stop",
     "presence:update",
-    "auth:refresh",
+    REFRESH,
 ];
 
-/// Whether an event is one of the application's.
-pub fn is_own(event: &str) -> bool {
-    EVENTS.contains(&event)
+/// Whether an event is one of the application's in a namespace.
+pub fn is_own(namespace: &str, event: &str) -> bool {
+    event == REFRESH || namespace == "/" && EVENTS.contains(&event)
 }
 
 /// A user, as events tell of it.
@@ -109,6 +112,21 @@ pub fn register(namespace: &Namespace, application: &Arc<Application>) {
     });
 }
 
+/// Has a namespace beside the application's own obey the one event that both have.
+pub fn register_refresh(namespace: &Namespace, application: &Arc<Application>) {
+    let application = Arc::clone(application);
+    let obey = move |socket: Socket, argument: Argument, binary: Attachments, ack: Ack| {
+        let token = match binary.0.is_empty() {
+            true => argument.token(),
+            false => Err(Refusal::Binary { event: REFRESH.to_owned() }),
+        };
+        let refreshed = token.and_then(|token| application.refresh_guest(&socket, &token));
+        answer(&application.metrics, &socket, refreshed.map(Done::until), ack);
+        std::future::ready(())
+    };
+    namespace.on_in_order(REFRESH, obey);
+}
+
 pub fn unknown(event: &str) -> Refusal {
     Refusal::UnknownEvent { name: event.chars().take(NAME_SHOWN_CHARS_MAX).collect() }
 }
@@ -126,10 +144,14 @@ async fn handle(
         Ok(event) => apply(application, &peer, event).await,
         Err(refusal) => Err(refusal),
     };
+    answer(&application.metrics, &peer.socket, outcome, ack);
+}
+
+fn answer(metrics: &Metrics, socket: &Socket, outcome: Result<Done, Refusal>, ack: Ack) {
     match outcome {
         // A few texts always have a JSON form.
         Ok(done) => drop(ack.send_at_once(&done)),
-        Err(refusal) => refuse(&application.metrics, &peer.socket, &refusal, ack),
+        Err(refusal) => refuse(metrics, socket, &refusal, ack),
     }
 }
 
@@ -162,6 +184,10 @@ struct Done {
 impl Done {
     fn in_room(room: RoomId) -> Self {
         Self { room_id: Some(room), ..Self::default() }
+    }
+
+    fn until(expires_at_s: u64) -> Self {
+        Self { expires_at_s: Some(expires_at_s), ..Self::default() }
     }
 }
 
@@ -198,10 +224,7 @@ async fn apply(
             application.set_status(peer, &status);
             Ok(Done { status: Some(status), ..Done::default() })
         }
-        ClientEvent::Refresh { token } => {
-            let expires_at_s = application.refresh(peer, &token).await?;
-            Ok(Done { expires_at_s: Some(expires_at_s), ..Done::default() })
-        }
+        ClientEvent::Refresh { token } => Ok(Done::until(application.refresh(peer, &token).await?)),
         ClientEvent::Send(_) => Err(Refusal::NoMessage),
     }
 }
@@ -273,9 +296,7 @@ impl ClientEvent {
             "presence:update" => |argument, _| {
                 Ok(Self::Presence { status: label("status", argument.text_or("status")?)? })
             },
-            "auth:refresh" => {
-                |argument, _| Ok(Self::Refresh { token: argument.text_or("token")?.to_owned() })
-            }
+            REFRESH => |argument, _| Ok(Self::Refresh { token: argument.token()? }),
             other => return Err(unknown(other)),
         };
         parse(argument, content_bytes_max)
@@ -323,6 +344,10 @@ impl Argument {
             value => value,
         };
         value.as_str().ok_or(Refusal::Field { field, problem: "must be a string" })
+    }
+
+    fn token(&self) -> Result<String, Refusal> {
+        Ok(self.text_or("token")?.to_owned())
     }
 
     /// A room that clients may name: personal rooms are none.

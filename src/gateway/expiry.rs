@@ -1,4 +1,4 @@
-//! Sockets whose token ends: each is closed then, unless its client has shown a fresh one.
+//! Tokens, and the sockets whose token ends: each is closed then, unless its client has shown a fresh one.
 //!
 //! One task looks after all of them.
 
@@ -7,11 +7,17 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use serde_json::json;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::application::Application;
-use super::io::SocketId;
+use super::auth::Claims;
+use super::close_reason::CloseReason;
+use super::error::Refusal;
+use super::io::{Hub, Outgoing, SocketId};
+use super::member::Peer;
+use crate::model::names::UserId;
 
 /// How often the task looks whether its gateway is still there.
 const LOOK: Duration = Duration::from_secs(60);
@@ -45,6 +51,79 @@ impl Expiries {
         let mut due = self.due.lock();
         due.first().filter(|(at, _)| *at <= now)?;
         due.pop_first().map(|(_, socket)| socket)
+    }
+}
+
+impl Application {
+    /// What a token says; `None`: it is not valid, which is counted.
+    pub fn verify(&self, token: &str) -> Option<Claims> {
+        let claims = self.authenticator.as_ref().and_then(|keys| keys.verify(token).ok());
+        if claims.is_none() {
+            self.metrics.authentication_failures.increment(1);
+        }
+        claims
+    }
+
+    /// What a fresh token of a user says.
+    ///
+    /// # Errors
+    /// [`Refusal::Token`], [`Refusal::AnotherUser`].
+    pub fn verify_of(&self, user: &UserId, token: &str) -> Result<Claims, Refusal> {
+        let claims = self.verify(token).ok_or(Refusal::Token)?;
+        if claims.user == *user { Ok(claims) } else { Err(Refusal::AnotherUser) }
+    }
+
+    /// Puts a fresh token of the same user in the place of a socket's own; the second at which it ends.
+    ///
+    /// # Errors
+    /// As [`Self::verify_of`].
+    pub async fn refresh(&self, peer: &Peer, token: &str) -> Result<u64, Refusal> {
+        let claims = self.verify_of(peer.user(), token)?;
+        let expires_at_s = claims.expires_at_s;
+        peer.renew(claims).await;
+        self.watch_expiry(peer.id(), expires_at_s, |at| peer.member.expires_at(at));
+        Ok(expires_at_s)
+    }
+
+    /// Has the sockets of one more namespace be closed when their tokens end.
+    pub fn watch(&self, hub: &Arc<Hub>) {
+        self.watched.write().push(Arc::clone(hub));
+    }
+
+    /// A socket's token ends then: `note` keeps the moment, if a clock can tell it, and gives the one that
+    /// was kept before.
+    pub fn watch_expiry(
+        &self,
+        socket: SocketId,
+        expires_at_s: u64,
+        note: impl FnOnce(Option<Instant>) -> Option<Instant>,
+    ) {
+        let left_ms = expires_at_s.saturating_mul(1000).saturating_sub(self.clock.now_ms());
+        let at = Instant::now().checked_add(Duration::from_millis(left_ms));
+        if let Some(before) = note(at) {
+            self.expiries.remove(before, socket);
+        }
+        if let Some(at) = at {
+            self.expiries.add(at, socket);
+        }
+    }
+
+    /// A socket's token has ended. Its session is closed, not disconnected, so that the stock client
+    /// comes back, with whatever token its `auth` gives then. Beside the application's own namespace the
+    /// socket alone ends: the session may have others, whose tokens are good.
+    fn expire(&self, id: SocketId) {
+        let found = self.watched.read().iter().find_map(|hub| hub.find(id));
+        let Some(socket) = found else { return };
+        // Not emitted: nobody is told of it later.
+        let name = socket.hub().name();
+        let told = Outgoing::event(name, "error", None, &json!({ "message": "Token expired" }));
+        if let Ok(event) = told {
+            socket.answer(&event);
+        }
+        match Peer::of(socket.clone()) {
+            Some(_) => socket.close_for(CloseReason::TokenExpired),
+            None => socket.disconnect_at_once(),
+        }
     }
 }
 

@@ -1,14 +1,16 @@
 //! Namespaces beside the application's own: who has a token is let in, until it ends.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::time::Instant;
 
 use super::application::{AUTHENTICATION_FAILED, Application, personal_room};
-use super::auth::Claims;
-use super::io::{Broadcast, ConnectError, Namespace, Socket};
+use super::error::Refusal;
+use super::events;
+use super::io::{ConnectError, Namespace, Socket};
 use super::member::Peer;
 use crate::model::names::{RoomId, UserId};
 
@@ -18,11 +20,37 @@ pub struct Caller {
     pub username: Box<str>,
 }
 
-/// What a socket of a guarded namespace is given.
+/// What a socket of a guarded namespace is given. It is counted as its user's until it departs.
 struct Guest {
-    claims: Claims,
-    /// When the claims end, as far as a clock can tell.
+    user: UserId,
+    username: Box<str>,
+    /// When its token ends, in seconds since the Unix epoch, as its `exp`.
+    expires_at_s: u64,
+    /// The same, as far as a clock can tell.
     expires_at: Mutex<Option<Instant>>,
+    application: Weak<Application>,
+    has_departed: AtomicBool,
+}
+
+impl Guest {
+    fn note_expiry(&self, at: Option<Instant>) -> Option<Instant> {
+        std::mem::replace(&mut self.expires_at.lock(), at)
+    }
+
+    fn depart(&self) {
+        if let Some(application) = self.application.upgrade()
+            && !self.has_departed.swap(true, Ordering::AcqRel)
+        {
+            application.roster.lock().depart_as_guest(&self.user);
+        }
+    }
+}
+
+impl Drop for Guest {
+    /// One that was counted, but whose socket was not let in after all.
+    fn drop(&mut self) {
+        self.depart();
+    }
 }
 
 impl Caller {
@@ -33,13 +61,13 @@ impl Caller {
             return Some(Self { user: peer.user().clone(), username });
         }
         let guest = socket.get::<Guest>()?;
-        let username = guest.claims.username.as_str().into();
-        Some(Self { user: guest.claims.user.clone(), username })
+        Some(Self { user: guest.user.clone(), username: guest.username.clone() })
     }
 }
 
 impl Application {
-    /// Has a namespace let in who has a token, with the bounds of the application's own.
+    /// Has a namespace let in who has a token, with the bounds of the application's own, and know
+    /// `auth:refresh`.
     pub fn guard(self: &Arc<Self>, namespace: &Namespace) {
         let (admitting, arriving, departing) = (self.clone(), self.clone(), self.clone());
         self.watch(namespace.hub());
@@ -55,38 +83,54 @@ impl Application {
                 departing.guest_departed(&socket);
                 std::future::ready(())
             });
+        events::register_refresh(namespace, self);
     }
 
-    fn admit_guest(&self, socket: &Socket, auth: &Value) -> Result<(), ConnectError> {
+    fn admit_guest(self: &Arc<Self>, socket: &Socket, auth: &Value) -> Result<(), ConnectError> {
         let token = auth.get("token").and_then(Value::as_str);
         let claims = token.and_then(|token| self.verify(token));
         let claims = claims.ok_or_else(|| ConnectError::new(AUTHENTICATION_FAILED))?;
-        let own_room = personal_room(&claims.user);
-        let others = Broadcast::new(Arc::clone(socket.hub())).to(&own_room).count();
-        if others >= self.limits.user_sockets_max {
+        let sockets_max = self.sockets_max(socket, auth, &claims);
+        if !self.roster.lock().arrive_as_guest(&claims.user, sockets_max) {
             return Err(ConnectError::new("Too many connections"));
         }
-        socket.join_own(&own_room);
-        let allowed = claims.clone();
-        socket.resume_as(claims.user.as_str(), move |room| {
-            room == own_room || RoomId::new(room).is_ok_and(|room| allowed.allow(&room))
+        socket.insert(Guest {
+            user: claims.user.clone(),
+            username: claims.username.as_str().into(),
+            expires_at_s: claims.expires_at_s,
+            expires_at: Mutex::default(),
+            application: Arc::downgrade(self),
+            has_departed: AtomicBool::new(false),
         });
-        socket.insert(Guest { claims, expires_at: Mutex::default() });
+        let own_room = personal_room(&claims.user);
+        socket.join_own(&own_room);
+        let user = claims.user.clone();
+        socket.resume_as(user.as_str(), move |room| {
+            room == own_room || RoomId::new(room).is_ok_and(|room| claims.allow(&room))
+        });
         Ok(())
     }
 
     fn guest_arrived(&self, socket: &Socket) {
         let Some(guest) = socket.get::<Guest>() else { return };
-        let at = self.expiry_of(guest.claims.expires_at_s);
-        *guest.expires_at.lock() = at;
-        if let Some(at) = at {
-            self.expiries.add(at, socket.id());
-        }
+        self.watch_expiry(socket.id(), guest.expires_at_s, |at| guest.note_expiry(at));
+    }
+
+    /// Has a socket stay until another token of its user ends; the second at which that is.
+    ///
+    /// # Errors
+    /// As [`Self::verify_of`].
+    pub fn refresh_guest(&self, socket: &Socket, token: &str) -> Result<u64, Refusal> {
+        let guest = socket.get::<Guest>().ok_or(Refusal::AccessDenied)?;
+        let claims = self.verify_of(&guest.user, token)?;
+        self.watch_expiry(socket.id(), claims.expires_at_s, |at| guest.note_expiry(at));
+        Ok(claims.expires_at_s)
     }
 
     fn guest_departed(&self, socket: &Socket) {
-        let at = socket.get::<Guest>().and_then(|guest| guest.expires_at.lock().take());
-        if let Some(at) = at {
+        let Some(guest) = socket.get::<Guest>() else { return };
+        guest.depart();
+        if let Some(at) = guest.note_expiry(None) {
             self.expiries.remove(at, socket.id());
         }
     }

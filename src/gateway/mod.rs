@@ -41,6 +41,7 @@ mod replies;
 mod room;
 mod rooms;
 mod roster;
+mod shrink;
 mod socket_io;
 pub mod websocket;
 

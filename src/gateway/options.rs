@@ -93,6 +93,7 @@ pub struct Limits {
     pub queue_bytes_max: usize,
     /// Engine.IO sessions, whether they have authenticated or not.
     pub sessions_max: usize,
+    /// Of one user, in all namespaces that take tokens together.
     pub user_sockets_max: usize,
     /// Sessions of one address (of one /64 in IPv6) that is not this machine's own. `None`: as many as
     /// there are. Not counted where the request does not say its peer

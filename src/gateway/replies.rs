@@ -11,22 +11,35 @@ use uuid::Uuid;
 
 use super::error::Refusal;
 use crate::backend::Consumer;
-use crate::model::names::QueueName;
+use crate::model::names::{QueueName, UserId};
 use crate::wire::socket_io::{ArgsWriter, ToArgs, check_payload};
 
 /// Events that may wait for a reply at a time.
 const WAITING_MAX: usize = 100_000;
 
+/// And those of one user, whatever its sockets are.
+const USER_WAITING_MAX: usize = 1_000;
+
 /// Who waits, and where replies come to.
 pub struct Replies {
     queue: QueueName,
-    waiting: Mutex<AHashMap<Box<str>, oneshot::Sender<Bytes>>>,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    /// By correlation id.
+    senders: AHashMap<Box<str>, oneshot::Sender<Bytes>>,
+    /// How many replies each user waits for; nobody waits for none. One that has come counts until the
+    /// client is answered.
+    counts: AHashMap<UserId, usize>,
 }
 
 /// One reply that may come; dropped, it is not waited for any more.
 pub struct Awaited {
     pub correlation_id: Box<str>,
     pub body: oneshot::Receiver<Bytes>,
+    user: UserId,
     replies: Arc<Replies>,
 }
 
@@ -41,16 +54,21 @@ impl Replies {
     }
 
     /// # Errors
-    /// [`Refusal::TooManyReplies`].
-    pub fn expect(self: &Arc<Self>) -> Result<Awaited, Refusal> {
+    /// [`Refusal::TooManyReplies`], [`Refusal::TooManyRepliesOfUser`].
+    pub fn expect(self: &Arc<Self>, user: &UserId) -> Result<Awaited, Refusal> {
         let correlation_id: Box<str> = Uuid::new_v4().to_string().into();
         let (sender, body) = oneshot::channel();
         let mut waiting = self.waiting.lock();
-        if waiting.len() >= WAITING_MAX {
+        if waiting.senders.len() >= WAITING_MAX {
             return Err(Refusal::TooManyReplies);
         }
-        waiting.insert(correlation_id.clone(), sender);
-        Ok(Awaited { correlation_id, body, replies: Arc::clone(self) })
+        let count = waiting.counts.entry(user.clone()).or_default();
+        if *count >= USER_WAITING_MAX {
+            return Err(Refusal::TooManyRepliesOfUser { replies_max: USER_WAITING_MAX });
+        }
+        *count += 1;
+        waiting.senders.insert(correlation_id.clone(), sender);
+        Ok(Awaited { correlation_id, body, user: user.clone(), replies: Arc::clone(self) })
     }
 
     /// Hands replies over for as long as the broker lives.
@@ -58,7 +76,7 @@ impl Replies {
         while let Some(delivery) = replies.next().await {
             let message = delivery.message();
             let id = message.properties.correlation_id.as_deref();
-            let waits = id.and_then(|id| self.waiting.lock().remove(id));
+            let waits = id.and_then(|id| self.waiting.lock().senders.remove(id));
             match waits {
                 // Whoever waited may have given up at this moment.
                 Some(waits) => drop(waits.send(message.body.clone())),
@@ -70,7 +88,14 @@ impl Replies {
 
 impl Drop for Awaited {
     fn drop(&mut self) {
-        self.replies.waiting.lock().remove(&self.correlation_id);
+        let mut waiting = self.replies.waiting.lock();
+        waiting.senders.remove(&self.correlation_id);
+        if let Some(count) = waiting.counts.get_mut(&self.user) {
+            *count -= 1;
+            if *count == 0 {
+                waiting.counts.remove(&self.user);
+            }
+        }
     }
 }
 
@@ -124,11 +149,26 @@ mod tests {
     #[test]
     fn who_gives_up_is_not_waited_for() {
         let replies = Arc::new(Replies::new(QueueName::new("replies").unwrap()));
-        let (first, second) = (replies.expect().unwrap(), replies.expect().unwrap());
+        let ada = UserId::new("ada").unwrap();
+        let (first, second) = (replies.expect(&ada).unwrap(), replies.expect(&ada).unwrap());
         assert_ne!(first.correlation_id, second.correlation_id);
         drop(first);
-        assert_eq!(replies.waiting.lock().len(), 1);
+        assert_eq!(replies.waiting.lock().senders.len(), 1);
         drop(second);
-        assert!(replies.waiting.lock().is_empty());
+        let waiting = replies.waiting.lock();
+        assert!(waiting.senders.is_empty() && waiting.counts.is_empty());
+    }
+
+    #[test]
+    fn no_user_takes_the_places_of_all() {
+        let replies = Arc::new(Replies::new(QueueName::new("replies").unwrap()));
+        let (ada, bob) = (UserId::new("ada").unwrap(), UserId::new("bob").unwrap());
+        let mut awaited: Vec<Awaited> =
+            (0..USER_WAITING_MAX).map(|_| replies.expect(&ada).unwrap()).collect();
+        let refused = replies.expect(&ada).err().map(|refusal| refusal.to_string());
+        assert_eq!(refused.as_deref(), Some("1000 events of yours wait for a reply already"));
+        let _others = replies.expect(&bob).unwrap();
+        awaited.pop();
+        drop(replies.expect(&ada).unwrap());
     }
 }

@@ -28,6 +28,7 @@ use super::member::{Member, Peer};
 use super::metrics::Metrics;
 use super::repeats::{Named, Repeats};
 use super::rooms::{RoomHandle, Rooms};
+use super::shrink;
 use crate::backend::{BackendError, Cache};
 use crate::model::names::{RoomId, UserId};
 use crate::wire::socket_io::ToArgs;
@@ -315,10 +316,12 @@ impl Room {
             return;
         }
         self.members.remove(&peer.id());
+        shrink::table(&mut self.members);
         let Some(sockets) = self.users.get_mut(peer.user()) else { return };
         *sockets -= 1;
         if *sockets == 0 {
             self.users.remove(peer.user());
+            shrink::table(&mut self.users);
             self.tell_of_user("user:left", peer);
         }
     }

@@ -18,6 +18,7 @@ use super::member::Peer;
 use super::metrics::Metrics;
 use super::repeats::Repeats;
 use super::room::{COMMANDS_WAITING_MAX, Command, Post, Room};
+use super::shrink;
 use crate::backend::{BackendError, Cache};
 use crate::model::names::RoomId;
 
@@ -108,6 +109,7 @@ impl Rooms {
         let retires = unused && commands.is_empty();
         if retires {
             alive.remove(room);
+            shrink::table(&mut alive);
         }
         retires
     }

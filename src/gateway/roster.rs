@@ -1,4 +1,7 @@
 //! Who is there: the users, and how many sockets each has. Pure.
+//!
+//! A socket of a namespace beside the application's own is a guest: it makes nobody present, and counts
+//! only for its user's bound.
 
 use std::time::Duration;
 
@@ -6,6 +9,7 @@ use ahash::AHashMap;
 use tokio::time::Instant;
 
 use super::directory::Presence;
+use super::shrink;
 use crate::model::names::UserId;
 
 /// What others call a user that is there.
@@ -32,6 +36,8 @@ impl User {
 #[derive(Default)]
 pub struct Roster {
     users: AHashMap<UserId, User>,
+    /// How many guests each user has; nobody has none.
+    guests: AHashMap<UserId, usize>,
 }
 
 /// What an arrival means to the others.
@@ -56,7 +62,7 @@ pub enum Departure {
 
 impl Roster {
     pub fn arrive(&mut self, id: &UserId, user_sockets_max: usize) -> Arrival {
-        if user_sockets_max == 0 {
+        if self.sockets(id) >= user_sockets_max {
             return Arrival::TooMany;
         }
         let Some(user) = self.users.get_mut(id) else {
@@ -65,12 +71,33 @@ impl Roster {
             self.users.insert(id.clone(), user);
             return Arrival::First;
         };
-        if user.sockets >= user_sockets_max {
-            return Arrival::TooMany;
-        }
         user.absent_since = None;
         user.sockets += 1;
         Arrival::Another
+    }
+
+    /// Whether there was a place for one more guest, which it has then.
+    pub fn arrive_as_guest(&mut self, id: &UserId, user_sockets_max: usize) -> bool {
+        let has_place = self.sockets(id) < user_sockets_max;
+        if has_place {
+            *self.guests.entry(id.clone()).or_default() += 1;
+        }
+        has_place
+    }
+
+    pub fn depart_as_guest(&mut self, id: &UserId) {
+        if let Some(guests) = self.guests.get_mut(id) {
+            *guests -= 1;
+            if *guests == 0 {
+                self.guests.remove(id);
+            }
+        }
+    }
+
+    /// The user's sockets in all namespaces.
+    fn sockets(&self, id: &UserId) -> usize {
+        let guests = self.guests.get(id).copied().unwrap_or_default();
+        self.users.get(id).map_or(0, |user| user.sockets) + guests
     }
 
     /// Whether the others are still to be told that the user came, which they are then.
@@ -85,7 +112,7 @@ impl Roster {
             return Departure::OthersRemain;
         }
         if grace.is_zero() {
-            self.users.remove(id);
+            self.take_off(id);
             return Departure::Gone;
         }
         user.absent_since = Some(now);
@@ -96,9 +123,15 @@ impl Roster {
     pub fn give_up(&mut self, id: &UserId, grace: Duration, now: Instant) -> Result<bool, Instant> {
         match self.users.get(id).and_then(|user| user.absent_since) {
             None => Ok(false),
-            Some(since) if now >= since + grace => Ok(self.users.remove(id).is_some()),
+            Some(since) if now >= since + grace => Ok(self.take_off(id)),
             Some(since) => Err(since + grace),
         }
+    }
+
+    fn take_off(&mut self, id: &UserId) -> bool {
+        let was_there = self.users.remove(id).is_some();
+        shrink::table(&mut self.users);
+        was_there
     }
 
     /// The user's status; `None` when it is not there.
@@ -144,6 +177,21 @@ mod tests {
         assert_eq!(roster.depart(&ada, Duration::ZERO, now), Departure::Gone);
         assert_eq!(roster.status(&ada), None);
         assert!(!roster.is_news(&ada));
+    }
+
+    #[test]
+    fn a_guest_takes_a_place_and_makes_nobody_present() {
+        let mut roster = Roster::default();
+        let ada = user("ada");
+        assert!(roster.arrive_as_guest(&ada, 2));
+        assert_eq!((roster.status(&ada), roster.present().len()), (None, 0));
+        assert_eq!(roster.arrive(&ada, 2), Arrival::First);
+        assert_eq!(roster.arrive(&ada, 2), Arrival::TooMany);
+        assert!(!roster.arrive_as_guest(&ada, 2));
+        assert!(roster.arrive_as_guest(&user("bob"), 2));
+        roster.depart_as_guest(&ada);
+        assert_eq!(roster.arrive(&ada, 2), Arrival::Another);
+        assert!(!roster.arrive_as_guest(&ada, 2) && !roster.guests.contains_key(&ada));
     }
 
     #[test]

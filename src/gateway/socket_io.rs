@@ -250,9 +250,10 @@ impl Connection {
         let handlers = Arc::clone(namespace.handlers());
         let claim = Claim::of(auth);
         self.outbound.set_held(true);
-        if let (Some(recovery), Some(claim)) = (socket.hub().recovery(), &claim) {
-            recovery.ask_holder(claim).await;
-        }
+        let asked = match (socket.hub().recovery(), &claim) {
+            (Some(recovery), Some(claim)) => recovery.ask_holder(claim).await,
+            _ => None,
+        };
         let admitted = guarded(handlers.admit(&socket, auth)).await;
         self.outbound.set_held(false);
         match admitted {
@@ -267,7 +268,9 @@ impl Connection {
                 socket
             }
             Some(recovery) => {
-                let admitted = recovery.admit(&hub, socket, claim);
+                self.outbound.set_held(true);
+                let admitted = recovery.admit(&hub, &socket, claim.as_ref(), asked).await;
+                self.outbound.set_held(false);
                 if let Some(replaced) = admitted.replaced {
                     guarded(replaced.tell_gone(DisconnectReason::Resumed)).await;
                 }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use axum::body::Bytes;
+use axum::RequestExt;
+use axum::body::{Bytes, HttpBody};
 use axum::extract::{FromRequest, Request};
 use http::{StatusCode, header};
 use serde::de::DeserializeOwned;
@@ -15,7 +16,7 @@ const BODY_READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// A JSON request body, read within the router's body limit.
 ///
 /// # Errors
-/// A [`Problem`]: 415 without a JSON content type, 413 past the body limit, 408 when the body does
+/// A [`Problem`]: 415 without a JSON content type, 413 past the body limit (at once, if its length is said), 408 when the body does
 /// not arrive in time, 400 for bytes that are no JSON and for a field that does not fit (it is named).
 #[derive(Debug, Clone, Copy)]
 pub struct Json<T>(pub T);
@@ -30,15 +31,20 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
                 "Content-Type must be application/json",
             ));
         }
+        let too_large = || Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "The body is too large");
+        let announced = request.body().size_hint().lower();
+        let request = request.with_limited_body();
+        // What says itself that it is too large is not waited for.
+        if request.body().size_hint().upper().is_some_and(|bytes_max| announced > bytes_max) {
+            return Err(too_large());
+        }
         let body = tokio::time::timeout(BODY_READ_TIMEOUT, Bytes::from_request(request, state))
             .await
             .map_err(|_| {
                 Problem::new(StatusCode::REQUEST_TIMEOUT, "The body did not arrive in time")
             })?
             .map_err(|rejection| match rejection.status() {
-                StatusCode::PAYLOAD_TOO_LARGE => {
-                    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "The body is too large")
-                }
+                StatusCode::PAYLOAD_TOO_LARGE => too_large(),
                 _ => Problem::new(StatusCode::BAD_REQUEST, "The body could not be read"),
             })?;
         parse(&body).map(Self)
@@ -149,6 +155,39 @@ mod tests {
     async fn gives_up_a_body_that_does_not_arrive() {
         let (status, _) = read("application/json", Body::new(Never)).await.unwrap_err();
         assert_eq!(status, 408);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refuses_at_once_what_says_that_it_is_too_large() {
+        for bytes_max in [1, usize::MAX] {
+            let mut request = Request::new(Body::new(Announced(1 << 30)));
+            request.headers_mut().insert("content-type", "application/json".parse().unwrap());
+            let app = axum::Router::new()
+                .route("/", axum::routing::any(async |_: Json<Order>| ()))
+                .layer(axum::extract::DefaultBodyLimit::max(bytes_max));
+            let response = tower::ServiceExt::oneshot(app, request).await.unwrap();
+            // Nothing of it ever comes: without a bound it is waited for.
+            assert_eq!(response.status().as_u16(), if bytes_max == 1 { 413 } else { 408 });
+        }
+    }
+
+    /// A body that says how long it is, and then nothing.
+    struct Announced(u64);
+
+    impl hyper::body::Body for Announced {
+        type Data = Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<Result<hyper::body::Frame<Bytes>, Self::Error>>> {
+            std::task::Poll::Pending
+        }
+
+        fn size_hint(&self) -> hyper::body::SizeHint {
+            hyper::body::SizeHint::with_exact(self.0)
+        }
     }
 
     struct Never;

@@ -275,7 +275,9 @@ export class Socket {
     try {
       auth = typeof this.#auth === "function" ? await this.#auth() : this.#auth;
     } catch (error) {
-      return this.#refused(error);
+      // Of a transport that was given up meanwhile nobody wants to know.
+      if (this.#transport === transport) this.#refused(error);
+      return;
     }
     if (this.#transport !== transport) return;
     this.#send(ENGINE.MESSAGE + SOCKET.CONNECT + JSON.stringify(auth ?? {}));
@@ -343,8 +345,10 @@ export class Socket {
     const delay = RECONNECT_MIN_MS + Math.random() * (reach - RECONNECT_MIN_MS);
     this.#attempts += 1;
     this.#retryTimer = setTimeout(() => {
+      this.#retryTimer = undefined;
       this.#tell("reconnect_attempt", this.#attempts);
-      this.#open();
+      // A handler may have closed it for good, or connected it already.
+      if (this.#wanted && !this.#transport) this.#open();
     }, delay);
   }
 

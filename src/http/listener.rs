@@ -19,6 +19,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
 use super::admitted::Admitted;
+use super::arrival::Arrival;
+
+/// A connection that is to end waits this long for more of a request that has not come whole.
+const STALLED_AFTER: Duration = Duration::from_secs(1);
 
 /// What one peer, and all of them together, may take.
 #[derive(Debug, Clone, Copy)]
@@ -114,8 +118,9 @@ pub struct Open {
 }
 
 impl Open {
-    /// Lets requests in flight finish and closes idle connections; resolves when all are closed. Upgraded
-    /// ones are closed by whoever upgraded them, so the caller bounds the wait.
+    /// Lets requests in flight finish, as long as more of them comes each second until they are whole, and
+    /// closes idle connections; resolves when all are closed. Upgraded ones are closed by whoever upgraded
+    /// them, so the caller bounds the wait.
     pub async fn drain(self) {
         self.closing.send_replace(true);
         let every_permit = u32::try_from(self.connections_max).unwrap_or(u32::MAX);
@@ -125,7 +130,8 @@ impl Open {
 }
 
 /// Serves HTTP/1.1 on `io` until the peer leaves, a limit is passed, or `closing` turns true and the
-/// request in flight is answered. The routes find `peer` as `ConnectInfo`.
+/// request in flight is answered, or no more of it has come for a second. The routes find `peer` as
+/// `ConnectInfo`.
 pub async fn serve_connection<S>(
     io: S,
     peer: Option<SocketAddr>,
@@ -136,7 +142,10 @@ pub async fn serve_connection<S>(
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let routes = TowerToHyperService::new(router);
-    let service = service_fn(move |mut request: Request<Incoming>| {
+    let arrival = Arrival::default();
+    let arriving = arrival.clone();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let mut request = request.map(|body| arriving.body(body));
         if let Some(peer) = peer {
             request.extensions_mut().insert(ConnectInfo(peer));
         }
@@ -158,7 +167,16 @@ pub async fn serve_connection<S>(
         Some(ended) => ended,
         None => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            loop {
+                let before = arrival.mark();
+                match tokio::time::timeout(STALLED_AFTER, connection.as_mut()).await {
+                    Ok(ended) => break ended,
+                    Err(_) if before.is_some() && arrival.mark() == before => {
+                        return tracing::debug!("a connection ended in the middle of a request");
+                    }
+                    Err(_) => {}
+                }
+            }
         }
     };
     if let Err(error) = ended {
@@ -202,4 +220,61 @@ fn refuse(stream: &TcpStream) {
     let mut unread = [0; 4096];
     let _ = stream.try_read(&mut unread);
     let _ = stream.try_write(ANSWER);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::Body;
+    use axum::routing::post;
+    use http_body_util::BodyExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+    use tokio::task::JoinHandle;
+    use tokio::time::Instant;
+
+    /// A connection to a service that takes five seconds once a request is whole, and what closes it.
+    fn connection() -> (DuplexStream, watch::Sender<bool>, JoinHandle<()>) {
+        let answer = async |body: Body| {
+            let Ok(body) = body.collect().await else { return "cut short".into() };
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            body.to_bytes()
+        };
+        let router = Router::new().route("/", post(answer));
+        let (client, server) = tokio::io::duplex(1024);
+        let closing = watch::Sender::new(false);
+        let closed = closing.subscribe();
+        let served = serve_connection(server, None, router, Limits::default(), closed);
+        (client, closing, tokio::spawn(served))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_is_cut_short_does_not_hold_the_drain() {
+        let head = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n";
+        for part in [head.to_owned(), format!("{head}\r\n"), format!("{head}\r\nab")] {
+            let (mut client, closing, served) = connection();
+            client.write_all(part.as_bytes()).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            let before = Instant::now();
+            closing.send_replace(true);
+            served.await.unwrap();
+            assert!(before.elapsed() <= 2 * STALLED_AFTER, "{part:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_and_what_is_served_is_waited_for() {
+        let (mut client, closing, served) = connection();
+        let head = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n";
+        client.write_all(head.as_bytes()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        closing.send_replace(true);
+        for letter in b"slow!" {
+            tokio::time::sleep(STALLED_AFTER * 9 / 10).await;
+            client.write_all(&[*letter]).await.unwrap();
+        }
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("slow!"), "{answer}");
+        served.await.unwrap();
+    }
 }

@@ -7,6 +7,7 @@
 
 mod admitted;
 mod api;
+mod arrival;
 mod asset;
 mod json;
 mod listener;

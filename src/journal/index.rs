@@ -15,10 +15,13 @@
 
 use super::row::{Fragment, Record, Row, RowError, beginnings, decode_row, sealed_row};
 
-/// A chunk is full with this share of its segment, and with so many bytes; the last row that it covers
-/// may pass that.
-const CHUNK_SHARE: u64 = 512;
-const CHUNK_BYTES_MAX: u64 = 120 * 1024;
+/// A chunk is full when one more row like the last might pass this share of its segment, or so many
+/// bytes. Both are sizes of redb's pages, and what passes one takes the next, twice as large.
+const CHUNK_SHARE: u64 = 256;
+const CHUNK_BYTES_MAX: u64 = 128 * 1024;
+
+/// What of a page is not for records: redb's own header, the row's, and the chunk's three numbers.
+const CHUNK_OVERHEAD_BYTES: usize = 128;
 
 /// A record as an index has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +50,8 @@ const END: u8 = 2;
 pub(super) struct IndexWriter {
     chunk_bytes: usize,
     records: Vec<u8>,
+    /// Bytes of `records` that are the last row's.
+    of_last_row: usize,
     position: u64,
     row: u64,
     first_row: u64,
@@ -56,8 +61,8 @@ pub(super) struct IndexWriter {
 impl IndexWriter {
     /// For a segment of about so many bytes of rows.
     pub(super) fn for_segment(bytes: u64) -> Self {
-        let chunk_bytes = (bytes / CHUNK_SHARE).min(CHUNK_BYTES_MAX);
-        let chunk_bytes = usize::try_from(chunk_bytes).unwrap_or(usize::MAX);
+        let page_bytes = 1 << (bytes / CHUNK_SHARE).clamp(1, CHUNK_BYTES_MAX).ilog2();
+        let chunk_bytes = usize::saturating_sub(page_bytes, CHUNK_OVERHEAD_BYTES);
         Self { chunk_bytes, ..Self::default() }
     }
 
@@ -69,16 +74,18 @@ impl IndexWriter {
         bytes: usize,
         mut visit: impl FnMut(&Indexed<'_>),
     ) {
+        let before = self.records.len();
         for record in indexed(key, row) {
             visit(&record);
             self.add(record);
         }
+        self.of_last_row = self.records.len() - before;
         self.row_bytes += bytes as u64;
     }
 
     /// Whether a chunk is full after this row. A record is not divided.
     pub(super) fn is_full_after(&self, row: &Row<'_>) -> bool {
-        self.records.len() >= self.chunk_bytes
+        self.records.len() + self.of_last_row > self.chunk_bytes
             && matches!(row.fragment, Fragment::Whole | Fragment::Last)
     }
 

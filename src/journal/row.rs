@@ -29,6 +29,19 @@ const CHECKED_HEADER_BYTES: usize = 16;
 pub const TAG_BYTES_MAX: usize = u8::MAX as usize;
 const BODY_BYTES_MAX: usize = ROW_BYTES_MAX - HEADER_BYTES;
 
+/// redb's pages are powers of two of 4 KiB. What one has beside a row: its header, the row's key, and where
+/// the row ends.
+const PAGE_OVERHEAD_BYTES: usize = 64;
+
+/// The last row of a commit may be divided at about every so many bytes, if it takes a larger page than this.
+const CUT_BYTES: usize = 4 * 1024;
+const DIVIDED_PAGE_BYTES_MIN: usize = 16 * 1024;
+
+/// The page that a row takes.
+fn page_bytes(row_bytes: usize) -> usize {
+    (row_bytes + PAGE_OVERHEAD_BYTES).next_multiple_of(4_096).next_power_of_two()
+}
+
 /// Why bytes are not a row.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RowError {
@@ -321,6 +334,8 @@ pub struct RowWriter {
     rewritten: bool,
     last_position: u64,
     row: Vec<u8>,
+    /// Where records of `row` begin, one about every [`CUT_BYTES`].
+    cuts: Vec<usize>,
     record: Vec<u8>,
     payload: Vec<u8>,
 }
@@ -331,6 +346,7 @@ impl Default for RowWriter {
             rewritten: false,
             last_position: 0,
             row: vec![0; HEADER_BYTES],
+            cuts: Vec::new(),
             record: Vec::new(),
             payload: Vec::new(),
         }
@@ -338,11 +354,28 @@ impl Default for RowWriter {
 }
 
 impl RowWriter {
-    /// Begins the rows of a batch, or of a slice of compaction.
-    pub fn begin(&mut self, rewritten: bool, last_position: u64) {
+    /// Begins the rows of a commit's batches, or of a slice of compaction.
+    pub fn begin(&mut self, rewritten: bool) {
         self.rewritten = rewritten;
+        self.clear();
+    }
+
+    /// What rows say from now on that was given last.
+    pub fn set_last_position(&mut self, last_position: u64) {
         self.last_position = last_position;
+    }
+
+    fn clear(&mut self) {
         self.row.truncate(HEADER_BYTES);
+        self.cuts.clear();
+    }
+
+    /// Notes that a record begins here.
+    fn begin_record(&mut self) {
+        let at = self.row.len();
+        if at >= self.cuts.last().unwrap_or(&HEADER_BYTES) + CUT_BYTES {
+            self.cuts.push(at);
+        }
     }
 
     /// Adds a fact whose tag and then payload `encode` appends, and says how many bytes the tag has. How
@@ -382,6 +415,7 @@ impl RowWriter {
         let head = Head::Fact { kind, position, weight, tag_bytes, payload_bytes };
         let before = self.row.len();
         if before - HEADER_BYTES + HEAD_BYTES_MAX + content.len() <= BODY_BYTES_MAX {
+            self.begin_record();
             head.encode(&mut self.row);
             self.row.extend_from_slice(content);
             return Ok(self.row.len() - before);
@@ -417,6 +451,7 @@ impl RowWriter {
             self.flush(Fragment::Whole, emit)?;
         }
         if self.record.len() <= BODY_BYTES_MAX {
+            self.begin_record();
             self.row.extend_from_slice(&self.record);
             return Ok(());
         }
@@ -434,16 +469,37 @@ impl RowWriter {
         Ok(())
     }
 
-    /// Hands out the row that is not full yet, if it holds anything.
+    /// Hands out what is left: in several rows where one would leave much of its page empty.
     ///
     /// # Errors
     /// Those of `emit`.
     pub fn finish<E>(&mut self, emit: &mut impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
-        self.flush(Fragment::Whole, emit)?;
+        let mut begins = 0;
+        while let Some(cut) = self.cut(begins) {
+            let row = self.row.get_mut(begins..cut).unwrap_or_default();
+            seal(row, Fragment::Whole, self.rewritten, self.last_position);
+            emit(row)?;
+            // The next header lies over the end of what was handed out.
+            begins = cut - HEADER_BYTES;
+        }
+        self.flush_from(begins, Fragment::Whole, emit)?;
         // One huge record must not hold its memory for ever.
         self.record.shrink_to(ROW_BYTES_MAX);
         self.payload.shrink_to(ROW_BYTES_MAX);
         Ok(())
+    }
+
+    /// Where to end the row that begins at `begins`, so that it and what follows take smaller pages than
+    /// both in one row.
+    fn cut(&self, begins: usize) -> Option<usize> {
+        let bytes = self.row.len() - begins;
+        let page = page_bytes(bytes);
+        if page <= DIVIDED_PAGE_BYTES_MIN || bytes > page / 4 * 3 {
+            return None;
+        }
+        let fits = |&&cut: &&usize| cut - begins <= page / 2 - PAGE_OVERHEAD_BYTES;
+        let cut = *self.cuts.iter().skip_while(|&&cut| cut <= begins).take_while(fits).last()?;
+        (cut - begins > page / 4).then_some(cut)
     }
 
     fn flush<E>(
@@ -451,11 +507,21 @@ impl RowWriter {
         fragment: Fragment,
         emit: &mut impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        if self.row.len() > HEADER_BYTES {
-            seal(&mut self.row, fragment, self.rewritten, self.last_position);
-            emit(&self.row)?;
-            self.row.truncate(HEADER_BYTES);
+        self.flush_from(0, fragment, emit)
+    }
+
+    fn flush_from<E>(
+        &mut self,
+        begins: usize,
+        fragment: Fragment,
+        emit: &mut impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let row = self.row.get_mut(begins..).unwrap_or_default();
+        if row.len() > HEADER_BYTES {
+            seal(row, fragment, self.rewritten, self.last_position);
+            emit(row)?;
         }
+        self.clear();
         Ok(())
     }
 }
@@ -499,7 +565,8 @@ mod tests {
             Ok(())
         };
         let mut writer = RowWriter::default();
-        writer.begin(false, 99);
+        writer.begin(false);
+        writer.set_last_position(99);
         for &(position, bytes) in records {
             let fill = |out: &mut Vec<u8>| {
                 out.extend_from_slice(b"tag");
@@ -533,6 +600,30 @@ mod tests {
         }
         assert!(!reader.is_within_record());
         read
+    }
+
+    #[test]
+    fn what_is_left_of_a_commit_fills_its_pages() {
+        for bytes in (20..1_000).map(|kib| kib * 1_024) {
+            let records: Vec<_> = (0..bytes / 220).map(|n| (n as u64, 200)).collect();
+            let rows = rows_of(&records);
+            let ends = records.iter().flat_map(|&(n, size)| [(n, Some(size)), (n, None)]);
+            assert_eq!(read(&rows), ends.collect::<Vec<_>>());
+            let row_bytes: usize = rows.iter().map(Vec::len).sum();
+            let page_bytes: usize = rows.iter().map(|row| page_bytes(row.len())).sum();
+            // Each full row leaves 4 KiB; the rest a quarter of a page, and what a small page leaves.
+            let left = page_bytes - row_bytes;
+            let of_the_rest = row_bytes % ROW_BYTES_MAX / 4 + DIVIDED_PAGE_BYTES_MIN;
+            let most = row_bytes / ROW_BYTES_MAX * 5 * 1_024 + of_the_rest;
+            assert!(left <= most, "{bytes}: {left} left, and not {most}");
+        }
+    }
+
+    #[test]
+    fn large_records_are_not_divided_for_a_page() {
+        let rows = rows_of(&[(1, 130 * 1_024)]);
+        assert_eq!(rows.len(), 1);
+        assert_eq!(read(&rows), [(1, Some(130 * 1_024)), (1, None)]);
     }
 
     #[test]
@@ -638,7 +729,8 @@ mod tests {
             Ok(())
         };
         let mut writer = RowWriter::default();
-        writer.begin(true, 0x0102_0304_0506);
+        writer.begin(true);
+        writer.set_last_position(0x0102_0304_0506);
         let fill = |out: &mut Vec<u8>| {
             out.extend_from_slice(b"tabc");
             1

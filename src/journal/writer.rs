@@ -187,19 +187,21 @@ impl Writer {
         let (mut appended, mut completed) = (0, false);
         let bytes = active.commit(|rows| {
             let mut next = 0;
+            writer.begin(false);
             while let Some(batch) = batches.get_mut(next) {
                 // Each batch was taken before this is read.
                 last_position = shared.last_position();
-                writer.begin(false, last_position);
+                writer.set_last_position(last_position);
                 write_batch(batch, id, liveness, writer, &mut |row| rows.append(row))?;
                 next += 1;
                 if rows.bytes() < COMMIT_BYTES_MAX && shared.is_syncing() {
                     batches.extend(shared.more());
                 }
             }
+            writer.finish(&mut |row| rows.append(row))?;
             appended = rows.bytes();
             if let Some(compaction) = compaction.as_mut().filter(|_| compacts) {
-                writer.begin(true, last_position);
+                writer.begin(true);
                 completed = compaction.slice(id, slice_bytes, liveness, writer, rows)?;
             }
             Ok(())
@@ -333,5 +335,5 @@ fn write_batch(
             None => tracing::warn!(position = entry.position.0, "an end of nothing that lives"),
         }
     }
-    writer.finish(emit)
+    Ok(())
 }

@@ -353,7 +353,7 @@ impl Client {
     ) -> Outcome {
         match target {
             Target::Cache(spec, rest) => {
-                let answer = match Command::parse_resolved(spec, rest) {
+                let answer = match Command::parse_resolved(spec, request, rest) {
                     Ok(Command::Blocking(command)) if !visit.is_in_transaction() => {
                         match visit.run_or_wait(self.info.db, &command) {
                             Ok(answer) => answer,

@@ -136,13 +136,15 @@ impl Client {
             let Some((name, rest)) = request.split_first() else { continue };
             let (begin, begun) = (self.out.len(), Instant::now());
             let step = match Target::find(name, rest) {
-                Ok(Target::Cache(spec, rest)) => match Command::parse_resolved(spec, rest) {
-                    Ok(command) => Some(Step::Command(command)),
-                    Err(error) => {
-                        self.error(error.to_string());
-                        None
+                Ok(Target::Cache(spec, rest)) => {
+                    match Command::parse_resolved(spec, &request, rest) {
+                        Ok(command) => Some(Step::Command(command)),
+                        Err(error) => {
+                            self.error(error.to_string());
+                            None
+                        }
                     }
-                },
+                }
                 Ok(Target::Own(row)) => match (row.run)(self, visit, &request) {
                     Outcome::Scripted(scripted) => match *scripted {
                         Scripted::Alone(command) => Some(Step::Script(command)),

@@ -168,7 +168,7 @@ pub struct Layer {
     /// Cut a socket for which more than this waits to be sent [default: 4MiB]
     #[arg(long, value_name = "AMOUNT|off", value_parser = Text::flag)]
     pub max_outbound: Option<Text>,
-    /// Refuse a user more sockets than this [default: 10000]
+    /// Refuse a user more sockets than this, in all namespaces together [default: 10000]
     #[arg(long, value_name = "N|off", value_parser = Text::flag)]
     pub max_sockets_per_user: Option<Text>,
     /// Refuse an address more sockets than this [default: 1000, but off for loopback]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use leveret::backend::{Broker, Confirm, Consumer, Embedded};
-use leveret::gateway::{EventBridge, GatewayError};
+use leveret::gateway::{EventBridge, GatewayError, Recovery};
 use leveret::model::clock::SystemClock;
 use leveret::model::message::{Message, Properties, Value as Header};
 use leveret::model::names::{ExchangeName, QueueName, RoutingKey, UserId};
@@ -11,9 +11,9 @@ use leveret::model::topology::{ExchangeKind, ExchangeSpec, QueueSpec};
 use serde_json::{Value, json};
 
 use crate::socket::Socket;
-use crate::stand::{Stand, in_time, now_s, token, token_until};
+use crate::stand::{SILENCE, Stand, in_time, now_s, token, token_until};
 use crate::stores::engines;
-use crate::websocket::{Got, QUERY, WebSocket};
+use crate::websocket::{QUERY, WebSocket};
 
 struct Workers {
     stand: Stand,
@@ -286,9 +286,60 @@ async fn another_namespace_lets_in_who_has_a_token_until_it_ends() {
     let soon = token_until("bob", &[], now_s() + 1);
     assert!(connect(&mut bob, &json!({ "token": soon })).await.starts_with("40/orders,{"));
     assert_eq!(bob.next_text().await, r#"42/orders,["error",{"message":"Token expired"}]"#);
-    assert_eq!(bob.next().await, Got::Close(1008, "token expired".to_owned()));
+    assert_eq!(bob.next_text().await, "41/orders,");
+    assert!(connect(&mut bob, &json!({ "token": token("bob") })).await.starts_with("40/orders,{"));
     // Who is left is not concerned.
     ada.text(r#"42/orders,["still here"]"#).await;
+    assert_eq!(next(&mut work).await.routing_key.as_str(), "still here");
+}
+
+#[tokio::test]
+async fn a_token_that_ends_there_ends_nothing_else_and_a_fresh_one_extends_it() {
+    let bridge = EventBridge::new("/orders", ["*"]).unwrap();
+    let workers = Workers::start(bridge).await;
+    let mut work = workers.listen("leveret.events", "#").await;
+    let mut ada = WebSocket::open(workers.stand.address, QUERY, &[]).await.unwrap();
+    ada.next_text().await;
+    let soon = json!({ "token": token_until("ada", &[], now_s() + 2) });
+    ada.text(&format!("40{soon}")).await;
+    assert!(ada.next_text().await.starts_with("40{"));
+    assert!(connect(&mut ada, &soon).await.starts_with("40/orders,{"));
+    let until = now_s() + 3600;
+    ada.text(&format!("420{}", json!(["auth:refresh", token_until("ada", &["*"], until)]))).await;
+    assert_eq!(ada.next_text().await, format!(r#"430[{{"ok":true,"exp":{until}}}]"#));
+    assert_eq!(ada.next_text().await, r#"42/orders,["error",{"message":"Token expired"}]"#);
+    assert_eq!(ada.next_text().await, "41/orders,");
+    ada.text(r#"421["presence:update","here"]"#).await;
+    assert_eq!(ada.next_text().await, r#"431[{"ok":true,"status":"here"}]"#);
+
+    let soon = now_s() + 2;
+    let bobs_own = json!({ "token": token_until("bob", &[], soon) });
+    let mut bob = WebSocket::open(workers.stand.address, QUERY, &[]).await.unwrap();
+    bob.next_text().await;
+    assert!(connect(&mut bob, &bobs_own).await.starts_with("40/orders,{"));
+    let mut refresh = async |argument: &Value| {
+        bob.text(&format!("42/orders,7{}", json!(["auth:refresh", argument]))).await;
+        let mut answer = bob.next_text().await;
+        if let Some(told) = answer.strip_prefix(r#"42/orders,["error",{"message":"#) {
+            let told = told.trim_end_matches("}]").to_owned();
+            answer = bob.next_text().await;
+            assert_eq!(answer, format!(r#"43/orders,7[{{"error":{told}}}]"#));
+        }
+        answer
+    };
+    let of_ada = json!(token("ada"));
+    let another = r#"43/orders,7[{"error":"The token is another user's"}]"#;
+    assert_eq!(refresh(&of_ada).await, another);
+    let unreadable = r#"43/orders,7[{"error":"token must be a string"}]"#;
+    assert_eq!(refresh(&json!(7)).await, unreadable);
+    let forged = r#"43/orders,7[{"error":"Authentication failed"}]"#;
+    assert_eq!(refresh(&json!("x")).await, forged);
+    let fresh = json!({ "token": token_until("bob", &[], until) });
+    let extended = format!(r#"43/orders,7[{{"ok":true,"exp":{until}}}]"#);
+    assert_eq!(refresh(&fresh).await, extended);
+    // The first one ends meanwhile.
+    tokio::time::sleep(Duration::from_secs((soon + 1).saturating_sub(now_s())) + SILENCE).await;
+    bob.text(r#"42/orders,["still here"]"#).await;
     assert_eq!(next(&mut work).await.routing_key.as_str(), "still here");
 }
 
@@ -303,10 +354,10 @@ async fn a_user_is_disconnected_from_another_namespace_too() {
 }
 
 #[tokio::test]
-async fn a_user_has_only_so_many_sockets_in_another_namespace() {
+async fn a_user_has_only_so_many_sockets_in_all_namespaces_together() {
     let engines = Embedded::in_memory(SystemClock::shared());
     let stand =
-        Stand::on_cache(engines.cache(), |options| options.limits.user_sockets_max = 1).await;
+        Stand::on_cache(engines.cache(), |options| options.limits.user_sockets_max = 2).await;
     let bridge = EventBridge::new("/orders", ["*"]).unwrap();
     tokio::spawn(stand.gateway.bridge_events(&engines.broker(), bridge).await.unwrap());
     let open = async |user: &str| {
@@ -315,8 +366,56 @@ async fn a_user_has_only_so_many_sockets_in_another_namespace() {
         let answer = connect(&mut websocket, &json!({ "token": token(user) })).await;
         (websocket, answer)
     };
-    let (_first, answer) = open("ada").await;
+    let refused = r#"{"message":"Too many connections"}"#;
+    let (mut first, answer) = open("ada").await;
     assert!(answer.starts_with("40/orders,{"));
-    assert_eq!(open("ada").await.1, r#"44/orders,{"message":"Too many connections"}"#);
+    let main = format!("40{}", json!({ "token": token("ada") }));
+    first.text(&main).await;
+    assert!(first.next_text().await.starts_with("40{"));
+    let (mut second, answer) = open("ada").await;
+    assert_eq!(answer, format!("44/orders,{refused}"));
+    second.text(&main).await;
+    assert_eq!(second.next_text().await, format!("44{refused}"));
     assert!(open("bob").await.1.starts_with("40/orders,{"));
+    // Each place is given back, whichever namespace it was in.
+    first.text("41/orders,").await;
+    until(async || {
+        second.text(&main).await;
+        second.next_text().await.starts_with("40{")
+    })
+    .await;
+    first.text("41").await;
+    until(async || connect(&mut first, &json!({ "token": token("ada") })).await.starts_with("40/"))
+        .await;
+}
+
+#[tokio::test]
+async fn a_socket_of_another_namespace_is_taken_over_also_at_its_user_s_limit() {
+    let engines = Embedded::in_memory(SystemClock::shared());
+    let stand = Stand::on_cache(engines.cache(), |options| {
+        options.recovery = Some(Recovery::default());
+        options.limits.user_sockets_max = 1;
+    })
+    .await;
+    let bridge = EventBridge::new("/orders", ["*"]).unwrap();
+    tokio::spawn(stand.gateway.bridge_events(&engines.broker(), bridge).await.unwrap());
+    let greeted = async |pid: Option<&Value>| {
+        let mut websocket = WebSocket::open(stand.address, QUERY, &[]).await.unwrap();
+        websocket.next_text().await;
+        let auth = json!({ "token": token("ada"), "pid": pid });
+        let answer = connect(&mut websocket, &auth).await;
+        let greeting: Value = serde_json::from_str(&answer["40/orders,".len()..]).unwrap();
+        (websocket, greeting)
+    };
+    // Its client is silent when it is asked whether it is there.
+    let (_silent, first) = greeted(None).await;
+    assert!(first["sid"].is_string());
+    let (_back, again) = greeted(Some(&first["pid"])).await;
+    assert_eq!(again, first);
+    assert_eq!(greeted(None).await.1, json!({ "message": "Too many connections" }));
+}
+
+/// Asks again and again, for what nobody announces.
+async fn until(mut holds: impl AsyncFnMut() -> bool) {
+    in_time(async { while !holds().await {} }).await;
 }

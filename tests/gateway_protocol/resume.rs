@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::recovery::{connected, io, served};
 use crate::stand::until;
+use crate::websocket::{QUERY, WebSocket};
 
 /// The field names and values under which the sessions of the root namespace are kept.
 async fn kept(cache: &Engine) -> HashMap<String, String> {
@@ -154,4 +155,23 @@ async fn what_is_left_of_sessions_that_cannot_be_read_is_removed() {
     assert_eq!(names, [client.pid.clone(), format!("{} mine", client.pid)]);
     let again = connected(address, &json!({ "pid": client.pid })).await;
     assert!(again.sid == client.sid && only(&io).is_in("mine"));
+}
+
+#[tokio::test]
+async fn a_claim_whose_client_is_gone_too_stands_in_no_later_one_s_way() {
+    let io = io(Recovery::default());
+    let address = served(&io).await;
+    // Clients that are silent when they are asked whether they are there, as behind a network that fails
+    // again before the server knows that it did before.
+    let silent = connected(address, &json!({})).await;
+    let claim = json!({ "pid": silent.pid });
+    let mut as_silent = WebSocket::open(address, QUERY, &[]).await.unwrap();
+    assert!(as_silent.next_text().await.starts_with('0'));
+    as_silent.text(&format!("40{claim}")).await;
+    // The server has the claim when it asks the first one.
+    let mut silent_too = silent.websocket;
+    assert_eq!(silent_too.next_text().await, "2");
+    let back = connected(address, &claim).await;
+    assert_eq!((&back.pid, &back.sid), (&silent.pid, &silent.sid));
+    until(|| io.root().connections() == 1).await;
 }

@@ -160,3 +160,63 @@ test("an acknowledgement that the connection took with it rejects; then it recon
   }
   await page.evaluate(() => socket.close());
 });
+
+test("close is for good whichever handler calls it, and connect opens one transport", async () => {
+  const opened = await page.evaluate(async () => {
+    let opened = 0;
+    const { WebSocket, fetch } = window;
+    window.WebSocket = class extends WebSocket {
+      constructor(url) {
+        super(url);
+        opened += 1;
+      }
+    };
+    window.fetch = (...args) => ((opened += 1), fetch(...args));
+    const outcome = {};
+    // Nobody listens there.
+    const nowhere = "http://127.0.0.1:1";
+    for (const [name, url] of [["connect_error", nowhere], ["reconnect_attempt", nowhere], ["connect", location.origin]]) {
+      const socket = connect(url, { auth: { token } });
+      await new Promise((resolve) => socket.once(name, () => (socket.close(), resolve())));
+      outcome[name] = [];
+      for (const event of ["reconnect_attempt", "connect_error", "connect"]) socket.on(event, () => outcome[name].push(event));
+    }
+    let before = opened;
+    // The first wait is no longer.
+    await new Promise((resolve) => setTimeout(resolve, 2_100));
+    outcome.later = opened - before;
+    const socket = connect(nowhere, { auth: { token } });
+    await new Promise((resolve) => socket.once("reconnect_attempt", () => {
+      before = opened;
+      socket.connect();
+      setTimeout(resolve);
+    }));
+    socket.close();
+    outcome.connectIn = opened - before;
+    Object.assign(window, { WebSocket, fetch });
+    return outcome;
+  });
+  assert.deepEqual(opened, { connect_error: [], reconnect_attempt: [], connect: [], later: 0, connectIn: 1 });
+});
+
+test("an auth function that fails after close says nothing of the next connection", async () => {
+  const outcome = await page.evaluate(async () => {
+    const told = [];
+    let asked;
+    const isAsked = new Promise((resolve) => (asked = resolve));
+    let fail;
+    const auths = [() => (asked(), new Promise((_, reject) => (fail = reject))), () => ({ token })];
+    const socket = connect(location.origin, { auth: () => auths.shift()() });
+    socket.on("connect_error", (error) => told.push(error.message));
+    await isAsked;
+    socket.close();
+    socket.connect();
+    fail(new Error("too late"));
+    await event(socket, "connect");
+    const joined = await socket.emitWithAck("join:room", "late");
+    socket.close();
+    return { told, joined };
+  });
+  assert.deepEqual(outcome.told, []);
+  assert.equal(outcome.joined.error, undefined);
+});

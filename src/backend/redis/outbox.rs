@@ -38,6 +38,8 @@ pub enum Change {
         post: Box<Post>,
     },
     Pushes(Vec<Push>),
+    /// The newest elements of a list stay, this many.
+    Trim(String, usize),
     Fields {
         key: String,
         fields: Vec<(String, Vec<u8>)>,
@@ -62,6 +64,7 @@ impl Change {
             Self::Pushes(pushes) => {
                 pushes.iter().map(|push| push.key.len() + push.value.len() + PUSHES.len()).sum()
             }
+            Self::Trim(key, _) => key.len(),
             Self::Fields { key, fields } => {
                 let bytes = fields.iter().map(|(field, value)| field.len() + value.len());
                 key.len() + bytes.sum::<usize>()
@@ -93,6 +96,13 @@ impl Change {
                     eval.arg(&push.value[..]).arg(push.keep.max(1) - 1);
                 }
                 eval
+            }
+            Self::Trim(key, keep) => {
+                let mut trim = cmd("LTRIM");
+                // From behind the last to the first is nothing, and the key goes.
+                let (first, last) = if *keep == 0 { (1, 0) } else { (0, *keep - 1) };
+                trim.arg(key).arg(first).arg(last);
+                trim
             }
             Self::Fields { key, fields } => {
                 let mut set = cmd("HSET");
@@ -241,6 +251,10 @@ impl RedisCache {
         pushes: impl IntoIterator<Item = Push>,
     ) -> Result<RedisSent, BackendError> {
         self.outbox.put_silently(Change::Pushes(pushes.into_iter().collect()))
+    }
+
+    pub fn send_trim(&self, key: &str, keep: usize) -> Result<RedisSent, BackendError> {
+        self.outbox.put_silently(Change::Trim(key.to_owned(), keep))
     }
 
     /// Of no fields nothing is sent but a word that changes nothing.

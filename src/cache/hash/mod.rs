@@ -10,7 +10,8 @@ use bytes::Bytes;
 
 use super::error::CacheError;
 use super::keyspace::{
-    Collection, CollectionId, Edit, Keyspace, Parts, Value, check_name, check_value, owned,
+    Collection, CollectionId, Edit, Keyspace, Parts, Value, allocated, check_name, check_value,
+    owned,
 };
 use super::long_double::LongDouble;
 use super::notifications::Events;
@@ -44,7 +45,7 @@ impl Collection for Hash {
     }
 
     fn bytes(&self) -> usize {
-        self.0.bytes()
+        allocated(size_of::<Self>()) + self.0.bytes()
     }
 }
 

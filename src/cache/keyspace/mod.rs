@@ -13,6 +13,7 @@ mod databases;
 mod effects;
 mod eviction;
 mod expiry;
+mod memory;
 mod moving;
 mod name;
 mod parts;
@@ -31,11 +32,12 @@ use metrics::Counter;
 
 pub(super) use collection::{Collection, Edit};
 pub(super) use effects::{Effects, Recorded};
+pub(super) use memory::{allocated, text_bytes};
 pub(super) use name::Key;
 pub(super) use parts::{PartRecord, Parts};
 pub(super) use record::CollectionId;
 pub use recovery::Recovery;
-pub(super) use slot::{Slot, SlotId, TEXT_BYTES, Value, check_name, check_value, owned};
+pub(super) use slot::{Slot, SlotId, Value, check_name, check_value, owned};
 pub(super) use texts::Changed;
 pub(super) use watching::Mark;
 

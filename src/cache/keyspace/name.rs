@@ -6,10 +6,12 @@ use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 use std::sync::Arc;
 
+use super::memory::allocated;
+
 /// So many bytes lie where the name itself does: whoever looks one up needs no look elsewhere.
 const SHORT_BYTES_MAX: usize = 22;
-/// What a longer one takes beside its bytes: its counts, and what its allocation is rounded up by.
-const LONG_BYTES: usize = 24;
+/// A longer one's two counts.
+const COUNTS_BYTES: usize = 2 * size_of::<usize>();
 
 /// A name's own copy, so that it never keeps a reader's larger buffer alive. Clones of a long one
 /// share it.
@@ -29,7 +31,7 @@ impl Key {
     pub(in crate::cache) fn heap_bytes(&self) -> usize {
         match &self.0 {
             Form::Short { .. } => 0,
-            Form::Long(bytes) => LONG_BYTES + bytes.len(),
+            Form::Long(bytes) => allocated(COUNTS_BYTES + bytes.len()),
         }
     }
 }

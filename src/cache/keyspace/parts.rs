@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::collection::Notes;
 use super::effects::{Effects, Recorded};
+use super::memory::{allocated, text_bytes};
 use super::name::Key;
 use super::record::CollectionId;
-use super::slot::TEXT_BYTES;
 use crate::cache::sorted_set::Score;
 use crate::journal::Entry;
 
@@ -58,7 +58,7 @@ impl PartValue for () {
 
 impl PartValue for Bytes {
     fn heap_bytes(&self) -> usize {
-        TEXT_BYTES + self.len()
+        text_bytes(self.len())
     }
 
     fn to_record(&self) -> PartRecord {
@@ -133,13 +133,16 @@ impl<V: PartValue> Parts<V> {
     fn table_bytes(len: usize) -> usize {
         const BUCKETS_MIN: usize = 4;
         const INDEX_BYTES: usize = size_of::<usize>() + 1;
+        /// The index is read in groups: its first one is there twice.
+        const GROUP_BYTES: usize = 16;
         const PLACE_BYTES: usize = size_of::<(usize, Key)>();
         if len == 0 {
             return 0;
         }
         let buckets = (len + 1 + len / 7).next_power_of_two().max(BUCKETS_MIN);
         let places = buckets - (buckets / 8).max(1);
-        buckets * INDEX_BYTES + places * (PLACE_BYTES + size_of::<Part<V>>())
+        allocated(buckets * INDEX_BYTES + GROUP_BYTES)
+            + allocated(places * (PLACE_BYTES + size_of::<Part<V>>()))
     }
 
     pub(in crate::cache) fn contains(&self, name: &[u8]) -> bool {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::collection::Collection;
 use super::effects::{Effects, Recorded};
+use super::memory::text_bytes;
 use super::name::Key;
 use super::parts::PartRecord;
 use super::record::{self, CollectionId};
@@ -72,11 +73,11 @@ pub(in crate::cache) fn owned(value: Bytes) -> Bytes {
 impl Value {
     pub(super) fn bytes(&self) -> usize {
         match self {
-            Self::String(value) => TEXT_BYTES + value.len(),
-            Self::Long(long) => TEXT_BYTES + long.text().len() + long.overhead_bytes(),
+            Self::String(value) => text_bytes(value.len()),
+            Self::Long(long) => text_bytes(long.text().len()) + long.overhead_bytes(),
             Self::List(list) => list.bytes(),
-            Self::Hash(hash) => HEAD_BYTES + hash.0.bytes(),
-            Self::Set(set) => HEAD_BYTES + set.0.bytes(),
+            Self::Hash(hash) => hash.bytes(),
+            Self::Set(set) => set.bytes(),
             Self::SortedSet(set) => set.bytes(),
         }
     }
@@ -187,12 +188,8 @@ pub(super) struct Expiry {
     pub recorded: Recorded,
 }
 
-/// What a stored text takes beside its bytes: its count, and what its allocation is rounded up by.
-pub(in crate::cache) const TEXT_BYTES: usize = 40;
 /// What a key takes beside its texts: its slot and its place in the index.
 const SLOT_BYTES: usize = size_of::<Slot>() + 12;
-/// The head of a hash or a set.
-const HEAD_BYTES: usize = size_of::<Hash>() + 8;
 /// What a deadline takes in the order of deadlines.
 pub(super) const EXPIRY_BYTES: usize = 32;
 

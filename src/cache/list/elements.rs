@@ -6,7 +6,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use crate::cache::keyspace::{
-    Collection, CollectionId, Edit, Effects, Recorded, TEXT_BYTES, Value, owned,
+    Collection, CollectionId, Edit, Effects, Recorded, Value, allocated, owned, text_bytes,
 };
 
 use super::End;
@@ -19,6 +19,7 @@ pub(in crate::cache) struct List {
     /// The index of the leftmost element.
     first: i64,
     elements: VecDeque<Element>,
+    /// What the values take.
     bytes: usize,
 }
 
@@ -29,8 +30,8 @@ pub(in crate::cache) struct Element {
 }
 
 impl Element {
-    fn bytes(&self) -> usize {
-        size_of::<Self>() + TEXT_BYTES + self.value.len()
+    fn heap_bytes(&self) -> usize {
+        text_bytes(self.value.len())
     }
 }
 
@@ -41,7 +42,7 @@ impl List {
         first: i64,
         elements: VecDeque<Element>,
     ) -> Self {
-        let bytes = elements.iter().map(Element::bytes).sum();
+        let bytes = elements.iter().map(Element::heap_bytes).sum();
         Self { id, first, elements, bytes }
     }
 
@@ -121,8 +122,11 @@ impl Collection for List {
         self.elements.is_empty()
     }
 
+    /// As much as one takes that has only grown: its room doubles.
     fn bytes(&self) -> usize {
-        self.bytes
+        const ROOM_MIN: usize = 4;
+        let room = self.elements.len().next_power_of_two().max(ROOM_MIN);
+        allocated(size_of::<Self>()) + allocated(room * size_of::<Element>()) + self.bytes
     }
 }
 
@@ -133,7 +137,7 @@ impl Edit<'_, List> {
 
     pub(super) fn push(&mut self, end: End, value: Bytes) {
         let element = Element { value: owned(value), recorded: Recorded::New };
-        self.collection.bytes += element.bytes();
+        self.collection.bytes += element.heap_bytes();
         // No list lives to see 2^63 pushes to one side.
         let index = match end {
             End::Left => {
@@ -158,7 +162,7 @@ impl Edit<'_, List> {
             }
             End::Right => self.collection.elements.pop_back()?,
         };
-        self.collection.bytes -= element.bytes();
+        self.collection.bytes -= element.heap_bytes();
         self.collection.shrink();
         self.notes.end(element.recorded);
         Some(element.value)
@@ -169,7 +173,7 @@ impl Edit<'_, List> {
     pub(super) fn insert(&mut self, offset: usize, value: Bytes) {
         let list = &mut *self.collection;
         let element = Element { value: owned(value), recorded: Recorded::New };
-        list.bytes += element.bytes();
+        list.bytes += element.heap_bytes();
         let is_left = offset < list.len() - offset;
         list.elements.insert(offset, element);
         if is_left {
@@ -185,9 +189,9 @@ impl Edit<'_, List> {
     pub(super) fn replace(&mut self, offset: usize, value: Bytes) -> bool {
         let list = &mut *self.collection;
         let Some(element) = list.elements.get_mut(offset) else { return false };
-        list.bytes -= element.bytes();
+        list.bytes -= element.heap_bytes();
         element.value = owned(value);
-        list.bytes += element.bytes();
+        list.bytes += element.heap_bytes();
         self.record_again(offset..offset + 1);
         true
     }
@@ -206,7 +210,7 @@ impl Edit<'_, List> {
             let is_removed = removed.next_if_eq(&&at).is_some();
             at += 1;
             if is_removed {
-                *bytes -= element.bytes();
+                *bytes -= element.heap_bytes();
                 notes.end(element.recorded);
             }
             !is_removed

@@ -53,17 +53,15 @@ pub(in crate::cache) const SPECS: &[Spec] = &[
 const FLAGS: Flags = Flags::PUBSUB.and(Flags::WHENEVER);
 
 const SUBCOMMANDS: &[Spec] = &[
-    Spec::new("pubsub|channels", Arity::AtLeast(0), |args| {
-        channels(args, Topic::Channel, "CHANNELS")
-    })
-    .flags(FLAGS),
+    Spec::new("pubsub|channels", Arity::AtLeast(0), |args| channels(args, Topic::Channel))
+        .flags(FLAGS),
     Spec::new("pubsub|numpat", Arity::Exactly(0), |_| {
         Ok(Command::PubSub(PubSubCommand::PatternCount))
     })
     .flags(FLAGS),
     Spec::new("pubsub|numsub", Arity::AtLeast(0), |args| counts(args, Topic::Channel)).flags(FLAGS),
     Spec::new("pubsub|shardchannels", Arity::AtLeast(0), |args| {
-        channels(args, Topic::ShardChannel, "SHARDCHANNELS")
+        channels(args, Topic::ShardChannel)
     })
     .flags(FLAGS),
     Spec::new("pubsub|shardnumsub", Arity::AtLeast(0), |args| counts(args, Topic::ShardChannel))
@@ -74,14 +72,10 @@ const SUBCOMMANDS: &[Spec] = &[
     .flags(Flags::WHENEVER),
 ];
 
-fn channels(
-    mut args: Args<'_>,
-    topic: Topic,
-    subcommand: &'static str,
-) -> Result<Command, CacheError> {
+fn channels(mut args: Args<'_>, topic: Topic) -> Result<Command, CacheError> {
     let pattern = args.option().cloned();
     if !args.is_empty() {
-        return Err(CacheError::Subcommand { command: "PUBSUB", subcommand });
+        return Err(args.too_many("PUBSUB"));
     }
     Ok(Command::PubSub(PubSubCommand::Channels { topic, pattern }))
 }

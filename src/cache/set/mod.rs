@@ -9,7 +9,9 @@ mod typed;
 use bytes::Bytes;
 
 use super::error::CacheError;
-use super::keyspace::{Collection, CollectionId, Edit, Key, Keyspace, Parts, Value, check_name};
+use super::keyspace::{
+    Collection, CollectionId, Edit, Key, Keyspace, Parts, Value, allocated, check_name,
+};
 use super::notifications::Events;
 use crate::model::text::Text;
 pub use algebra::Operation;
@@ -42,7 +44,7 @@ impl Collection for Set {
     }
 
     fn bytes(&self) -> usize {
-        self.0.bytes()
+        allocated(size_of::<Self>()) + self.0.bytes()
     }
 }
 

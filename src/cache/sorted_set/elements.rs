@@ -5,9 +5,9 @@ use std::ops::Range;
 use super::lex::LexRange;
 use super::range::{RangeBy, ScoreRange};
 use super::score::Score;
-use super::tree::{ITEM_BYTES, Items, Scored, Tree};
+use super::tree::{Items, Scored, Tree};
 use crate::cache::keyspace::{
-    Collection, CollectionId, Edit, Effects, Key, PartRecord, Parts, Recorded, Value,
+    Collection, CollectionId, Edit, Effects, Key, PartRecord, Parts, Recorded, Value, allocated,
 };
 use crate::cache::list::span;
 use crate::journal::Entry;
@@ -149,7 +149,7 @@ impl Collection for SortedSet {
     }
 
     fn bytes(&self) -> usize {
-        self.members.bytes() + self.order.len() * ITEM_BYTES
+        allocated(size_of::<Self>()) + self.members.bytes() + self.order.bytes()
     }
 }
 

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::slice;
 
 use super::score::Score;
-use crate::cache::keyspace::Key;
+use crate::cache::keyspace::{Key, allocated};
 
 /// A member and its score.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,9 +24,6 @@ impl Scored {
         self.score.cmp(&score).then_with(|| (*self.member).cmp(member))
     }
 }
-
-/// Bytes that a member takes in the tree: a node is filled to about 70 percent.
-pub(super) const ITEM_BYTES: usize = size_of::<Scored>() * 10 / 7;
 
 const ITEMS_MAX: usize = 31;
 const ITEMS_MIN: usize = 8;
@@ -57,6 +54,20 @@ enum Place {
 impl Tree {
     pub(super) fn len(&self) -> usize {
         self.root.len
+    }
+
+    /// Bytes of memory outside of `Self`, estimated.
+    pub(super) fn bytes(&self) -> usize {
+        /// A node is full when items are put in by rising scores, else to about 70 percent.
+        const ITEM_BYTES: usize = (size_of::<Scored>() + size_of::<Node>() / ITEMS_MAX) * 100 / 85;
+        const ROOM_MIN: usize = 4;
+        match self.len() {
+            0 => 0,
+            len @ ..=ITEMS_MAX => {
+                allocated(len.next_power_of_two().max(ROOM_MIN) * size_of::<Scored>())
+            }
+            len => len * ITEM_BYTES,
+        }
     }
 
     /// Puts an item in that is not there.
@@ -160,7 +171,8 @@ impl Node {
         }
         // Whoever appends goes on doing so: the left node stays full.
         let middle = if is_last { self.items.len() - 2 } else { self.items.len() / 2 };
-        let items = self.items.split_off(middle + 1);
+        let mut items = Vec::with_capacity(ITEMS_MAX + 1);
+        items.extend(self.items.drain(middle + 1..));
         let middle_item = self.items.pop()?;
         let children =
             if self.children.is_empty() { Vec::new() } else { self.children.split_off(middle + 1) };

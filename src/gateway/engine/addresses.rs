@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 
 use super::super::forwarded::Network;
 use super::super::options::Limits;
+use super::super::shrink;
 
 /// A stranger has as many IPv6 addresses as he likes below this prefix, so they count as one.
 const IPV6_PREFIX_BITS: u32 = 64;
@@ -62,6 +63,7 @@ impl Drop for Place {
             Some(count) if *count > 1 => *count -= 1,
             _ => {
                 open.remove(&network);
+                shrink::table(&mut open);
             }
         }
     }

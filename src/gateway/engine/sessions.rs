@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::session::Session;
 use crate::gateway::close_reason::CloseReason;
+use crate::gateway::shrink;
 use crate::wire::engine_io::RequestError;
 
 pub struct Sessions {
@@ -51,6 +52,7 @@ impl Sessions {
     pub fn remove(&self, session: &Session) {
         let mut open = self.open.lock();
         open.remove(&session.id);
+        shrink::table(&mut open);
         if open.is_empty() {
             self.gone.notify_waiters();
         }

@@ -4,7 +4,6 @@
 //! no room. The lock of the namespace is taken before a room's, and a room's before a socket's.
 
 use std::fmt;
-use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -19,6 +18,7 @@ use super::recovery::{self, Audience, Delivery, Keeping, Noted, Recovery};
 use super::socket::Socket;
 use super::socket_id::SocketId;
 use crate::gateway::metrics::Metrics;
+use crate::gateway::shrink;
 use crate::wire::socket_io::{Namespace as Name, ParseError};
 
 /// Why a socket did not join a room.
@@ -148,7 +148,7 @@ impl Hub {
             return false;
         }
         state.sockets.remove(&socket.id());
-        shrink(&mut state.sockets);
+        shrink::table(&mut state.sockets);
         for room in socket.rooms() {
             state.leave(&room, socket.id());
         }
@@ -247,19 +247,12 @@ impl State {
         let mut members = room.members.write();
         members.remove(&id);
         let is_empty = members.is_empty();
-        shrink(&mut members);
+        shrink::table(&mut members);
         drop(members);
         if is_empty {
             self.rooms.remove(name);
-            shrink(&mut self.rooms);
+            shrink::table(&mut self.rooms);
         }
-    }
-}
-
-/// Gives back what a crowd made a table grow to.
-fn shrink<K: Eq + Hash, V>(table: &mut AHashMap<K, V>) {
-    if table.capacity() > 64 && table.len() < table.capacity() / 4 {
-        table.shrink_to_fit();
     }
 }
 

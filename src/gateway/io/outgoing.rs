@@ -157,6 +157,12 @@ impl Outgoing {
         if self.row.is_empty() { std::slice::from_ref(self) } else { &self.row }
     }
 
+    /// Whether it holds no other form than the one that [`Self::wire_bytes`] counts.
+    #[cfg(test)]
+    pub fn is_in_one_form(&self) -> bool {
+        self.msgpack.get().is_none()
+    }
+
     /// Bytes on the wire, to a client of the stock parser.
     pub fn wire_bytes(&self) -> usize {
         self.frames.iter().map(Frame::wire_bytes).sum()

@@ -244,7 +244,7 @@ impl Socket {
         }
     }
 
-    fn disconnect_at_once(&self) {
+    pub(crate) fn disconnect_at_once(&self) {
         if !self.is_connected() {
             return;
         }

@@ -39,7 +39,7 @@ async fn filled(folder: &Path) -> Alive {
     let (journal, _) = open_with(folder, options).unwrap();
     let mut alive = Alive::new();
     for number in 0..4_000u32 {
-        let bytes = if number % 500 == 3 { 300_000 } else { 700 };
+        let bytes = if number % 500 == 3 { 300_000 } else { 250 };
         let mut group = Group::new();
         group.fact(Kind(1), Arc::new(Numbered(number, bytes)));
         let appended = journal.append(group, LATER);

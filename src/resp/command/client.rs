@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::help::{self, tell};
 use super::{ANY, Row, is};
-use crate::cache::{Flags, Visit, parse_integer};
+use crate::cache::{Flags, Visit, parse_integer, refused_subcommand};
 use crate::model::text::Text;
 use crate::resp::client::{Client, Outcome, Replies};
 use crate::resp::clients::{Handle, Unblocked};
@@ -140,10 +140,7 @@ fn pause(client: &mut Client, _: &mut Visit<'_>, args: &[Text]) -> Outcome {
             return Outcome::Answered;
         }
         _ => {
-            let sub = String::from_utf8_lossy(args.get(1).map_or(&[][..], |sub| sub));
-            client.error(format!(
-                "ERR unknown subcommand or wrong number of arguments for '{sub}'. Try CLIENT HELP."
-            ));
+            client.error(refused_subcommand("CLIENT", args).to_string());
             return Outcome::Answered;
         }
     };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::help::{self, tell};
 use super::{ANY, Row, is};
-use crate::cache::{Flags, Visit};
+use crate::cache::{Flags, Visit, refused_subcommand};
 use crate::model::text::Text;
 use crate::resp::client::{Client, Outcome};
 
@@ -29,12 +29,7 @@ fn debug(client: &mut Client, _: &mut Visit<'_>, args: &[Text]) -> Outcome {
             client.answers_at = client.answers_at.max(Some(until));
             client.ok();
         }
-        [sub, ..] => {
-            let sub = String::from_utf8_lossy(sub.get(..128).unwrap_or(sub));
-            client.error(format!(
-                "ERR unknown subcommand or wrong number of arguments for '{sub}'. Try DEBUG HELP."
-            ));
-        }
+        [_, ..] => client.error(refused_subcommand("DEBUG", args).to_string()),
         [] => {}
     }
     Outcome::Answered

@@ -1,8 +1,8 @@
 //! SLOWLOG.
 
-use super::Row;
 use super::help::{self, tell};
-use crate::cache::{Flags, Visit, parse_integer};
+use super::{ANY, Row};
+use crate::cache::{Flags, Visit, parse_integer, refused_subcommand};
 use crate::model::text::Text;
 use crate::resp::client::{Client, Outcome};
 use crate::wire::resp::Writer;
@@ -10,7 +10,7 @@ use crate::wire::resp::Writer;
 pub(super) const ROWS: &[Row] = &[Row::container(
     "slowlog",
     &[
-        Row::for_scripts("slowlog|get", 0, 1, get).flags(Flags::ADMIN),
+        Row::for_scripts("slowlog|get", 0, ANY, get).flags(Flags::ADMIN),
         Row::help("slowlog|help", |client, _, _| tell(client, help::SLOWLOG)),
         Row::for_scripts("slowlog|len", 0, 0, |client, _, _| {
             let len = client.shared.slow_log.lock().len();
@@ -31,6 +31,10 @@ pub(super) const ROWS: &[Row] = &[Row::container(
 const COUNT: usize = 10;
 
 fn get(client: &mut Client, _: &mut Visit<'_>, args: &[Text]) -> Outcome {
+    if args.len() > 3 {
+        client.error(refused_subcommand("SLOWLOG", args).to_string());
+        return Outcome::Answered;
+    }
     let count = match args.get(2).map(|count| parse_integer(count)) {
         None => COUNT,
         Some(Some(-1)) => usize::MAX,

@@ -154,7 +154,11 @@ impl Entry {
             attachments_bytes: attachments.iter().map(Bytes::len).collect(),
         };
         // Texts and numbers always have a JSON form.
-        let mut bytes = serde_json::to_vec(&head).unwrap_or_default();
+        let line = serde_json::to_vec(&head).unwrap_or_default();
+        let packet_bytes = head.text_bytes + head.attachments_bytes.iter().sum::<usize>();
+        // It is kept as it is made here, so that what is spare would be kept too.
+        let mut bytes = Vec::with_capacity(line.len() + 1 + packet_bytes);
+        bytes.extend_from_slice(&line);
         bytes.push(b'\n');
         bytes.extend_from_slice(&text);
         attachments.iter().for_each(|attachment| bytes.extend_from_slice(attachment));
@@ -210,6 +214,7 @@ mod tests {
             assert_eq!(read.packet.frames(parser), entry.packet.frames(parser));
         }
         let whole = entry.encode();
+        assert_eq!(entry.encode().try_into_mut().unwrap().capacity(), whole.len(), "spare bytes");
         for cut in [0, 1, whole.len() - 1] {
             assert!(Entry::decode(&whole.slice(..cut)).is_none());
         }

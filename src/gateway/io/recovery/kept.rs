@@ -9,7 +9,7 @@ use super::ring::Ring;
 use super::session::{Place, Session, Sessions};
 use crate::backend::Cache;
 use crate::gateway::options;
-use crate::model::clock::SharedClock;
+use crate::model::clock::{SharedClock, UnixMs};
 
 /// Where recovery is kept, and for how long.
 #[derive(Clone)]
@@ -50,13 +50,18 @@ pub(super) fn keys(namespace: &str) -> [String; 2] {
     ["log", "sessions"].map(|what| format!("leveret:recovery:{namespace}:{what}"))
 }
 
-pub(super) fn load_ring(store: &Store, key: &str) -> Option<Ring> {
+/// The newest event counts as one of this moment, and the others as so much older than it: the window is
+/// of a time in which clients could have come.
+pub(super) fn load_ring(store: &Store, key: &str, now_ms: UnixMs) -> Option<Ring> {
     let list = store.cache.as_ref()?.load_list(key);
     let list = list
         .inspect_err(|error| tracing::warn!(key, %error, "the log of events was not read"))
         .ok()?;
-    let newest_first = list.iter().map_while(Entry::decode);
-    Some(Ring::of(newest_first.collect::<Vec<_>>().into_iter().rev()))
+    let mut entries: Vec<Entry> = list.iter().map_while(Entry::decode).collect();
+    entries.reverse();
+    let away_ms = entries.last().map_or(0, |newest| now_ms.saturating_sub(newest.time_ms));
+    entries.iter_mut().for_each(|entry| entry.time_ms += away_ms);
+    Some(Ring::of(entries.into_iter()))
 }
 
 /// Sessions that had a socket when their process ended may come back from now on.

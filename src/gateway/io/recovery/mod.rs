@@ -40,6 +40,7 @@ use self::session::Sessions;
 use super::outgoing::{Draft, Outgoing};
 use super::{Hub, SocketId};
 use crate::backend::{BackendError, Push, Sent};
+use crate::gateway::shrink;
 
 /// Events that may wait for their commit before clients are not listened to.
 const PENDING_BYTES_MAX: usize = 4 << 20;
@@ -131,7 +132,7 @@ impl Recovery {
     pub fn load(namespace: &str, store: Store) -> Self {
         let [log_key, sessions_key] = keys(namespace);
         let now_ms = store.clock.now_ms();
-        let ring = load_ring(&store, &log_key).unwrap_or_default();
+        let ring = load_ring(&store, &log_key, now_ms).unwrap_or_default();
         // 64 random bits: no two processes on one folder have the same.
         let (epoch, _) = uuid::Uuid::new_v4().as_u64_pair();
         let last = ring.last();
@@ -356,6 +357,7 @@ impl Order {
 
     fn take_first(&mut self) -> Option<Pending> {
         let first = self.pending.pop_front()?;
+        shrink::deque(&mut self.pending);
         self.pending_bytes -= first.entry.bytes() + first.after_bytes;
         Some(first)
     }

@@ -54,20 +54,52 @@ struct Missed {
 impl Recovery {
     /// Asks the client that holds the claimed session whether it is there, if one does: of a connection
     /// that was lost unnoticed the server does not know. Who has an answer keeps its session, and a copy of
-    /// its claim is nothing. Cancel safe.
-    pub async fn ask_holder(&self, claim: &Claim) {
+    /// its claim is nothing. Gives who was asked. Cancel safe.
+    pub async fn ask_holder(&self, claim: &Claim) -> Option<Socket> {
         let holder = self.delivery.lock().sessions.get(claim.pid).and_then(|it| it.socket.clone());
-        if let Some(holder) = holder.filter(|holder| !holder.is_deserted()) {
+        if let Some(holder) = holder.as_ref().filter(|holder| !holder.is_deserted()) {
             holder.ask(ANSWER_MAX).await;
+        }
+        holder
+    }
+
+    /// Lets a socket in, as the session that it claims, or as a new one. Whoever took the session after
+    /// `asked` was asked for it is asked as well: its client may be gone by now too. Cancel safe.
+    pub async fn admit(
+        &self,
+        hub: &Hub,
+        socket: &Socket,
+        claim: Option<&Claim>,
+        mut asked: Option<Socket>,
+    ) -> Admitted {
+        loop {
+            match self.try_admit(hub, socket, claim, asked.as_ref()) {
+                Ok(admitted) => return admitted,
+                Err(holder) => {
+                    holder.ask(ANSWER_MAX).await;
+                    asked = Some(holder);
+                }
+            }
         }
     }
 
-    /// Lets a socket in, as the session that it claims, or as a new one.
-    pub fn admit(&self, hub: &Hub, socket: Socket, claim: Option<Claim>) -> Admitted {
+    /// # Errors
+    /// Who holds the session, is there as far as the server knows, and was not asked.
+    pub fn try_admit(
+        &self,
+        hub: &Hub,
+        socket: &Socket,
+        claim: Option<&Claim>,
+        asked: Option<&Socket>,
+    ) -> Result<Admitted, Socket> {
         let mut delivery = self.delivery.lock();
         if let Some(claim) = claim {
-            match self.resume(&mut delivery, hub, &socket, &claim) {
-                Ok(admitted) => return admitted,
+            let holder = delivery.sessions.get(claim.pid).and_then(|it| it.socket.as_ref());
+            if let Some(holder) = holder.filter(|it| !it.is_deserted() && Some(*it) != asked) {
+                return Err(holder.clone());
+            }
+            match self.resume(&mut delivery, hub, socket, claim) {
+                Ok(admitted) => return Ok(admitted),
                 Err(reason) => tracing::debug!(reason, "a session was not resumed"),
             }
         }
@@ -89,7 +121,7 @@ impl Recovery {
         drop(self.save(pid, &session));
         delivery.sessions.insert(pid, session);
         socket.admit(&greeting(hub.name(), socket.id(), Some(pid)));
-        Admitted { socket, replaced: None }
+        Ok(Admitted { socket: socket.clone(), replaced: None })
     }
 
     /// # Errors
@@ -140,7 +172,8 @@ impl Recovery {
         drop(self.save(claim.pid, session));
         resumed.admit(&greeting(hub.name(), resumed.id(), Some(claim.pid)));
         for entry in &entries {
-            resumed.answer(&entry.packet);
+            // A clone, as in `send`: the entry keeps no other form than the one that is counted.
+            resumed.answer(&entry.packet.clone());
         }
         Ok(Admitted { socket: resumed, replaced })
     }

@@ -11,6 +11,7 @@ use ahash::AHashMap;
 use super::entry::{Audience, Entry, Target};
 use super::offset::Offset;
 use crate::gateway::io::SocketId;
+use crate::gateway::shrink;
 use crate::model::clock::UnixMs;
 
 /// Its entries' positions follow one another without a hole.
@@ -56,9 +57,7 @@ impl Ring {
         let Some(entry) = self.entries.pop_front() else { return };
         self.bytes -= entry.bytes();
         self.index.remove_first(&entry.audience, entry.offset.position);
-        if is_sparse(self.entries.len(), self.entries.capacity()) {
-            self.entries.shrink_to(2 * self.entries.len());
-        }
+        shrink::deque(&mut self.entries);
     }
 
     pub fn len(&self) -> usize {
@@ -76,6 +75,11 @@ impl Ring {
 
     pub fn contains(&self, offset: Offset) -> bool {
         self.at(offset.position).is_some_and(|entry| entry.offset == offset)
+    }
+
+    #[cfg(test)]
+    pub fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.entries.iter()
     }
 
     fn at(&self, position: u64) -> Option<&Arc<Entry>> {
@@ -188,24 +192,15 @@ where
     take_first(list, position);
     if list.is_empty() {
         lists.remove(name);
-        if is_sparse(lists.len(), lists.capacity()) {
-            lists.shrink_to_fit();
-        }
+        shrink::table(lists);
     }
 }
 
 fn take_first(list: &mut VecDeque<u64>, position: u64) {
     if list.front() == Some(&position) {
         list.pop_front();
-        if is_sparse(list.len(), list.capacity()) {
-            list.shrink_to(2 * list.len());
-        }
+        shrink::deque(list);
     }
-}
-
-/// Whether what a burst made it grow to is to be given back.
-fn is_sparse(len: usize, capacity: usize) -> bool {
-    capacity > 64 && len < capacity / 4
 }
 
 #[cfg(test)]

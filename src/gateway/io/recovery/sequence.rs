@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::entry::Entry;
 use super::session::Ended;
@@ -13,7 +14,7 @@ use super::{DETACHED_MAX, Order, PENDING_BYTES_MAX, Pending, Recovery, Told};
 use crate::gateway::io::outgoing::ROW_BYTES_MAX;
 use crate::gateway::io::{Hub, Outgoing};
 
-/// How often sessions are looked at when nothing else happens.
+/// How often sessions and the log are looked at when nothing else happens.
 const LOOK_MAX: Duration = Duration::from_secs(60);
 
 /// While events come without a pause, sessions are looked at after so many.
@@ -24,6 +25,7 @@ const ENDED_MAX: usize = 256;
 
 /// Runs until the namespace is gone.
 pub async fn run(hub: Weak<Hub>, wake: Arc<Notify>) {
+    let mut trimmed = Instant::now();
     loop {
         let sleep = {
             let Some(hub) = hub.upgrade() else { return };
@@ -41,6 +43,10 @@ pub async fn run(hub: Weak<Hub>, wake: Arc<Notify>) {
                 }
                 // Commits may all be resolved already; the sockets' writers need the thread too.
                 tokio::task::consume_budget().await;
+            }
+            if trimmed.elapsed() >= LOOK_MAX {
+                recovery.trim();
+                trimmed = Instant::now();
             }
             recovery.end_sessions()
         };
@@ -131,6 +137,24 @@ impl Recovery {
         events
     }
 
+    /// Lets entries go that no session can ask for any more, also while none follows.
+    fn trim(&self) {
+        let now_ms = self.store.clock.now_ms();
+        let since_ms = now_ms.saturating_sub(self.window_ms());
+        let delivered = self.delivered.load(Ordering::Acquire);
+        let mut order = self.order.lock();
+        let before = order.ring.len();
+        order.ring.trim(since_ms, self.store.options.bytes_max, delivered);
+        let kept = order.ring.len();
+        if kept < before
+            && let Some(cache) = &self.store.cache
+            // What is kept too much goes with the next event.
+            && let Err(error) = cache.send_trim(&self.log_key, kept)
+        {
+            tracing::debug!(%error, "the log was not trimmed");
+        }
+    }
+
     /// Forgets sessions whose time has passed; how long to wait until the next may end. `None`: there
     /// are more.
     fn end_sessions(&self) -> Option<Duration> {
@@ -180,17 +204,15 @@ impl Order {
 /// Sends entries for the same sockets; to how many.
 fn send(hub: &Arc<Hub>, row: &[Arc<Entry>]) -> usize {
     let Some(last) = row.last() else { return 0 };
-    let joined;
+    // Clones share the bytes, but not the MessagePack form that is made for whom it concerns: entries
+    // are not to grow by it once they are counted.
     let packet = match row {
-        [entry] => &entry.packet,
-        row => {
-            joined = Outgoing::joined(row.iter().map(|entry| entry.packet.clone()).collect());
-            &joined
-        }
+        [entry] => entry.packet.clone(),
+        row => Outgoing::joined(row.iter().map(|entry| entry.packet.clone()).collect()),
     };
     let mut sockets = 0;
     hub.choose(&last.audience).each(|socket| {
-        sockets += usize::from(socket.push_logged(packet, last.offset.position));
+        sockets += usize::from(socket.push_logged(&packet, last.offset.position));
     });
     sockets
 }
@@ -201,28 +223,38 @@ mod tests {
     use std::task::{Context, Poll, Wake};
 
     use super::*;
+    use crate::backend::{Cache, Embedded};
     use crate::gateway::close_reason::CloseReason;
-    use crate::gateway::io::recovery::{Audience, Keeping, Store, Target};
+    use crate::gateway::io::recovery::{Audience, Claim, Keeping, Store, Target};
     use crate::gateway::io::{DisconnectReason, Draft, Parser, Socket};
     use crate::gateway::metrics::Metrics;
     use crate::gateway::options;
     use crate::gateway::outbound::{Outbound, Transport};
     use crate::gateway::websocket::Frame;
-    use crate::model::clock::{ManualClock, SystemClock};
+    use crate::model::clock::{ManualClock, SharedClock, SystemClock};
 
-    fn hub(options: options::Recovery, clock: crate::model::clock::SharedClock) -> Arc<Hub> {
+    fn hub(options: options::Recovery, clock: SharedClock) -> Arc<Hub> {
+        hub_on(None, options, clock)
+    }
+
+    fn hub_on(cache: Option<Cache>, options: options::Recovery, clock: SharedClock) -> Arc<Hub> {
         let hub = Arc::new(Hub::new("/", 10, Weak::new(), Arc::new(Metrics::new())).unwrap());
-        let store = Store { options, cache: None, clock, queue_bytes_max: 1 << 20 };
+        let store = Store { options, cache, clock, queue_bytes_max: 1 << 20 };
         hub.recover(&Keeping::On(store));
         hub
     }
 
     /// A client, and its queue without what it was sent at first.
     fn client(hub: &Arc<Hub>) -> (Socket, Arc<Outbound>) {
+        let admitted = admit(hub, Parser::Text, None);
+        frames(&admitted.1);
+        admitted
+    }
+
+    fn admit(hub: &Arc<Hub>, parser: Parser, claim: Option<Claim>) -> (Socket, Arc<Outbound>) {
         let outbound = Arc::new(Outbound::new(Transport::WebSocket, 64 << 20));
-        let socket = Socket::new(Arc::clone(hub), Arc::clone(&outbound), Parser::Text);
-        let admitted = hub.recovery().unwrap().admit(hub, socket, None);
-        frames(&outbound);
+        let socket = Socket::new(Arc::clone(hub), Arc::clone(&outbound), parser);
+        let admitted = hub.recovery().unwrap().try_admit(hub, &socket, claim.as_ref(), None).unwrap();
         (admitted.socket, outbound)
     }
 
@@ -321,6 +353,60 @@ mod tests {
         }
         assert!(delivered > 10, "{delivered}");
         assert!(is_over(&mut looks) && looks == 2, "it is woken for nothing");
+    }
+
+    #[tokio::test]
+    async fn entries_keep_no_form_that_is_not_counted() {
+        let hub = hub(options::Recovery::default(), SystemClock::shared());
+        let (socket, outbound) = admit(&hub, Parser::MessagePack, None);
+        (0..10).for_each(|n| append(&hub, Audience::default(), n));
+        hub.recovery().unwrap().caught_up().await;
+        // The greeting, and ten events that waited together.
+        assert_eq!(frames(&outbound).len(), 2);
+        drop(socket.depart(DisconnectReason::Session(CloseReason::TransportClose)));
+        append(&hub, Audience::default(), 10);
+        hub.recovery().unwrap().caught_up().await;
+        let auth = serde_json::json!({ "pid": socket.pid().unwrap().to_string() });
+        let claim = Claim::of(Some(&serde_json::value::to_raw_value(&auth).unwrap()));
+        let (resumed, outbound) = admit(&hub, Parser::MessagePack, claim);
+        assert_eq!(resumed.id(), socket.id());
+        assert_eq!(frames(&outbound).len(), 12, "the greeting, and all, as it says it has none");
+        let order = hub.recovery().unwrap().order.lock();
+        assert_eq!(order.ring.len(), 11);
+        assert!(order.ring.entries().all(|entry| entry.packet.is_in_one_form()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn old_entries_go_while_nothing_comes() {
+        let clock = ManualClock::at(1_000);
+        let engines = Embedded::in_memory(Arc::clone(&clock) as _);
+        let kept = || engines.cache().load_list("leveret:recovery:/:log").unwrap().len();
+        let window = options::Recovery::default().window;
+        let hub = hub_on(Some(engines.cache()), Default::default(), Arc::clone(&clock) as _);
+        (0..100).for_each(|n| append(&hub, Audience::default(), n));
+        hub.recovery().unwrap().caught_up().await;
+        clock.advance_ms(u64::try_from(window.as_millis()).unwrap() / 2);
+        tokio::time::sleep(2 * LOOK_MAX).await;
+        // The first entry of an empty log is one too.
+        assert_eq!((hub.recovery().unwrap().order.lock().ring.len(), kept()), (101, 101));
+        clock.advance_ms(u64::try_from(window.as_millis()).unwrap());
+        tokio::time::sleep(2 * LOOK_MAX).await;
+        assert_eq!((hub.recovery().unwrap().order.lock().ring.len(), kept()), (1, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_when_no_server_ran_is_not_of_the_window() {
+        let clock = ManualClock::at(1_000);
+        let engines = Embedded::in_memory(Arc::clone(&clock) as _);
+        let hub = hub_on(Some(engines.cache()), Default::default(), Arc::clone(&clock) as _);
+        (0..100).for_each(|n| append(&hub, Audience::default(), n));
+        hub.recovery().unwrap().caught_up().await;
+        drop(hub);
+        clock.advance_ms(24 * 60 * 60 * 1000);
+        let hub = hub_on(Some(engines.cache()), Default::default(), Arc::clone(&clock) as _);
+        append(&hub, Audience::default(), 100);
+        tokio::time::sleep(2 * LOOK_MAX).await;
+        assert_eq!(hub.recovery().unwrap().order.lock().ring.len(), 102);
     }
 
     #[tokio::test]

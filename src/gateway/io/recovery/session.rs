@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::offset::Offset;
 use crate::gateway::io::{Socket, SocketId};
+use crate::gateway::shrink;
 use crate::model::clock::UnixMs;
 
 /// Of the form in which sessions are kept; another one is not read.
@@ -171,9 +172,11 @@ impl Sessions {
         }
     }
 
-    /// Forgets a session that has a socket.
+    /// Forgets a session; one that has no socket is still counted among those.
     pub fn remove(&mut self, pid: Pid) -> Option<Session> {
-        self.all.remove(&pid)
+        let session = self.all.remove(&pid);
+        shrink::table(&mut self.all);
+        session
     }
 
     /// The session is detached, and ends at `until_ms`, later than those before it.
@@ -183,6 +186,7 @@ impl Sessions {
         if self.ending.len() > 2 * self.detached + STALE_MAX {
             let Self { all, ending, .. } = self;
             ending.retain(|&(until_ms, pid)| is_due(all, until_ms, pid));
+            shrink::deque(ending);
         }
     }
 
@@ -209,10 +213,11 @@ impl Sessions {
             return None;
         }
         self.ending.pop_front();
+        shrink::deque(&mut self.ending);
         if !is_due(&self.all, until_ms, pid) {
             return Some(Ended::CameBack);
         }
-        let session = self.all.remove(&pid)?;
+        let session = self.remove(pid)?;
         self.detached -= 1;
         Some(Ended::Session(pid, Box::new(session)))
     }
@@ -262,6 +267,23 @@ mod tests {
         assert!(sessions.ending.len() <= 2 * 2 + STALE_MAX, "{}", sessions.ending.len());
         assert_eq!(ended(&mut sessions, 5_000, 2), [quiet]);
         assert!(sessions.get(flaps).is_some());
+    }
+
+    #[test]
+    fn a_storm_that_is_over_leaves_no_room_behind() {
+        let mut sessions = Sessions::default();
+        for until_ms in 0..10_000 {
+            sessions.insert(Pid::random(), session(Some(until_ms)));
+        }
+        let stays = Pid::random();
+        sessions.insert(stays, session(None));
+        assert_eq!(ended(&mut sessions, 10_000, 0).len(), 10_000);
+        assert!(sessions.all.capacity() < 256 && sessions.ending.capacity() < 256);
+        assert!(sessions.get(stays).is_some());
+        let connected: Vec<Pid> = (0..10_000).map(|_| Pid::random()).collect();
+        connected.iter().for_each(|pid| sessions.insert(*pid, session(None)));
+        connected.iter().for_each(|pid| drop(sessions.remove(*pid)));
+        assert!(sessions.all.capacity() < 256);
     }
 
     #[test]
