@@ -353,7 +353,8 @@ fn of_several_that_read_the_same_value_one_changes_it() {
         assert!(set(Some(&b"a"[..]), "\0b").await && set(Some(&b"\0b"[..]), "").await);
         assert!(set(Some(&b""[..]), "c").await);
         assert_eq!(cache.get("k").await.expect("an answer").as_deref(), Some(&b"c"[..]));
-        cache.push_capped("list", Bytes::from_static(b"a"), 1).await.expect("room");
+        let pushed = cache.push_capped("list", Bytes::from_static(b"a"), 1).await.expect("room");
+        pushed.durable().await.expect("a disk");
         let of_a_list = cache.compare_and_set("list", Some(&b"a"[..]), "x", TTL).await;
         assert!(!of_a_list.expect("an answer"));
         let short = Duration::from_millis(20);

@@ -28,7 +28,8 @@ export function tokenOf(user) {
   return signToken(SECRET, { sub: user, username: user, rooms: ["*"], exp: inSeconds(3_600) });
 }
 
-async function freePort() {
+/** A port of the loopback that nobody listens at. */
+export async function freePort() {
   const probe = net.createServer().listen(0, "127.0.0.1");
   await once(probe, "listening");
   const { port } = probe.address();
@@ -37,8 +38,8 @@ async function freePort() {
   return port;
 }
 
-/** A redis-server of its own: {url, client(), stop()}. */
-export async function startRedis() {
+/** A redis-server of its own, which writes what it answers unless told otherwise: {url, client(), stop()}. */
+export async function startRedis({ appendonly = true } = {}) {
   const folder = await mkdtemp(path.join(tmpdir(), "leveret-redis-"));
   for (let tried = 1; ; tried += 1) {
     // Another process may take the port before redis-server does.
@@ -46,7 +47,7 @@ export async function startRedis() {
     const child = spawn(
       "redis-server",
       ["--port", port, "--bind", "127.0.0.1", "--dir", folder, "--save", "", "--daemonize", "no"]
-        .concat(["--appendonly", "yes", "--appendfsync", "always"])
+        .concat(appendonly ? ["--appendonly", "yes", "--appendfsync", "always"] : [])
         .map(String),
       { stdio: ["ignore", "pipe", "ignore"] },
     );
