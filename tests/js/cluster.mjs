@@ -28,14 +28,23 @@ export function tokenOf(user) {
   return signToken(SECRET, { sub: user, username: user, rooms: ["*"], exp: inSeconds(3_600) });
 }
 
-/** A port of the loopback that nobody listens at. */
+/**
+ * A port of the loopback that nobody listens at, below those that the kernel gives to outgoing connections: none of
+ * them takes it while its server is stopped.
+ */
 export async function freePort() {
-  const probe = net.createServer().listen(0, "127.0.0.1");
-  await once(probe, "listening");
-  const { port } = probe.address();
-  probe.close();
-  await once(probe, "close");
-  return port;
+  for (;;) {
+    const port = 15_000 + Math.floor(Math.random() * 17_768);
+    const probe = net.createServer().listen(port, "127.0.0.1");
+    const isFree = await once(probe, "listening").then(
+      () => true,
+      () => false,
+    );
+    if (!isFree) continue;
+    probe.close();
+    await once(probe, "close");
+    return port;
+  }
 }
 
 /** A redis-server of its own, which writes what it answers unless told otherwise: {url, client(), stop()}. */
@@ -155,8 +164,8 @@ export async function startCluster(count, { args = [] } = {}) {
     LEVERET_BROKER_URL: vhost.url,
     LEVERET_CACHE_URL: redis.url,
   };
-  const start = (more = []) =>
-    startServer({ env, args: ["--demo", "--lease", `${LEASE_MS}ms`, ...args, ...more] });
+  const start = (host) =>
+    startServer({ env, args: ["--demo", "--lease", `${LEASE_MS}ms`, "--http", host, ...args] });
   const nodes = [];
   let balancer;
   const stop = async () => {
@@ -166,7 +175,9 @@ export async function startCluster(count, { args = [] } = {}) {
     await Promise.all([redis.stop(), vhost.remove()]);
   };
   try {
-    for (let number = 0; number < count; number += 1) nodes.push(await start());
+    for (let number = 0; number < count; number += 1) {
+      nodes.push(await start(`127.0.0.1:${await freePort()}`));
+    }
     balancer = await startRoundRobin(nodes.map(({ url }) => url));
   } catch (error) {
     await stop();
@@ -182,7 +193,7 @@ export async function startCluster(count, { args = [] } = {}) {
     /** Starts a node that has ended, at its address. */
     async startAgain(number) {
       const { url } = nodes[number];
-      nodes[number] = await start(["--http", new URL(url).host]);
+      nodes[number] = await start(new URL(url).host);
       await until(START_MS, "the node to be ready", async () => {
         return (await request(`${url}/ready`)).status === 200;
       });
