@@ -42,6 +42,7 @@ impl Proxy {
         let connections = open.clone();
         tokio::spawn(async move {
             while let Ok((mut client, _)) = listener.accept().await {
+                let _ = client.set_nodelay(true);
                 let (manner, server) = (*watched.borrow(), server.clone());
                 let (mut cuts, way) = (cuts.clone(), (stalls.clone(), delays.clone()));
                 let cut = cuts.borrow_and_update().0;
@@ -51,6 +52,7 @@ impl Proxy {
                         Manner::Silent => std::future::pending().await,
                         Manner::Passing => {
                             if let Ok(mut server) = TcpStream::connect(server).await {
+                                let _ = server.set_nodelay(true);
                                 tokio::select! {
                                     () = carry(&mut client, &mut server, way) => {}
                                     _ = cuts.wait_for(|(cuts, _)| *cuts > cut) => {}

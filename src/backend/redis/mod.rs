@@ -13,6 +13,7 @@
 //! append-only file all since the last snapshot.
 
 mod channels;
+mod compare;
 mod failure;
 mod fetch;
 mod lease;
@@ -26,7 +27,7 @@ mod values;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use channels::RedisSubscription;
+pub use channels::{RedisSubscription, Topic as RedisTopic};
 pub use failure::ConnectError;
 pub use outbox::{RedisAnswer, RedisSent};
 pub use owned::RedisOwned;

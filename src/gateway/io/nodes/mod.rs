@@ -1,13 +1,14 @@
 //! Many nodes on one cache: what is sent to a namespace reaches its sockets on all of them.
 //!
 //! Owns: the namespace's log that all nodes append to and read (`frame` is an entry's form), and its channel
-//! for what is news or nothing. May import: `backend`, and of the library what a broadcast is.
+//! for what is news or nothing; what Socket.IO's Redis emitter publishes (`emitter`). May import: `backend`, and of the library what a broadcast is.
 //!
 //! What always holds: an event of the log is sent by every node when that reads it, by the one that
 //! appended it too; so all have one order, and none hears its own echo; and an event's offset is the
 //! same on all nodes: the log's epoch, and how many entries it had by then. A node that was left behind by
 //! what the log keeps closes its sockets' transports, which come back and are told that they are new.
 
+mod emitter;
 mod frame;
 
 use std::sync::{Arc, Weak};
@@ -104,6 +105,8 @@ impl Nodes {
         tokio::spawn(follow_log(Arc::downgrade(hub), self.log.clone(), through));
         let (cache, channel) = (self.cache.clone(), self.channel.clone());
         tokio::spawn(follow_channel(Arc::downgrade(hub), cache, channel));
+        let namespace = hub.name().as_str().to_owned();
+        tokio::spawn(emitter::follow(Arc::downgrade(hub), self.cache.clone(), namespace));
     }
 
     /// Sends an event to the sockets of all nodes. False: it is not sent, as too much waits.
