@@ -35,7 +35,7 @@ pub use delivery::{Consumer, Delivery};
 pub use embedded::Embedded;
 pub use emit::Audience;
 pub use error::BackendError;
-pub use leases::Leases;
+pub use leases::{Held, Leases};
 pub use owned::{Owned, OwnedHashes};
 pub use prompt::{Push, Sent};
 pub use publishing::{Confirm, Confirms, PublishAllError, PublishedAll};
