@@ -7,7 +7,8 @@
 //! twice what lives. Beyond that, a start may merge small segments that earlier starts left.
 
 use super::liveness::Liveness;
-use super::row::{Record, RecordReader, RowWriter, decode_row};
+use super::row::{Record, RecordReader, decode_row};
+use super::row_writer::RowWriter;
 use super::segment::{Rows, SealedSegment, SegmentError};
 use super::store::SegmentStore;
 use super::{Entry, Position};

@@ -6,7 +6,7 @@
 //!
 //! A record is a *fact* (something that holds until it is ended: a message in queues, a key's value)
 //! or an *end* of earlier facts. [`Journal::append`] puts a group of them into the open batch
-//! (`batch`); the writer's thread (`writer`) takes the batch, encodes it into rows (`row`), commits
+//! (`batch`); the writer's thread (`writer`) takes the batch, encodes it into rows (`row`, `row_writer`), commits
 //! them as one transaction of the active segment (`segment`, a redb file behind a `redo` area) and
 //! settles every [`Commit`] (`commit`), itself or by the `syncer`. Which rows still count is kept in
 //! memory (`liveness`): a segment is deleted as a whole when nothing in it does, and copied to the
@@ -43,6 +43,7 @@ mod reading;
 mod recovery;
 mod redo;
 pub mod row;
+mod row_writer;
 mod segment;
 mod shared;
 mod stats;
@@ -246,7 +247,7 @@ impl Journal {
             liveness,
             sealed_bytes: recovered.row_bytes,
             segment_size,
-            rows: row::RowWriter::default(),
+            rows: row_writer::RowWriter::default(),
             compaction: None,
             committed_position: recovered.last_position,
             disk_checked: Instant::now(),

@@ -7,11 +7,13 @@ use leveret::model::message::{Message, Value};
 use leveret::model::names::{ExchangeName, RoutingKey};
 use leveret::model::topology::{Backoff, ExchangeKind, ExchangeSpec, QueueSpec, RetryPolicy};
 
+use super::faults::alone;
 use super::{connect, delete, next, server, text, to, unique};
 
 #[tokio::test]
 async fn a_failure_comes_back_after_its_delay_and_is_dead_lettered_once_at_the_limit() {
     let Some(url) = server() else { return };
+    let _alone = alone().await;
     let (broker, other_node) = (connect(&url).await.unwrap(), connect(&url).await.unwrap());
     let (queue, dead) = (unique("q"), unique("dead"));
     let events = ExchangeName::new(unique("events").as_str()).unwrap();
@@ -74,6 +76,7 @@ async fn a_failure_comes_back_after_its_delay_and_is_dead_lettered_once_at_the_l
 #[tokio::test]
 async fn a_delayed_message_waits_and_others_pass_it() {
     let Some(url) = server() else { return };
+    let _alone = alone().await;
     let broker = connect(&url).await.unwrap();
     let queue = unique("q");
     broker.declare_queue(QueueSpec::durable(queue.clone())).await.unwrap();
@@ -103,6 +106,7 @@ async fn a_delayed_message_waits_and_others_pass_it() {
 #[tokio::test]
 async fn dead_letters_go_back_one_or_many_and_others_stay() {
     let Some(url) = server() else { return };
+    let _alone = alone().await;
     let broker = connect(&url).await.unwrap();
     let (queue, dead) = (unique("q"), unique("dead"));
     broker.declare_queue(QueueSpec::durable(dead.clone())).await.unwrap();
@@ -150,6 +154,7 @@ async fn dead_letters_go_back_one_or_many_and_others_stay() {
 #[tokio::test]
 async fn what_needs_one_journal_is_refused_and_says_why() {
     let Some(url) = server() else { return };
+    let _alone = alone().await;
     let broker = connect(&url).await.unwrap();
     let queue = unique("q");
     broker.declare_queue(QueueSpec::durable(queue.clone())).await.unwrap();

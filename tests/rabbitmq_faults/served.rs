@@ -58,6 +58,7 @@ fn start_with(command: &mut Command) -> (Program, String, impl Iterator<Item = S
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_published_through_the_program_is_in_rabbitmq() {
     let Some(url) = server() else { return };
+    let _alone = alone().await;
     let (_program, address, mut lines) = start(&url, &[]);
     let second = lines.next().unwrap();
     assert!(second.starts_with("broker  amqp://127.0.0.1:"), "{second}");
@@ -77,9 +78,10 @@ async fn what_is_published_through_the_program_is_in_rabbitmq() {
     delete(&broker, &[&queue]).await;
 }
 
-#[test]
-fn the_demo_runs_unchanged() {
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_runs_unchanged() {
     let Some(url) = server() else { return };
+    let _alone = alone().await;
     let (_program, address, _lines) = start(&url, &["--demo"]);
     let order =
         r#"{"userId":"ada","items":[{"productId":"tea","quantity":2,"price":3.5}],"total":7}"#;
@@ -126,6 +128,7 @@ fn other_authority(folder: &Path) -> PathBuf {
 #[tokio::test(flavor = "multi_thread")]
 async fn amqps_is_tls_whose_certificate_is_verified_and_the_url_says_who_and_where() {
     let Some(url) = server() else { return };
+    let _alone = alone().await;
     let port = std::env::var("LEVERET_RABBITMQ_TLS").expect("its port for TLS");
     let authority = std::env::var("LEVERET_RABBITMQ_CA").expect("its authority");
     let vhost = format!("team/{}", unique("v"));
