@@ -38,6 +38,11 @@ pub struct Server {
 
 impl Server {
     pub fn start(kind: Kind, setup: Setup, program: Option<&PathBuf>) -> Self {
+        Self::start_with(kind, setup, program, &[])
+    }
+
+    /// `more`: what our program is told beside.
+    pub fn start_with(kind: Kind, setup: Setup, program: Option<&PathBuf>, more: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers");
         let ours = program.map_or(Path::new(env!("CARGO_BIN_EXE_leveret")), PathBuf::as_path);
@@ -53,7 +58,7 @@ impl Server {
                 if !setup.is_durable {
                     command.arg("--in-memory");
                 }
-                command.args(["--http", "127.0.0.1:0", "--jwt-secret"]);
+                command.args(more).args(["--http", "127.0.0.1:0", "--jwt-secret"]);
                 command.arg(SECRET).env_remove("REDIS_URL").env_remove("RABBITMQ_URL");
                 command
             }

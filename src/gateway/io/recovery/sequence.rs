@@ -239,7 +239,7 @@ mod tests {
 
     fn hub_on(cache: Option<Cache>, options: options::Recovery, clock: SharedClock) -> Arc<Hub> {
         let hub = Arc::new(Hub::new("/", 10, Weak::new(), Arc::new(Metrics::new())).unwrap());
-        let store = Store { options, cache, clock, queue_bytes_max: 1 << 20 };
+        let store = Store { options, cache, shared: None, clock, queue_bytes_max: 1 << 20 };
         hub.recover(&Keeping::On(store));
         hub
     }
