@@ -254,8 +254,7 @@ mod tests {
     fn admit(hub: &Arc<Hub>, parser: Parser, claim: Option<Claim>) -> (Socket, Arc<Outbound>) {
         let outbound = Arc::new(Outbound::new(Transport::WebSocket, 64 << 20));
         let socket = Socket::new(Arc::clone(hub), Arc::clone(&outbound), parser);
-        let admitted =
-            hub.recovery().unwrap().try_admit(hub, &socket, claim.as_ref(), None).unwrap();
+        let admitted = hub.recovery().unwrap().try_admit(hub, &socket, claim.as_ref(), None).unwrap();
         (admitted.socket, outbound)
     }
 
