@@ -20,6 +20,9 @@ pub const KINDS: [u8; 21] =
 /// The time at which a fixture was written, and is looked at.
 pub const WRITTEN_MS: u64 = 1_750_000_000_000;
 
+/// Messages that lie in several queues.
+pub const SEVERAL_TAGGED: usize = 1 + TO_SEVERAL.len();
+
 /// More than one row of the journal takes.
 const LARGE_BYTES: usize = 300 * 1024;
 const RETRY_MS: u64 = 60_000;
@@ -27,6 +30,7 @@ const DELAY_MS: u64 = 120_000;
 
 /// Queues that have a message in common.
 const SEVERAL: [&str; 3] = ["first of several", "second of several", "third of several"];
+const TO_SEVERAL: [&str; 3] = ["one", "two", "three"];
 
 fn exchange(name: &str) -> ExchangeName {
     ExchangeName::new(name).unwrap()
@@ -171,6 +175,18 @@ fn ask_in(open: &Open, db: u8, line: &[&str]) -> Reply {
     open.cache.execute_in(db, &[command], None).replies.remove(0)
 }
 
+/// Declares the queues that have messages in common; again, if they are there.
+fn declare_several(broker: &Broker) {
+    for name in SEVERAL {
+        broker.declare_queue(QueueSpec::durable(queue(name))).unwrap();
+        broker.bind(Binding::queue(exchange("amq.direct"), queue(name), key("all"))).unwrap();
+    }
+}
+
+fn to_several(body: &'static str) -> Message {
+    Message::new(exchange("amq.direct"), key("all"), body).persistent()
+}
+
 pub async fn fill(open: &Open) {
     drop(open.broker.create_vhost(&tenant()));
     let broker = open.broker.in_vhost(&tenant()).unwrap();
@@ -207,6 +223,11 @@ pub async fn fill(open: &Open) {
     let mut later = to_queue("later", "later");
     later.properties.headers.set("x-delay", i64::try_from(DELAY_MS).unwrap());
     publish(broker, later).await;
+    declare_several(broker);
+    for body in TO_SEVERAL {
+        publish(broker, to_several(body)).await;
+    }
+    broker.get(&queue(SEVERAL[0])).unwrap().unwrap().ack().unwrap().await.unwrap();
 
     for line in [
         &["SET", "plain", "value"][..],
@@ -228,7 +249,8 @@ pub async fn fill(open: &Open) {
     }
 }
 
-pub async fn check(open: &Open) {
+/// `with_several`: the format tags messages of several queues.
+pub async fn check(open: &Open, with_several: bool) {
     check_tenant(&open.broker.in_vhost(&tenant()).unwrap());
     check_messages(open);
     check_cache(open);
@@ -242,6 +264,24 @@ pub async fn check(open: &Open) {
     assert_eq!(&later.message().body[..], b"later");
     later.ack().unwrap().await.unwrap();
     assert_eq!(ask(open, &["GET", "short"]), Reply::Nil);
+    if with_several {
+        check_several(open).await;
+    }
+}
+
+/// Takes them: the first is settled in the first queue already.
+async fn check_several(open: &Open) {
+    for (name, settled) in SEVERAL.into_iter().zip([1, 0, 0]) {
+        for body in &TO_SEVERAL[settled..] {
+            let delivery = open.broker.get(&queue(name)).unwrap().unwrap();
+            assert_eq!(
+                (&delivery.message().body[..], delivery.redelivered()),
+                (body.as_bytes(), false)
+            );
+            delivery.ack().unwrap().await.unwrap();
+        }
+        assert!(open.broker.get(&queue(name)).unwrap().is_none(), "{name}");
+    }
 }
 
 fn check_tenant(broker: &Broker) {
@@ -307,12 +347,8 @@ fn check_cache(open: &Open) {
 pub async fn write_on(open: &Open) {
     publish(&open.broker, to_queue("a", "new")).await;
     // In several queues, and settled in one of them.
-    for name in SEVERAL {
-        open.broker.declare_queue(QueueSpec::durable(queue(name))).unwrap();
-        open.broker.bind(Binding::queue(exchange("amq.direct"), queue(name), key("all"))).unwrap();
-    }
-    let several = Message::new(exchange("amq.direct"), key("all"), "for all").persistent();
-    publish(&open.broker, several).await;
+    declare_several(&open.broker);
+    publish(&open.broker, to_several("for all")).await;
     drop(open.broker.get(&queue(SEVERAL[0])).unwrap().unwrap().ack());
     assert_eq!(ask(open, &["RPUSH", "list", "four"]), Reply::Integer(5));
     open.journal.flush().await.unwrap();

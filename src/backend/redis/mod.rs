@@ -20,6 +20,7 @@ mod lease;
 mod link;
 mod lock;
 mod outbox;
+mod owned;
 mod stream;
 mod values;
 
@@ -29,6 +30,7 @@ use std::time::Duration;
 pub use channels::{RedisSubscription, Topic as RedisTopic};
 pub use failure::ConnectError;
 pub use outbox::{RedisAnswer, RedisSent};
+pub use owned::RedisOwned;
 pub use stream::{RedisStream, RedisStreamReader};
 pub use values::RedisPushed;
 
