@@ -18,7 +18,7 @@ use leveret::model::names::{ExchangeName, QueueName, RoutingKey};
 use leveret::model::topology::{Binding, QueueSpec};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const BODY_BYTES: usize = 1024;
 const IN_FLIGHT: usize = 10_000;

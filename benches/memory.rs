@@ -16,7 +16,7 @@ use leveret::model::clock::SystemClock;
 use servers::Server;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const COUNT: usize = 1_000_000;
 const VALUE: [u8; 100] = [b'x'; 100];

@@ -16,7 +16,7 @@ const CONFINED: &[(&str, &str)] = &[
     ("lapin", "backend/rabbitmq/"),
     ("redis", "backend/redis/"),
     ("clap", "server/"),
-    ("mimalloc", "main.rs"),
+    ("tikv_jemallocator", "main.rs"),
 ];
 
 struct Ban {

@@ -20,6 +20,10 @@ const SOURCES: usize = 32;
 /// Handshakes under way at once, unless a scenario wants a storm.
 pub const HANDSHAKES_MAX: usize = 128;
 
+pub const UPGRADE: &str = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\n\
+    Host: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Connecting,
@@ -154,9 +158,13 @@ impl Clients {
 
     /// Asks the server to send `news` to everybody in the room.
     pub fn broadcast(&mut self, trigger: Trigger, room: &str, sent_ns: u64) {
-        let text = frames::news(sent_ns);
+        self.broadcast_text(trigger, room, &frames::news(sent_ns));
+    }
+
+    /// As [`Self::broadcast`], of what tells no time.
+    pub fn broadcast_text(&mut self, trigger: Trigger, room: &str, text: &str) {
         let bytes = match trigger.publishes {
-            true => frames::publish(room, &text),
+            true => frames::publish(room, text),
             false => frames::masked(&format!("42[\"broadcast\",\"{room}\",\"{text}\"]")),
         };
         self.send(trigger.client, &bytes);
@@ -264,10 +272,7 @@ impl Clients {
         if place.state == State::Connecting {
             place.state = State::Upgrading;
             self.watch(client, EventFlags::IN);
-            const REQUEST: &str = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\n\
-                Host: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-                Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-            self.send(client, REQUEST.as_bytes());
+            self.send(client, UPGRADE.as_bytes());
             return;
         }
         let mut buffer = std::mem::take(&mut self.buffer);

@@ -11,10 +11,12 @@ mod clients;
 mod figures;
 mod frames;
 mod gauges;
+mod hostile;
 mod latency;
 mod process;
 mod servers;
 mod sockets;
+mod watchers;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -32,12 +34,14 @@ enum Scenario {
     Storm,
     /// A broadcast with connection state recovery: ours, Node's, and ours without it.
     Recovery,
+    /// What others see of clients that mean ill; ours alone, as the peers have no limits.
+    Hostile,
 }
 
 #[derive(Parser)]
 struct Arguments {
     /// What to run.
-    #[arg(value_delimiter = ',', default_value = "broadcast,recovery,echo,idle,storm")]
+    #[arg(value_delimiter = ',', default_value = "broadcast,recovery,echo,idle,storm,hostile")]
     scenarios: Vec<Scenario>,
     #[arg(long, value_delimiter = ',', default_value = "leveret,node,socketioxide")]
     servers: Vec<Kind>,
@@ -84,7 +88,8 @@ fn main() {
     let start_as = |kind, setup| Server::start(kind, setup, arguments.leveret.as_ref());
     let start = |kind| start_as(kind, Setup::default());
     if let Some(time) = arguments.soak {
-        let server = start_as(Kind::Leveret, Setup { recovers: true, is_durable: true });
+        let server =
+            start_as(Kind::Leveret, Setup { recovers: true, is_durable: true, ..Setup::default() });
         return sockets::soak(&server, arguments.soak_clients, time.into());
     }
     let time: Duration = arguments.time.into();
@@ -117,6 +122,10 @@ fn main() {
     }
     if has(Scenario::Storm) {
         sockets::storm(&servers, arguments.storm_clients);
+    }
+    if has(Scenario::Hostile) {
+        let limited = Setup { is_limited: true, ..Setup::default() };
+        hostile::run(&start_as(Kind::Leveret, limited), &run);
     }
     if has(Scenario::Idle) {
         // Its memory is to be that of a process that did nothing before.

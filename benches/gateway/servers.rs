@@ -16,6 +16,8 @@ pub struct Setup {
     pub recovers: bool,
     /// Whether ours keeps what it has in a folder; the peers keep nothing.
     pub is_durable: bool,
+    /// Whether ours has its limit on events, as it has unless it is told otherwise; the peers have none.
+    pub is_limited: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -36,6 +38,11 @@ pub struct Server {
 
 impl Server {
     pub fn start(kind: Kind, setup: Setup, program: Option<&PathBuf>) -> Self {
+        Self::start_with(kind, setup, program, &[])
+    }
+
+    /// `more`: what our program is told beside.
+    pub fn start_with(kind: Kind, setup: Setup, program: Option<&PathBuf>, more: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers");
         let ours = program.map_or(Path::new(env!("CARGO_BIN_EXE_leveret")), PathBuf::as_path);
@@ -44,11 +51,14 @@ impl Server {
                 let mut command = Command::new(ours);
                 // As the peers, which have neither unless they are asked for.
                 let recovery = if setup.recovers { "120s" } else { "off" };
-                command.args(["serve", "--recovery", recovery, "--event-rate", "off"]);
+                command.args(["serve", "--recovery", recovery]);
+                if !setup.is_limited {
+                    command.args(["--event-rate", "off"]);
+                }
                 if !setup.is_durable {
                     command.arg("--in-memory");
                 }
-                command.args(["--http", "127.0.0.1:0", "--jwt-secret"]);
+                command.args(more).args(["--http", "127.0.0.1:0", "--jwt-secret"]);
                 command.arg(SECRET).env_remove("REDIS_URL").env_remove("RABBITMQ_URL");
                 command
             }

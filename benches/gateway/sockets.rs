@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::clients::{Clients, Trigger};
+use super::clients::Clients;
 use super::figures::{Figures, Run};
 use super::process::{cpu_s, resident_bytes};
 use super::servers::Server;
+use super::watchers::Watchers;
 
 /// Each client has one event under way and asks again when its acknowledgement is there.
 pub fn echo(servers: &[Server], count: usize, run: &Run) {
@@ -72,37 +73,6 @@ fn rest(clients: &mut Clients, time: Duration) {
     }
 }
 
-/// Broadcasts to a few who watch, while something else goes on.
-struct Watchers {
-    trigger: Trigger,
-    due: Instant,
-    every: Duration,
-}
-
-impl Watchers {
-    const COUNT: usize = 100;
-
-    fn join(clients: &mut Clients, server: &Server) {
-        clients.open(server, Self::COUNT, |_| Some("watched".to_owned()));
-    }
-
-    /// A connection that sends nothing for long is closed, so this comes when the others are there.
-    fn begin(clients: &mut Clients, server: &Server) -> Self {
-        let trigger = clients.trigger(server);
-        Self { trigger, due: Instant::now(), every: Duration::from_millis(20) }
-    }
-
-    fn turn(&mut self, clients: &mut Clients) {
-        let now = Instant::now();
-        if now >= self.due {
-            let sent_ns = clients.now_ns();
-            clients.broadcast(self.trigger, "watched", sent_ns);
-            self.due += self.every;
-        }
-        clients.turn(self.due.saturating_duration_since(now).min(self.every));
-    }
-}
-
 /// All at once leave and come back, three times; those who stay go on getting what is sent.
 pub fn storm(servers: &[Server], count: usize) {
     const STORMS: usize = 3;
@@ -147,8 +117,8 @@ pub fn storm(servers: &[Server], count: usize) {
         for client in fleet {
             clients.close(client);
         }
-        rest(&mut clients, Duration::from_secs(5));
-        figures.add(&name, "MiB when they left", mib(resident_bytes(server.pid())));
+        rest(&mut clients, Duration::from_secs(20));
+        figures.add(&name, "MiB 20 s after they left", mib(resident_bytes(server.pid())));
     }
     println!("\n## {count} sockets reconnect at once, {STORMS} times, {} watch", Watchers::COUNT);
     figures.print_medians();

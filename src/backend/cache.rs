@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::BackendError;
 #[cfg(feature = "redis")]
-use super::redis::{RedisCache, RedisPushed, RedisSubscription};
+use super::redis::{RedisCache, RedisPushed, RedisSubscription, RedisTopic};
 use crate::cache::{self, CacheError};
 use crate::journal::Commit;
 
@@ -104,6 +104,31 @@ impl Cache {
             }
             #[cfg(feature = "redis")]
             Self::Redis(cache) => Box::pin(cache.set(key, value.into(), ttl)).await,
+        }
+    }
+
+    /// Sets a key for `ttl` if its value is still `expected`, or if there is none where that is `None`: whether
+    /// it was. So of several that read the same value one changes it.
+    ///
+    /// # Errors
+    /// See [`Cache::set`].
+    pub async fn compare_and_set(
+        &self,
+        key: &str,
+        expected: Option<&[u8]>,
+        value: impl Into<Bytes>,
+        ttl: Duration,
+    ) -> Result<bool, BackendError> {
+        match self {
+            Self::Embedded(cache) => {
+                let value = value.into();
+                cache.admit(value.len()).await?;
+                Ok(cache.settle(cache.compare_and_set(key, expected, value, ttl)?).await?)
+            }
+            #[cfg(feature = "redis")]
+            Self::Redis(cache) => {
+                Box::pin(cache.compare_and_set(key, expected, value.into(), ttl)).await
+            }
         }
     }
 
@@ -214,7 +239,32 @@ impl Cache {
             }
             #[cfg(feature = "redis")]
             Self::Redis(cache) => {
-                Ok(Subscription::Redis(Box::pin(cache.subscribe(channel)).await?))
+                let topics = [(RedisTopic::Channel, channel)];
+                Ok(Subscription::Redis(Box::pin(cache.subscribe(&topics)).await?))
+            }
+        }
+    }
+
+    /// SUBSCRIBE to a channel and PSUBSCRIBE to a pattern: the messages of both in the order in which they were
+    /// published.
+    ///
+    /// # Errors
+    /// A back end that does not answer.
+    pub async fn subscribe_both(
+        &self,
+        channel: &str,
+        pattern: &str,
+    ) -> Result<Subscription, BackendError> {
+        match self {
+            Self::Embedded(cache) => {
+                let mut subscriber = cache.subscribe([channel.to_owned()]);
+                subscriber.psubscribe(pattern.to_owned());
+                Ok(Subscription::Embedded(subscriber))
+            }
+            #[cfg(feature = "redis")]
+            Self::Redis(cache) => {
+                let topics = [(RedisTopic::Channel, channel), (RedisTopic::Pattern, pattern)];
+                Ok(Subscription::Redis(Box::pin(cache.subscribe(&topics)).await?))
             }
         }
     }

@@ -6,6 +6,15 @@ use std::time::Duration;
 use super::redis::RedisCache;
 use super::{BackendError, Cache};
 
+/// What it means that a user has a socket on a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// It had none on any.
+    pub is_first: bool,
+    /// The node had no lease, and others may have taken its users for gone. It has one now.
+    pub had_no_lease: bool,
+}
+
 /// What one node holds on behalf of its users, for as long as it renews its lease.
 #[derive(Clone)]
 pub struct Leases(Kind);
@@ -33,10 +42,15 @@ impl Leases {
     ///
     /// # Errors
     /// A back end that does not answer. So do all methods here.
-    pub async fn hold(&self, user: &str, node: &str) -> Result<bool, BackendError> {
+    pub async fn hold(
+        &self,
+        user: &str,
+        node: &str,
+        lease: Duration,
+    ) -> Result<Held, BackendError> {
         match self.0 {
             #[cfg(feature = "redis")]
-            Kind::Redis(ref cache) => Box::pin(cache.hold_user(user, node)).await,
+            Kind::Redis(ref cache) => Box::pin(cache.hold_user(user, node, lease)).await,
         }
     }
 
@@ -51,8 +65,8 @@ impl Leases {
         }
     }
 
-    /// The node is there for `lease` from now on; whether it was not. Then others may have taken its users
-    /// for gone.
+    /// The node is there for `lease` from now on; whether it was not, or not any
+    /// more. Then others may have taken its users for gone.
     ///
     /// # Errors
     /// See [`Leases::hold`].
@@ -63,14 +77,15 @@ impl Leases {
         }
     }
 
-    /// Some of the users whose last node did not renew its lease. Each is given to one caller, once.
+    /// Some of the users whose last node did not renew its lease, and whether there may be more. Each is given
+    /// to one caller, once, and the cache's key of `key_prefix` and its name is removed in the same step.
     ///
     /// # Errors
     /// See [`Leases::hold`].
-    pub async fn take_over(&self) -> Result<Vec<String>, BackendError> {
+    pub async fn take_over(&self, key_prefix: &str) -> Result<(bool, Vec<String>), BackendError> {
         match self.0 {
             #[cfg(feature = "redis")]
-            Kind::Redis(ref cache) => Box::pin(cache.take_over_users()).await,
+            Kind::Redis(ref cache) => Box::pin(cache.take_over_users(key_prefix)).await,
         }
     }
 }

@@ -13,6 +13,7 @@ mod error;
 mod exchange;
 mod joining;
 mod leases;
+mod owned;
 mod prompt;
 mod publishing;
 #[cfg(feature = "rabbitmq")]
@@ -34,7 +35,8 @@ pub use delivery::{Consumer, Delivery};
 pub use embedded::Embedded;
 pub use emit::Audience;
 pub use error::BackendError;
-pub use leases::Leases;
+pub use leases::{Held, Leases};
+pub use owned::{Owned, OwnedHashes};
 pub use prompt::{Push, Sent};
 pub use publishing::{Confirm, Confirms, PublishAllError, PublishedAll};
 #[cfg(feature = "rabbitmq")]
@@ -42,5 +44,7 @@ pub use rabbitmq::{Address, RabbitMq};
 pub use redrive::{
     Death, DeathFilter, DeathGroups, Edit, Peeked, Progress, Run, RunState, Selection, Stuck, Tally,
 };
-pub use shared_log::{Around, Place, Post, Posted, Posting, Read, SharedLog, SharedLogReader};
+pub use shared_log::{
+    Around, LogEntry, Place, Post, Posted, Posting, Read, SharedLog, SharedLogReader,
+};
 pub use tx::Tx;

@@ -35,11 +35,20 @@ pub struct Place {
     pub sequence: u64,
 }
 
+/// An entry of the log.
+#[derive(Debug)]
+pub struct LogEntry {
+    pub place: Place,
+    /// How many there have been in this epoch of the log, this one included: the same for every reader.
+    pub position: u64,
+    pub bytes: Bytes,
+}
+
 /// What a read gave.
 #[derive(Debug)]
 pub enum Read {
-    Entries(Vec<(Place, Bytes)>),
-    /// Entries are gone that were not read; the next read begins behind them.
+    Entries(Vec<LogEntry>),
+    /// Entries are gone that were not read, or the log has another epoch; the next read begins behind them.
     Gap,
 }
 
@@ -161,11 +170,20 @@ impl SharedLog {
         }
     }
 
-    /// A reader of what is appended from now on. It waits for the back end.
-    pub async fn reader(&self) -> SharedLogReader {
+    /// A reader of what is appended from now on, and what was in the time before, the oldest first and so
+    /// much of the newest as has about these bytes. It waits for the back end.
+    #[cfg_attr(not(feature = "redis"), expect(unused_variables))]
+    pub async fn reader(
+        &self,
+        before: Duration,
+        bytes_max: usize,
+    ) -> (SharedLogReader, Vec<LogEntry>) {
         match self.0 {
             #[cfg(feature = "redis")]
-            Log::Redis(ref stream) => SharedLogReader(Reader::Redis(stream.reader().await)),
+            Log::Redis(ref stream) => {
+                let (reader, entries) = stream.reader(before, bytes_max).await;
+                (SharedLogReader(Reader::Redis(reader)), entries)
+            }
         }
     }
 }
@@ -185,6 +203,22 @@ impl SharedLogReader {
         match self.0 {
             #[cfg(feature = "redis")]
             Reader::Redis(ref reader) => reader.place(),
+        }
+    }
+
+    /// As [`Self::place`], by how many entries there were.
+    pub fn position(&self) -> u64 {
+        match self.0 {
+            #[cfg(feature = "redis")]
+            Reader::Redis(ref reader) => reader.position(),
+        }
+    }
+
+    /// Which log it is: a number that was drawn when it began, and is another one after it was lost.
+    pub fn epoch(&self) -> u64 {
+        match self.0 {
+            #[cfg(feature = "redis")]
+            Reader::Redis(ref reader) => reader.epoch(),
         }
     }
 }

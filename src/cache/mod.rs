@@ -24,6 +24,7 @@
 mod bits;
 mod blocking;
 mod command;
+mod compare;
 mod deadline;
 mod engine;
 mod error;

@@ -19,6 +19,7 @@ use super::list::End;
 use super::pubsub::{Subscriber, SubscriberLimits};
 use super::rate_limit::RateLimit;
 use crate::journal::{Commit, JournalError, Urgency};
+use crate::model::text::Text;
 
 /// What a change gave, and the future of its commit.
 pub struct Written<T> {
@@ -238,8 +239,9 @@ impl Cache {
     /// # Errors
     /// See [`Cache::get`].
     pub fn lpush(&self, key: impl AsRef<[u8]>, value: impl Into<Bytes>) -> Write<usize> {
+        let value: Bytes = value.into();
         self.write(Access::Grow, |keyspace| {
-            keyspace.push(End::Left, key.as_ref(), [value.into()].into_iter())
+            keyspace.push(End::Left, key.as_ref(), std::iter::once(value))
         })
     }
 
@@ -248,8 +250,9 @@ impl Cache {
     /// # Errors
     /// See [`Cache::get`].
     pub fn rpush(&self, key: impl AsRef<[u8]>, value: impl Into<Bytes>) -> Write<usize> {
+        let value: Bytes = value.into();
         self.write(Access::Grow, |keyspace| {
-            keyspace.push(End::Right, key.as_ref(), [value.into()].into_iter())
+            keyspace.push(End::Right, key.as_ref(), std::iter::once(value))
         })
     }
 
@@ -285,7 +288,10 @@ impl Cache {
         start: i64,
         stop: i64,
     ) -> Result<Vec<Bytes>, CacheError> {
-        self.read(|keyspace| keyspace.list_range(key.as_ref(), start, stop))
+        self.read(|keyspace| {
+            let values = keyspace.list_range(key.as_ref(), start, stop)?;
+            Ok(values.into_iter().flatten().map(Text::to_bytes).collect())
+        })
     }
 
     /// LTRIM.

@@ -1,7 +1,8 @@
 //! One visit to the keyspace by a client: as many commands as it has sent, under one lock.
 
-use super::command::Command;
+use super::command::{Access, Command};
 use super::engine::Cache;
+use super::error::CacheError;
 use super::keyspace::{DATABASES, Keyspace};
 use super::reply::Reply;
 use crate::journal::{Commit, Urgency};
@@ -23,6 +24,29 @@ impl Visit<'_> {
         let reply = self.cache.apply(command, self.keyspace);
         self.serve_waiters();
         reply
+    }
+
+    /// LRANGE, as [`Visit::run`] runs it, but that its values are shown where they lie, after their
+    /// number.
+    ///
+    /// # Errors
+    /// The key holds no list.
+    pub fn list_range(
+        &mut self,
+        db: u8,
+        (key, start, stop): (&[u8], i64, i64),
+        show: impl FnOnce(usize, &mut dyn Iterator<Item = &[u8]>),
+    ) -> Result<(), CacheError> {
+        if self.keyspace.selected() != db {
+            self.keyspace.select(db);
+        }
+        self.cache.may_run(Access::Read, self.keyspace)?;
+        let shown = self.keyspace.list_range(key, start, stop).map(|values| match values {
+            Some(values) => show(values.len(), &mut values.map(|value| &**value)),
+            None => show(0, &mut std::iter::empty()),
+        });
+        self.cache.tell(self.keyspace);
+        shown
     }
 
     /// Runs commands as one: nobody that waits for a key is served between them.

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::order::{Order, Status};
 use super::topology::ATTEMPTS_MAX;
-use super::worker::{Failure, Handler};
+use super::worker::{Before, Failure, Handler};
 use crate::backend::{Audience, BackendError, Cache, Tx};
 use crate::model::message::Message;
 use crate::model::names::UserId;
@@ -18,9 +18,11 @@ const ORDER_UPDATES: &str = "order-updates";
 /// Processes orders: completes each and tells its user.
 pub(super) struct Fulfilment {
     pub cache: Cache,
+    /// Whether what follows from an order is one commit with its acknowledgement.
+    pub in_one_commit: bool,
 }
 
-/// The `notification` of a completed order.
+/// The `notification` of a completed order. Who gets it twice knows it by the order's id.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct OrderCompleted<'a> {
@@ -30,34 +32,51 @@ struct OrderCompleted<'a> {
 }
 
 impl Handler for Fulfilment {
-    async fn handle(&self, message: &Message, failures: u32) -> Result<Tx, Failure> {
+    async fn handle(&self, message: &Message, before: Before) -> Result<Tx, Failure> {
         let order: Order = serde_json::from_slice(&message.body)
             .map_err(|error| Failure::Message(format!("the body is no order: {error}")))?;
+        let key = Order::cache_key(&order.order_id);
         let mut tx = Tx::new();
-        // The same order published twice: its user was told already.
-        if is_completed(&self.cache, &order.order_id).await? {
-            return Ok(tx);
+        loop {
+            let cached = self.cache.get(&key).await?;
+            if is_completed(cached.as_deref()) {
+                // Its user was told, unless whoever completed it went away before that.
+                if before.may_be_half_done {
+                    tell(&mut tx, &order);
+                }
+                return Ok(tx);
+            }
+            if let Err(error) = order.check() {
+                let attempts = before.failures.saturating_add(1);
+                save(&self.cache, &order.failed(attempts, ATTEMPTS_MAX, &error)).await?;
+                return Err(Failure::Message(error));
+            }
+            let completed = order.clone().completed().to_json();
+            if self.in_one_commit {
+                tx.set_ex(key, completed, ORDER_TTL);
+                break;
+            }
+            // A broker that lost sight of a worker gives its order to a second one.
+            let expected = cached.as_deref();
+            if self.cache.compare_and_set(&key, expected, completed, ORDER_TTL).await? {
+                break;
+            }
         }
-        if let Err(error) = order.check() {
-            let attempts = failures.saturating_add(1);
-            save(&self.cache, &order.failed(attempts, ATTEMPTS_MAX, &error)).await?;
-            return Err(Failure::Message(error));
-        }
-        let order = order.completed();
-        tx.set_ex(Order::cache_key(&order.order_id), order.to_json(), ORDER_TTL);
-        tx.notify(ORDER_UPDATES, update(&order));
-        let (order_id, user_id) = (order.order_id.as_str(), &order.user_id);
-        let completed = OrderCompleted { r#type: "order_completed", order_id, user_id };
-        tx.emit(&Audience::User(user_id.clone()), "notification", &completed);
+        tell(&mut tx, &order);
+        tx.notify(ORDER_UPDATES, update(&order.completed()));
         Ok(tx)
     }
 }
 
-/// Reading and then writing is enough: an order's event is one message, which one worker holds.
-async fn is_completed(cache: &Cache, order_id: &str) -> Result<bool, BackendError> {
-    let cached = cache.get(&Order::cache_key(order_id)).await?;
-    let order = cached.and_then(|json| serde_json::from_slice::<Order>(&json).ok());
-    Ok(order.is_some_and(|order| order.status == Status::Completed))
+fn tell(tx: &mut Tx, order: &Order) {
+    let (order_id, user_id) = (order.order_id.as_str(), &order.user_id);
+    let completed = OrderCompleted { r#type: "order_completed", order_id, user_id };
+    tx.emit(&Audience::User(user_id.clone()), "notification", &completed);
+}
+
+fn is_completed(cached: Option<&[u8]>) -> bool {
+    let order = cached.and_then(|json| serde_json::from_slice::<Order>(json).ok());
+    order.is_some_and(|order| order.status == Status::Completed)
 }
 
 /// Puts the order where `GET /api/orders/{id}` finds it.
@@ -80,4 +99,60 @@ fn update(order: &Order) -> String {
         "status": order.status,
     });
     update.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::{Embedded, Subscription};
+    use crate::model::clock::SystemClock;
+    use crate::model::names::{ExchangeName, QueueName, RoutingKey};
+    use crate::model::topology::{EMIT_EXCHANGE, ExchangeKind, ExchangeSpec, QueueSpec};
+
+    const FIRST: Before = Before { failures: 0, may_be_half_done: false };
+    const AGAIN: Before = Before { failures: 0, may_be_half_done: true };
+
+    /// What was published on a channel so far.
+    async fn heard(updates: &mut Subscription, cache: &Cache) -> usize {
+        cache.publish(ORDER_UPDATES, "end").await.unwrap();
+        let mut count = 0;
+        while updates.next().await.unwrap() != "end" {
+            count += 1;
+        }
+        count
+    }
+
+    #[tokio::test]
+    async fn an_order_that_two_workers_have_is_completed_once_and_told_again_under_its_id() {
+        let engines = Embedded::in_memory(SystemClock::shared());
+        let (broker, cache) = (engines.broker(), engines.cache());
+        let exchange = ExchangeName::new(EMIT_EXCHANGE).unwrap();
+        let declared = ExchangeSpec::durable(exchange.clone(), ExchangeKind::Topic);
+        broker.declare_exchange(declared).await.unwrap();
+        let queue = QueueName::new("told").unwrap();
+        broker.declare_queue(QueueSpec::durable(queue.clone())).await.unwrap();
+        broker.bind(&queue, &exchange, &RoutingKey::new("#").unwrap()).await.unwrap();
+        let mut told = broker.consume(&queue, 100).await.unwrap();
+        let mut updates = cache.subscribe(ORDER_UPDATES).await.unwrap();
+
+        let json = r#"{"orderId":"o-1","userId":"ada","items":[],"total":1}"#;
+        cache.set(&Order::cache_key("o-1"), json, None).await.unwrap();
+        let message = Message::new("".try_into().unwrap(), "orders".try_into().unwrap(), json);
+        let fulfilment = Fulfilment { cache: cache.clone(), in_one_commit: false };
+        let (one, other) =
+            tokio::join!(fulfilment.handle(&message, FIRST), fulfilment.handle(&message, AGAIN));
+        let (one, other) = (one.unwrap(), other.unwrap());
+        // The first went away before it told anybody: the second does.
+        drop(one);
+        other.apply(&broker, &cache).await.unwrap();
+        assert_eq!(heard(&mut updates, &cache).await, 0);
+        fulfilment.handle(&message, AGAIN).await.unwrap().apply(&broker, &cache).await.unwrap();
+        fulfilment.handle(&message, FIRST).await.unwrap().apply(&broker, &cache).await.unwrap();
+        assert_eq!(heard(&mut updates, &cache).await, 0);
+        let (first, second) = (told.next().await.unwrap(), told.next().await.unwrap());
+        assert_eq!(first.message().body, second.message().body);
+        assert!(str::from_utf8(&first.message().body).unwrap().contains(r#""orderId":"o-1""#));
+        let status = broker.queue(&queue).await.unwrap();
+        assert_eq!((status.ready, status.unacked), (0, 2));
+    }
 }

@@ -69,7 +69,8 @@ impl Demo {
         let settling = worker::Settling::between(&broker, &cache);
 
         let orders = broker.consume(&names.orders, topology::PREFETCH).await?;
-        let fulfilment = fulfilment::Fulfilment { cache: cache.clone() };
+        let in_one_commit = broker.commits_with(&cache);
+        let fulfilment = fulfilment::Fulfilment { cache: cache.clone(), in_one_commit };
         workers.spawn(worker::run("orders", orders, stopped.clone(), settling.clone(), fulfilment));
 
         let user_events = broker.consume(&names.user_events, topology::PREFETCH).await?;

@@ -20,13 +20,21 @@ pub(super) enum Failure {
     Backend(#[from] BackendError),
 }
 
+/// What there was of a message before this attempt at it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Before {
+    /// Attempts that failed.
+    pub failures: u32,
+    /// Whether an attempt may have ended in the middle of its effects.
+    pub may_be_half_done: bool,
+}
+
 /// What a worker does with a message: it says what is to follow, and the worker acknowledges with that.
 pub(super) trait Handler: Send + Sync + 'static {
-    /// `failures`: attempts at this message that failed before.
     fn handle(
         &self,
         message: &Message,
-        failures: u32,
+        before: Before,
     ) -> impl Future<Output = Result<Tx, Failure>> + Send;
 }
 
@@ -81,8 +89,11 @@ async fn process(
     settling: &Settling,
     handler: &impl Handler,
 ) -> Result<(), BackendError> {
+    let is_apart = matches!(settling, Settling::Apart { .. });
+    let mut may_be_half_done = is_apart && delivery.redelivered();
     loop {
-        let handled = match handler.handle(delivery.message(), delivery.retry_count()).await {
+        let before = Before { failures: delivery.retry_count(), may_be_half_done };
+        let handled = match handler.handle(delivery.message(), before).await {
             Ok(effects) => match settling {
                 Settling::InOneCommit => delivery.ack_with(|tx| *tx = effects).await,
                 Settling::Apart { broker, cache } => match effects.apply(broker, cache).await {
@@ -99,7 +110,7 @@ async fn process(
             Err(Failure::Backend(error)) if error.is_retryable() => {
                 tokio::select! {
                     () = stopped(stop) => return delivery.requeue().await,
-                    () = tokio::time::sleep(BACKEND_PAUSE) => {}
+                    () = tokio::time::sleep(BACKEND_PAUSE) => may_be_half_done = is_apart,
                 }
             }
             Err(failure) => return delivery.fail(&failure.to_string()).await,

@@ -181,6 +181,7 @@ impl Application {
         match reason {
             // Its rooms are those of the socket that took its place.
             DisconnectReason::Resumed => {}
+            DisconnectReason::Moved => peer.leave_all_quietly().await,
             _ if may_return && self.hub.recovery().is_some() && !self.presence_grace.is_zero() => {
                 let grace = self.presence_grace;
                 tokio::spawn(async move {

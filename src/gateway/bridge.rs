@@ -15,6 +15,9 @@ use crate::wire::socket_io::{PayloadError, check_payload};
 /// Messages that wait for the gateway; the oldest go first, as it takes each at most once.
 const WAITING_BYTES_MAX: u64 = 64 << 20;
 
+/// The queue of nodes that share a broker and a cache.
+const SHARED_QUEUE: &str = "leveret.emit.nodes";
+
 impl Gateway {
     /// Takes every event that is published from now on. The future sends them to the sockets for as long
     /// as the broker lives; it is to be spawned.
@@ -32,13 +35,25 @@ impl Gateway {
         broker
             .declare_exchange(ExchangeSpec::durable(exchange.clone(), ExchangeKind::Topic))
             .await?;
-        // Each gateway has its own queue, so each sends every event to its own sockets.
-        let queue = declare_own_queue(broker, EMIT_EXCHANGE).await?;
+        // Each gateway has its own queue; of nodes that share their sockets too one takes all.
+        let queue = match broker.is_shared() && self.application.is_among_nodes() {
+            true => declare_shared_queue(broker).await?,
+            false => declare_own_queue(broker, EMIT_EXCHANGE).await?,
+        };
         let everything = RoutingKey::new("#").map_err(BrokerError::from)?;
         broker.bind(&queue, &exchange, &everything).await?;
         let events = consume_own_queue(broker, &queue).await?;
-        Ok(send_all(self.clone(), broker.is_shared(), events))
+        Ok(send_all(self.clone(), events))
     }
+}
+
+/// The queue of which one node at a time sends the events to all; the next one takes over when that is gone.
+async fn declare_shared_queue(broker: &Broker) -> Result<QueueName, BackendError> {
+    let queue = QueueName::new(SHARED_QUEUE).map_err(BrokerError::from)?;
+    let mut spec = QueueSpec::durable(queue.clone()).auto_delete().single_active_consumer();
+    spec.settings.length_bytes_max = Some(WAITING_BYTES_MAX);
+    broker.declare_queue(spec).await?;
+    Ok(queue)
 }
 
 /// A queue of this process alone, which is gone with it.
@@ -60,18 +75,17 @@ pub async fn consume_own_queue(
     broker.consume_with(queue, options).await
 }
 
-/// `is_shared`: other gateways get the same events from the broker.
-async fn send_all(gateway: Gateway, is_shared: bool, mut events: Consumer) {
+async fn send_all(gateway: Gateway, mut events: Consumer) {
     while let Some(event) = events.next().await {
         let message = event.message();
-        if let Err(reason) = send(&gateway, is_shared, message).await {
+        if let Err(reason) = send(&gateway, message).await {
             let key = message.routing_key.as_str();
             tracing::warn!(routing_key = key, reason, "an event for sockets is dropped");
         }
     }
 }
 
-async fn send(gateway: &Gateway, is_shared: bool, message: &Message) -> Result<(), &'static str> {
+async fn send(gateway: &Gateway, message: &Message) -> Result<(), &'static str> {
     let audience = Audience::of_routing_key(message.routing_key.as_str())
         .ok_or("the routing key is none of room.<id>, user.<id> and all")?;
     let name = message.properties.kind.as_deref().ok_or("it has no type")?;
@@ -84,10 +98,6 @@ async fn send(gateway: &Gateway, is_shared: bool, message: &Message) -> Result<(
     gateway.has_room().await;
     let application = &gateway.application;
     match &audience {
-        // Each node has it from the broker, so none passes it on.
-        _ if is_shared && application.is_among_nodes() => {
-            application.emit_here(&audience, name, payload);
-        }
         Audience::Room(room) => {
             // Its place in the room's order is enough.
             let _ = application.emit_to_room(room, name, payload).await;

@@ -43,8 +43,12 @@ impl NodeLease {
         is_here: bool,
     ) -> Result<bool, BackendError> {
         if is_here {
-            if self.leases.hold(user.as_str(), &self.node).await? {
+            let held = self.leases.hold(user.as_str(), &self.node, self.lease).await?;
+            if held.is_first {
                 application.announce_presence(user, ONLINE);
+            }
+            if held.had_no_lease {
+                application.note_all_users();
             }
             return Ok(true);
         }
@@ -94,13 +98,12 @@ pub async fn keep(application: Weak<Application>) {
 
 async fn take_over(application: &Application, own: &NodeLease) -> Result<(), BackendError> {
     loop {
-        let gone = own.leases.take_over().await?;
-        if gone.is_empty() {
-            return Ok(());
-        }
+        let (has_more, gone) = own.leases.take_over(presence::KEY_PREFIX).await?;
         for user in gone.into_iter().filter_map(|user| UserId::new(user).ok()) {
             application.announce_presence(&user, OFFLINE);
-            application.cache.delete(&presence::key(&user)).await?;
+        }
+        if !has_more {
+            return Ok(());
         }
     }
 }

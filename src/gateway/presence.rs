@@ -30,9 +30,12 @@ const LOOK: Duration = Duration::from_secs(60);
 /// How soon it tries again what the cache did not take.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
+/// What the keys of users' presence begin with.
+pub const KEY_PREFIX: &str = "presence:";
+
 /// The cache's key of a user's presence.
 pub fn key(user: &UserId) -> String {
-    format!("presence:{user}")
+    format!("{KEY_PREFIX}{user}")
 }
 
 /// The value of that key.

@@ -55,6 +55,11 @@ pub enum Command {
         handle: RoomHandle,
         done: Option<oneshot::Sender<Noted>>,
     },
+    /// As [`Self::Leave`], of a peer that is in the room on another node.
+    MoveOn {
+        peer: Peer,
+        handle: RoomHandle,
+    },
     /// Of a peer that came back into the room, and follows it.
     Rejoin {
         peer: Peer,
@@ -219,6 +224,11 @@ impl Room {
                     let _ = done.send(noted);
                 }
             }
+            Command::MoveOn { peer, handle } => {
+                self.hub.leave(&peer.socket, self.id.as_str());
+                self.take_off(&peer);
+                drop(handle);
+            }
             Command::Post(post) => self.push(*post).await,
             Command::Rejoin { peer } => self.count_in(&peer),
             Command::Relay { packet, except, done } => {
@@ -310,20 +320,28 @@ impl Room {
     }
 
     fn count_out(&mut self, peer: &Peer) {
+        if self.take_off(peer) {
+            self.tell_of_user("user:left", peer);
+        }
+    }
+
+    /// Whether its user has no socket in the room any more.
+    fn take_off(&mut self, peer: &Peer) -> bool {
         // Another one may be back in its place.
         let is_there = |member: &Arc<Member>| Arc::ptr_eq(member, &peer.member);
         if !self.members.get(&peer.id()).is_some_and(is_there) {
-            return;
+            return false;
         }
         self.members.remove(&peer.id());
         shrink::table(&mut self.members);
-        let Some(sockets) = self.users.get_mut(peer.user()) else { return };
+        let Some(sockets) = self.users.get_mut(peer.user()) else { return false };
         *sockets -= 1;
-        if *sockets == 0 {
+        let was_last = *sockets == 0;
+        if was_last {
             self.users.remove(peer.user());
             shrink::table(&mut self.users);
-            self.tell_of_user("user:left", peer);
         }
+        was_last
     }
 
     fn tell_of_user(&self, event: &'static str, peer: &Peer) {

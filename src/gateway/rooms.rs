@@ -163,6 +163,13 @@ impl RoomHandle {
         self.send_leave(peer, None).await
     }
 
+    /// The peer is in the room on another node.
+    pub async fn move_on(self, peer: Peer) -> Result<(), Refusal> {
+        let commands = self.0.commands.clone();
+        let moved = Command::MoveOn { peer, handle: self };
+        commands.send(moved).await.map_err(|_| Refusal::RoomGone)
+    }
+
     async fn send_leave(
         self,
         peer: Peer,

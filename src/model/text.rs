@@ -40,6 +40,14 @@ impl Text {
         Self::short(text).unwrap_or_else(|| Self(Form::Shared(owner.slice(range))))
     }
 
+    /// As [`Text::to_bytes`]; a longer one stays the handle that it was.
+    pub fn into_bytes(self) -> Bytes {
+        match self.0 {
+            Form::Short { .. } => self.to_bytes(),
+            Form::Shared(bytes) => bytes,
+        }
+    }
+
     /// As bytes that can be kept and shared; a short one is copied.
     pub fn to_bytes(&self) -> Bytes {
         match &self.0 {
@@ -89,6 +97,12 @@ impl From<&Text> for Bytes {
 impl From<&Bytes> for Text {
     fn from(bytes: &Bytes) -> Self {
         Self::short(bytes).unwrap_or_else(|| Self(Form::Shared(bytes.clone())))
+    }
+}
+
+impl From<&Text> for Text {
+    fn from(text: &Text) -> Self {
+        text.clone()
     }
 }
 

@@ -17,7 +17,8 @@ use super::reply;
 use super::scripted::Scripted;
 use super::shared::Shared;
 use crate::cache::{
-    CacheError, Command, Flags, Reply, Spec, Subscriber, Visit, Waiting, Watch, unknown_command,
+    CacheError, Command, Flags, ListCommand, Reply, Spec, Subscriber, Visit, Waiting, Watch,
+    unknown_command,
 };
 use crate::model::text::Text;
 use crate::wire::resp::{Limits, Version, Writer};
@@ -68,6 +69,8 @@ pub(super) struct Client {
     pub is_busy: bool,
     /// Microseconds from which on a command is slow; `None`: none is.
     pub slow_us: Option<u64>,
+    /// What one request may take.
+    pub request_bytes_max: usize,
     /// The last request was a command that ran here, so that its time is the command's.
     pub is_timed: bool,
     /// What is to be written.
@@ -114,6 +117,7 @@ impl Client {
 
     fn with(shared: Arc<Shared>, handle: Arc<Handle>, info: Info) -> Self {
         let watch = Watch::new(shared.cache.clone());
+        let request_bytes_max = shared.config.lock().request_bytes_max;
         Self {
             shared,
             handle,
@@ -127,6 +131,7 @@ impl Client {
             is_mute: false,
             answers_at: None,
             is_busy: false,
+            request_bytes_max,
             slow_us: None,
             is_timed: false,
             out: Vec::new(),
@@ -139,7 +144,9 @@ impl Client {
 
     /// What it may send.
     pub(super) fn limits(&self) -> Limits {
-        if self.info.authenticated { Limits::DEFAULT } else { Limits::UNAUTHENTICATED }
+        let limits =
+            if self.info.authenticated { Limits::DEFAULT } else { Limits::UNAUTHENTICATED };
+        Limits { request_bytes_max: self.request_bytes_max, ..limits }
     }
 
     /// Shows the others what it is now.
@@ -353,14 +360,29 @@ impl Client {
     ) -> Outcome {
         match target {
             Target::Cache(spec, rest) => {
+                let db = self.info.db;
                 let answer = match Command::parse_resolved(spec, request, rest) {
+                    // Nothing has to be written between what it does and its answer.
+                    Ok(Command::List(ListCommand::Range { key, start, stop }))
+                        if self.subscriber.is_none() =>
+                    {
+                        let mut writer = self.writer();
+                        let shown = visit.list_range(db, (&key, start, stop), |len, values| {
+                            writer.array(len);
+                            values.for_each(|value| writer.bulk(value));
+                        });
+                        match shown {
+                            Ok(()) => return Outcome::Answered,
+                            Err(error) => Reply::Error(error),
+                        }
+                    }
                     Ok(Command::Blocking(command)) if !visit.is_in_transaction() => {
-                        match visit.run_or_wait(self.info.db, &command) {
+                        match visit.run_or_wait(db, &command) {
                             Ok(answer) => answer,
                             Err(waiting) => return Outcome::Waits(Box::new(waiting)),
                         }
                     }
-                    Ok(command) => visit.run(self.info.db, &command),
+                    Ok(command) => visit.run(db, &command),
                     Err(error) => Reply::Error(error),
                 };
                 // Its own message comes before the answer to its PUBLISH.

@@ -120,7 +120,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         };
         client.is_busy = turn.is_none();
         let mut commands = 0;
-        client.slow_us = shared.config.lock().slow_log_us;
+        {
+            let config = shared.config.lock();
+            client.slow_us = config.slow_log_us;
+            client.request_bytes_max = config.request_bytes_max;
+        }
         let (pause, commit) = shared.cache.visit_with(None, |visit| {
             let mut begun = Instant::now();
             loop {

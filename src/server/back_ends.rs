@@ -64,6 +64,22 @@ pub(super) fn refuse_what_needs_the_embedded_cache(layer: &Layer) -> Result<(), 
     Ok(())
 }
 
+/// How durable servers are, they are told themselves: where both back ends are servers, this process keeps nothing.
+pub(super) fn refuse_durability_of_servers(layer: &Layer) -> Result<(), Error> {
+    let (Some(durability), Some(broker), Some(cache)) =
+        (&layer.durability, &layer.broker_url, &layer.cache_url)
+    else {
+        return Ok(());
+    };
+    Err(Error::Usage(format!(
+        "{} is of the embedded broker and cache, but {} and {} have both on servers: RabbitMQ confirms what is on \
+         its disk, and Redis writes as its appendfsync says",
+        durability.origin.name("durability"),
+        broker.origin.name("broker-url"),
+        cache.origin.name("cache-url"),
+    )))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -111,6 +111,7 @@ impl Settings {
     ) -> Result<Self, Error> {
         let layer = Layer::gather(flags, config, environment)?;
         back_ends::refuse_what_needs_the_embedded_cache(&layer)?;
+        back_ends::refuse_durability_of_servers(&layer)?;
         let defaults = Self::default();
         let client_origins = check("client-url", layer.client_url.as_ref(), origins)?
             .unwrap_or(defaults.client_origins);
@@ -666,5 +667,17 @@ mod tests {
         let line = gather(&[], &[url], "appendfsync = \"always\"").err().unwrap();
         assert!(line.contains("is of the embedded cache, but REDIS_URL has"), "{line}");
         assert_eq!(gather(&["--resp", "off"], &[url], "").is_ok(), cfg!(feature = "redis"));
+    }
+
+    #[test]
+    fn a_durability_is_refused_where_servers_keep_everything() {
+        let broker = ("RABBITMQ_URL", "amqp://mq");
+        let both = [broker, ("LEVERET_CACHE_URL", "redis://r")];
+        let line = gather(&["--durability", "strict"], &both, "").err().unwrap();
+        assert!(line.starts_with("--durability is of the embedded broker and cache"), "{line}");
+        assert!(line.contains("RABBITMQ_URL and LEVERET_CACHE_URL have both on servers"), "{line}");
+        // The cache of this process is on its journal.
+        let alone = gather(&["--durability", "strict"], &[broker], "");
+        assert_eq!(alone.is_ok(), cfg!(feature = "rabbitmq"));
     }
 }

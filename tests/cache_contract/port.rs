@@ -310,6 +310,66 @@ fn subscribers_get_the_messages_of_their_channel_in_order() {
 }
 
 #[test]
+fn a_channel_and_a_pattern_are_heard_in_the_order_in_which_they_were_published() {
+    on_each(|cache| async move {
+        let mut both = cache.subscribe_both("asked", "told:*").await.expect("an answer");
+        let mut told = cache.subscribe("told:1").await.expect("an answer");
+        for number in 0..50 {
+            for channel in ["asked", "told:1", "untold", "told:*"] {
+                let text = format!("{channel} {number}");
+                cache.publish(channel, text).await.expect("an answer");
+            }
+        }
+        for number in 0..50 {
+            for channel in ["asked", "told:1", "told:*"] {
+                let next = timeout(SOON, both.next()).await.expect("in time");
+                assert_eq!(next.expect("a cache"), format!("{channel} {number}"));
+            }
+            let next = timeout(SOON, told.next()).await.expect("in time");
+            assert_eq!(next.expect("a cache"), format!("told:1 {number}"));
+        }
+        drop((both, told));
+        timeout(SOON, async {
+            while cache.publish("told:1", "gone").await.expect("an answer") > 0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .expect("nobody listens");
+    });
+}
+
+#[test]
+fn of_several_that_read_the_same_value_one_changes_it() {
+    on_each(|cache| async move {
+        let set = |expected, value: &'static str| {
+            let cache = cache.clone();
+            async move { cache.compare_and_set("k", expected, value, TTL).await.expect("room") }
+        };
+        assert!(!set(Some(&b""[..]), "not there").await);
+        let first = tokio::join!(set(None, "a"), set(None, "a"), set(None, "a"));
+        assert_eq!([first.0, first.1, first.2].into_iter().filter(|won| *won).count(), 1);
+        assert!(!set(None, "x").await && !set(Some(&b"b"[..]), "x").await);
+        assert!(set(Some(&b"a"[..]), "\0b").await && set(Some(&b"\0b"[..]), "").await);
+        assert!(set(Some(&b""[..]), "c").await);
+        assert_eq!(cache.get("k").await.expect("an answer").as_deref(), Some(&b"c"[..]));
+        let pushed = cache.push_capped("list", Bytes::from_static(b"a"), 1).await.expect("room");
+        pushed.durable().await.expect("a disk");
+        let of_a_list = cache.compare_and_set("list", Some(&b"a"[..]), "x", TTL).await;
+        assert!(!of_a_list.expect("an answer"));
+        let short = Duration::from_millis(20);
+        assert!(cache.compare_and_set("short", None, "v", short).await.expect("room"));
+        timeout(SOON, async {
+            while cache.get("short").await.expect("an answer").is_some() {
+                sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await
+        .expect("its time ends");
+    });
+}
+
+#[test]
 fn a_pattern_removes_what_it_matches_and_nothing_else() {
     on_each(|cache| async move {
         for number in 0..2_500 {

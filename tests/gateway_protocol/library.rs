@@ -131,7 +131,8 @@ async fn middleware_is_asked_in_turn_and_refuses_with_data() {
     let websocket = &mut opened(served(&io).await).await;
     websocket.text("40/chat,").await;
     let refused = websocket.next_text().await;
-    assert!(refused.starts_with(r#"44/chat,{"message":"auth is not valid:"#), "{refused}");
+    let missing = r#"44/chat,{"message":"auth is not valid: argument 1: missing field `name`"#;
+    assert!(refused.starts_with(missing), "{refused}");
     websocket.text(r#"40/chat,{"name":"eve"}"#).await;
     let refusal = r#"44/chat,{"message":"not you","data":[1,{"a":null}]}"#;
     assert_eq!(websocket.next_text().await, refusal);
@@ -140,6 +141,37 @@ async fn middleware_is_asked_in_turn_and_refuses_with_data() {
     assert_eq!(io.of("/chat").unwrap().to("early").emit("hi", ()).unwrap(), 1);
     assert_eq!(websocket.next_text().await, r#"42/chat,["hi"]"#);
     assert_eq!(io.root().connections(), 0);
+}
+
+#[tokio::test]
+async fn a_client_without_auth_gave_an_empty_one() {
+    #[derive(Deserialize)]
+    struct Whoever {
+        name: Option<String>,
+    }
+    #[derive(Deserialize)]
+    struct Named {
+        #[expect(dead_code, reason = "there is none")]
+        name: String,
+    }
+    let io = io();
+    io.root()
+        .middleware(|_: Socket, auth: Whoever| async move {
+            assert!(auth.name.is_none());
+            Ok(())
+        })
+        .middleware(|_: Socket, auth: Value| async move {
+            assert_eq!(auth, json!({}));
+            Ok(())
+        })
+        .middleware(|_: Socket, auth: Option<Named>| async move {
+            assert!(auth.is_none());
+            Ok(())
+        })
+        .middleware(|_: Socket, (): ()| async move { Ok(()) });
+    let websocket = &mut opened(served(&io).await).await;
+    websocket.text("40").await;
+    assert!(websocket.next_text().await.starts_with(r#"40{"sid":""#));
 }
 
 #[tokio::test]

@@ -17,6 +17,8 @@ mod heartbeat;
 mod http;
 mod library;
 mod limits;
+#[cfg(feature = "redis")]
+mod moves;
 mod msgpack;
 #[cfg(feature = "redis")]
 mod nodes;

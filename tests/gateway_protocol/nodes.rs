@@ -279,6 +279,82 @@ fn users_of_a_node_that_is_gone_are_offline_within_the_lease_and_once() {
     });
 }
 
+/// More than one step takes over.
+#[tokio::test]
+async fn however_many_a_dead_node_had_each_is_told_offline_once_but_those_who_are_elsewhere() {
+    const USERS: usize = 1_200;
+    let server = RedisServer::start();
+    let lease = Duration::from_millis(900);
+    let set = move |options: &mut GatewayOptions| options.lease = lease;
+    let (one, other) = (node(&server, set).await, node(&server, set).await);
+    let mut watcher = Socket::connect(&other, "watcher").await;
+    in_time(async {
+        while watcher.take("presence:changed").await.is_empty() {
+            let _waker = Socket::connect(&one, "waker").await;
+        }
+    })
+    .await;
+    let leases = one.cache.leases().expect("leases");
+    let moved = |number: usize| number.is_multiple_of(3);
+    for number in 0..USERS {
+        let user = format!("user{number}");
+        assert!(leases.hold(&user, "dead", lease).await.unwrap().is_first);
+        if moved(number) {
+            let day = Duration::from_secs(86_400);
+            assert!(!leases.hold(&user, "elsewhere", day).await.unwrap().is_first);
+        }
+        one.cache.set(&format!("presence:{user}"), "{}", None).await.unwrap();
+    }
+    let mut gone = Vec::new();
+    let mut take = async |gone: &mut Vec<String>| {
+        let told = watcher.take("presence:changed").await;
+        let of_dead = told.iter().filter_map(|told| told["userId"].as_str());
+        gone.extend(of_dead.filter(|user| user.starts_with("user")).map(str::to_owned));
+    };
+    in_time(async {
+        while gone.len() < USERS - USERS / 3 {
+            take(&mut gone).await;
+        }
+    })
+    .await;
+    // Each survivor looks once more.
+    tokio::time::sleep(lease).await;
+    take(&mut gone).await;
+    gone.sort();
+    let left = (0..USERS).filter(|number| !moved(*number));
+    let mut expected: Vec<String> = left.map(|number| format!("user{number}")).collect();
+    expected.sort();
+    assert_eq!(gone, expected);
+    assert_eq!(one.cache.get("presence:user1").await.unwrap(), None);
+    assert!(one.cache.get("presence:user3").await.unwrap().is_some());
+}
+
+/// Others have taken some of its users when it is back, but not all.
+#[tokio::test]
+async fn a_node_that_comes_back_late_is_told_so_at_its_first_word() {
+    let server = RedisServer::start();
+    let stand = node(&server, |_| {}).await;
+    let leases = stand.cache.leases().expect("leases");
+    let lease = Duration::from_millis(50);
+    for number in 0..600 {
+        leases.hold(&format!("user{number}"), "silent", lease).await.unwrap();
+    }
+    let mut taken = Vec::new();
+    in_time(async {
+        while taken.is_empty() {
+            taken = leases.take_over("presence:").await.unwrap().1;
+        }
+    })
+    .await;
+    assert_eq!(taken.len(), 500, "a step has a bound");
+    assert!(leases.renew("silent", PATIENCE).await.unwrap(), "it has to hold its users again");
+    assert!(!leases.renew("silent", PATIENCE).await.unwrap());
+    let again = leases.hold(&taken[0], "silent", PATIENCE).await.unwrap();
+    assert_eq!((again.is_first, again.had_no_lease), (true, false));
+    let new = leases.hold("user600", "later", PATIENCE).await.unwrap();
+    assert_eq!((new.is_first, new.had_no_lease), (true, true));
+}
+
 #[tokio::test]
 async fn a_programs_own_namespaces_span_nodes_too_unless_it_asks_for_this_one() {
     let server = RedisServer::start();

@@ -28,17 +28,27 @@ export function tokenOf(user) {
   return signToken(SECRET, { sub: user, username: user, rooms: ["*"], exp: inSeconds(3_600) });
 }
 
-async function freePort() {
-  const probe = net.createServer().listen(0, "127.0.0.1");
-  await once(probe, "listening");
-  const { port } = probe.address();
-  probe.close();
-  await once(probe, "close");
-  return port;
+/**
+ * A port of the loopback that nobody listens at, below those that the kernel gives to outgoing connections: none of
+ * them takes it while its server is stopped.
+ */
+export async function freePort() {
+  for (;;) {
+    const port = 15_000 + Math.floor(Math.random() * 17_768);
+    const probe = net.createServer().listen(port, "127.0.0.1");
+    const isFree = await once(probe, "listening").then(
+      () => true,
+      () => false,
+    );
+    if (!isFree) continue;
+    probe.close();
+    await once(probe, "close");
+    return port;
+  }
 }
 
-/** A redis-server of its own: {url, client(), stop()}. */
-export async function startRedis() {
+/** A redis-server of its own, which writes what it answers unless told otherwise: {url, client(), stop()}. */
+export async function startRedis({ appendonly = true } = {}) {
   const folder = await mkdtemp(path.join(tmpdir(), "leveret-redis-"));
   for (let tried = 1; ; tried += 1) {
     // Another process may take the port before redis-server does.
@@ -46,7 +56,7 @@ export async function startRedis() {
     const child = spawn(
       "redis-server",
       ["--port", port, "--bind", "127.0.0.1", "--dir", folder, "--save", "", "--daemonize", "no"]
-        .concat(["--appendonly", "yes", "--appendfsync", "always"])
+        .concat(appendonly ? ["--appendonly", "yes", "--appendfsync", "always"] : [])
         .map(String),
       { stdio: ["ignore", "pipe", "ignore"] },
     );
@@ -154,8 +164,8 @@ export async function startCluster(count, { args = [] } = {}) {
     LEVERET_BROKER_URL: vhost.url,
     LEVERET_CACHE_URL: redis.url,
   };
-  const start = (more = []) =>
-    startServer({ env, args: ["--demo", "--lease", `${LEASE_MS}ms`, ...args, ...more] });
+  const start = (host) =>
+    startServer({ env, args: ["--demo", "--lease", `${LEASE_MS}ms`, "--http", host, ...args] });
   const nodes = [];
   let balancer;
   const stop = async () => {
@@ -165,7 +175,9 @@ export async function startCluster(count, { args = [] } = {}) {
     await Promise.all([redis.stop(), vhost.remove()]);
   };
   try {
-    for (let number = 0; number < count; number += 1) nodes.push(await start());
+    for (let number = 0; number < count; number += 1) {
+      nodes.push(await start(`127.0.0.1:${await freePort()}`));
+    }
     balancer = await startRoundRobin(nodes.map(({ url }) => url));
   } catch (error) {
     await stop();
@@ -181,7 +193,7 @@ export async function startCluster(count, { args = [] } = {}) {
     /** Starts a node that has ended, at its address. */
     async startAgain(number) {
       const { url } = nodes[number];
-      nodes[number] = await start(["--http", new URL(url).host]);
+      nodes[number] = await start(new URL(url).host);
       await until(START_MS, "the node to be ready", async () => {
         return (await request(`${url}/ready`)).status === 200;
       });

@@ -1,9 +1,10 @@
 //! The server stops, the way to it is cut, or nobody answers: what was confirmed is there afterwards.
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use leveret::backend::{Alarm, Broker};
+use leveret::model::message::Message;
 use leveret::model::names::{ExchangeName, QueueName, RoutingKey};
 use leveret::model::topology::{ExchangeKind, ExchangeSpec, QueueSpec};
 use tokio::sync::{Mutex, MutexGuard};
@@ -14,11 +15,11 @@ use super::{PATIENCE, connect, delete, listener, next, server, text, to, unique}
 /// The whole server is touched by one test at a time, and by others meanwhile not.
 static SERVER: Mutex<()> = Mutex::const_new(());
 
-async fn alone() -> MutexGuard<'static, ()> {
+pub async fn alone() -> MutexGuard<'static, ()> {
     SERVER.lock().await
 }
 
-async fn control(arguments: &[&str]) {
+pub async fn control(arguments: &[&str]) {
     let command = std::env::var("LEVERET_RABBITMQ_CTL").expect("a command");
     let mut command = std::process::Command::new(command);
     command.args(arguments);
@@ -27,7 +28,11 @@ async fn control(arguments: &[&str]) {
 }
 
 /// Publishes so many messages one after the other, each until it is confirmed: how often one failed.
-async fn publish_all(broker: Broker, queue: QueueName, numbers: std::ops::Range<usize>) -> usize {
+pub async fn publish_all(
+    broker: Broker,
+    queue: QueueName,
+    numbers: std::ops::Range<usize>,
+) -> usize {
     let mut failures = 0;
     for number in numbers {
         loop {
@@ -45,7 +50,7 @@ async fn publish_all(broker: Broker, queue: QueueName, numbers: std::ops::Range<
     failures
 }
 
-async fn drain(broker: &Broker, queue: &QueueName) -> HashSet<String> {
+pub async fn drain(broker: &Broker, queue: &QueueName) -> HashSet<String> {
     let mut bodies = HashSet::new();
     while let Some(delivery) = broker.get(queue).await.unwrap() {
         bodies.insert(text(delivery.message()));
@@ -54,13 +59,19 @@ async fn drain(broker: &Broker, queue: &QueueName) -> HashSet<String> {
     bodies
 }
 
-async fn until_ready(broker: &Broker, expected: bool) {
+pub async fn until_ready(broker: &Broker, expected: bool) {
     let reached = async {
         while broker.ready().await.is_ok() != expected {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     tokio::time::timeout(PATIENCE, reached).await.expect("its readiness changes");
+}
+
+/// Waits until it is ready, and says how long that took.
+pub async fn served_again(after: &str, broker: &Broker, since: Instant) {
+    until_ready(broker, true).await;
+    println!("{after}: ready after {:.2} s", since.elapsed().as_secs_f64());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -79,12 +90,39 @@ async fn connections_cut_in_the_middle_lose_nothing_that_was_confirmed() {
     for _ in 0..3 {
         tokio::time::sleep(Duration::from_millis(100)).await;
         proxy.cut();
-        until_ready(&broker, true).await;
+        served_again("connections cut", &broker, Instant::now()).await;
     }
+    let mut failures = 0;
     for publisher in publishers {
-        publisher.await.unwrap();
+        failures += publisher.await.unwrap();
     }
+    println!("connections cut: {failures} publishes failed, and were made again");
     assert_eq!(drain(&broker, &queue).await.len(), 2_000);
+    delete(&broker, &[&queue]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_way_that_is_slow_is_served_all_the_same() {
+    let Some(url) = server() else { return };
+    let _alone = alone().await;
+    let proxy = Proxy::before(listener(&url)).await;
+    let broker = connect(&url.replace(&listener(&url), &proxy.address.to_string())).await.unwrap();
+    let queue = unique("q");
+    broker.declare_queue(QueueSpec::durable(queue.clone())).await.unwrap();
+    let delay = Duration::from_millis(150);
+    proxy.delay(delay);
+    let since = Instant::now();
+    let publishers: Vec<_> = (0..50)
+        .map(|of| tokio::spawn(publish_all(broker.clone(), queue.clone(), of * 4..of * 4 + 4)))
+        .collect();
+    for publisher in publishers {
+        assert_eq!(publisher.await.unwrap(), 0, "none fails");
+    }
+    // Four round trips one after the other, whoever else is waiting.
+    assert!(since.elapsed() >= delay * 8);
+    broker.ready().await.unwrap();
+    proxy.delay(Duration::ZERO);
+    assert_eq!(drain(&broker, &queue).await.len(), 200);
     delete(&broker, &[&queue]).await;
 }
 
@@ -181,7 +219,7 @@ async fn a_server_that_stops_and_starts_has_everything_that_it_confirmed() {
     let reason = broker.ready().await.unwrap_err();
     assert!(reason.to_string().starts_with("RabbitMQ can't be reached: "), "{reason}");
     control(&["start_app"]).await;
-    until_ready(&broker, true).await;
+    served_again("server stopped and started", &broker, Instant::now()).await;
     publisher.await.unwrap();
     assert_eq!(drain(&broker, &queue).await.len(), 2_000);
     delete(&broker, &[&queue]).await;
@@ -204,11 +242,49 @@ async fn under_a_disk_alarm_publishers_wait_and_workers_go_on() {
     assert!(early.is_err(), "confirmed under the alarm");
     broker.get(&queue).await.unwrap().unwrap().ack().await.unwrap();
     control(&["set_disk_free_limit", "1MB"]).await;
+    let since = Instant::now();
     waiting.await.unwrap();
-    until_ready(&broker, true).await;
+    served_again("disk alarm ended", &broker, since).await;
     assert!(broker.alarms().is_empty());
     assert_eq!(drain(&broker, &queue).await, HashSet::from(["meanwhile".to_owned()]));
     delete(&broker, &[&queue]).await;
+}
+
+/// What waits in this process is bounded: beyond that a publisher waits, until the server takes messages.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_window_holds_publishers_off_until_the_server_takes_messages_again() {
+    let Some(url) = server() else { return };
+    let _alone = alone().await;
+    let broker = connect(&url).await.unwrap();
+    let queue = unique("q");
+    broker.declare_queue(QueueSpec::durable(queue.clone())).await.unwrap();
+    control(&["set_disk_free_limit", "1000000GB"]).await;
+    until_ready(&broker, false).await;
+    let message = |number: usize| to(&queue, format!("{number}{}", "x".repeat(1 << 20)));
+    let mut confirms = Vec::new();
+    let waiting = loop {
+        let mut publishing = Box::pin(broker.publish(message(confirms.len())));
+        match tokio::time::timeout(Duration::from_millis(500), &mut publishing).await {
+            Ok(confirm) => confirms.push(confirm.unwrap()),
+            Err(_) => break tokio::spawn(broker_publish(broker.clone(), message(confirms.len()))),
+        }
+        assert!(confirms.len() < 1_000, "there is no bound");
+    };
+    assert!(confirms.len() > 50 && !waiting.is_finished(), "{} MiB", confirms.len());
+    let refused = broker.try_publish(message(0)).await.map(drop).unwrap_err();
+    assert!(refused.is_retryable(), "{refused}");
+    control(&["set_disk_free_limit", "1MB"]).await;
+    let count = confirms.len() + 1;
+    for confirm in confirms {
+        confirm.confirmed().await.unwrap();
+    }
+    waiting.await.unwrap();
+    assert_eq!(drain(&broker, &queue).await.len(), count);
+    delete(&broker, &[&queue]).await;
+}
+
+async fn broker_publish(broker: Broker, message: Message) {
+    broker.publish(message).await.unwrap().confirmed().await.unwrap();
 }
 
 #[tokio::test]

@@ -3,9 +3,11 @@
 #![cfg(feature = "rabbitmq")]
 
 mod carried;
+mod differences;
 mod faults;
 mod proxy;
 mod served;
+mod stalled;
 
 use std::time::Duration;
 

@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -13,6 +15,10 @@ pub struct Proxy {
     manner: watch::Sender<Manner>,
     /// How often connections were cut on this side alone, and whether the server may notice.
     near: watch::Sender<(usize, bool)>,
+    /// Whether what is said on open connections waits here.
+    stalled: watch::Sender<bool>,
+    /// How long each piece of it waits here.
+    delay: watch::Sender<Duration>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -30,12 +36,15 @@ impl Proxy {
         let address = listener.local_addr().unwrap();
         let (manner, watched) = watch::channel(Manner::Passing);
         let (near, cuts) = watch::channel((0, false));
+        let (stalled, stalls) = watch::channel(false);
+        let (delay, delays) = watch::channel(Duration::ZERO);
         let open = Arc::new(Mutex::new(JoinSet::new()));
         let connections = open.clone();
         tokio::spawn(async move {
             while let Ok((mut client, _)) = listener.accept().await {
+                let _ = client.set_nodelay(true);
                 let (manner, server) = (*watched.borrow(), server.clone());
-                let mut cuts = cuts.clone();
+                let (mut cuts, way) = (cuts.clone(), (stalls.clone(), delays.clone()));
                 let cut = cuts.borrow_and_update().0;
                 connections.lock().unwrap().spawn(async move {
                     match manner {
@@ -43,19 +52,21 @@ impl Proxy {
                         Manner::Silent => std::future::pending().await,
                         Manner::Passing => {
                             if let Ok(mut server) = TcpStream::connect(server).await {
+                                let _ = server.set_nodelay(true);
                                 tokio::select! {
-                                    _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+                                    () = carry(&mut client, &mut server, way) => {}
                                     _ = cuts.wait_for(|(cuts, _)| *cuts > cut) => {}
                                 }
                                 drop(client);
-                                let _ = cuts.wait_for(|(cuts, noticed)| *cuts == cut || *noticed).await;
+                                let _ =
+                                    cuts.wait_for(|(cuts, noticed)| *cuts == cut || *noticed).await;
                             }
                         }
                     }
                 });
             }
         });
-        Self { address, open, manner, near }
+        Self { address, open, manner, near, stalled, delay }
     }
 
     /// Ends every connection wherever in a frame it is.
@@ -72,6 +83,20 @@ impl Proxy {
         self.near.send_modify(|(_, noticed)| *noticed = true);
     }
 
+    /// Passes nothing on from here on, and lets connections stand.
+    pub fn stall(&self) {
+        self.stalled.send_replace(true);
+    }
+
+    pub fn go_on(&self) {
+        self.stalled.send_replace(false);
+    }
+
+    /// Has everything come this much later, each way.
+    pub fn delay(&self, by: Duration) {
+        self.delay.send_replace(by);
+    }
+
     pub fn close(&self) {
         self.manner.send_replace(Manner::Closing);
         self.cut();
@@ -83,5 +108,34 @@ impl Proxy {
 
     pub fn silence(&self) {
         self.manner.send_replace(Manner::Silent);
+    }
+}
+
+type Way = (watch::Receiver<bool>, watch::Receiver<Duration>);
+
+async fn carry(client: &mut TcpStream, server: &mut TcpStream, way: Way) {
+    let ((from_client, to_client), (from_server, to_server)) = (client.split(), server.split());
+    tokio::select! {
+        () = pump(from_client, to_server, way.clone()) => {}
+        () = pump(from_server, to_client, way) => {}
+    }
+}
+
+async fn pump(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    (mut stalls, delays): Way,
+) {
+    let mut bytes = vec![0; 16 << 10];
+    while let Ok(read @ 1..) = from.read(&mut bytes).await {
+        let delay = *delays.borrow();
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+        if stalls.wait_for(|stalled| !stalled).await.is_err()
+            || to.write_all(&bytes[..read]).await.is_err()
+        {
+            return;
+        }
     }
 }

@@ -8,7 +8,7 @@ mod server;
 use std::time::Duration;
 
 use bytes::Bytes;
-use leveret::backend::{BackendError, Cache, ConnectError, RedisCache};
+use leveret::backend::{BackendError, Cache, ConnectError, Push, RedisCache};
 use tokio::time::{Instant, sleep, timeout};
 
 use proxy::{Mode, Proxy};
@@ -40,6 +40,12 @@ async fn recovers(cache: &Cache) {
     .expect("it is ready again");
 }
 
+/// As [`recovers`], and says how long it took.
+async fn served_again(after: &str, cache: &Cache, since: Instant) {
+    recovers(cache).await;
+    println!("{after}: ready after {:.2} s", since.elapsed().as_secs_f64());
+}
+
 fn is_unreachable(error: &BackendError) -> bool {
     matches!(error, BackendError::CacheUnreachable(_))
 }
@@ -62,6 +68,109 @@ async fn a_server_that_is_stopped_is_told_and_found_again_with_what_it_had() {
     server.start_again();
     recovers(&cache).await;
     assert_eq!(cache.get("kept").await.expect("an answer").as_deref(), Some(&b"v"[..]));
+}
+
+/// Every write that was answered, while the server dies and comes back under load, is there afterwards.
+#[tokio::test]
+async fn no_answered_write_is_lost_by_a_server_that_is_killed_and_started_again() {
+    let mut server = RedisServer::start();
+    let cache = cache_at(&server.url()).await;
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let writers: Vec<_> = (0..8)
+        .map(|writer| {
+            let (cache, stopped) = (cache.clone(), stopped.clone());
+            tokio::spawn(async move {
+                let (mut answered, mut failed, mut number) = (Vec::new(), 0, 0);
+                while !*stopped.borrow() {
+                    let key = format!("{writer}:{number}");
+                    number += 1;
+                    match cache.set(&key, "v", None).await {
+                        Ok(()) => answered.push(key),
+                        Err(error) => {
+                            assert!(error.is_retryable(), "{error}");
+                            failed += 1;
+                        }
+                    }
+                }
+                (answered, failed)
+            })
+        })
+        .collect();
+    for _ in 0..3 {
+        sleep(Duration::from_millis(100)).await;
+        server.kill();
+        assert!(cache.ready().await.is_err());
+        server.start_again();
+        served_again("server killed and started", &cache, Instant::now()).await;
+    }
+    stop.send_replace(true);
+    let (mut answered, mut failed) = (Vec::new(), 0);
+    for writer in writers {
+        let (of_writer, its_failed) = writer.await.expect("no panic");
+        answered.extend(of_writer);
+        failed += its_failed;
+    }
+    println!("server killed and started: {} writes answered, {failed} not", answered.len());
+    assert!(!answered.is_empty() && failed > 0);
+    for key in &answered {
+        assert!(cache.get(key).await.expect("an answer").is_some(), "{key} is gone");
+    }
+}
+
+#[tokio::test]
+async fn a_way_that_is_slow_is_served_all_the_same() {
+    let (_server, proxy, cache) = stand().await;
+    const LATE_MS: u64 = 150;
+    proxy.set(Mode::LateBy(LATE_MS));
+    let asked = Instant::now();
+    let sets: Vec<_> = (0..50)
+        .map(|number| {
+            let cache = cache.clone();
+            tokio::spawn(async move { cache.set(&format!("k{number}"), "v", None).await })
+        })
+        .collect();
+    for set in sets {
+        set.await.expect("no panic").expect("it is late, and it is done");
+    }
+    assert!(asked.elapsed() >= Duration::from_millis(2 * LATE_MS));
+    cache.ready().await.expect("it is late, and it answers");
+    proxy.set(Mode::Pass);
+    for number in 0..50 {
+        assert!(cache.get(&format!("k{number}")).await.expect("an answer").is_some());
+    }
+    assert_eq!(proxy.connections(), 1, "no connection was given up");
+}
+
+/// What is handed over without waiting is refused beyond a bound, and every change that was taken gets its
+/// answer.
+#[tokio::test]
+async fn a_full_outbox_refuses_and_is_empty_again_in_bounded_time() {
+    let server = RedisServer::start();
+    let proxy = Proxy::start(server.port()).await;
+    let cache = RedisCache::connect(&proxy.url(), SOON).await.expect("a connection");
+    proxy.set(Mode::Silent);
+    let change = || {
+        let value = Bytes::from(vec![b'x'; 1 << 20]);
+        cache.send_pushes([Push { key: "list".into(), value, keep: 100 }])
+    };
+    let mut taken = Vec::new();
+    // Nobody else runs between two of them: what was taken waits.
+    let refused = loop {
+        match change() {
+            Ok(sent) => taken.push(sent),
+            Err(error) => break error,
+        }
+        assert!(taken.len() < 1_000, "there is no bound");
+    };
+    assert!(refused.is_retryable() && refused.to_string().contains("too much waits"), "{refused}");
+    assert!(taken.len() > 50, "{} MiB", taken.len());
+    for sent in taken {
+        let answered = timeout(SOON, sent.durable()).await.expect("a bounded time");
+        assert!(answered.expect_err("nobody answers").is_retryable());
+    }
+    proxy.set(Mode::Pass);
+    recovers(&Cache::Redis(cache.clone())).await;
+    change().expect("there is room again").durable().await.expect("an answer");
 }
 
 /// What was answered is there, and what was not may be, but never twice.
@@ -92,7 +201,7 @@ async fn no_answered_push_is_lost_and_none_is_done_twice_while_connections_are_c
             }
         }
         proxy.set(Mode::Pass);
-        recovers(&cache).await;
+        served_again("connections cut in an answer", &cache, Instant::now()).await;
     }
     assert!(unknown > 0, "no connection was cut: {} answered", answered.len());
     assert!(answered.len() > 1);
@@ -122,7 +231,7 @@ async fn a_server_that_never_answers_is_given_up_and_connected_to_anew() {
     assert!(is_unreachable(&answer.expect_err("nobody answers")));
     assert!(timeout(SOON, cache.ready()).await.expect("it is told").is_err());
     proxy.set(Mode::Pass);
-    recovers(&cache).await;
+    served_again("silent server speaks", &cache, Instant::now()).await;
     assert_eq!(cache.get("k").await.expect("an answer").as_deref(), Some(&b"v"[..]));
     assert!(proxy.connections() > connections);
 }

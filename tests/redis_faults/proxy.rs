@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,6 +16,8 @@ pub enum Mode {
     Pass,
     /// Takes connections, and what is said on them, and passes nothing on.
     Silent,
+    /// Passes what is said on, each piece so many milliseconds late.
+    LateBy(u64),
     /// Closes each connection.
     Closed,
     /// Closes each connection when the server has answered this many bytes more, in the middle of them.
@@ -94,6 +97,9 @@ async fn pump(
             return;
         }
         let mode = *modes.borrow();
+        if let Mode::LateBy(ms) = mode {
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+        }
         let mut passed = read;
         let mut is_cut = false;
         if let (Mode::CutAfter(bytes_max), Some(budget)) = (mode, &budget) {

@@ -151,12 +151,27 @@ fn rediss_is_tls_whose_certificate_is_verified() {
         &file("key.pem"),
         "--tls-auth-clients",
         "no",
+        "--requirepass",
+        "s3@cret/%",
     ]);
-    let url = format!("rediss://localhost:{port}");
+    let url = format!("rediss://default:s3%40cret%2F%25@localhost:{port}/3");
     let trusting = Served::start(serve(&url).env("SSL_CERT_FILE", file("ca.pem")));
     trusting.until("/ready", |status, _| status == 200);
-    let output = serve(&url).env("SSL_CERT_FILE", "/dev/null").output().expect("it ends");
-    let line = String::from_utf8(output.stderr).expect("text");
-    assert_eq!(output.status.code(), Some(1), "{line}");
-    assert!(line.contains("the cache can't be used"), "{line}");
+    // Another authority's, none at all, or a name that the certificate does not have.
+    let other = ["req", "-x509", "-subj", "/CN=another authority", "-days", "2"];
+    openssl(
+        folder.path(),
+        &[&other[..], &key, &["-keyout", "other.key", "-out", "other.pem"]].concat(),
+    );
+    let elsewhere = url.replace("localhost", "127.0.0.1");
+    for (url, trusted) in
+        [(&url, file("other.pem")), (&url, "/dev/null".to_owned()), (&elsewhere, file("ca.pem"))]
+    {
+        let output = serve(url).env("SSL_CERT_FILE", &trusted).output().expect("it ends");
+        let line = String::from_utf8(output.stderr).expect("text");
+        assert_eq!(output.status.code(), Some(1), "{trusted}: {line}");
+        assert!(line.starts_with("leveret: the cache can't be used"), "{trusted}: {line}");
+        assert!(trusted == "/dev/null" || line.contains("certificate"), "{trusted}: {line}");
+        assert!(line.lines().count() == 1 && !line.contains("s3"), "{line}");
+    }
 }

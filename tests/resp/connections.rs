@@ -58,9 +58,14 @@ async fn a_stranger_can_do_nothing_but_log_in() {
     let wrong = "-WRONGPASS invalid username-password pair or user is disabled.\r\n";
     client.ask("AUTH wrong", wrong).await;
     client.ask("AUTH someone secret", wrong).await;
-    client.ask("HELLO 3", "-NOAUTH HELLO must be called with the client already authenticated, \
-        otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client \
-        and select the RESP protocol version at the same time\r\n").await;
+    client
+        .ask(
+            "HELLO 3",
+            "-NOAUTH HELLO must be called with the client already authenticated, \
+        otherwise the HELLO AUTH <user> <pass> option can be used to authenticate the client \
+        and select the RESP protocol version at the same time\r\n",
+        )
+        .await;
     client.ask("AUTH default secret", "+OK\r\n").await;
     client.ask("GET k", "$-1\r\n").await;
     client.ask("RESET", "+RESET\r\n").await;
@@ -85,6 +90,23 @@ async fn what_is_no_request_ends_the_connection_with_a_word() {
     let mut client = fixture.connect();
     client.ask("QUIT\r\nPING", "+OK\r\n").await;
     client.expect_end().await;
+}
+
+#[tokio::test]
+async fn a_request_beyond_the_limit_ends_the_connection() {
+    let fixture = Fixture::new();
+    let mut client = fixture.connect();
+    let mut other = fixture.connect();
+    client.ask("PING", "+PONG\r\n").await;
+    other.ask("CONFIG SET client-query-buffer-limit 1mb", "+OK\r\n").await;
+    client.send("*2\r\n$4\r\nECHO\r\n$1000000\r\n").await;
+    client.send(&"x".repeat(1_000_000)).await;
+    client.send("\r\n").await;
+    client.expect(&format!("$1000000\r\n{}\r\n", "x".repeat(1_000_000))).await;
+    client.send("*2\r\n$4\r\nECHO\r\n$1048576\r\n").await;
+    client.expect("-ERR Protocol error: too big request\r\n").await;
+    client.expect_end().await;
+    other.ask("PING", "+PONG\r\n").await;
 }
 
 #[tokio::test]

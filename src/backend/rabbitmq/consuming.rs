@@ -12,8 +12,7 @@ use lapin::options::{
 use tokio::sync::watch;
 
 use super::RabbitMq;
-use super::delivery::Delivery;
-use super::refusal::refusal;
+use super::delivery::{Delivery, Hold};
 use super::session::Session;
 use super::values::{short, table};
 use crate::backend::{BackendError, ConsumeOptions, ConsumerEnd};
@@ -39,13 +38,14 @@ pub struct Consumer {
 }
 
 struct Line {
+    session: Arc<Session>,
     channel: Channel,
     consumer: lapin::Consumer,
 }
 
 impl Line {
     async fn open(
-        session: &Session,
+        session: Arc<Session>,
         queue: &QueueName,
         options: ConsumeOptions,
     ) -> Result<Self, BackendError> {
@@ -55,7 +55,7 @@ impl Line {
             0 => PREFETCH_MAX,
             prefetch => prefetch,
         };
-        channel.basic_qos(prefetch, BasicQosOptions::default()).await.map_err(refusal)?;
+        session.answered(channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
         let mut arguments = Headers::default();
         if options.priority != 0 {
             arguments.set("x-priority", options.priority);
@@ -63,19 +63,23 @@ impl Line {
         // Without acknowledgements the server would send without a bound: they are sent here.
         let flags = BasicConsumeOptions { exclusive: options.exclusive, ..Default::default() };
         let (name, arguments) = (short(queue.as_str())?, table(&arguments)?);
-        let consumer = channel.basic_consume(name, "".into(), flags, arguments).await;
-        Ok(Self { consumer: consumer.map_err(refusal)?, channel })
+        let consume = channel.basic_consume(name, "".into(), flags, arguments);
+        let consumer = session.answered(consume).await?;
+        Ok(Self { session, channel, consumer })
     }
 
     /// Ends the consumer, and gives back what nobody took. Deliveries that are out hold the channel.
     async fn cancel(mut self) {
         let tag = self.consumer.tag();
-        if self.channel.basic_cancel(tag, BasicCancelOptions::default()).await.is_err() {
+        let cancel = self.channel.basic_cancel(tag, BasicCancelOptions::default());
+        if self.session.answered(cancel).await.is_err() {
             return;
         }
-        while let Some(Ok(delivery)) = next(&mut self.consumer).await {
+        while let Ok(Some(Ok(delivery))) =
+            self.session.while_it_lasts(next(&mut self.consumer)).await
+        {
             let options = BasicNackOptions { requeue: true, ..Default::default() };
-            if delivery.acker.nack(options).await.is_err() {
+            if self.session.answered(delivery.acker.nack(options)).await.is_err() {
                 return;
             }
         }
@@ -101,10 +105,10 @@ impl Consumer {
                 }
                 delivered = self.delivered() => delivered,
             };
-            let Some((delivered, channel)) = delivered else { continue };
+            let Some((delivered, hold)) = delivered else { continue };
             self.broker.counters.delivered(&self.queue);
             let (broker, queue) = (self.broker.clone(), self.queue.clone());
-            let delivery = Delivery::new(broker, queue, delivered, channel, None);
+            let delivery = Delivery::new(broker, queue, delivered, hold);
             return Some(match self.options.no_ack {
                 true => delivery.taken().await,
                 false => delivery,
@@ -113,10 +117,13 @@ impl Consumer {
     }
 
     /// `None`: there was a change to be looked at.
-    async fn delivered(&mut self) -> Option<(lapin::message::Delivery, Channel)> {
+    async fn delivered(&mut self) -> Option<(lapin::message::Delivery, Hold)> {
         match &mut self.line {
             Some(line) => match next(&mut line.consumer).await {
-                Some(Ok(delivered)) => Some((delivered, line.channel.clone())),
+                Some(Ok(delivered)) => {
+                    let (session, channel) = (line.session.clone(), line.channel.clone());
+                    Some((delivered, Hold { session, channel, is_lent: false }))
+                }
                 Some(Err(_)) | None => {
                     self.line = None;
                     None
@@ -134,8 +141,7 @@ impl Consumer {
             self.ended = Some(ConsumerEnd::Cancelled);
             return;
         };
-        let opening = Line::open(&session, &self.queue, self.options);
-        match session.while_it_lasts(opening).await.and_then(|opened| opened) {
+        match Line::open(session.clone(), &self.queue, self.options).await {
             Ok(line) => self.line = Some(line),
             Err(BackendError::Broker(BrokerError::NotFound { .. })) => {
                 // A connection that was lost on this side alone kept an exclusive queue from being declared
@@ -187,7 +193,7 @@ impl RabbitMq {
         options: ConsumeOptions,
     ) -> Result<Consumer, BackendError> {
         let session = self.link.session().await?;
-        let line = Line::open(&session, queue, options).await?;
+        let line = Line::open(session, queue, options).await?;
         Ok(Consumer {
             broker: self.clone(),
             queue: queue.clone(),
@@ -201,22 +207,23 @@ impl RabbitMq {
     pub async fn get(&self, queue: &QueueName) -> Result<Option<Delivery>, BackendError> {
         let session = self.link.session().await?;
         let channel = session.working_channel().await?;
-        let got = get(&channel, queue).await?;
+        let got = get(&session, &channel, queue).await?;
         let Some(delivered) = got else {
             session.give_back(channel);
             return Ok(None);
         };
         self.counters.delivered(queue);
-        let (broker, queue, lent_by) = (self.clone(), queue.clone(), Arc::clone(&session));
-        Ok(Some(Delivery::new(broker, queue, delivered, channel, Some(lent_by))))
+        let hold = Hold { session, channel, is_lent: true };
+        Ok(Some(Delivery::new(self.clone(), queue.clone(), delivered, hold)))
     }
 }
 
 pub(super) async fn get(
+    session: &Session,
     channel: &Channel,
     queue: &QueueName,
 ) -> Result<Option<lapin::message::Delivery>, BackendError> {
     let options = BasicGetOptions { no_ack: false };
-    let got = channel.basic_get(short(queue.as_str())?, options).await.map_err(refusal)?;
+    let got = session.answered(channel.basic_get(short(queue.as_str())?, options)).await?;
     Ok(got.map(|got| got.delivery))
 }

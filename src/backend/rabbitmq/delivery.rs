@@ -8,7 +8,7 @@ use lapin::{Acker, Channel};
 
 use super::RabbitMq;
 use super::origin;
-use super::refusal::{refusal, unreachable, unsupported};
+use super::refusal::{unreachable, unsupported};
 use super::session::Session;
 use super::values::{received, short};
 use crate::backend::BackendError;
@@ -26,17 +26,18 @@ pub struct Delivery {
     pub(super) message: Message,
     pub(super) failures: u32,
     redelivered: bool,
+    acker: Acker,
     hold: Option<Hold>,
     /// A task of its own settles it. Dropped with its runtime, that leaves it to the end of the channel.
     is_dropped: bool,
 }
 
 /// What it takes to settle a delivery: the channel that it came on stays open as long.
-struct Hold {
-    acker: Acker,
-    channel: Channel,
+pub(super) struct Hold {
+    pub session: Arc<Session>,
+    pub channel: Channel,
     /// A channel of its own goes back to its session.
-    lent_by: Option<Arc<Session>>,
+    pub is_lent: bool,
 }
 
 impl Delivery {
@@ -44,13 +45,12 @@ impl Delivery {
         broker: RabbitMq,
         queue: QueueName,
         delivered: lapin::message::Delivery,
-        channel: Channel,
-        lent_by: Option<Arc<Session>>,
+        hold: Hold,
     ) -> Self {
         let (message, failures) = read(&queue, &delivered);
-        let hold = Some(Hold { acker: delivered.acker, channel, lent_by });
+        let (acker, hold) = (delivered.acker, Some(hold));
         let redelivered = delivered.redelivered || failures > 0;
-        Self { broker, queue, message, failures, redelivered, hold, is_dropped: false }
+        Self { broker, queue, message, failures, redelivered, acker, hold, is_dropped: false }
     }
 
     pub fn message(&self) -> &Message {
@@ -76,9 +76,9 @@ impl Delivery {
     }
 
     pub async fn ack(mut self) -> Result<(), BackendError> {
-        let settled = self.settle(Settled::Ack).await;
+        self.settle(Settled::Ack).await?;
         self.broker.counters.acked(&self.queue);
-        settled
+        Ok(())
     }
 
     /// Acknowledged as soon as it was taken.
@@ -90,20 +90,23 @@ impl Delivery {
 
     /// Resolves when the server has read the acknowledgements; AMQP confirms none.
     pub async fn ack_all(deliveries: Vec<Self>) -> Result<(), BackendError> {
-        let mut channels: Vec<(Channel, QueueName)> = Vec::new();
+        let mut channels: Vec<(Arc<Session>, Channel, QueueName)> = Vec::new();
         for delivery in deliveries {
             if let Some(hold) = &delivery.hold
-                && !channels.iter().any(|(channel, _)| channel.id() == hold.channel.id())
+                && !channels.iter().any(|(session, channel, _)| {
+                    (session.id, channel.id()) == (hold.session.id, hold.channel.id())
+                })
             {
-                channels.push((hold.channel.clone(), delivery.queue.clone()));
+                let (session, channel) = (hold.session.clone(), hold.channel.clone());
+                channels.push((session, channel, delivery.queue.clone()));
             }
             delivery.ack().await?;
         }
-        for (channel, queue) in channels {
+        for (session, channel, queue) in channels {
             let options = QueueDeclareOptions { passive: true, ..Default::default() };
             let asked =
                 channel.queue_declare(short(queue.as_str())?, options, FieldTable::default());
-            asked.await.map_err(refusal)?;
+            session.answered(asked).await?;
         }
         Ok(())
     }
@@ -138,22 +141,31 @@ impl Delivery {
     }
 
     async fn settle(&mut self, how: Settled) -> Result<(), BackendError> {
-        let Some(Hold { acker, channel, lent_by }) = self.hold.take() else { return Ok(()) };
+        let Some(Hold { session, channel, is_lent }) = self.hold.take() else { return Ok(()) };
         let nack = |requeue| BasicNackOptions { requeue, ..Default::default() };
-        let settled = match how {
-            Settled::Ack => acker.ack(BasicAckOptions::default()).await,
-            Settled::Requeue => acker.nack(nack(true)).await,
-            Settled::Reject => acker.nack(nack(false)).await,
+        let told = async {
+            match how {
+                Settled::Ack => self.acker.ack(BasicAckOptions::default()).await,
+                Settled::Requeue => self.acker.nack(nack(true)).await,
+                Settled::Reject => self.acker.nack(nack(false)).await,
+            }
         };
-        if let Some(session) = lent_by {
+        let told = session.answered(told).await?;
+        if is_lent {
             session.give_back(channel);
         }
-        match settled.map_err(refusal)? {
-            true => Ok(()),
-            false => {
-                Err(unreachable("the connection that it came on ended: it is delivered again"))
-            }
-        }
+        settled(told)
+    }
+}
+
+/// `told`: whether lapin had a channel left to say it on.
+///
+/// # Errors
+/// It was not said.
+pub(super) fn settled(told: bool) -> Result<(), BackendError> {
+    match told {
+        true => Ok(()),
+        false => Err(unreachable("the connection that it came on ended: it is delivered again")),
     }
 }
 
@@ -175,6 +187,7 @@ impl Drop for Delivery {
             message: self.message.clone(),
             failures: self.failures,
             redelivered: self.redelivered,
+            acker: self.acker.clone(),
             hold: Some(hold),
             is_dropped: true,
         };
@@ -197,4 +210,15 @@ pub(super) fn read(queue: &QueueName, delivered: &lapin::message::Delivery) -> (
     message.properties = received(&delivered.properties);
     let failures = origin::leave(&mut message, queue);
     (message, failures)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_said_is_not_settled() {
+        assert!(settled(true).is_ok());
+        assert!(settled(false).is_err_and(|error| error.is_retryable()));
+    }
 }

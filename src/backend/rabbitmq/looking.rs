@@ -9,8 +9,7 @@ use lapin::{Acker, Channel};
 
 use super::RabbitMq;
 use super::consuming::get;
-use super::delivery::read;
-use super::refusal::refusal;
+use super::delivery::{read, settled};
 use super::session::Session;
 use crate::backend::{BackendError, DeathFilter, DeathGroups, Peeked, Selection};
 use crate::broker::shared::GroupsFound;
@@ -32,6 +31,7 @@ pub(super) struct Look {
 pub(super) struct Seen {
     pub message: Message,
     redelivered: bool,
+    session: Arc<Session>,
     acker: Acker,
 }
 
@@ -55,8 +55,12 @@ impl Seen {
     }
 
     /// Takes it out of the queue for good.
+    ///
+    /// # Errors
+    /// A connection that ended: it is in its queue still.
     pub async fn take(&self) -> Result<(), BackendError> {
-        self.acker.ack(BasicAckOptions::default()).await.map_err(refusal).map(|_| ())
+        let ack = self.acker.ack(BasicAckOptions::default());
+        settled(self.session.answered(ack).await?)
     }
 
     fn peeked(self) -> Peeked {
@@ -78,11 +82,13 @@ impl Look {
         if self.is_cut() {
             return Ok(None);
         }
-        let Some(delivered) = get(&self.channel, &self.queue).await? else { return Ok(None) };
+        let got = get(&self.session, &self.channel, &self.queue).await?;
+        let Some(delivered) = got else { return Ok(None) };
         self.taken += 1;
         let (message, _) = read(&self.queue, &delivered);
         let redelivered = delivered.redelivered;
-        Ok(Some(Seen { message, redelivered, acker: delivered.acker }))
+        let (session, acker) = (self.session.clone(), delivered.acker);
+        Ok(Some(Seen { message, redelivered, session, acker }))
     }
 
     /// Whether there may be messages that were not looked at.
@@ -94,10 +100,10 @@ impl Look {
     pub async fn end(self) -> Result<(), BackendError> {
         if self.taken > 0 {
             let options = BasicNackOptions { multiple: true, requeue: true };
-            self.channel.basic_nack(0, options).await.map_err(refusal)?;
+            self.session.answered(self.channel.basic_nack(0, options)).await?;
             // Until it is answered, a look that follows would find the queue without them.
             let options = lapin::options::BasicQosOptions::default();
-            self.channel.basic_qos(0, options).await.map_err(refusal)?;
+            self.session.answered(self.channel.basic_qos(0, options)).await?;
         }
         self.session.give_back(self.channel);
         Ok(())

@@ -216,7 +216,7 @@ impl Line {
         let session = link.session_until(deadline).await?;
         let channel = session.publishing_channel().await?;
         let (flights, in_flight) = mpsc::channel(WINDOW_UNITS as usize);
-        tokio::spawn(land_all(in_flight));
+        tokio::spawn(land_all(in_flight, session.end()));
         Ok(Self { session, channel, flights })
     }
 
@@ -244,10 +244,33 @@ impl Line {
 }
 
 /// Confirms come nearly in the order of the messages, so they are waited for in that order.
-async fn land_all(mut flights: mpsc::Receiver<(PublisherConfirm, ShortString, Flight)>) {
-    while let Some((confirm, about, flight)) = flights.recv().await {
-        flight.land(outcome(confirm.await, about.as_str()));
+async fn land_all(
+    mut flights: mpsc::Receiver<(PublisherConfirm, ShortString, Flight)>,
+    end: impl Future<Output = ()>,
+) {
+    let mut end = std::pin::pin!(end);
+    let mut is_over = false;
+    while let Some((mut confirm, about, flight)) = flights.recv().await {
+        let over = async {
+            if !is_over {
+                end.as_mut().await;
+            }
+        };
+        let confirmed = tokio::select! {
+            biased;
+            confirmed = &mut confirm => Some(confirmed),
+            () = over => None,
+        };
+        is_over |= confirmed.is_none();
+        flight.land(match confirmed {
+            Some(confirmed) => outcome(confirmed, about.as_str()),
+            None => Err(unconfirmed("the connection ended")),
+        });
     }
+}
+
+fn unconfirmed(why: impl std::fmt::Display) -> BackendError {
+    unreachable(format!("not confirmed, it may have arrived or not: {why}"))
 }
 
 /// `about`: the exchange, or with the default one the queue.
@@ -264,9 +287,7 @@ fn outcome(confirmation: lapin::Result<Confirmation>, about: &str) -> Result<(),
             {
                 Err(BackendError::Broker(refused))
             }
-            other => {
-                Err(unreachable(format!("not confirmed, it may have arrived or not: {other}")))
-            }
+            other => Err(unconfirmed(other)),
         },
     }
 }

@@ -154,7 +154,7 @@ impl Session {
             channel.confirm_select(ConfirmSelectOptions::default()).await?;
             Ok(channel)
         };
-        self.answered(opened).await?.map_err(refusal)
+        self.answered(opened).await
     }
 
     /// A channel of its own, to consume or to get on: deliveries are settled where they came from.
@@ -164,7 +164,7 @@ impl Session {
     pub async fn working_channel(&self) -> Result<Channel, BackendError> {
         match self.calls.take() {
             Some(channel) => Ok(channel),
-            None => self.answered(self.working.create_channel()).await?.map_err(refusal),
+            None => self.answered(self.working.create_channel()).await,
         }
     }
 
@@ -184,7 +184,7 @@ impl Session {
         let channel = self.working_channel().await?;
         let answer = self.answered(call(channel.clone())).await?;
         self.give_back(channel);
-        answer.map_err(refusal)
+        Ok(answer)
     }
 
     /// As [`Session::call`], on a channel with confirms.
@@ -207,17 +207,18 @@ impl Session {
         answer.map_err(refusal)
     }
 
-    /// Waits for an answer, but neither for ever nor for longer than the session lasts.
+    /// Waits for an answer, but neither for ever nor for longer than the session lasts: whatever is said
+    /// to the server goes through here or [`Session::while_it_lasts`].
     ///
     /// # Errors
-    /// No answer.
-    async fn answered<T>(
+    /// The server's refusal; no answer.
+    pub async fn answered<T>(
         &self,
         call: impl Future<Output = lapin::Result<T>>,
-    ) -> Result<lapin::Result<T>, BackendError> {
-        let silent = || unreachable(format!("no answer within {} s", ANSWER_WITHIN.as_secs()));
+    ) -> Result<T, BackendError> {
+        let silent = |_| unreachable(format!("no answer within {} s", ANSWER_WITHIN.as_secs()));
         let in_time = tokio::time::timeout(ANSWER_WITHIN, call);
-        self.while_it_lasts(in_time).await?.map_err(|_| silent())
+        self.while_it_lasts(in_time).await?.map_err(silent)?.map_err(refusal)
     }
 
     /// # Errors
@@ -226,11 +227,19 @@ impl Session {
         &self,
         work: impl Future<Output = T>,
     ) -> Result<T, BackendError> {
-        let mut over = self.over.subscribe();
         tokio::select! {
             biased;
             done = work => Ok(done),
-            _ = over.wait_for(|over| *over) => Err(unreachable("the connection ended")),
+            () = self.end() => Err(unreachable("the connection ended")),
+        }
+    }
+
+    /// Resolves when the session has ended.
+    pub fn end(&self) -> impl Future<Output = ()> + use<> {
+        let mut over = self.over.subscribe();
+        async move {
+            // A sender that is gone says the same.
+            let _ = over.wait_for(|over| *over).await;
         }
     }
 

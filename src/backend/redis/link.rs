@@ -12,7 +12,7 @@ use redis::{
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::channels::Channels;
+use super::channels::{Channels, Topic};
 use super::failure::{ConnectError, ends_connection, of_server};
 use crate::backend::BackendError;
 
@@ -137,15 +137,21 @@ impl Link {
         Ok(answers.into_iter().map(|answer| answer.map_err(|error| of_server(&error))).collect())
     }
 
-    pub async fn subscribe(&self, channel: &str) -> Result<(), BackendError> {
+    pub async fn subscribe(&self, topic: Topic, name: &str) -> Result<(), BackendError> {
         let mut connected = self.connected().await?;
-        let outcome = connected.connection.subscribe(channel).await;
+        let outcome = match topic {
+            Topic::Channel => connected.connection.subscribe(name).await,
+            Topic::Pattern => connected.connection.psubscribe(name).await,
+        };
         self.judge(&connected, outcome)
     }
 
-    pub async fn unsubscribe(&self, channel: &str) -> Result<(), BackendError> {
+    pub async fn unsubscribe(&self, topic: Topic, name: &str) -> Result<(), BackendError> {
         let mut connected = self.connected().await?;
-        let outcome = connected.connection.unsubscribe(channel).await;
+        let outcome = match topic {
+            Topic::Channel => connected.connection.unsubscribe(name).await,
+            Topic::Pattern => connected.connection.punsubscribe(name).await,
+        };
         self.judge(&connected, outcome)
     }
 
@@ -272,7 +278,8 @@ impl Maker {
         let pushed = move |push: PushInfo| -> Result<(), ()> {
             match push.kind {
                 PushKind::Disconnection => broken.note(number),
-                PushKind::Message => channels.deliver(push.data),
+                PushKind::Message => channels.deliver(Topic::Channel, push.data),
+                PushKind::PMessage => channels.deliver(Topic::Pattern, push.data),
                 _ => {}
             }
             Ok(())

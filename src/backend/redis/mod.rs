@@ -13,21 +13,24 @@
 //! append-only file all since the last snapshot.
 
 mod channels;
+mod compare;
 mod failure;
 mod fetch;
 mod lease;
 mod link;
 mod lock;
 mod outbox;
+mod owned;
 mod stream;
 mod values;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use channels::RedisSubscription;
+pub use channels::{RedisSubscription, Topic as RedisTopic};
 pub use failure::ConnectError;
 pub use outbox::{RedisAnswer, RedisSent};
+pub use owned::RedisOwned;
 pub use stream::{RedisStream, RedisStreamReader};
 pub use values::RedisPushed;
 

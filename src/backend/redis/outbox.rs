@@ -49,6 +49,11 @@ pub enum Change {
         fields: Vec<String>,
     },
     Removal(Vec<String>),
+    Script {
+        script: &'static str,
+        key: String,
+        args: Vec<Vec<u8>>,
+    },
     /// Changes nothing: its answer says that all before it were answered.
     Mark,
 }
@@ -73,6 +78,9 @@ impl Change {
                 key.len() + fields.iter().map(String::len).sum::<usize>()
             }
             Self::Removal(keys) => keys.iter().map(String::len).sum(),
+            Self::Script { script, key, args } => {
+                script.len() + key.len() + args.iter().map(Vec::len).sum::<usize>()
+            }
             Self::Mark => 0,
         }
     }
@@ -121,6 +129,11 @@ impl Change {
                 let mut remove = cmd("DEL");
                 remove.arg(keys);
                 remove
+            }
+            Self::Script { script, key, args } => {
+                let mut eval = cmd("EVAL");
+                eval.arg(script).arg(1).arg(key).arg(args);
+                eval
             }
             Self::Mark => cmd("PING"),
         };

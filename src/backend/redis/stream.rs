@@ -11,7 +11,7 @@ use super::RedisCache;
 use super::failure::of_server;
 use super::link::{ANSWER_WITHIN, Backoff, CONNECT_WITHIN};
 use super::outbox::{Change, RedisAnswer, RedisSent};
-use crate::backend::{Around, BackendError, Place, Post, Posted, Read};
+use crate::backend::{Around, BackendError, LogEntry, Place, Post, Posted, Read};
 
 /// Entries that the stream keeps, about: what a node may be behind by.
 pub const ENTRIES_MAX: usize = 100_000;
@@ -40,16 +40,34 @@ pub struct RedisStreamReader {
     place: Place,
     /// Entries that were appended up to there, ever.
     count: u64,
+    epoch: u64,
 }
 
 /// An entry as the server gives it: its id, and fields with their values.
 type Entry = (String, Vec<Vec<u8>>);
 
-/// What XINFO says of a stream.
+/// Begins the log if there is none, and says what it is: its epoch, how many entries there ever were and are,
+/// where the last one is, and the time. The stream is there from then on, so one that is not was lost.
+const LOOK: &str = "local is_there = redis.call('EXISTS', KEYS[1]) == 1 \
+     if not is_there then \
+       redis.call('XGROUP', 'CREATE', KEYS[1], 'leveret', '$', 'MKSTREAM') \
+       redis.call('XGROUP', 'DESTROY', KEYS[1], 'leveret') \
+     end \
+     if not is_there or redis.call('EXISTS', KEYS[2]) == 0 then \
+       redis.call('SET', KEYS[2], ARGV[1]) \
+     end \
+     local info, of = redis.call('XINFO', 'STREAM', KEYS[1]), {} \
+     for i = 1, #info, 2 do of[info[i]] = info[i + 1] end \
+     return {redis.call('GET', KEYS[2]), of['entries-added'], of['length'], \
+       of['last-generated-id'], redis.call('TIME')[1]}";
+
+/// What [`LOOK`] says of a stream.
 struct Extent {
+    epoch: u64,
     added: u64,
     length: u64,
     last: Place,
+    now_s: u64,
 }
 
 impl RedisStream {
@@ -95,21 +113,24 @@ impl RedisStream {
         })
     }
 
-    /// A reader of what is appended from now on; it waits until the server says where that is.
-    pub async fn reader(&self) -> RedisStreamReader {
+    /// A reader of what is appended from now on, and what was in the time before; it waits until the
+    /// server says where that is.
+    pub async fn reader(
+        &self,
+        before: Duration,
+        bytes_max: usize,
+    ) -> (RedisStreamReader, Vec<LogEntry>) {
         let mut reader = RedisStreamReader {
             stream: self.clone(),
             connection: None,
             backoff: Backoff::default(),
             place: Place::default(),
             count: 0,
+            epoch: 0,
         };
         loop {
-            match reader.extent().await {
-                Ok(extent) => {
-                    (reader.place, reader.count) = (extent.last, extent.added);
-                    return reader;
-                }
+            match reader.begin(before, bytes_max).await {
+                Ok(entries) => return (reader, entries),
                 Err(_) => {
                     reader.connection = None;
                     sleep(reader.backoff.next()).await;
@@ -135,6 +156,54 @@ impl RedisStreamReader {
         self.place
     }
 
+    pub fn position(&self) -> u64 {
+        self.count
+    }
+
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Begins at the end, and reads what is before it.
+    async fn begin(
+        &mut self,
+        before: Duration,
+        bytes_max: usize,
+    ) -> Result<Vec<LogEntry>, RedisError> {
+        let extent = self.extent().await?;
+        self.stand_at(&extent);
+        let since_ms = extent.now_s.saturating_sub(before.as_secs()) * 1_000;
+        let (mut entries, mut bytes) = (Vec::new(), 0);
+        let (mut end, mut position) = (extent.last.to_string(), extent.added);
+        loop {
+            let mut range = cmd("XREVRANGE");
+            range.arg(&self.stream.key).arg(&end).arg(since_ms).arg("COUNT").arg(READ_MAX);
+            let page: Vec<Entry> = range.query_async(self.connect().await?).await?;
+            let is_last = page.len() < READ_MAX;
+            for (id, mut fields) in page {
+                let (Some(place), Some(value)) = (Place::parse(&id), fields.pop()) else {
+                    continue;
+                };
+                bytes += value.len();
+                if bytes > bytes_max {
+                    break;
+                }
+                entries.push(LogEntry { place, position, bytes: value.into() });
+                position -= 1;
+                end = format!("({id}");
+            }
+            if is_last || bytes > bytes_max {
+                break;
+            }
+        }
+        entries.reverse();
+        Ok(entries)
+    }
+
+    fn stand_at(&mut self, extent: &Extent) {
+        (self.place, self.count, self.epoch) = (extent.last, extent.added, extent.epoch);
+    }
+
     /// The next entries, or none after a while. While the server is away it waits for it.
     pub async fn read(&mut self) -> Read {
         loop {
@@ -156,58 +225,58 @@ impl RedisStreamReader {
     }
 
     async fn try_read(&mut self) -> Result<Read, RedisError> {
-        if self.connection.is_none() {
-            // Entries may have gone while nobody looked.
-            let extent = self.extent().await?;
-            if self.has_gap(&extent) {
-                (self.place, self.count) = (extent.last, extent.added);
-                return Ok(Read::Gap);
-            }
+        if self.connection.is_none() && self.passed_gap().await? {
+            // Entries had gone while nobody looked.
+            return Ok(Read::Gap);
         }
         let mut read = cmd("XREAD");
         read.arg("COUNT").arg(READ_MAX).arg("BLOCK").arg(BLOCK.as_millis() as u64);
         read.arg("STREAMS").arg(&self.stream.key).arg(self.place.to_string());
         let value: Value = read.query_async(self.connect().await?).await?;
         let entries = entries(value)?;
-        let Some((last, _)) = entries.last() else { return Ok(Read::Entries(entries)) };
-        let last = *last;
         // Who is far behind may have been overtaken: the entries that were read may be behind those that
-        // went. It is asked before anything of this read counts; without an answer it is not done.
-        if entries.len() == READ_MAX {
-            let extent = self.extent().await?;
-            if self.has_gap(&extent) {
-                (self.place, self.count) = (extent.last, extent.added);
-                return Ok(Read::Gap);
-            }
+        // went. Where there are none, the stream may be another one. It is asked before anything of this
+        // read counts; without an answer it is not done.
+        if (entries.is_empty() || entries.len() == READ_MAX) && self.passed_gap().await? {
+            return Ok(Read::Gap);
         }
-        (self.place, self.count) = (last, self.count + entries.len() as u64);
+        let numbered = entries.into_iter().zip(self.count + 1..);
+        let entries: Vec<LogEntry> = numbered
+            .map(|((place, bytes), position)| LogEntry { place, position, bytes })
+            .collect();
+        if let Some(last) = entries.last() {
+            (self.place, self.count) = (last.place, last.position);
+        }
         Ok(Read::Entries(entries))
     }
 
-    /// The first that is there is behind the next; or there are fewer than were read.
+    /// Whether entries have gone that were not read: then it stands at the end.
+    async fn passed_gap(&mut self) -> Result<bool, RedisError> {
+        let extent = self.extent().await?;
+        let has_gap = self.has_gap(&extent);
+        if has_gap {
+            self.stand_at(&extent);
+        }
+        Ok(has_gap)
+    }
+
+    /// It is another log; or the first that is there is behind the next; or there are fewer than were read.
     fn has_gap(&self, extent: &Extent) -> bool {
-        extent.added - extent.length.min(extent.added) > self.count || extent.added < self.count
+        extent.epoch != self.epoch
+            || extent.added - extent.length.min(extent.added) > self.count
+            || extent.added < self.count
     }
 
     async fn extent(&mut self) -> Result<Extent, RedisError> {
-        let info = cmd("XINFO").arg("STREAM").arg(&self.stream.key).to_owned();
-        let value: Value = match info.query_async(self.connect().await?).await {
-            Err(error) if error.detail().is_some_and(|text| text.contains("no such key")) => {
-                return Ok(Extent { added: 0, length: 0, last: Place::default() });
-            }
-            other => other?,
-        };
-        let fields = std::collections::HashMap::<String, Value>::from_redis_value(value)?;
-        let number = |name: &str| {
-            fields.get(name).and_then(|value| u64::from_redis_value(value.clone()).ok())
-        };
-        let last = fields.get("last-generated-id");
-        let last = last.and_then(|value| String::from_redis_value(value.clone()).ok());
-        Ok(Extent {
-            added: number("entries-added").unwrap_or_default(),
-            length: number("length").unwrap_or_default(),
-            last: last.and_then(|last| Place::parse(&last)).unwrap_or_default(),
-        })
+        let (epoch, _) = uuid::Uuid::new_v4().as_u64_pair();
+        let key = &self.stream.key;
+        let mut look = cmd("EVAL");
+        look.arg(LOOK).arg(2).arg(key).arg(format!("{key}:epoch")).arg(format!("{epoch:016x}"));
+        let (epoch, added, length, last, now_s): (String, u64, u64, String, u64) =
+            look.query_async(self.connect().await?).await?;
+        let last = Place::parse(&last).unwrap_or_default();
+        let epoch = u64::from_str_radix(&epoch, 16).unwrap_or_default();
+        Ok(Extent { epoch, added, length, last, now_s })
     }
 
     async fn connect(&mut self) -> Result<&mut MultiplexedConnection, RedisError> {

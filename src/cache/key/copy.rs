@@ -13,7 +13,7 @@ use crate::model::text::Text;
 /// What a key holds, on its own.
 enum Copied {
     String(Bytes),
-    List(Vec<Bytes>),
+    List(Vec<Text>),
     Hash(Vec<(Text, Text)>),
     Set(Vec<Key>),
     SortedSet(Vec<(Key, Score)>),

@@ -94,7 +94,7 @@ impl Sort {
     fn sorted(&self, keyspace: &Keyspace) -> Result<Vec<Bytes>, CacheError> {
         let (mut elements, is_set) = match keyspace.read(&self.key) {
             None => (Vec::new(), false),
-            Some(Value::List(list)) => (list.values().cloned().collect(), false),
+            Some(Value::List(list)) => (list.values().map(Text::to_bytes).collect(), false),
             Some(Value::Set(set)) => {
                 (set.members().map(|member| Bytes::copy_from_slice(member)).collect(), true)
             }

@@ -171,7 +171,10 @@ fn list(id: CollectionId, mut elements: Vec<RecoveredElement>) -> List {
     let first = elements.first().map_or(0, |element| element.index);
     let elements: VecDeque<Element> = elements
         .into_iter()
-        .map(|element| Element { value: element.value, recorded: Recorded::at(element.entry) })
+        .map(|element| Element {
+            value: element.value.into(),
+            recorded: Recorded::at(element.entry),
+        })
         .collect();
     List::recovered(id, first, elements)
 }

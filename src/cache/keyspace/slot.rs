@@ -116,7 +116,7 @@ impl Value {
     /// What is recorded at an index: of a list's element its value, of a long string's piece its bytes.
     pub(super) fn element(&self, index: i64) -> Option<(CollectionId, Bytes)> {
         match self {
-            Self::List(list) => Some((list.id(), list.at(index)?.clone())),
+            Self::List(list) => Some((list.id(), list.at(index)?.to_bytes())),
             Self::Long(long) => Some((long.id(), long.piece(index)?)),
             _ => None,
         }

@@ -3,13 +3,12 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use bytes::Bytes;
-
 use crate::cache::keyspace::{
     Collection, CollectionId, Edit, Effects, Recorded, Value, allocated, owned, text_bytes,
 };
 
 use super::End;
+use crate::model::text::Text;
 
 /// A list. An element has an index of its own, which it keeps while it lives: a push to the left takes
 /// the number below the lowest. So a push records one element and moves none.
@@ -25,13 +24,24 @@ pub(in crate::cache) struct List {
 
 #[derive(Debug)]
 pub(in crate::cache) struct Element {
-    pub value: Bytes,
+    pub value: Text,
     pub recorded: Recorded,
 }
 
 impl Element {
     fn heap_bytes(&self) -> usize {
-        text_bytes(self.value.len())
+        match self.value.len() {
+            ..=Text::SHORT_BYTES_MAX => 0,
+            len => text_bytes(len),
+        }
+    }
+}
+
+/// A value as a list keeps it: with no larger buffer of a reader's.
+fn kept(value: Text) -> Text {
+    match value.len() {
+        ..=Text::SHORT_BYTES_MAX => value,
+        _ => owned(value.into_bytes()).into(),
     }
 }
 
@@ -55,24 +65,24 @@ impl List {
     }
 
     /// The value at an offset from the left.
-    pub(super) fn nth(&self, offset: usize) -> Option<&Bytes> {
+    pub(super) fn nth(&self, offset: usize) -> Option<&Text> {
         self.elements.get(offset).map(|element| &element.value)
     }
 
     /// All values, from left to right.
     pub(in crate::cache) fn values(
         &self,
-    ) -> impl DoubleEndedIterator<Item = &Bytes> + ExactSizeIterator {
+    ) -> impl DoubleEndedIterator<Item = &Text> + ExactSizeIterator {
         self.elements.iter().map(|element| &element.value)
     }
 
     /// The values at these offsets from the left, which lie inside the list.
-    pub(super) fn range(&self, offsets: Range<usize>) -> impl Iterator<Item = &Bytes> {
+    pub(super) fn range(&self, offsets: Range<usize>) -> impl ExactSizeIterator<Item = &Text> {
         self.elements.range(offsets).map(|element| &element.value)
     }
 
     /// The value of the element with this index.
-    pub(in crate::cache) fn at(&self, index: i64) -> Option<&Bytes> {
+    pub(in crate::cache) fn at(&self, index: i64) -> Option<&Text> {
         self.nth(self.offset(index)?)
     }
 
@@ -135,8 +145,8 @@ impl Edit<'_, List> {
         self.collection.len()
     }
 
-    pub(super) fn push(&mut self, end: End, value: Bytes) {
-        let element = Element { value: owned(value), recorded: Recorded::New };
+    pub(super) fn push(&mut self, end: End, value: Text) {
+        let element = Element { value: kept(value), recorded: Recorded::New };
         self.collection.bytes += element.heap_bytes();
         // No list lives to see 2^63 pushes to one side.
         let index = match end {
@@ -153,7 +163,7 @@ impl Edit<'_, List> {
         self.notes.add_element(index);
     }
 
-    pub(super) fn pop(&mut self, end: End) -> Option<Bytes> {
+    pub(super) fn pop(&mut self, end: End) -> Option<Text> {
         let element = match end {
             End::Left => {
                 let element = self.collection.elements.pop_front()?;
@@ -170,9 +180,9 @@ impl Edit<'_, List> {
 
     /// Puts a value before the element at an offset, which lies inside the list. The side with fewer
     /// elements makes room: they get new indexes.
-    pub(super) fn insert(&mut self, offset: usize, value: Bytes) {
+    pub(super) fn insert(&mut self, offset: usize, value: Text) {
         let list = &mut *self.collection;
-        let element = Element { value: owned(value), recorded: Recorded::New };
+        let element = Element { value: kept(value), recorded: Recorded::New };
         list.bytes += element.heap_bytes();
         let is_left = offset < list.len() - offset;
         list.elements.insert(offset, element);
@@ -186,11 +196,11 @@ impl Edit<'_, List> {
     }
 
     /// Gives the element at an offset another value. Whether there is one.
-    pub(super) fn replace(&mut self, offset: usize, value: Bytes) -> bool {
+    pub(super) fn replace(&mut self, offset: usize, value: Text) -> bool {
         let list = &mut *self.collection;
         let Some(element) = list.elements.get_mut(offset) else { return false };
         list.bytes -= element.heap_bytes();
-        element.value = owned(value);
+        element.value = kept(value);
         list.bytes += element.heap_bytes();
         self.record_again(offset..offset + 1);
         true
@@ -271,7 +281,7 @@ mod tests {
         for remove in ways {
             let lookups = Lookups { hit: metrics::Counter::noop(), miss: metrics::Counter::noop() };
             let mut keyspace = Keyspace::new(lookups, false);
-            let values = std::iter::repeat_n(Bytes::from_static(b"v"), LEN);
+            let values = std::iter::repeat_n(Text::from("v"), LEN);
             keyspace.push(End::Right, b"l", values).unwrap();
             assert!(capacity(&keyspace) >= LEN);
             remove(&mut keyspace, gone);

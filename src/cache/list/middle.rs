@@ -1,7 +1,5 @@
 //! LINSERT, LSET, LREM and LPOS: what looks into the middle of a list.
 
-use bytes::Bytes;
-
 use super::{List, ListCommand, from_either_end};
 use crate::cache::command::{Args, Command, is, parse_integer};
 use crate::cache::error::CacheError;
@@ -76,7 +74,7 @@ impl Keyspace {
             let Some(at) = list.collection.values().position(|other| other == pivot) else {
                 return Inserted::NoPivot;
             };
-            list.insert(at + usize::from(is_after), value.to_bytes());
+            list.insert(at + usize::from(is_after), value.clone());
             list.notes.event(Events::LIST, "linsert");
             Inserted::Length(list.len())
         })?;
@@ -94,7 +92,7 @@ impl Keyspace {
         self.edit(key, |list: &mut Edit<'_, List>| {
             let index = index.ok_or(CacheError::NotAnInteger)?;
             let is_there = from_either_end(index, list.len())
-                .is_some_and(|offset| list.replace(offset, value.to_bytes()));
+                .is_some_and(|offset| list.replace(offset, value.clone()));
             if is_there {
                 list.notes.event(Events::LIST, "lset");
             }
@@ -147,7 +145,7 @@ impl Keyspace {
         let skipped = search.rank.checked_abs().unwrap_or(1) - 1;
         let skipped = usize::try_from(skipped).unwrap_or(usize::MAX);
         let count_max = or_all(search.count.unwrap_or(1));
-        let is_same = |(_, other): &(usize, &Bytes)| ***other == *value;
+        let is_same = |(_, other): &(usize, &Text)| ***other == *value;
         let offset = |(offset, _)| offset;
         let values = list.values().enumerate();
         Ok(if search.rank < 0 {

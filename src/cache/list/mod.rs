@@ -243,7 +243,8 @@ impl ListCommand {
                 keyspace.pop(*end, key, *count)?.map_or(Reply::NilArray, Reply::bulks)
             }
             Self::Range { key, start, stop } => {
-                Reply::bulks(keyspace.list_range(key, *start, *stop)?)
+                let values = keyspace.list_range(key, *start, *stop)?;
+                Reply::bulks(values.into_iter().flatten().map(Text::to_bytes))
             }
             Self::Trim { key, start, stop } => {
                 keyspace.trim(key, *start, *stop)?;
@@ -254,7 +255,9 @@ impl ListCommand {
                 let Some(list) = keyspace.read_list(key)? else { return Ok(Reply::Nil) };
                 let index = index.ok_or(CacheError::NotAnInteger)?;
                 Reply::bulk_or_nil(
-                    from_either_end(index, list.len()).and_then(|at| list.nth(at)).cloned(),
+                    from_either_end(index, list.len())
+                        .and_then(|at| list.nth(at))
+                        .map(Text::to_bytes),
                 )
             }
             Self::PushIfThere { end, key, values } => {
@@ -302,7 +305,7 @@ impl Keyspace {
         &mut self,
         end: End,
         key: &[u8],
-        values: impl Iterator<Item: AsRef<[u8]> + Into<Bytes>> + Clone,
+        values: impl Iterator<Item: AsRef<[u8]> + Into<Text>> + Clone,
     ) -> Result<usize, CacheError> {
         values.clone().try_for_each(|value| check_value(value.as_ref().len()))?;
         self.edit_or_make(key, |list: &mut Edit<'_, List>| {
@@ -324,7 +327,7 @@ impl Keyspace {
         values.iter().try_for_each(|value| check_value(value.len()))?;
         let length = self.edit(key, |list: &mut Edit<'_, List>| {
             for value in values {
-                list.push(end, value.to_bytes());
+                list.push(end, value.clone());
             }
             list.notes.event(Events::LIST, end.name("lpush", "rpush"));
             list.len()
@@ -341,7 +344,7 @@ impl Keyspace {
     ) -> Result<usize, CacheError> {
         check_value(value.len())?;
         self.edit_or_make(key, |list: &mut Edit<'_, List>| {
-            list.push(End::Left, value);
+            list.push(End::Left, value.into());
             list.notes.event(Events::LIST, "lpush");
             list.keep(0..keep.get().min(list.len()));
             list.len()
@@ -359,19 +362,19 @@ impl Keyspace {
             if count > 0 {
                 list.notes.event(Events::LIST, end.name("lpop", "rpop"));
             }
-            (0..count).map_while(|_| list.pop(end)).collect()
+            (0..count).map_while(|_| list.pop(end)).map(Text::into_bytes).collect()
         })
     }
 
-    /// LRANGE.
+    /// LRANGE; `None` when there is no such key.
     pub(super) fn list_range(
         &self,
         key: &[u8],
         start: i64,
         stop: i64,
-    ) -> Result<Vec<Bytes>, CacheError> {
-        let Some(list) = self.read_list(key)? else { return Ok(Vec::new()) };
-        Ok(list.range(span(start, stop, list.len())).cloned().collect())
+    ) -> Result<Option<impl ExactSizeIterator<Item = &Text>>, CacheError> {
+        let list = self.read_list(key)?;
+        Ok(list.map(|list| list.range(span(start, stop, list.len()))))
     }
 
     /// LTRIM.

@@ -49,7 +49,7 @@ impl Keyspace {
                     if let Some(value) = value.clone() {
                         list.push(to, value);
                     }
-                    value
+                    value.map(Text::into_bytes)
                 })
                 .map(|moved| {
                     self.notify(Events::LIST, to.name("lpush", "rpush"), source);
@@ -66,7 +66,7 @@ impl Keyspace {
         // It leaves the source when the destination has it: that may be of another type.
         self.push(to, destination, std::iter::once(value.clone()))?;
         self.pop(from, source, 1)?;
-        Ok(Some(value))
+        Ok(Some(value.into_bytes()))
     }
 
     /// LMPOP: from the first of the keys that is there; `None` when none is.

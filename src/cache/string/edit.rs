@@ -18,7 +18,7 @@ impl Keyspace {
             let old =
                 if is_new { 0 } else { parse_integer(value).ok_or(CacheError::NotAnInteger)? };
             let sum = old.checked_add(by).ok_or(CacheError::IncrementOverflow)?;
-            *value = Bytes::from(sum.to_string());
+            *value = Bytes::copy_from_slice(itoa::Buffer::new().format(sum).as_bytes());
             Ok(sum)
         })?;
         self.notify(Events::STRING, "incrby", key);

@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+/// A look that comes later than it was due is taken to be on time up to this, so that a client's time-out
+/// is not longer by what the timers of its server are late. A server that stood still asks first.
+const LATE_MAX: Duration = Duration::from_millis(10);
+
 /// The server pings; the client answers with a pong.
 #[derive(Debug)]
 pub struct Heartbeat {
@@ -61,8 +65,10 @@ impl Heartbeat {
             Some(_) => Beat::TimedOut,
             None if now < self.ping_at => Beat::Wait,
             None => {
-                self.ping_at = now + self.interval;
-                self.deadline = Some(now + self.timeout);
+                let is_late = now.duration_since(self.ping_at) > LATE_MAX;
+                let pinged_at = if is_late { now } else { self.ping_at };
+                self.ping_at = pinged_at + self.interval;
+                self.deadline = Some(pinged_at + self.timeout);
                 self.extended = false;
                 Beat::Ping
             }
@@ -104,6 +110,18 @@ mod tests {
         let mut heartbeat = Heartbeat::new(start, seconds(25), seconds(20));
         assert_eq!(heartbeat.beat(start + seconds(25), Heard::Nothing), Beat::Ping);
         assert_eq!(heartbeat.beat(start + seconds(45), Heard::Nothing), Beat::TimedOut);
+    }
+
+    #[test]
+    fn a_late_timer_moves_nothing_and_a_server_that_stood_still_asks_first() {
+        let start = Instant::now();
+        let mut heartbeat = Heartbeat::new(start, seconds(25), seconds(20));
+        assert_eq!(heartbeat.beat(start + seconds(25) + LATE_MAX, Heard::Nothing), Beat::Ping);
+        assert_eq!(heartbeat.due(), start + seconds(45));
+        assert_eq!(heartbeat.beat(start + seconds(45), Heard::Pong), Beat::Wait);
+        assert_eq!(heartbeat.due(), start + seconds(50));
+        assert_eq!(heartbeat.beat(start + seconds(90), Heard::Nothing), Beat::Ping);
+        assert_eq!(heartbeat.due(), start + seconds(110));
     }
 
     #[test]

@@ -116,12 +116,9 @@ impl<'a> Broadcast<'a> {
             return if is_sent { self.count() } else { 0 };
         }
         match self.hub.recovery() {
-            Some(recovery) if self.is_logged => {
-                if recovery.append(self.audience(), draft, None) {
-                    self.count()
-                } else {
-                    0
-                }
+            // What only this node sends has no place in the log of all.
+            Some(recovery) if self.is_logged && self.hub.nodes().is_none() => {
+                if recovery.append(self.audience(), draft, None) { self.count() } else { 0 }
             }
             Some(recovery) => recovery.send_transient(draft, |packet| self.push(packet)),
             None => self.push(&draft.finish()),

@@ -105,6 +105,18 @@ pub fn argument<T: DeserializeOwned>(
         .map_err(|source| ArgError { number: index + 1, source })
 }
 
+/// What a client gave of itself. One that gave nothing gave an empty object, as in Node; where that is not
+/// what is asked for, null.
+pub fn auth<T: DeserializeOwned>(auth: Option<&RawValue>) -> Result<T, ArgError> {
+    if auth.is_some() {
+        return argument(auth, 0, &[]);
+    }
+    serde_json::from_str("{}").or_else(|source| {
+        let empty = ArgError { number: 1, source };
+        argument(None, 0, &[]).map_err(|_| empty)
+    })
+}
+
 /// What a handler does with one event.
 pub type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
 

@@ -91,12 +91,13 @@ impl Hub {
     /// all nodes on the cache. Needs a Tokio runtime.
     pub fn recover(self: &Arc<Self>, keeping: &Keeping) {
         if let Some(nodes) = keeping.cache().and_then(|cache| Nodes::of(cache, &self.name)) {
-            self.nodes.get_or_init(|| nodes).start(self);
+            self.nodes.get_or_init(|| nodes);
         }
         match keeping {
             // What other nodes keep is not this one's to load or to remove.
-            Keeping::On(store) if self.nodes.get().is_some() => {
-                let store = recovery::Store { cache: None, ..store.clone() };
+            Keeping::On(store) if let Some(nodes) = self.nodes.get() => {
+                let shared = nodes.sessions(store.options.window);
+                let store = recovery::Store { cache: None, shared, ..store.clone() };
                 self.recovery.get_or_init(|| Recovery::load(&self.name, store)).start(self);
             }
             Keeping::Off(_) if self.nodes.get().is_some() => {}
@@ -106,6 +107,9 @@ impl Hub {
             Keeping::Off(cache) => {
                 cache.iter().for_each(|cache| recovery::forget(&self.name, cache))
             }
+        }
+        if let Some(nodes) = self.nodes.get() {
+            nodes.start(self);
         }
     }
 

@@ -121,7 +121,9 @@ impl Io {
     fn over(options: GatewayOptions, cache: Option<Cache>, clock: SharedClock) -> Self {
         let queue_bytes_max = options.limits.queue_bytes_max;
         let keeping = match options.recovery.clone() {
-            Some(options) => Keeping::On(Store { options, cache, clock, queue_bytes_max }),
+            Some(options) => {
+                Keeping::On(Store { options, cache, shared: None, clock, queue_bytes_max })
+            }
             None => Keeping::Off(cache),
         };
         let namespaces = Namespaces::new(options.limits.clone(), Arc::new(Metrics::new()), keeping);

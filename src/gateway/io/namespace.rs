@@ -40,8 +40,8 @@ impl Namespace {
         self.hub.name().as_str()
     }
 
-    /// Asks `middleware` before a client is let in, with what the client gave as `auth` (null without
-    /// any). Several are asked in the order in which they were added, until one refuses. The socket is
+    /// Asks `middleware` before a client is let in, with what the client gave as `auth`: without any an
+    /// empty object, as in Node, or null where `Auth` can't be read from that. Several are asked in the order in which they were added, until one refuses. The socket is
     /// not connected yet: it can be given values, but not be sent anything.
     pub fn middleware<Auth, Function, Done>(&self, middleware: Function) -> &Self
     where
@@ -50,7 +50,7 @@ impl Namespace {
         Done: Future<Output = Result<(), ConnectError>> + Send + 'static,
     {
         let ask = move |socket: &Socket, auth: Option<&_>| -> Admitting {
-            match extract::argument(auth, 0, &[]) {
+            match extract::auth(auth) {
                 Ok(auth) => Box::pin(middleware(socket.clone(), auth)),
                 Err(error) => {
                     let refusal = ConnectError::new(format!("auth is not valid: {error}"));

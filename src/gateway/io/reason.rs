@@ -15,6 +15,8 @@ pub enum DisconnectReason {
     Session(CloseReason),
     /// Its client came back on another connection before the end of this one was noticed.
     Resumed,
+    /// As [`Self::Resumed`], on another node.
+    Moved,
 }
 
 impl DisconnectReason {
@@ -23,7 +25,7 @@ impl DisconnectReason {
             Self::ClientNamespace => "client namespace disconnect",
             Self::ServerNamespace => "server namespace disconnect",
             Self::Session(reason) => reason.as_str(),
-            Self::Resumed => "session resumed",
+            Self::Resumed | Self::Moved => "session resumed",
         }
     }
 }

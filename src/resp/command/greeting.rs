@@ -111,7 +111,7 @@ fn greet(client: &mut Client, args: &[Text]) -> Result<(), String> {
     if !client.info.authenticated {
         return Err(
             "NOAUTH HELLO must be called with the client already authenticated, otherwise \
-                    the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the \
+                    the HELLO AUTH <user> <pass> option can be used to authenticate the \
                     client and select the RESP protocol version at the same time"
                 .to_owned(),
         );

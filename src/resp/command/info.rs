@@ -100,7 +100,7 @@ fn memory(client: &Client, visit: &Visit<'_>, text: &mut String) -> std::fmt::Re
     write!(
         text,
         "used_memory:{0}\r\nused_memory_dataset:{0}\r\nmaxmemory:{maxmemory}\r\n\
-         maxmemory_policy:{policy}\r\nmem_allocator:mimalloc\r\n",
+         maxmemory_policy:{policy}\r\nmem_allocator:jemalloc\r\n",
         visit.memory_bytes(),
     )
 }

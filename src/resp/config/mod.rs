@@ -24,6 +24,7 @@ pub(super) struct Config {
     /// After so long without a word a new client's peer is asked whether it is still there.
     pub tcp_keepalive: Option<Duration>,
     pub pubsub_limit: OutputLimit,
+    pub request_bytes_max: usize,
     /// Bytes; 0 is no limit.
     pub maxmemory: u64,
     pub slow_log_us: Option<u64>,
@@ -74,6 +75,7 @@ impl Config {
             timeout: seconds("timeout"),
             tcp_keepalive: seconds("tcp-keepalive"),
             pubsub_limit: parameter::pubsub_limit(get("client-output-buffer-limit")),
+            request_bytes_max: count("client-query-buffer-limit").unwrap_or(usize::MAX),
             maxmemory: number("maxmemory").unwrap_or(0),
             slow_log_us: number("slowlog-log-slower-than"),
             slow_log_len: count("slowlog-max-len").unwrap_or(0),

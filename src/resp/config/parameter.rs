@@ -23,7 +23,9 @@ enum Takes {
         most: i64,
     },
     /// Bytes, with a unit such as `1mb`.
-    Memory,
+    Memory {
+        least: u64,
+    },
     OneOf(&'static [&'static str]),
     /// Letters, each a class of keyspace events.
     Events,
@@ -46,12 +48,12 @@ pub(super) static PARAMETERS: &[Parameter] = &[
         "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60",
         Takes::OutputLimits,
     ),
-    fixed("client-query-buffer-limit", "1073741824"),
+    row("client-query-buffer-limit", "1073741824", Takes::Memory { least: 1 << 20 }),
     fixed("cluster-enabled", "no"),
     fixed("databases", "16"),
     fixed("enable-debug-command", "local"),
     row("maxclients", "10000", Takes::Integer { least: 1, most: 4_294_967_295 }),
-    row("maxmemory", "0", Takes::Memory),
+    row("maxmemory", "0", Takes::Memory { least: 0 }),
     row(
         "maxmemory-policy",
         "noeviction",
@@ -110,9 +112,13 @@ impl Parameter {
                 Ok(number) if (*least..=*most).contains(&number) => Ok(number.to_string()),
                 Ok(_) => Err(format!("argument must be between {least} and {most} inclusive")),
             },
-            Takes::Memory => memory(&text)
-                .map(|bytes| bytes.to_string())
-                .ok_or_else(|| "argument must be a memory value".to_owned()),
+            Takes::Memory { least } => match memory(&text) {
+                None => Err("argument must be a memory value".to_owned()),
+                Some(bytes) if bytes >= *least => Ok(bytes.to_string()),
+                Some(_) => {
+                    Err(format!("argument must be between {least} and {} inclusive", i64::MAX))
+                }
+            },
             Takes::OneOf(names) => {
                 let known = names.iter().find(|name| text.eq_ignore_ascii_case(name));
                 known.map(|name| (*name).to_owned()).ok_or_else(|| {

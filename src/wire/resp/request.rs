@@ -230,7 +230,36 @@ impl Decoder {
         Ok(if words.is_empty() { Step::To(State::Start) } else { Step::Done(words) })
     }
 
+    /// Takes the arguments that are short and here as a whole: nearly all are. `None`: the last one was
+    /// among them; else so many are missing.
+    fn short_arguments(&mut self, mut missing: usize, limits: &Limits) -> Option<usize> {
+        loop {
+            let rest = self.buffer.get(self.at..).unwrap_or_default();
+            let (start, bytes) = match rest {
+                [b'$', ones @ b'0'..=b'9', b'\r', b'\n', ..] => (4, usize::from(ones - b'0')),
+                [b'$', tens @ b'1'..=b'9', ones @ b'0'..=b'9', b'\r', b'\n', ..] => {
+                    (5, usize::from(tens - b'0') * 10 + usize::from(ones - b'0'))
+                }
+                _ => return Some(missing),
+            };
+            let (start, end) = (self.at + start, self.at + start + bytes);
+            let is_whole = self.buffer.get(end..end + 2) == Some(b"\r\n");
+            let fits =
+                bytes <= limits.arg_bytes_max && self.moved_bytes + end <= limits.request_bytes_max;
+            if !is_whole || !fits {
+                return Some(missing);
+            }
+            self.ranges.push(start..end);
+            self.at = end + 2;
+            self.searched = self.at;
+            missing = missing.checked_sub(1).filter(|missing| *missing > 0)?;
+        }
+    }
+
     fn length(&mut self, missing: usize, limits: &Limits) -> Result<Step, ProtocolError> {
+        let Some(missing) = self.short_arguments(missing, limits) else {
+            return Ok(Step::Done(self.finish()));
+        };
         let Some(line) = self.line(b'\r', ProtocolError::LengthTooLong)? else {
             return Ok(Step::Wait(State::Length { missing }));
         };

@@ -8,7 +8,7 @@ use crate::gateway::io::recovery::{Audience, Target};
 /// Of the form; another one is not read.
 const VERSION: u8 = 1;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Op {
     Event {
@@ -17,6 +17,12 @@ pub enum Op {
     },
     /// Ends the sockets' sessions.
     Close,
+    /// A node has a session from now on, as one that was taken so often.
+    Taken {
+        pid: String,
+        node: String,
+        takes: u64,
+    },
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -48,7 +54,7 @@ impl Frame {
         let names = |targets: &[Target<'_>]| targets.iter().map(Target::to_string).collect();
         let head = Head {
             v: VERSION,
-            op: self.op,
+            op: self.op.clone(),
             to: names(&self.audience.to),
             except_rooms: names(&self.audience.except_rooms),
             except: self.audience.except.map(|id| id.to_string()),

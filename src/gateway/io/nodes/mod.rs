@@ -1,12 +1,14 @@
 //! Many nodes on one cache: what is sent to a namespace reaches its sockets on all of them.
 //!
 //! Owns: the namespace's log that all nodes append to and read (`frame` is an entry's form), and its channel
-//! for what is news or nothing. May import: `backend`, and of the library what a broadcast is.
+//! for what is news or nothing; what Socket.IO's Redis emitter publishes (`emitter`). May import: `backend`, and of the library what a broadcast is.
 //!
 //! What always holds: an event of the log is sent by every node when that reads it, by the one that
-//! appended it too; so all have one order, and none hears its own echo. A node that was left behind by
+//! appended it too; so all have one order, and none hears its own echo; and an event's offset is the
+//! same on all nodes: the log's epoch, and how many entries it had by then. A node that was left behind by
 //! what the log keeps closes its sockets' transports, which come back and are told that they are new.
 
+mod emitter;
 mod frame;
 
 use std::sync::{Arc, Weak};
@@ -22,9 +24,9 @@ use self::frame::{Frame, Op};
 use super::broadcast::Broadcast;
 use super::hub::Hub;
 use super::outgoing::{Draft, Outgoing};
-use super::recovery::Audience;
+use super::recovery::{Audience, Pid, Recent, Recovery, SharedSessions};
 use crate::backend::{
-    BackendError, Cache, Place, Post, Posting, Push, Read, SharedLog, Subscription,
+    BackendError, Cache, LogEntry, Place, Post, Posting, Push, Read, SharedLog, Subscription,
 };
 use crate::gateway::close_reason::CloseReason;
 use crate::model::names::UserId;
@@ -40,6 +42,9 @@ pub struct Nodes {
     cache: Cache,
     log: SharedLog,
     channel: String,
+    /// Names this node to the others.
+    node: Arc<str>,
+    namespace: Box<str>,
     /// Through where the log was sent to the sockets here. Held while that goes on.
     sent_through: Arc<Mutex<Place>>,
 }
@@ -72,7 +77,25 @@ impl Nodes {
     pub fn of(cache: &Cache, namespace: &str) -> Option<Self> {
         let log = cache.shared_log(namespace)?;
         let channel = format!("leveret:nodes:{namespace}");
-        Some(Self { cache: cache.clone(), log, channel, sent_through: Arc::default() })
+        let node = uuid::Uuid::new_v4().simple().to_string().into();
+        let (cache, namespace) = (cache.clone(), namespace.into());
+        Some(Self { cache, log, channel, node, namespace, sent_through: Arc::default() })
+    }
+
+    /// The sessions that all nodes know.
+    pub fn sessions(&self, window: Duration) -> Option<SharedSessions> {
+        let kind = format!("session:{}", self.namespace);
+        let hashes = self.cache.owned_hashes(&kind, &self.node)?;
+        Some(SharedSessions::new(hashes, Arc::clone(&self.node), window))
+    }
+
+    /// Tells the others that this node has a session now.
+    pub fn tell_taken(&self, pid: Pid, takes: u64) {
+        let op = Op::Taken { pid: pid.to_string(), node: self.node.to_string(), takes };
+        let frame = Frame { op, audience: Audience::default(), packet: Default::default() };
+        if let Err(error) = self.log.send(frame.encode()) {
+            tracing::error!(%error, "other nodes are not told that a client came here");
+        }
     }
 
     /// Starts to listen. Needs a Tokio runtime.
@@ -82,6 +105,8 @@ impl Nodes {
         tokio::spawn(follow_log(Arc::downgrade(hub), self.log.clone(), through));
         let (cache, channel) = (self.cache.clone(), self.channel.clone());
         tokio::spawn(follow_channel(Arc::downgrade(hub), cache, channel));
+        let namespace = hub.name().as_str().to_owned();
+        tokio::spawn(emitter::follow(Arc::downgrade(hub), self.cache.clone(), namespace));
     }
 
     /// Sends an event to the sockets of all nodes. False: it is not sent, as too much waits.
@@ -180,8 +205,17 @@ fn message(entry: &Bytes) -> Option<&[u8]> {
 
 /// Sends what the log holds, for as long as there is the namespace.
 async fn follow_log(hub: Weak<Hub>, log: SharedLog, mut through: OwnedMutexGuard<Place>) {
-    let mut reader = log.reader().await;
+    let kept = hub.upgrade().and_then(|hub| Some(hub.recovery()?.kept()));
+    let (window, bytes_max) =
+        kept.map_or((Duration::ZERO, 0), |kept| (kept.window, kept.bytes_max));
+    let (mut reader, before) = log.reader(window, bytes_max).await;
     *through = reader.place();
+    if let Some(hub) = hub.upgrade()
+        && let Some(recovery) = hub.recovery()
+    {
+        let recent = before.into_iter().map(|entry| recent(&hub, entry)).collect();
+        recovery.stand_at(reader.epoch(), reader.position(), recent);
+    }
     let gate = Arc::clone(OwnedMutexGuard::mutex(&through));
     drop(through);
     loop {
@@ -190,11 +224,14 @@ async fn follow_log(hub: Weak<Hub>, log: SharedLog, mut through: OwnedMutexGuard
         let mut through = gate.lock().await;
         match read {
             Read::Entries(entries) => {
-                for (place, entry) in entries {
+                for LogEntry { place, position, bytes } in entries {
                     if let Some(recovery) = hub.recovery() {
                         recovery.has_room().await;
                     }
-                    deliver(&hub, &entry);
+                    deliver(&hub, &bytes);
+                    if let Some(recovery) = hub.recovery() {
+                        recovery.fill_through(&hub, position);
+                    }
                     *through = place;
                     tokio::task::consume_budget().await;
                 }
@@ -203,11 +240,28 @@ async fn follow_log(hub: Weak<Hub>, log: SharedLog, mut through: OwnedMutexGuard
                 tracing::error!("this node was left behind: its sockets have to come back");
                 metrics::counter!("leveret_nodes_gaps_total").increment(1);
                 if let Some(recovery) = hub.recovery() {
-                    recovery.break_off();
+                    recovery.caught_up().await;
+                    recovery.break_off(reader.epoch(), reader.position());
                 }
                 hub.each(|socket| socket.close_for(CloseReason::LeftBehind));
                 *through = reader.place();
             }
+        }
+    }
+}
+
+/// What resumes need of an entry that was there before; of one that is no event, its place.
+fn recent(hub: &Hub, LogEntry { place, position, bytes }: LogEntry) -> Recent {
+    let time_ms = place.ms;
+    match Frame::decode(&bytes) {
+        Some(Frame {
+            op: Op::Event { is_logged: true, .. },
+            audience,
+            packet: (text, attachments),
+        }) => Recent { position, time_ms, audience, draft: Draft::of_parts(&text, attachments) },
+        _ => {
+            let (audience, draft) = Recovery::nothing(hub);
+            Recent { position, time_ms, audience, draft }
         }
     }
 }
@@ -243,6 +297,10 @@ fn deliver(hub: &Arc<Hub>, entry: &Bytes) {
     };
     let chosen = Broadcast::new(Arc::clone(hub)).for_audience(&audience).local();
     match op {
+        Op::Event { is_logged: true, .. } if let Some(recovery) = hub.recovery() => {
+            hub.count_deliveries(chosen.count());
+            recovery.append(audience.clone(), &Draft::of_parts(&text, attachments), None);
+        }
         Op::Event { is_logged, is_volatile } => {
             let chosen = if is_volatile { chosen.volatile() } else { chosen };
             let chosen = if is_logged { chosen } else { chosen.unlogged() };
@@ -250,5 +308,11 @@ fn deliver(hub: &Arc<Hub>, entry: &Bytes) {
             hub.count_deliveries(sockets);
         }
         Op::Close => chosen.close(),
+        Op::Taken { pid, node, takes } => {
+            let is_own = hub.nodes().is_some_and(|nodes| *nodes.node == *node);
+            if let (Some(recovery), Some(pid), false) = (hub.recovery(), Pid::parse(&pid), is_own) {
+                recovery.let_go(pid, takes);
+            }
+        }
     }
 }

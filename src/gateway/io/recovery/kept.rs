@@ -7,6 +7,7 @@ use super::noted::parse_name;
 use super::offset::Offset;
 use super::ring::Ring;
 use super::session::{Place, Session, Sessions};
+use super::shared::SharedSessions;
 use crate::backend::Cache;
 use crate::gateway::options;
 use crate::model::clock::{SharedClock, UnixMs};
@@ -17,6 +18,8 @@ pub struct Store {
     pub options: options::Recovery,
     /// Without one nothing outlives the process.
     pub cache: Option<Cache>,
+    /// Where other nodes find the sessions too, if there are any: then the log is theirs as well.
+    pub shared: Option<SharedSessions>,
     pub clock: SharedClock,
     /// What may wait for one session.
     pub queue_bytes_max: usize,

@@ -18,6 +18,7 @@ mod resume;
 mod ring;
 mod sequence;
 mod session;
+mod shared;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -32,6 +33,7 @@ pub use noted::Noted;
 pub use offset::Offset;
 pub use resume::Claim;
 pub use session::Pid;
+pub use shared::SharedSessions;
 
 use self::entry::Entry;
 use self::kept::{keys, load_ring, load_sessions};
@@ -41,6 +43,7 @@ use super::outgoing::{Draft, Outgoing};
 use super::{Hub, SocketId};
 use crate::backend::{BackendError, Push, Sent};
 use crate::gateway::shrink;
+use crate::model::clock::UnixMs;
 
 /// Events that may wait for their commit before clients are not listened to.
 const PENDING_BYTES_MAX: usize = 4 << 20;
@@ -51,6 +54,9 @@ const ACT_OVERHEAD_BYTES: usize = 128;
 /// Sessions without a socket that are kept; the oldest go first.
 const DETACHED_MAX: usize = 100_000;
 
+/// Of a log that others write too, before it is known where it stands.
+const UNKNOWN_EPOCH: u64 = 0;
+
 /// What a resume may send: so much of what may wait for a socket at all.
 const REPLAY_SHARE: usize = 2;
 
@@ -59,7 +65,8 @@ pub struct Recovery {
     store: Store,
     log_key: String,
     sessions_key: String,
-    epoch: u64,
+    /// Changes where the log is of several nodes.
+    epoch: AtomicU64,
     order: Mutex<Order>,
     delivery: Mutex<Delivery>,
     /// As in [`Delivery`], for who need not be exact.
@@ -118,6 +125,14 @@ pub struct Delivery {
     sessions: Sessions,
 }
 
+/// An event that was there before the log was read.
+pub struct Recent {
+    pub position: u64,
+    pub time_ms: UnixMs,
+    pub audience: Audience,
+    pub draft: Draft,
+}
+
 /// An event that was appended.
 pub struct Appended {
     pub position: u64,
@@ -134,7 +149,10 @@ impl Recovery {
         let now_ms = store.clock.now_ms();
         let ring = load_ring(&store, &log_key, now_ms).unwrap_or_default();
         // 64 random bits: no two processes on one folder have the same.
-        let (epoch, _) = uuid::Uuid::new_v4().as_u64_pair();
+        let epoch = match store.shared {
+            Some(_) => UNKNOWN_EPOCH,
+            None => uuid::Uuid::new_v4().as_u64_pair().0,
+        };
         let last = ring.last();
         let sessions = load_sessions(&store, &sessions_key, last, now_ms);
         let last = last.unwrap_or(Offset { epoch, position: 0 });
@@ -143,7 +161,7 @@ impl Recovery {
             store,
             log_key,
             sessions_key,
-            epoch,
+            epoch: AtomicU64::new(epoch),
             order: Mutex::new(Order {
                 position,
                 ring,
@@ -171,6 +189,34 @@ impl Recovery {
             self.append(Audience::socket(SocketId::random()), &draft, None);
         }
         tokio::spawn(sequence::run(Arc::downgrade(hub), Arc::clone(&self.wake)));
+        if self.store.shared.is_some() {
+            tokio::spawn(shared::say_always(Arc::downgrade(hub)));
+        }
+    }
+
+    fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Appends entries for nobody until the log has so many: others of it were no events.
+    pub fn fill_through(&self, hub: &Hub, position: u64) {
+        while self.order.lock().position < position {
+            let (audience, draft) = Self::nothing(hub);
+            self.append(audience, &draft, None);
+        }
+    }
+
+    /// An event for nobody.
+    pub fn nothing(hub: &Hub) -> (Audience, Draft) {
+        let draft = Draft::event(hub.name(), "nothing", &());
+        // A name that is not reserved and no arguments always have a packet.
+        let Ok(draft) = draft else { unreachable!("an event without arguments can be encoded") };
+        (Audience::socket(SocketId::random()), draft)
+    }
+
+    /// How long events are kept, and how much of them.
+    pub fn kept(&self) -> crate::gateway::options::Recovery {
+        self.store.options.clone()
     }
 
     pub fn delivery(&self) -> MutexGuard<'_, Delivery> {
@@ -243,7 +289,7 @@ impl Recovery {
         beside: Option<Push>,
     ) -> Result<(Pending, String), BackendError> {
         let now_ms = self.store.clock.now_ms();
-        let offset = Offset { epoch: self.epoch, position: order.position + 1 };
+        let offset = Offset { epoch: self.epoch(), position: order.position + 1 };
         let packet = draft.with_offset(&offset);
         let entry = Arc::new(Entry { offset, time_ms: now_ms, audience, packet });
         let since_ms = now_ms.saturating_sub(self.window_ms());
@@ -277,7 +323,7 @@ impl Recovery {
         let removal = removal.transpose().ok()?;
         order.position += 1;
         order.ring = Ring::default();
-        let offset = Offset { epoch: self.epoch, position: order.position };
+        let offset = Offset { epoch: self.epoch(), position: order.position };
         let (time_ms, packet) = (self.store.clock.now_ms(), draft.finish());
         let entry = Arc::new(Entry { offset, time_ms, audience, packet });
         Some(Pending { is_logged: false, ..Pending::new(entry, removal) })
@@ -350,6 +396,16 @@ impl Told {
 }
 
 impl Order {
+    fn stand_at(&mut self, epoch: u64, position: u64, recent: Vec<Recent>) {
+        let entry = |Recent { position, time_ms, audience, draft }| {
+            let offset = Offset { epoch, position };
+            let packet = draft.with_offset(&offset);
+            Entry { offset, time_ms, audience, packet }
+        };
+        self.ring = Ring::of(recent.into_iter().map(entry));
+        self.position = position;
+    }
+
     fn wait(&mut self, pending: Pending) {
         self.pending_bytes += pending.entry.bytes();
         self.pending.push_back(pending);
@@ -360,6 +416,13 @@ impl Order {
         shrink::deque(&mut self.pending);
         self.pending_bytes -= first.entry.bytes() + first.after_bytes;
         Some(first)
+    }
+}
+
+impl Delivery {
+    fn stand_at(&mut self, epoch: u64, position: u64) {
+        self.position = position;
+        self.offset = Offset { epoch, position };
     }
 }
 

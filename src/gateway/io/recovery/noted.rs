@@ -39,7 +39,11 @@ impl Recovery {
         let Some((pid, session)) = delivery.session_of(socket) else { return Noted::nothing() };
         session.join(room, since);
         let place = Place { room: Arc::clone(room), since };
-        Noted(self.or_forget(pid, session, self.send([place_field(pid, &place)])))
+        let sent = match &self.store.shared {
+            Some(shared) => shared.join(pid, session, &place).map(Some),
+            None => self.send([place_field(pid, &place)]),
+        };
+        Noted(self.or_forget(pid, session, sent))
     }
 
     pub fn left(&self, delivery: &mut Delivery, socket: &Socket, room: &str) -> Noted {
@@ -47,8 +51,13 @@ impl Recovery {
         if !session.leave(room) {
             return Noted::nothing();
         }
-        let Some(cache) = &self.store.cache else { return Noted::nothing() };
-        let sent = cache.send_field_removal(&self.sessions_key, &[place_name(pid, room)]);
+        let sent = match (&self.store.shared, &self.store.cache) {
+            (Some(shared), _) => shared.leave(pid, room),
+            (None, Some(cache)) => {
+                cache.send_field_removal(&self.sessions_key, &[place_name(pid, room)])
+            }
+            (None, None) => return Noted::nothing(),
+        };
         Noted(self.or_forget(pid, session, sent.map(Some)))
     }
 
@@ -75,6 +84,10 @@ impl Recovery {
     /// Keeps a session as it is now, with all its rooms: what was kept of them before may be gone, as
     /// keys go, and a session is never there without them.
     pub(super) fn save(&self, pid: Pid, session: &Session) -> Result<Option<Sent>, BackendError> {
+        if let Some(shared) = &self.store.shared {
+            let sent = shared.save(pid, session, self.epoch());
+            return self.or_forget(pid, session, sent.map(Some));
+        }
         let own = std::iter::once((pid.to_string(), session.encode()));
         let places = session.rooms.iter().map(|place| place_field(pid, place));
         self.or_forget(pid, session, self.send(own.chain(places)))
@@ -102,13 +115,14 @@ impl Recovery {
     }
 
     pub(super) fn forget(&self, pid: Pid, session: &Session) -> Result<(), BackendError> {
+        let told = |error: &BackendError| tracing::debug!(%error, "a session was not removed");
+        if let Some(shared) = &self.store.shared {
+            return shared.forget(pid).map(drop).inspect_err(told);
+        }
         let Some(cache) = &self.store.cache else { return Ok(()) };
         let places = session.rooms.iter().map(|place| place_name(pid, &place.room));
         let fields: Vec<String> = std::iter::once(pid.to_string()).chain(places).collect();
-        cache
-            .send_field_removal(&self.sessions_key, &fields)
-            .map(drop)
-            .inspect_err(|error| tracing::debug!(%error, "a session was not removed"))
+        cache.send_field_removal(&self.sessions_key, &fields).map(drop).inspect_err(told)
     }
 }
 

@@ -20,7 +20,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(1);
 
 /// What a client shows that wants to come back.
 pub struct Claim {
-    pid: Pid,
+    pub(super) pid: Pid,
     /// What it holds for the offset of the last event it got, if it holds any.
     offset: Option<String>,
 }
@@ -36,6 +36,16 @@ impl Claim {
         let words: Words<'_> = serde_json::from_str(auth?.get()).ok()?;
         Some(Self { pid: Pid::parse(words.pid?)?, offset: words.offset })
     }
+
+    /// The last position that its client or its session knows of a log.
+    pub(super) fn newest(&self, session: &Session, epoch: u64) -> u64 {
+        let held = self.offset.as_deref().and_then(Offset::parse);
+        let offsets = [held, session.last].into_iter().flatten();
+        let offsets = offsets.filter(|offset| offset.epoch == epoch).map(|offset| offset.position);
+        let places = session.rooms.iter().map(|place| place.since);
+        let own = [session.connect, session.detached.unwrap_or_default()];
+        own.into_iter().chain(offsets).chain(places).max().unwrap_or_default()
+    }
 }
 
 pub struct Admitted {
@@ -46,7 +56,7 @@ pub struct Admitted {
 }
 
 /// What a session missed.
-struct Missed {
+pub(super) struct Missed {
     entries: Vec<Arc<Entry>>,
     last: Option<Offset>,
 }
@@ -72,6 +82,10 @@ impl Recovery {
         claim: Option<&Claim>,
         mut asked: Option<Socket>,
     ) -> Admitted {
+        self.stands().await;
+        if let Some(claim) = claim {
+            self.fetch(hub, socket, claim).await;
+        }
         loop {
             match self.try_admit(hub, socket, claim, asked.as_ref()) {
                 Ok(admitted) => return admitted,
@@ -116,6 +130,7 @@ impl Recovery {
             detached: None,
             until_ms: None,
             socket: Some(socket.clone()),
+            takes: 0,
         };
         socket.set_pid(pid);
         drop(self.save(pid, &session));
@@ -180,21 +195,21 @@ impl Recovery {
 
     /// # Errors
     /// Why it cannot be told.
-    fn missed(
+    pub(super) fn missed(
         &self,
         delivery: &Delivery,
         session: &Session,
         claim: &Claim,
     ) -> Result<Missed, &'static str> {
         let order = self.order.lock();
-        let last = session.last_sent(self.epoch);
+        let last = session.last_sent(self.epoch());
         let mut start = match claim.offset.as_deref().map(Offset::parse) {
             None => session.connect,
             Some(None) => return Err("its offset is none"),
             // From a session before this one.
             Some(Some(offset)) if offset.position <= session.connect => session.connect,
             Some(Some(offset)) => {
-                let is_own = offset.epoch == self.epoch && offset.position <= delivery.position;
+                let is_own = offset.epoch == self.epoch() && offset.position <= delivery.position;
                 if !is_own && last != Some(offset) && !order.ring.contains(offset) {
                     return Err("its offset is not known");
                 }
@@ -247,7 +262,7 @@ impl Recovery {
     /// The socket goes, for this reason. Its session stays for a while if its client did not end it.
     pub fn detach(&self, delivery: &mut Delivery, socket: &Socket, reason: DisconnectReason) {
         let Some(pid) = socket.pid() else { return };
-        let (position, epoch) = (delivery.position, self.epoch);
+        let (position, epoch) = (delivery.position, self.epoch());
         let Some(session) = delivery.sessions.get_mut(pid) else { return };
         if session.socket.as_ref() != Some(socket) {
             return;
@@ -288,6 +303,6 @@ fn may_come_back(reason: DisconnectReason) -> bool {
         DisconnectReason::Session(
             CloseReason::ParseError | CloseReason::UnreadablePayload | CloseReason::Violation(_),
         ) => false,
-        DisconnectReason::Session(_) | DisconnectReason::Resumed => true,
+        DisconnectReason::Session(_) | DisconnectReason::Resumed | DisconnectReason::Moved => true,
     }
 }

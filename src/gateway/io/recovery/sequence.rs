@@ -239,7 +239,7 @@ mod tests {
 
     fn hub_on(cache: Option<Cache>, options: options::Recovery, clock: SharedClock) -> Arc<Hub> {
         let hub = Arc::new(Hub::new("/", 10, Weak::new(), Arc::new(Metrics::new())).unwrap());
-        let store = Store { options, cache, clock, queue_bytes_max: 1 << 20 };
+        let store = Store { options, cache, shared: None, clock, queue_bytes_max: 1 << 20 };
         hub.recover(&Keeping::On(store));
         hub
     }
@@ -254,7 +254,8 @@ mod tests {
     fn admit(hub: &Arc<Hub>, parser: Parser, claim: Option<Claim>) -> (Socket, Arc<Outbound>) {
         let outbound = Arc::new(Outbound::new(Transport::WebSocket, 64 << 20));
         let socket = Socket::new(Arc::clone(hub), Arc::clone(&outbound), parser);
-        let admitted = hub.recovery().unwrap().try_admit(hub, &socket, claim.as_ref(), None).unwrap();
+        let admitted =
+            hub.recovery().unwrap().try_admit(hub, &socket, claim.as_ref(), None).unwrap();
         (admitted.socket, outbound)
     }
 

@@ -61,6 +61,8 @@ pub struct Session {
     /// Until when it may come back; absent while its socket is there.
     pub until_ms: Option<UnixMs>,
     pub socket: Option<Socket>,
+    /// How often another node took it.
+    pub takes: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -113,6 +115,7 @@ impl Session {
             detached: stored.detached,
             until_ms: stored.until_ms,
             socket: None,
+            takes: 0,
         })
     }
 
@@ -170,6 +173,20 @@ impl Sessions {
         if let Some(until_ms) = until_ms {
             self.will_end(until_ms, pid);
         }
+    }
+
+    pub fn pids(&self) -> impl Iterator<Item = Pid> {
+        self.all.keys().copied()
+    }
+
+    pub fn all_mut(&mut self) -> impl Iterator<Item = (Pid, &mut Session)> {
+        self.all.iter_mut().map(|(pid, session)| (*pid, session))
+    }
+
+    /// Forgets a session, whether it has a socket or not.
+    pub fn discard(&mut self, pid: Pid) -> Option<Session> {
+        self.will_stay(pid);
+        self.remove(pid)
     }
 
     /// Forgets a session; one that has no socket is still counted among those.
@@ -243,6 +260,7 @@ mod tests {
             detached: None,
             until_ms,
             socket: None,
+            takes: 0,
         }
     }
 

@@ -7,7 +7,7 @@
 mod read;
 mod write;
 
-pub use read::decode;
+pub use read::{decode, decode_published};
 pub use write::encode;
 
 #[cfg(test)]

@@ -12,55 +12,32 @@ use crate::wire::socket_io::{DEPTH_MAX, ID_MAX, Limits, Namespace, ParseError};
 /// A [`ParseError`] that says what is wrong. A map `{_placeholder: true}` in a packet with binary data
 /// is wrong too: the text form can't tell it from that data.
 pub fn decode(packet: &[u8], limits: Limits) -> Result<(String, Vec<Bytes>), ParseError> {
-    let mut reader =
-        Reader { rest: packet, limits, attachments: Vec::new(), bytes: 0, has_literal: false };
-    let (mut kind, mut namespace, mut id) = (None, None, None);
-    let mut data = Vec::new();
-    let Token::Map(entries) = reader.token()? else { return Err(ParseError::NotAnObject) };
-    for _ in 0..entries {
-        match reader.text()? {
-            "type" => kind = Some(reader.token()?),
-            "nsp" => namespace = Some(Namespace::new(reader.text()?)?),
-            "id" => id = Some(reader.token()?),
-            "data" if !reader.is_undefined() => {
-                data.clear();
-                reader.value(&mut data, 0)?;
-            }
-            // What else there is says nothing.
-            _ => reader.value(&mut Vec::new(), 0)?,
-        }
-    }
-    if !reader.rest.is_empty() {
-        return Err(ParseError::MessagePack("bytes behind the packet"));
-    }
-    let Some(Token::Unsigned(kind @ 0..=4)) = kind else {
-        return Err(ParseError::MessagePack("its type is none"));
+    let mut reader = Reader::new(packet, limits);
+    let text = reader.packet()?;
+    reader.end()?;
+    Ok((text, reader.attachments))
+}
+
+/// An array of a name, a packet and options, as Socket.IO's Redis adapter publishes it: the packet's text form
+/// with its attachments, and the options as JSON.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_published(
+    message: &[u8],
+    limits: Limits,
+) -> Result<(String, Vec<Bytes>, Vec<u8>), ParseError> {
+    let mut reader = Reader::new(message, limits);
+    let Token::Array(3) = reader.token()? else {
+        return Err(ParseError::MessagePack("it is no array of three"));
     };
-    let namespace = namespace.ok_or(ParseError::Namespace)?;
-    let attachments = reader.attachments;
-    if reader.has_literal && !attachments.is_empty() {
-        return Err(ParseError::Placeholder);
-    }
-    let mut text = Vec::with_capacity(data.len() + namespace.len() + 16);
-    // Writing to a Vec can't fail.
-    let _ = match (kind, attachments.len()) {
-        (kind, 0) => write!(text, "{kind}"),
-        (2 | 3, count) => write!(text, "{}{count}-", kind + 3),
-        _ => return Err(ParseError::UnexpectedBinary),
-    };
-    if namespace != Namespace::ROOT {
-        let _ = write!(text, "{namespace},");
-    }
-    match id {
-        None | Some(Token::Nil | Token::Undefined) => {}
-        Some(Token::Unsigned(id)) if id <= ID_MAX => {
-            let _ = write!(text, "{id}");
-        }
-        Some(_) => return Err(ParseError::IdTooLarge),
-    }
-    text.extend_from_slice(&data);
-    let text = String::from_utf8(text).map_err(|_| NOT_UTF8)?;
-    Ok((text, attachments))
+    reader.text()?;
+    let text = reader.packet()?;
+    let attachments = std::mem::take(&mut reader.attachments);
+    let mut options = Vec::new();
+    reader.value(&mut options, 0)?;
+    reader.end()?;
+    Ok((text, attachments, options))
 }
 
 const NOT_UTF8: ParseError = ParseError::MessagePack("a string that is not UTF-8");
@@ -96,6 +73,63 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
+    fn new(rest: &'a [u8], limits: Limits) -> Self {
+        Self { rest, limits, attachments: Vec::new(), bytes: 0, has_literal: false }
+    }
+
+    /// The text form of the packet that is next.
+    fn packet(&mut self) -> Result<String, ParseError> {
+        let (mut kind, mut namespace, mut id) = (None, None, None);
+        let mut data = Vec::new();
+        let Token::Map(entries) = self.token()? else { return Err(ParseError::NotAnObject) };
+        for _ in 0..entries {
+            match self.text()? {
+                "type" => kind = Some(self.token()?),
+                "nsp" => namespace = Some(Namespace::new(self.text()?)?),
+                "id" => id = Some(self.token()?),
+                "data" if !self.is_undefined() => {
+                    data.clear();
+                    self.value(&mut data, 0)?;
+                }
+                // What else there is says nothing.
+                _ => self.value(&mut Vec::new(), 0)?,
+            }
+        }
+        let Some(Token::Unsigned(kind @ 0..=4)) = kind else {
+            return Err(ParseError::MessagePack("its type is none"));
+        };
+        let namespace = namespace.ok_or(ParseError::Namespace)?;
+        if self.has_literal && !self.attachments.is_empty() {
+            return Err(ParseError::Placeholder);
+        }
+        let mut text = Vec::with_capacity(data.len() + namespace.len() + 16);
+        // Writing to a Vec can't fail.
+        let _ = match (kind, self.attachments.len()) {
+            (kind, 0) => write!(text, "{kind}"),
+            (2 | 3, count) => write!(text, "{}{count}-", kind + 3),
+            _ => return Err(ParseError::UnexpectedBinary),
+        };
+        if namespace != Namespace::ROOT {
+            let _ = write!(text, "{namespace},");
+        }
+        match id {
+            None | Some(Token::Nil | Token::Undefined) => {}
+            Some(Token::Unsigned(id)) if id <= ID_MAX => {
+                let _ = write!(text, "{id}");
+            }
+            Some(_) => return Err(ParseError::IdTooLarge),
+        }
+        text.extend_from_slice(&data);
+        String::from_utf8(text).map_err(|_| NOT_UTF8)
+    }
+
+    fn end(&self) -> Result<(), ParseError> {
+        if self.rest.is_empty() {
+            return Ok(());
+        }
+        Err(ParseError::MessagePack("bytes behind the packet"))
+    }
+
     /// Appends the next value as JSON.
     fn value(&mut self, out: &mut Vec<u8>, depth: usize) -> Result<(), ParseError> {
         let token = self.token()?;

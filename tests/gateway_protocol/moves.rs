@@ -1,0 +1,249 @@
+//! A client that comes back on another node is what it was, and is sent what it missed, once.
+
+use std::net::SocketAddr;
+use std::process::Command;
+use std::sync::Arc;
+
+use leveret::backend::{Cache, RedisCache};
+use leveret::gateway::{DisconnectReason, GatewayOptions, Io, Recovery, Socket};
+use leveret::model::clock::SystemClock;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use crate::recovery::{Connected, connected, served};
+use crate::redis_server::RedisServer;
+use crate::stand::{PATIENCE, in_time, until};
+
+/// A node with a connection of its own: what a client says joins it to a room.
+struct Node {
+    io: Io,
+    address: SocketAddr,
+    gone: Arc<Mutex<Vec<DisconnectReason>>>,
+}
+
+async fn node(server: &RedisServer, who: &'static str) -> Node {
+    let cache = RedisCache::connect(&server.url(), PATIENCE).await.expect("a connection");
+    let options =
+        GatewayOptions { recovery: Some(Recovery::default()), ..GatewayOptions::default() };
+    let io = Io::with_cache(options, Cache::Redis(cache), SystemClock::shared());
+    let gone = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&gone);
+    io.root()
+        .middleware(move |socket: Socket, auth: Value| async move {
+            let user = auth["user"].as_str().unwrap_or(who).to_owned();
+            socket.resume_as(&user, |room| room != "forbidden");
+            Ok(())
+        })
+        .on("join", |socket: Socket, room: String| async move {
+            socket.join(&room).unwrap();
+            socket.set_data(&json!({ "joined": room })).unwrap();
+            socket.emit("joined", &room).unwrap();
+        })
+        .on_disconnect(move |_: Socket, reason| {
+            noted.lock().push(reason);
+            async {}
+        });
+    let address = served(&io).await;
+    Node { io, address, gone }
+}
+
+fn ask(server: &RedisServer, request: &[&str]) -> String {
+    let mut command = Command::new("redis-cli");
+    let answer = command.args(["-p", &server.port().to_string()]).args(request).output();
+    let answer = answer.expect("redis-cli is installed");
+    assert!(answer.status.success(), "{request:?}");
+    String::from_utf8(answer.stdout).unwrap()
+}
+
+/// Joins a room and gives the offset of the answer.
+async fn join(client: &mut Connected, room: &str) -> String {
+    client.websocket.text(&format!("42{}", json!(["join", room]))).await;
+    let (event, offset) = in_time(client.event()).await;
+    assert_eq!(event, json!(["joined", room]));
+    offset.expect("an offset")
+}
+
+/// The session is known to the others with its rooms, of which it has so many.
+async fn known(server: &RedisServer, client: &Connected, rooms: usize) {
+    let key = format!("leveret:session:/:{}", client.pid);
+    until(|| {
+        let fields = ask(server, &["HKEYS", &key]);
+        fields.lines().filter(|field| field.starts_with('r')).count() == rooms
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_comes_back_on_another_node_gets_what_it_missed_in_order_and_once() {
+    let server = RedisServer::start();
+    let (one, other) = (node(&server, "ada").await, node(&server, "ada").await);
+    let mut client = connected(one.address, &json!({})).await;
+    let offset = join(&mut client, "mine").await;
+    known(&server, &client, 1).await;
+    one.io.root().emit("seen", &0).unwrap();
+    let (_, seen) = in_time(client.event()).await;
+    assert_eq!(seen.as_deref().unwrap().split_once('-').unwrap().0.len(), 16);
+    assert_ne!(seen.as_deref(), Some(&*offset));
+    let (sid, pid) = client.cut(&one.io).await;
+
+    // Both nodes say something to it, to its room, and to others.
+    one.io.root().to("mine").emit("missed", &1).unwrap();
+    in_time(async {
+        // The order between nodes is that of the log: the first is there before the second is said.
+        while ask(&server, &["XLEN", "leveret:stream:/"]).trim() != "3" {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    other.io.root().to("mine").emit("missed", &2).unwrap();
+    other.io.root().to("elsewhere").emit("missed", "not mine").unwrap();
+    other.io.root().to(&sid).emit("missed", &3).unwrap();
+
+    let claim = json!({ "pid": pid, "offset": seen });
+    let mut back = connected(other.address, &claim).await;
+    assert_eq!((&back.sid, &back.pid), (&sid, &pid));
+    for number in 1..=3 {
+        assert_eq!(in_time(back.event()).await.0, json!(["missed", number]));
+    }
+    let socket = other.io.root().fetch_sockets().remove(0);
+    assert!(socket.recovered());
+    assert_eq!(socket.data::<Value>().unwrap(), Some(json!({ "joined": "mine" })));
+
+    // What follows reaches it once, from either; and it goes on to the first again.
+    one.io.root().to("mine").emit("live", &4).unwrap();
+    let (event, offset) = in_time(back.event()).await;
+    assert_eq!(event, json!(["live", 4]));
+    let (sid, pid) = back.cut(&other.io).await;
+    other.io.root().to("mine").emit("missed", &5).unwrap();
+    let mut again = connected(one.address, &json!({ "pid": pid, "offset": offset })).await;
+    assert_eq!((&again.sid, &again.pid), (&sid, &pid));
+    assert_eq!(in_time(again.event()).await.0, json!(["missed", 5]));
+    one.io.root().emit("live", &6).unwrap();
+    assert_eq!(in_time(again.event()).await.0, json!(["live", 6]));
+}
+
+/// Its old node has not noticed that it is away.
+#[tokio::test]
+async fn a_node_lets_go_of_who_is_on_another() {
+    let server = RedisServer::start();
+    let (one, other) = (node(&server, "ada").await, node(&server, "ada").await);
+    let mut client = connected(one.address, &json!({})).await;
+    let offset = join(&mut client, "mine").await;
+    known(&server, &client, 1).await;
+    let claim = json!({ "pid": client.pid, "offset": offset });
+    let mut back = connected(other.address, &claim).await;
+    assert_eq!((&back.sid, &back.pid), (&client.sid, &client.pid));
+    until(|| one.io.root().connections() == 0).await;
+    until(|| *one.gone.lock() == [DisconnectReason::Moved]).await;
+    // What the old node writes of it at last changes nothing.
+    drop(client);
+    other.io.root().to("mine").emit("live", &1).unwrap();
+    assert_eq!(in_time(back.event()).await.0, json!(["live", 1]));
+    assert_eq!(other.io.root().to("mine").fetch_sockets().len(), 1);
+}
+
+#[tokio::test]
+async fn a_node_that_starts_knows_what_was_said_before() {
+    let server = RedisServer::start();
+    let one = node(&server, "ada").await;
+    let mut client = connected(one.address, &json!({})).await;
+    let offset = join(&mut client, "mine").await;
+    known(&server, &client, 1).await;
+    for number in 0..700 {
+        one.io.root().to("mine").emit("missed", &number).unwrap();
+    }
+    in_time(async { while client.event().await.0 != json!(["missed", 699]) {} }).await;
+    let late = node(&server, "ada").await;
+    let claim = json!({ "pid": client.pid, "offset": offset });
+    let mut back = connected(late.address, &claim).await;
+    assert_eq!(back.sid, client.sid);
+    for number in 0..700 {
+        assert_eq!(in_time(back.event()).await.0, json!(["missed", number]));
+    }
+}
+
+#[tokio::test]
+async fn of_two_nodes_that_are_asked_at_once_one_has_the_session_in_the_end() {
+    let server = RedisServer::start();
+    let one = node(&server, "ada").await;
+    let (two, three) = (node(&server, "ada").await, node(&server, "ada").await);
+    for _ in 0..10 {
+        let mut client = connected(one.address, &json!({})).await;
+        let offset = join(&mut client, "mine").await;
+        known(&server, &client, 1).await;
+        let (sid, pid) = client.cut(&one.io).await;
+        let claim = json!({ "pid": pid, "offset": offset });
+        let (a, b) = tokio::join!(connected(two.address, &claim), connected(three.address, &claim));
+        assert!(a.sid == sid || b.sid == sid, "nobody has it");
+        let has = |node: &Node| {
+            let sockets = node.io.root().fetch_sockets();
+            sockets.iter().filter(|socket| socket.id().to_string() == sid).count()
+        };
+        until(|| has(&two) + has(&three) == 1).await;
+        drop((a, b));
+        until(|| two.io.root().connections() + three.io.root().connections() == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_session_is_nobody_elses_on_another_node_either() {
+    let server = RedisServer::start();
+    let (one, other) = (node(&server, "ada").await, node(&server, "ada").await);
+    let mut client = connected(one.address, &json!({})).await;
+    join(&mut client, "mine").await;
+    known(&server, &client, 1).await;
+    for auth in [
+        json!({ "pid": client.pid, "user": "eve" }),
+        json!({ "pid": client.pid, "offset": "0123456789abcdef-1" }),
+        json!({ "pid": client.pid, "offset": "no offset" }),
+        json!({ "pid": "00000000-0000-4000-8000-000000000000" }),
+    ] {
+        let stranger = connected(other.address, &auth).await;
+        assert_ne!(stranger.sid, client.sid, "{auth}");
+        assert_ne!(stranger.pid, client.pid, "{auth}");
+    }
+    assert_eq!(one.io.root().to("mine").fetch_sockets().len(), 1);
+
+    // A room that it may not be in any more.
+    let offset = join(&mut client, "forbidden").await;
+    known(&server, &client, 2).await;
+    let claim = json!({ "pid": client.pid, "offset": offset });
+    assert_ne!(connected(other.address, &claim).await.sid, client.sid);
+}
+
+/// The log is another one after it was lost: what was in between nobody knows.
+#[tokio::test]
+async fn nobody_comes_back_across_a_log_that_was_lost() {
+    let server = RedisServer::start();
+    let (one, other) = (node(&server, "ada").await, node(&server, "ada").await);
+    let mut client = connected(one.address, &json!({})).await;
+    let offset = join(&mut client, "mine").await;
+    known(&server, &client, 1).await;
+    let _witness = connected(other.address, &json!({})).await;
+    let kept = ask(&server, &["DEL", "leveret:stream:/"]);
+    assert_eq!(kept.trim(), "1");
+    until(|| one.io.root().connections() + other.io.root().connections() == 0).await;
+    let claim = json!({ "pid": client.pid, "offset": offset });
+    for node in [&one, &other] {
+        assert_ne!(connected(node.address, &claim).await.sid, client.sid);
+    }
+}
+
+#[tokio::test]
+async fn what_a_session_leaves_behind_goes() {
+    let server = RedisServer::start();
+    let (one, other) = (node(&server, "ada").await, node(&server, "ada").await);
+    let mut client = connected(one.address, &json!({})).await;
+    join(&mut client, "mine").await;
+    known(&server, &client, 1).await;
+    let key = format!("leveret:session:/:{}", client.pid);
+    let ttl_ms = |key: &str| ask(&server, &["PTTL", key]).trim().parse::<i64>().unwrap();
+    assert!(ttl_ms(&key) > 3_600_000, "it is there while its client is");
+    let (_, pid) = client.cut(&one.io).await;
+    until(|| (1..=120_000).contains(&ttl_ms(&key))).await;
+    // Its client ends it, on another node.
+    let mut back = connected(other.address, &json!({ "pid": pid })).await;
+    assert_eq!(back.pid, pid);
+    back.websocket.text("41").await;
+    until(|| ask(&server, &["EXISTS", &key]).trim() == "0").await;
+}
