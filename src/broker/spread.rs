@@ -285,4 +285,51 @@ mod tests {
         spread.memory.set_limit(0);
         assert!(!spread.memory.is_alarmed(), "nothing is left");
     }
+    #[test]
+    fn what_is_noted_of_one_message_says_nothing_of_its_neighbours() {
+        let spread = Spread::default();
+        let note = |message: u64, queue| Note {
+            queue: Position(queue),
+            entry: Entry { position: Position(1_000_000 + 10 * message + queue), weight: 9 },
+            what: if queue == 1 { Noted::Settled } else { Noted::Delivered(3) },
+        };
+        let messages = 10_000;
+        for message in 0..messages {
+            (1..=2).for_each(|queue| spread.enter(Position(message)).add(note(message, queue)));
+        }
+        // Every other one ends, from the last on.
+        for message in (0..messages).rev().step_by(2) {
+            let mut group = Group::new();
+            spread.enter(Position(message)).end_all(&mut group);
+            assert!(!group.is_empty());
+        }
+        for message in 0..messages {
+            let mut notes = spread.look(Position(message)).to_vec();
+            notes.sort_unstable_by_key(|note| note.queue);
+            let expected =
+                if message % 2 == 0 { vec![note(message, 1), note(message, 2)] } else { vec![] };
+            assert_eq!(notes, expected);
+            assert_eq!(spread.is_settled_in(Position(message), Position(1)), message % 2 == 0);
+            assert!(!spread.is_settled_in(Position(message), Position(2)));
+            assert_eq!(
+                spread.enter(Position(message)).open(2),
+                if message % 2 == 0 { 1 } else { 2 }
+            );
+        }
+        assert!(spread.positions().into_iter().eq((0..messages).step_by(2).map(Position)));
+    }
+
+    #[test]
+    fn a_drained_backlog_gives_the_tables_back() {
+        let spread = Spread::default();
+        let messages = 100_000;
+        let entry = Entry { position: Position(1), weight: 9 };
+        let note = Note { queue: Position(1), entry, what: Noted::Settled };
+        (0..messages).for_each(|message| spread.enter(Position(message)).add(note));
+        let room = || spread.shards.iter().map(|shard| shard.lock().0.capacity()).sum::<usize>();
+        assert!(room() >= 100_000);
+        let mut group = Group::new();
+        (0..messages).for_each(|message| spread.enter(Position(message)).end_all(&mut group));
+        assert!(room() <= SHARDS * SMALL_TABLE, "{}", room());
+    }
 }

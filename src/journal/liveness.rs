@@ -315,6 +315,20 @@ mod tests {
     }
 
     #[test]
+    fn ends_that_weigh_too_little_leave_nothing_behind() {
+        let mut liveness = with_segments(2);
+        let light = |position| Entry { weight: 20, ..entry(position) };
+        (1..=2).for_each(|at| assert!(liveness.fact(1, entry(at))));
+        assert!(liveness.fact(2, entry(3)));
+        liveness.end(2, light(1));
+        assert!(liveness.live_bytes() > 0);
+        liveness.end(2, light(2));
+        assert_eq!(liveness.live_bytes(), 84 + FACT_BYTES, "of the fact that lives");
+        liveness.end(2, light(3));
+        assert_eq!((liveness.live_facts(), liveness.live_bytes()), (0, 0));
+    }
+
+    #[test]
     fn positions_must_rise_from_segment_to_segment() {
         let mut liveness = with_segments(2);
         assert!(liveness.fact(1, entry(5)));
