@@ -132,6 +132,10 @@ impl Broker {
     /// for a few hundred messages at a time: a transient one waits with the persistent ones beside it. A caller
     /// that is cancelled there has published those before.
     ///
+    /// One thing differs: up to 256 messages take their places in the log before the first of them enters
+    /// a queue. What they displace there, or what a full queue refuses, is dead-lettered after that, with
+    /// a place behind theirs: it stands behind those of them that go to its dead-letter queue directly.
+    ///
     /// # Errors
     /// The first message that [`Broker::publish`] refuses, with what became of those before it.
     pub async fn publish_all(

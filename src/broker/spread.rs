@@ -3,13 +3,13 @@
 //!
 //! It is kept by the messages' places in the log and apart from them. So a message may leave memory from
 //! one queue and stay in another, and be read back for each; and a message that nothing was noted of, as
-//! in a backlog without consumers, takes nothing here. A note takes 24 bytes, and what the vectors and the
-//! map take beside it.
+//! in a backlog without consumers, takes nothing here. A note takes 32 bytes, and the room that a hash table
+//! leaves free. What one message costs follows its own notes, however many its neighbours have.
 
-use std::ops::Range;
 use std::sync::Arc;
 
-use ahash::AHashMap;
+use ahash::RandomState;
+use hashbrown::HashTable;
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
@@ -23,36 +23,38 @@ use crate::journal::{Appended, Entry, Group, Journal, Position, Urgency};
 
 /// So many queues can settle messages at once, most of the time.
 const SHARDS: usize = 32;
-/// Messages whose places differ in so many low bits share a vector.
-const CHUNK_BITS: u32 = 8;
+/// A table gives back what it does not need when so small a part of it is in use.
+const USED_SHARE_MIN: usize = 8;
+/// A table of so many notes is not worth it.
+const SMALL_TABLE: usize = 64;
 
 #[derive(Default)]
 pub(super) struct Spread {
     shards: [Mutex<Shard>; SHARDS],
+    hasher: RandomState,
     /// Those that are in memory and that a queue reads back.
     pub bodies: Bodies,
     /// Counts what is noted; the broker's own.
     pub memory: Arc<Memory>,
 }
 
-/// By the high bits of the places; no vector is empty, and each is in the order of the low bits.
+/// By the messages' places: all notes of one message have one hash.
 #[derive(Default)]
-struct Shard(AHashMap<u64, Vec<Kept>>);
+struct Shard(HashTable<Kept>);
 
 /// A note as it is kept: small, there may be millions.
 #[derive(Clone, Copy)]
 struct Kept {
-    queue: u64,
-    entry: u64,
+    message: Position,
+    queue: QueueId,
+    entry: Position,
     deliveries: u32,
     /// Of its record, which has two numbers or three.
     weight: u16,
-    /// The low bits of the message's place.
-    low: u8,
     what: KeptWhat,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum KeptWhat {
     Settled,
     Delivered,
@@ -81,43 +83,38 @@ pub(super) enum Noted {
 pub(super) struct Notes<'a> {
     shard: MutexGuard<'a, Shard>,
     position: Position,
-    notes: SmallVec<[Note; 2]>,
-    memory: &'a Memory,
-    /// How many there were.
-    counted: usize,
+    spread: &'a Spread,
 }
 
 impl Spread {
     fn shard(&self, position: Position) -> MutexGuard<'_, Shard> {
-        let at = usize::try_from((position.0 >> CHUNK_BITS) % SHARDS as u64).unwrap_or_default();
+        let at = usize::try_from(position.0 % SHARDS as u64).unwrap_or_default();
         self.shards[at].lock()
     }
 
+    fn hash(&self, position: Position) -> u64 {
+        self.hasher.hash_one(position.0)
+    }
+
     pub(super) fn enter(&self, position: Position) -> Notes<'_> {
-        let mut shard = self.shard(position);
-        let notes = shard.take(position);
-        let counted = notes.len();
-        Notes { shard, position, notes, memory: &self.memory, counted }
+        Notes { shard: self.shard(position), position, spread: self }
     }
 
     /// As [`Spread::enter`], to look only.
     pub(super) fn look(&self, position: Position) -> SmallVec<[Note; 2]> {
-        self.shard(position).look(position)
+        self.enter(position).kept().map(Kept::note).collect()
     }
 
     pub(super) fn is_settled_in(&self, position: Position, queue: QueueId) -> bool {
-        let is_its = |kept: &Kept| matches!(kept.what, KeptWhat::Settled) && kept.queue == queue.0;
-        self.shard(position).of(position).iter().any(is_its)
+        let notes = self.enter(position);
+        notes.kept().any(|kept| kept.what == KeptWhat::Settled && kept.queue == queue)
     }
 
     /// Every message that something is noted of, rising.
     pub(super) fn positions(&self) -> Vec<Position> {
         let mut positions = Vec::new();
         for shard in &self.shards {
-            for (high, kept) in &shard.lock().0 {
-                let of = |kept: &Kept| Position((high << CHUNK_BITS) | u64::from(kept.low));
-                positions.extend(kept.iter().map(of));
-            }
+            positions.extend(shard.lock().0.iter().map(|kept| kept.message));
         }
         positions.sort_unstable();
         positions.dedup();
@@ -125,62 +122,19 @@ impl Spread {
     }
 }
 
-impl Shard {
-    fn range(kept: &[Kept], position: Position) -> Range<usize> {
-        let low = low(position);
-        kept.partition_point(|kept| kept.low < low)..kept.partition_point(|kept| kept.low <= low)
-    }
-
-    fn of(&self, position: Position) -> &[Kept] {
-        let kept = self.0.get(&(position.0 >> CHUNK_BITS)).map_or(&[][..], Vec::as_slice);
-        &kept[Self::range(kept, position)]
-    }
-
-    fn look(&self, position: Position) -> SmallVec<[Note; 2]> {
-        self.of(position).iter().map(|kept| kept.note()).collect()
-    }
-
-    fn take(&mut self, position: Position) -> SmallVec<[Note; 2]> {
-        let notes = self.look(position);
-        if !notes.is_empty()
-            && let Some(kept) = self.0.get_mut(&(position.0 >> CHUNK_BITS))
-        {
-            kept.drain(Self::range(kept, position));
-        }
-        notes
-    }
-
-    fn put(&mut self, position: Position, notes: &[Note]) {
-        let high = position.0 >> CHUNK_BITS;
-        if notes.is_empty() {
-            if self.0.get(&high).is_some_and(Vec::is_empty) {
-                self.0.remove(&high);
-            }
-            return;
-        }
-        let kept = self.0.entry(high).or_default();
-        let at = Self::range(kept, position).start;
-        kept.splice(at..at, notes.iter().map(|note| Kept::new(position, note)));
-    }
-}
-
-fn low(position: Position) -> u8 {
-    u8::try_from(position.0 & ((1 << CHUNK_BITS) - 1)).unwrap_or_default()
-}
-
 impl Kept {
-    fn new(position: Position, note: &Note) -> Self {
+    fn new(message: Position, note: &Note) -> Self {
         let (what, deliveries) = match note.what {
             Noted::Settled => (KeptWhat::Settled, 0),
             Noted::Delivered(deliveries) => (KeptWhat::Delivered, deliveries),
             Noted::Followed => (KeptWhat::Followed, 0),
         };
         Self {
-            queue: note.queue.0,
-            entry: note.entry.position.0,
+            message,
+            queue: note.queue,
+            entry: note.entry.position,
             deliveries,
             weight: u16::try_from(note.entry.weight).unwrap_or(u16::MAX),
-            low: low(position),
             what,
         }
     }
@@ -191,48 +145,61 @@ impl Kept {
             KeptWhat::Delivered => Noted::Delivered(self.deliveries),
             KeptWhat::Followed => Noted::Followed,
         };
-        let entry = Entry { position: Position(self.entry), weight: self.weight.into() };
-        Note { queue: Position(self.queue), entry, what }
-    }
-}
-
-impl Drop for Notes<'_> {
-    fn drop(&mut self) {
-        self.shard.put(self.position, &self.notes);
-        let bytes = |notes: usize| notes * size_of::<Kept>();
-        match self.notes.len() {
-            more if more > self.counted => self.memory.take(bytes(more - self.counted)),
-            left => self.memory.give_back(bytes(self.counted - left)),
-        }
+        let entry = Entry { position: self.entry, weight: self.weight.into() };
+        Note { queue: self.queue, entry, what }
     }
 }
 
 impl Notes<'_> {
+    fn kept(&self) -> impl Iterator<Item = &Kept> {
+        let position = self.position;
+        let alike = self.shard.0.iter_hash(self.spread.hash(position));
+        alike.filter(move |kept| kept.message == position)
+    }
+
+    /// Takes one away that is so.
+    fn take(&mut self, is_it: impl Fn(&Kept) -> bool) -> Option<Note> {
+        let (position, hasher) = (self.position, &self.spread.hasher);
+        let table = &mut self.shard.0;
+        let is_it = |kept: &Kept| kept.message == position && is_it(kept);
+        let (kept, _) = table.find_entry(self.spread.hash(position), is_it).ok()?.remove();
+        if table.capacity() > SMALL_TABLE && table.len() < table.capacity() / USED_SHARE_MIN {
+            // To twice what is left: as many have to go or come before the next time.
+            table.shrink_to(2 * table.len(), |kept| hasher.hash_one(kept.message.0));
+        }
+        self.spread.memory.give_back(size_of::<Kept>());
+        Some(kept.note())
+    }
+
     pub(super) fn is_empty(&self) -> bool {
-        self.notes.is_empty()
+        self.kept().next().is_none()
     }
 
     pub(super) fn add(&mut self, note: Note) {
-        self.notes.push(note);
+        let (position, hasher) = (self.position, &self.spread.hasher);
+        let hash_of = |kept: &Kept| hasher.hash_one(kept.message.0);
+        let kept = Kept::new(position, &note);
+        self.shard.0.insert_unique(self.spread.hash(position), kept, hash_of);
+        self.spread.memory.take(size_of::<Kept>());
     }
 
     /// Traces the message from now on.
     pub(super) fn follow(&mut self) {
-        if !self.notes.iter().any(|note| note.what == Noted::Followed) {
+        if !self.kept().any(|kept| kept.what == KeptWhat::Followed) {
             let (queue, entry) = (QueueId::default(), Entry { position: Position(0), weight: 0 });
-            self.notes.push(Note { queue, entry, what: Noted::Followed });
+            self.add(Note { queue, entry, what: Noted::Followed });
         }
     }
 
     /// In how many of its `queues` it is not settled.
     pub(super) fn open(&self, queues: usize) -> usize {
-        let settled = self.notes.iter().filter(|note| note.what == Noted::Settled).count();
+        let settled = self.kept().filter(|kept| kept.what == KeptWhat::Settled).count();
         queues.saturating_sub(settled)
     }
 
     /// Ends all that is noted. For one whose message ends, or is not there.
     pub(super) fn end_all(&mut self, group: &mut Group) {
-        for note in self.notes.drain(..) {
+        while let Some(note) = self.take(|_| true) {
             note.end(group);
         }
     }
@@ -250,18 +217,14 @@ impl Notes<'_> {
             group.end(message);
             return journal.append(group, Urgency::Now);
         }
-        self.notes.retain(|note| {
-            let stays = note.queue != queue;
-            if !stays {
-                note.end(&mut group);
-            }
-            stays
-        });
+        while let Some(note) = self.take(|kept| kept.queue == queue) {
+            note.end(&mut group);
+        }
         let settled = SettledRecord { message: message.position, queue };
         group.fact(KIND_SETTLED, record(&settled));
         let appended = journal.append(group, Urgency::Now);
         if let Some(&entry) = appended.entries.last() {
-            self.notes.push(Note { queue, entry, what: Noted::Settled });
+            self.add(Note { queue, entry, what: Noted::Settled });
         }
         appended
     }
@@ -269,24 +232,20 @@ impl Notes<'_> {
     /// Marks that it was handed to a consumer of `queue`, unless it is settled there or the mark that
     /// is there says as much.
     pub(super) fn mark(&mut self, journal: &Journal, queue: QueueId, deliveries: u32) {
-        let message = self.position;
-        let noted = self.notes.iter().position(|note| note.queue == queue);
+        let noted = self.kept().find(|kept| kept.queue == queue).map(Kept::note);
         let mut group = Group::new();
-        match noted.and_then(|at| self.notes.get(at)) {
-            None => {}
-            Some(note) => match note.what {
+        if let Some(note) = noted {
+            match note.what {
                 Noted::Delivered(before) if before < deliveries => note.end(&mut group),
                 _ => return,
-            },
+            }
         }
+        let message = self.position;
         group.fact(KIND_DELIVERED, record(&DeliveredRecord { message, queue, deliveries }));
         let appended = journal.append(group, Urgency::Within(MARK_WITHIN));
         let Some(&entry) = appended.entries.first() else { return };
-        let note = Note { queue, entry, what: Noted::Delivered(deliveries) };
-        match noted.and_then(|at| self.notes.get_mut(at)) {
-            Some(before) => *before = note,
-            None => self.notes.push(note),
-        }
+        self.take(|kept| kept.queue == queue);
+        self.add(Note { queue, entry, what: Noted::Delivered(deliveries) });
     }
 }
 
@@ -325,5 +284,52 @@ mod tests {
         assert!(!spread.memory.is_alarmed());
         spread.memory.set_limit(0);
         assert!(!spread.memory.is_alarmed(), "nothing is left");
+    }
+    #[test]
+    fn what_is_noted_of_one_message_says_nothing_of_its_neighbours() {
+        let spread = Spread::default();
+        let note = |message: u64, queue| Note {
+            queue: Position(queue),
+            entry: Entry { position: Position(1_000_000 + 10 * message + queue), weight: 9 },
+            what: if queue == 1 { Noted::Settled } else { Noted::Delivered(3) },
+        };
+        let messages = 10_000;
+        for message in 0..messages {
+            (1..=2).for_each(|queue| spread.enter(Position(message)).add(note(message, queue)));
+        }
+        // Every other one ends, from the last on.
+        for message in (0..messages).rev().step_by(2) {
+            let mut group = Group::new();
+            spread.enter(Position(message)).end_all(&mut group);
+            assert!(!group.is_empty());
+        }
+        for message in 0..messages {
+            let mut notes = spread.look(Position(message)).to_vec();
+            notes.sort_unstable_by_key(|note| note.queue);
+            let expected =
+                if message % 2 == 0 { vec![note(message, 1), note(message, 2)] } else { vec![] };
+            assert_eq!(notes, expected);
+            assert_eq!(spread.is_settled_in(Position(message), Position(1)), message % 2 == 0);
+            assert!(!spread.is_settled_in(Position(message), Position(2)));
+            assert_eq!(
+                spread.enter(Position(message)).open(2),
+                if message % 2 == 0 { 1 } else { 2 }
+            );
+        }
+        assert!(spread.positions().into_iter().eq((0..messages).step_by(2).map(Position)));
+    }
+
+    #[test]
+    fn a_drained_backlog_gives_the_tables_back() {
+        let spread = Spread::default();
+        let messages = 100_000;
+        let entry = Entry { position: Position(1), weight: 9 };
+        let note = Note { queue: Position(1), entry, what: Noted::Settled };
+        (0..messages).for_each(|message| spread.enter(Position(message)).add(note));
+        let room = || spread.shards.iter().map(|shard| shard.lock().0.capacity()).sum::<usize>();
+        assert!(room() >= 100_000);
+        let mut group = Group::new();
+        (0..messages).for_each(|message| spread.enter(Position(message)).end_all(&mut group));
+        assert!(room() <= SHARDS * SMALL_TABLE, "{}", room());
     }
 }
