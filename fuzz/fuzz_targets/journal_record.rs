@@ -2,7 +2,8 @@
 //! was right, as records, and as the payload of a message.
 #![no_main]
 
-use leveret::journal::row::{Fragment, Record, RecordReader, Records, Row, RowWriter, decode_row};
+use leveret::journal::row::{Fragment, Record, RecordReader, Records, Row, decode_row};
+use leveret::journal::row_writer::RowWriter;
 use leveret::journal::{decode_value, encode_value};
 use leveret::model::message::Message;
 use libfuzzer_sys::fuzz_target;

@@ -43,7 +43,7 @@ mod reading;
 mod recovery;
 mod redo;
 pub mod row;
-mod row_writer;
+pub mod row_writer;
 mod segment;
 mod shared;
 mod stats;

@@ -149,6 +149,28 @@ async fn the_oldest_are_dropped_for_the_newest_of_them() {
     assert_eq!(f.bodies("dead").await, ["0", "1", "2"]);
 }
 
+/// The one difference that the documentation names: alone, each is dead-lettered before the next is published.
+#[tokio::test]
+async fn what_they_displace_dies_behind_those_that_are_published_with_it() {
+    let f = Fixture::new();
+    for (queue, overflow) in [("drop", Overflow::DropHead), ("reject", Overflow::RejectPublishDlx)]
+    {
+        f.queue("dead").await;
+        let spec = dying_queue(queue, "", Some("dead")).length_max(1, overflow);
+        f.declare(spec).await;
+        let messages = || [to("", queue, 0), to("", queue, 1), to("", "dead", 2)];
+        let (dies, stays) = if overflow == Overflow::DropHead { ("0", "1") } else { ("1", "0") };
+        for message in messages() {
+            let _confirm = f.engine.try_publish(message).unwrap();
+        }
+        assert_eq!(f.take_all(queue).await, [stays]);
+        assert_eq!(f.take_all("dead").await, [dies, "2"], "one by one");
+        drop(f.engine.try_publish_all(messages()).unwrap());
+        assert_eq!(f.take_all(queue).await, [stays]);
+        assert_eq!(f.take_all("dead").await, ["2", dies], "together");
+    }
+}
+
 #[tokio::test]
 async fn an_unknown_exchange_in_the_middle_is_named_by_its_place_and_ends_the_batch() {
     let f = Fixture::new();

@@ -126,11 +126,7 @@ impl Socket {
         let draft = Draft::event(self.hub().name(), event, &args)?;
         match self.hub().recovery() {
             Some(recovery) if self.is_connected() || recovery.awaits(self) => {
-                if let Some(nodes) = self.hub().nodes() {
-                    nodes.send(Audience::socket(self.id()), &draft, true, false);
-                    return Ok(());
-                }
-                recovery.append(Audience::socket(self.id()), &draft, None);
+                self.hub().choose(&Audience::socket(self.id())).send(&draft);
             }
             _ => {
                 self.push(&draft.finish(), false);
@@ -345,11 +341,6 @@ impl Socket {
         if let Some(handlers) = self.hub().handlers() {
             handlers.disconnected(self, reason).await;
         }
-    }
-
-    /// Its client came back on another node.
-    pub(crate) async fn tell_moved(&self) {
-        self.tell_gone(DisconnectReason::Moved).await;
     }
 
     /// Asks its client whether it is there, and waits for the answer, at most for `patience`.

@@ -12,7 +12,7 @@ use super::resume::Claim;
 use super::session::{Pid, Place, Session};
 use super::{Hub, Order, Recent, Recovery, UNKNOWN_EPOCH};
 use crate::backend::{BackendError, Owned, OwnedHashes, Sent};
-use crate::gateway::io::Socket;
+use crate::gateway::io::{DisconnectReason, Socket};
 use tokio::time::timeout;
 
 /// How long who comes back from another node waits until this one has sent as much as that had.
@@ -174,7 +174,7 @@ impl Recovery {
         drop(delivery);
         if let Some(socket) = socket {
             socket.make_way();
-            tokio::spawn(async move { socket.tell_moved().await });
+            tokio::spawn(async move { socket.tell_gone(DisconnectReason::Moved).await });
         }
     }
 
