@@ -92,8 +92,8 @@ impl OwnedHashes {
         }
     }
 
-    /// Takes a hash that is as it was found: of several nodes one gets it. How often it was taken then;
-    /// `None`: another node was before.
+    /// Takes a hash of the owner that it was found with: of several nodes one gets it. The hash as it is then,
+    /// which its owner may have changed since; `None`: another node was before.
     ///
     /// # Errors
     /// A back end that does not answer; then whether it was taken is unknown.
@@ -102,7 +102,7 @@ impl OwnedHashes {
         name: &str,
         found: &Owned,
         ttl: Duration,
-    ) -> Result<Option<u64>, BackendError> {
+    ) -> Result<Option<Owned>, BackendError> {
         match self.0 {
             #[cfg(feature = "redis")]
             Kind::Redis(ref hashes) => Box::pin(hashes.take(name, found, ttl)).await,

@@ -285,6 +285,7 @@ mod tests {
         spread.memory.set_limit(0);
         assert!(!spread.memory.is_alarmed(), "nothing is left");
     }
+
     #[test]
     fn what_is_noted_of_one_message_says_nothing_of_its_neighbours() {
         let spread = Spread::default();

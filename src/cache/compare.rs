@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::command::Access;
 use super::deadline::lifetime;
 use super::engine::Cache;
-use super::keyspace::{Ttl, Value};
+use super::keyspace::Ttl;
 use super::typed::Write;
 
 impl Cache {
@@ -25,10 +25,10 @@ impl Cache {
     ) -> Write<bool> {
         self.write(Access::Grow, |keyspace| {
             let at_ms = lifetime("set", ttl, keyspace.now_ms())?;
-            let is_expected = match (keyspace.slot(key.as_ref()).map(|slot| slot.value()), expected)
-            {
+            let held = keyspace.slot(key.as_ref()).map(|slot| slot.value().text());
+            let is_expected = match (held, expected) {
                 (None, None) => true,
-                (Some(Value::String(held)), Some(expected)) => **held == *expected,
+                (Some(Some(held)), Some(expected)) => *held == *expected,
                 _ => false,
             };
             if is_expected {

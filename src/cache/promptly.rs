@@ -44,14 +44,13 @@ impl Cache {
     /// See [`Cache::get`].
     pub fn trim_promptly(&self, key: &[u8], keep: usize) -> Result<Option<Commit>, CacheError> {
         self.admitted(Access::Shrink)?;
-        let last = i64::try_from(keep).unwrap_or(i64::MAX) - 1;
-        let (trimmed, commit) = self.pipeline(Some(Urgency::Now), |keyspace| match keep {
-            0 => {
-                keyspace.remove(key);
-                Ok(())
-            }
-            _ => keyspace.trim(key, 0, last),
-        });
+        // Nothing is kept where the first is behind the last.
+        let (first, last) = match keep {
+            0 => (1, 0),
+            _ => (0, i64::try_from(keep).unwrap_or(i64::MAX) - 1),
+        };
+        let (trimmed, commit) =
+            self.pipeline(Some(Urgency::Now), |keyspace| keyspace.trim(key, first, last));
         trimmed.map(|()| commit)
     }
 

@@ -187,6 +187,11 @@ impl Application {
                 tokio::spawn(async move {
                     tokio::time::sleep(grace).await;
                     // A room that it came back to does not know it any more.
+                    if let Some(recovery) = peer.socket.hub().recovery()
+                        && recovery.is_elsewhere(&peer.socket).await
+                    {
+                        return peer.leave_all_quietly().await;
+                    }
                     peer.leave_all().await;
                 });
             }

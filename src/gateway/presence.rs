@@ -147,7 +147,8 @@ pub async fn keep(application: Weak<Application>, queue: Arc<PresenceQueue>) {
             let _ = flushed.send(());
         }
         while let Some(user) = renewals.pop_due(now) {
-            if write(&application, &user).await {
+            // Of one that left since, that is said already.
+            if application.status(&user).is_some() && write(&application, &user).await {
                 renewals.add(&user, now + RENEWAL);
             }
         }

@@ -15,7 +15,7 @@
 
 use super::row::{Fragment, Record, Row, RowError, beginnings, decode_row, sealed_row};
 
-/// A chunk is full when one more row like the last might pass this share of its segment, or so many
+/// A chunk is full when one more row like its largest would pass this share of its segment, or so many
 /// bytes. Both are sizes of redb's pages, and what passes one takes the next, twice as large.
 const CHUNK_SHARE: u64 = 256;
 const CHUNK_BYTES_MAX: u64 = 128 * 1024;
@@ -50,8 +50,8 @@ const END: u8 = 2;
 pub(super) struct IndexWriter {
     chunk_bytes: usize,
     records: Vec<u8>,
-    /// Bytes of `records` that are the last row's.
-    of_last_row: usize,
+    /// The most bytes of `records` that are one row's.
+    of_row_max: usize,
     position: u64,
     row: u64,
     first_row: u64,
@@ -79,13 +79,13 @@ impl IndexWriter {
             visit(&record);
             self.add(record);
         }
-        self.of_last_row = self.records.len() - before;
+        self.of_row_max = self.of_row_max.max(self.records.len() - before);
         self.row_bytes += bytes as u64;
     }
 
     /// Whether a chunk is full after this row. A record is not divided.
     pub(super) fn is_full_after(&self, row: &Row<'_>) -> bool {
-        self.records.len() + self.of_last_row > self.chunk_bytes
+        self.records.len() + self.of_row_max > self.chunk_bytes
             && matches!(row.fragment, Fragment::Whole | Fragment::Last)
     }
 
@@ -97,7 +97,7 @@ impl IndexWriter {
         put(&mut body, self.row_bytes);
         body.append(&mut self.records);
         self.records.shrink_to(2 * self.chunk_bytes);
-        (self.position, self.row, self.row_bytes) = (0, 0, 0);
+        (self.position, self.row, self.row_bytes, self.of_row_max) = (0, 0, 0, 0);
         self.first_row = next_row;
         sealed_row(&body, last_position)
     }

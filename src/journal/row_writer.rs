@@ -188,7 +188,12 @@ impl RowWriter {
         }
         let fits = |&&cut: &&usize| cut - begins <= page / 2 - PAGE_OVERHEAD_BYTES;
         let cut = *self.cuts.iter().skip_while(|&&cut| cut <= begins).take_while(fits).last()?;
-        (cut - begins > page / 4).then_some(cut)
+        let rest = self.row.len() - cut + HEADER_BYTES;
+        let is_divided = |bytes| {
+            page_bytes(bytes) > DIVIDED_PAGE_BYTES_MIN && bytes <= page_bytes(bytes) / 4 * 3
+        };
+        let gains = page_bytes(cut - begins) + page_bytes(rest) < page || is_divided(rest);
+        (cut - begins > page / 4 && gains).then_some(cut)
     }
 
     fn flush<E>(

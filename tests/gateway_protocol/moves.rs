@@ -211,21 +211,30 @@ async fn a_session_is_nobody_elses_on_another_node_either() {
     assert_ne!(connected(other.address, &claim).await.sid, client.sid);
 }
 
-/// The log is another one after it was lost: what was in between nobody knows.
+/// The log is another one after it was lost, or its end: what was in between nobody knows.
 #[tokio::test]
 async fn nobody_comes_back_across_a_log_that_was_lost() {
-    let server = RedisServer::start();
-    let (one, other) = (node(&server, "ada").await, node(&server, "ada").await);
-    let mut client = connected(one.address, &json!({})).await;
-    let offset = join(&mut client, "mine").await;
-    known(&server, &client, 1).await;
-    let _witness = connected(other.address, &json!({})).await;
-    let kept = ask(&server, &["DEL", "leveret:stream:/"]);
-    assert_eq!(kept.trim(), "1");
-    until(|| one.io.root().connections() + other.io.root().connections() == 0).await;
-    let claim = json!({ "pid": client.pid, "offset": offset });
-    for node in [&one, &other] {
-        assert_ne!(connected(node.address, &claim).await.sid, client.sid);
+    const STREAM: &str = "leveret:stream:/";
+    for only_its_end in [false, true] {
+        let server = RedisServer::start();
+        let (one, other) = (node(&server, "ada").await, node(&server, "ada").await);
+        let mut client = connected(one.address, &json!({})).await;
+        join(&mut client, "mine").await;
+        let offset = join(&mut client, "yours").await;
+        known(&server, &client, 2).await;
+        let _witness = connected(other.address, &json!({})).await;
+        let lost = if only_its_end {
+            let last = ask(&server, &["--raw", "XREVRANGE", STREAM, "+", "-", "COUNT", "1"]);
+            ask(&server, &["XDEL", STREAM, last.lines().next().unwrap()])
+        } else {
+            ask(&server, &["DEL", STREAM])
+        };
+        assert_eq!(lost.trim(), "1");
+        until(|| one.io.root().connections() + other.io.root().connections() == 0).await;
+        let claim = json!({ "pid": client.pid, "offset": offset });
+        for node in [&one, &other] {
+            assert_ne!(connected(node.address, &claim).await.sid, client.sid);
+        }
     }
 }
 

@@ -249,6 +249,9 @@ impl Session {
             let closed = connection.close(200, "done".into());
             let _ = tokio::time::timeout(CLOSED_WITHIN, closed).await;
         }
+        // Nobody else says so any more to those who wait.
+        self.blocked.send_replace(None);
+        self.over.send_replace(true);
     }
 }
 

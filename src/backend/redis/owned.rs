@@ -28,12 +28,27 @@ const REMOVE_FIELD: &str = "if redis.call('HGET', KEYS[1], '@') ~= ARGV[1] then 
 const REMOVE: &str = "if redis.call('HGET', KEYS[1], '@') ~= ARGV[1] then return 0 end \
      return redis.call('DEL', KEYS[1])";
 
-/// How often it was taken, or 0.
+/// The hash as it is then, or nothing.
 const TAKE: &str = "if redis.call('HGET', KEYS[1], '@') ~= ARGV[2] \
-       or tonumber(redis.call('HGET', KEYS[1], '#') or '0') ~= tonumber(ARGV[3]) then return 0 end \
+       or tonumber(redis.call('HGET', KEYS[1], '#') or '0') ~= tonumber(ARGV[3]) then return {} end \
      redis.call('HSET', KEYS[1], '@', ARGV[1]) \
      redis.call('PEXPIRE', KEYS[1], ARGV[4]) \
-     return redis.call('HINCRBY', KEYS[1], '#', 1)";
+     redis.call('HINCRBY', KEYS[1], '#', 1) \
+     return redis.call('HGETALL', KEYS[1])";
+
+/// `None`: there is none.
+fn owned(all: Vec<(Vec<u8>, Vec<u8>)>) -> Option<Owned> {
+    let (mut owner, mut takes, mut fields) = (None, 0, Vec::new());
+    for (field, value) in all {
+        let text = || String::from_utf8_lossy(&value).into_owned();
+        match &field[..] {
+            field if field == OWNER.as_bytes() => owner = Some(text()),
+            field if field == TAKES.as_bytes() => takes = text().parse().unwrap_or_default(),
+            _ => fields.push((Bytes::from(field), Bytes::from(value))),
+        }
+    }
+    Some(Owned { owner: owner?, takes, fields })
+}
 
 #[derive(Clone)]
 pub struct RedisOwned {
@@ -82,18 +97,7 @@ impl RedisOwned {
     }
 
     pub async fn find(&self, name: &str) -> Result<Option<Owned>, BackendError> {
-        let all: Vec<(Vec<u8>, Vec<u8>)> =
-            self.cache.link.run(cmd("HGETALL").arg(self.key(name))).await?;
-        let (mut owner, mut takes, mut fields) = (None, 0, Vec::new());
-        for (field, value) in all {
-            let text = || String::from_utf8_lossy(&value).into_owned();
-            match &field[..] {
-                field if field == OWNER.as_bytes() => owner = Some(text()),
-                field if field == TAKES.as_bytes() => takes = text().parse().unwrap_or_default(),
-                _ => fields.push((Bytes::from(field), Bytes::from(value))),
-            }
-        }
-        Ok(owner.map(|owner| Owned { owner, takes, fields }))
+        Ok(owned(self.cache.link.run(cmd("HGETALL").arg(self.key(name))).await?))
     }
 
     pub async fn take(
@@ -101,11 +105,10 @@ impl RedisOwned {
         name: &str,
         found: &Owned,
         ttl: Duration,
-    ) -> Result<Option<u64>, BackendError> {
+    ) -> Result<Option<Owned>, BackendError> {
         let mut take = cmd("EVAL");
         take.arg(TAKE).arg(1).arg(self.key(name)).arg(&self.node);
         take.arg(&found.owner).arg(found.takes).arg(ttl_ms(ttl));
-        let takes: u64 = self.cache.link.run(&take).await?;
-        Ok((takes > 0).then_some(takes))
+        Ok(owned(self.cache.link.run(&take).await?))
     }
 }

@@ -47,17 +47,22 @@ pub struct RedisStreamReader {
 type Entry = (String, Vec<Vec<u8>>);
 
 /// Begins the log if there is none, and says what it is: its epoch, how many entries there ever were and are,
-/// where the last one is, and the time. The stream is there from then on, so one that is not was lost.
+/// where the last one is, and the time. The stream is there from then on, so one that is not was lost. So was
+/// the end of one that has fewer entries than were read, or not the last that was read though some before
+/// it, as after a crash of a server that had answered too soon: then it is another log from here on, for all.
 const LOOK: &str = "local is_there = redis.call('EXISTS', KEYS[1]) == 1 \
      if not is_there then \
        redis.call('XGROUP', 'CREATE', KEYS[1], 'leveret', '$', 'MKSTREAM') \
        redis.call('XGROUP', 'DESTROY', KEYS[1], 'leveret') \
      end \
-     if not is_there or redis.call('EXISTS', KEYS[2]) == 0 then \
-       redis.call('SET', KEYS[2], ARGV[1]) \
-     end \
      local info, of = redis.call('XINFO', 'STREAM', KEYS[1]), {} \
      for i = 1, #info, 2 do of[info[i]] = info[i + 1] end \
+     local is_lost = not is_there or redis.call('EXISTS', KEYS[2]) == 0 \
+     if not is_lost and redis.call('GET', KEYS[2]) == ARGV[2] then \
+       local read = redis.call('XREVRANGE', KEYS[1], ARGV[3], '-', 'COUNT', 1)[1] \
+       is_lost = tonumber(ARGV[4]) > of['entries-added'] or (read and read[1] ~= ARGV[3]) \
+     end \
+     if is_lost then redis.call('SET', KEYS[2], ARGV[1]) end \
      return {redis.call('GET', KEYS[2]), of['entries-added'], of['length'], \
        of['last-generated-id'], redis.call('TIME')[1]}";
 
@@ -272,6 +277,7 @@ impl RedisStreamReader {
         let key = &self.stream.key;
         let mut look = cmd("EVAL");
         look.arg(LOOK).arg(2).arg(key).arg(format!("{key}:epoch")).arg(format!("{epoch:016x}"));
+        look.arg(format!("{:016x}", self.epoch)).arg(self.place.to_string()).arg(self.count);
         let (epoch, added, length, last, now_s): (String, u64, u64, String, u64) =
             look.query_async(self.connect().await?).await?;
         let last = Place::parse(&last).unwrap_or_default();

@@ -100,9 +100,10 @@ impl List {
     /// Gives back the room of many elements that have gone.
     fn shrink(&mut self) {
         const CAPACITY_KEPT: usize = 64;
-        let len = self.elements.len();
-        if self.elements.capacity() > CAPACITY_KEPT.max(4 * len) {
-            self.elements.shrink_to(2 * len);
+        // No more than twice what is counted of it.
+        let counted = self.elements.len().next_power_of_two();
+        if self.elements.capacity() > CAPACITY_KEPT.max(2 * counted) {
+            self.elements.shrink_to(counted);
         }
     }
 

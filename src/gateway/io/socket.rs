@@ -125,7 +125,7 @@ impl Socket {
     pub fn emit(&self, event: &str, args: impl ToArgs) -> Result<(), EncodeError> {
         let draft = Draft::event(self.hub().name(), event, &args)?;
         match self.hub().recovery() {
-            Some(recovery) if self.is_connected() || recovery.awaits(self) => {
+            Some(recovery) if recovery.may_reach(self) => {
                 self.hub().choose(&Audience::socket(self.id())).send(&draft);
             }
             _ => {

@@ -83,9 +83,10 @@ impl Recovery {
         mut asked: Option<Socket>,
     ) -> Admitted {
         self.stands().await;
-        if let Some(claim) = claim {
-            self.fetch(hub, socket, claim).await;
-        }
+        let claim = match claim {
+            Some(claim) if self.fetch(hub, socket, claim).await => Some(claim),
+            _ => None,
+        };
         loop {
             match self.try_admit(hub, socket, claim, asked.as_ref()) {
                 Ok(admitted) => return admitted,

@@ -94,8 +94,9 @@ impl SharedSessions {
     }
 
     /// `None`: another node was before.
-    async fn take(&self, pid: Pid, found: &Found) -> Result<Option<u64>, BackendError> {
-        self.hashes.take(&pid.to_string(), &found.owned, LIVE + self.window).await
+    async fn take(&self, pid: Pid, found: &Found) -> Result<Option<Found>, BackendError> {
+        let taken = self.hashes.take(&pid.to_string(), &found.owned, LIVE + self.window).await?;
+        Ok(taken.and_then(Found::of))
     }
 }
 
@@ -124,44 +125,66 @@ impl Found {
 }
 
 impl Recovery {
-    /// Has the claimed session be one of this node, if another one has it and it may be this socket's. What
-    /// keeps it from that is told to nobody: the client gets a new session. Cancel safe.
-    pub(super) async fn fetch(&self, hub: &Hub, socket: &Socket, claim: &Claim) {
-        let (Some(shared), Some(nodes)) = (&self.store.shared, hub.nodes()) else { return };
+    /// Has the claimed session be one of this node, if another one has it and it may be this socket's;
+    /// whether it is this node's then. What keeps it from that is told to nobody: the client gets a new
+    /// session. Cancel safe.
+    pub(super) async fn fetch(&self, hub: &Hub, socket: &Socket, claim: &Claim) -> bool {
+        let (Some(shared), Some(nodes)) = (&self.store.shared, hub.nodes()) else { return true };
         let pid = claim.pid;
         let found = match shared.find(pid).await {
             Ok(Some(found)) => found,
-            Ok(None) => return,
-            Err(error) => return tracing::warn!(%error, "a session was not looked for"),
+            Ok(None) => return false,
+            Err(error) => {
+                tracing::warn!(%error, "a session was not looked for");
+                return false;
+            }
         };
         let known = self.delivery.lock().sessions.get(pid).map(|session| session.takes);
-        if known.is_some_and(|takes| shared.is_own(&found, takes))
-            || found.epoch != self.epoch()
+        if known.is_some_and(|takes| shared.is_own(&found, takes)) {
+            return true;
+        }
+        if found.epoch != self.epoch()
             || found.session.who != socket.who()
             || !found.session.rooms.iter().all(|place| socket.may_return_to(&place.room))
             || !self.reaches(claim.newest(&found.session, found.epoch)).await
         {
-            return;
+            return false;
         }
         // Who would not be resumed here leaves its node nothing to let go of.
         let missed = self.missed(&self.delivery.lock(), &found.session, claim).map(drop);
         if let Err(reason) = missed {
-            return tracing::debug!(reason, "a session was not taken over");
+            tracing::debug!(reason, "a session was not taken over");
+            return false;
         }
-        let takes = match shared.take(pid, &found).await {
-            Ok(Some(takes)) => takes,
-            Ok(None) => return,
-            Err(error) => return tracing::warn!(%error, "a session was not taken over"),
+        let session = match shared.take(pid, &found).await {
+            Ok(Some(taken)) => taken.session,
+            Ok(None) => return false,
+            Err(error) => {
+                tracing::warn!(%error, "a session was not taken over");
+                return false;
+            }
         };
-        nodes.tell_taken(pid, takes);
+        nodes.tell_taken(pid, session.takes);
+        // A copy from before it was another node's is of no more use.
+        self.let_go(pid, session.takes);
         let until_ms = self.store.clock.now_ms().saturating_add(self.window_ms());
-        let mut delivery = self.delivery.lock();
-        // A copy from before it was another node's may have its socket still.
-        let socket = delivery.sessions.discard(pid).and_then(|stale| stale.socket);
-        let until_ms = socket.is_none().then_some(until_ms);
-        delivery.sessions.insert(pid, Session { takes, socket, until_ms, ..found.session });
-        drop(delivery);
+        let session = Session { until_ms: Some(until_ms), ..session };
+        self.delivery.lock().sessions.insert(pid, session);
         self.wake.notify_one();
+        true
+    }
+
+    /// Whether the log finds its client: it is there, may come back, or is on another node by now, under the
+    /// same id.
+    pub fn may_reach(&self, socket: &Socket) -> bool {
+        socket.is_connected() || self.store.shared.is_some() || self.awaits(socket)
+    }
+
+    /// Whether the session of a socket that went is another node's by now.
+    pub async fn is_elsewhere(&self, socket: &Socket) -> bool {
+        let (Some(shared), Some(pid)) = (&self.store.shared, socket.pid()) else { return false };
+        let found = shared.find(pid).await;
+        found.is_ok_and(|found| found.is_some_and(|found| *found.owned.owner != *shared.node))
     }
 
     /// Another node took a session, as one that was taken so often: it is not this node's any more.
