@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 
 use crate::socket::Socket as Client;
 use crate::stand::{PATIENCE, SILENCE, Stand, in_time, until};
-use crate::stores;
 use crate::websocket::{QUERY, WebSocket};
+use crate::{resume, stores};
 
 pub fn io(recovery: Recovery) -> Io {
     Io::new(GatewayOptions { recovery: Some(recovery), ..GatewayOptions::default() })
@@ -212,14 +212,8 @@ async fn what_a_middleware_gives_who_comes_back_stays_over_the_next_cut() {
 /// Two servers on one cache, one after the other, which the cache takes for a restart.
 #[tokio::test]
 async fn a_session_and_its_data_outlive_their_process() {
-    let clock = SystemClock::shared();
-    let journal = Journal::in_memory();
-    let engine = Engine::new(journal, Arc::clone(&clock), AppendFsync::No, Loading::default());
-    let server = || {
-        let options =
-            GatewayOptions { recovery: Some(Recovery::default()), ..GatewayOptions::default() };
-        Io::with_cache(options, Cache::Embedded(engine.clone()), Arc::clone(&clock))
-    };
+    let engine = resume::engine();
+    let server = || resume::server(&engine);
     let io = server();
     let mut client = connected(served(&io).await, &json!({})).await;
     let socket = io.root().fetch_sockets().remove(0);
@@ -245,14 +239,8 @@ async fn a_session_and_its_data_outlive_their_process() {
 /// Somebody removed what was kept, as eviction and FLUSHALL do, and the session is kept again later.
 #[tokio::test]
 async fn a_session_is_never_kept_without_its_rooms() {
-    let clock = SystemClock::shared();
-    let journal = Journal::in_memory();
-    let engine = Engine::new(journal, Arc::clone(&clock), AppendFsync::No, Loading::default());
-    let server = || {
-        let options =
-            GatewayOptions { recovery: Some(Recovery::default()), ..GatewayOptions::default() };
-        Io::with_cache(options, Cache::Embedded(engine.clone()), Arc::clone(&clock))
-    };
+    let engine = resume::engine();
+    let server = || resume::server(&engine);
     let io = server();
     let mut client = connected(served(&io).await, &json!({})).await;
     io.root().fetch_sockets().remove(0).join("mine").unwrap();

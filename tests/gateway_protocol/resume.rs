@@ -21,13 +21,13 @@ async fn kept(cache: &Engine) -> HashMap<String, String> {
     fields.iter().map(|(field, value)| (text(field), text(value))).collect()
 }
 
-fn engine() -> Engine {
+pub fn engine() -> Engine {
     let clock = SystemClock::shared();
     Engine::new(Journal::in_memory(), clock, AppendFsync::No, Loading::default())
 }
 
 /// A server on the cache; one after another is a restart.
-fn server(engine: &Engine) -> Io {
+pub fn server(engine: &Engine) -> Io {
     let options =
         GatewayOptions { recovery: Some(Recovery::default()), ..GatewayOptions::default() };
     Io::with_cache(options, Cache::Embedded(engine.clone()), SystemClock::shared())

@@ -74,12 +74,17 @@ pub async fn served_again(after: &str, broker: &Broker, since: Instant) {
     println!("{after}: ready after {:.2} s", since.elapsed().as_secs_f64());
 }
 
+async fn connected_through_proxy(url: &str) -> (Proxy, Broker) {
+    let proxy = Proxy::before(listener(url)).await;
+    let broker = connect(&url.replace(&listener(url), &proxy.address.to_string())).await.unwrap();
+    (proxy, broker)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_cut_in_the_middle_lose_nothing_that_was_confirmed() {
     let Some(url) = server() else { return };
     let _alone = alone().await;
-    let proxy = Proxy::before(listener(&url)).await;
-    let broker = connect(&url.replace(&listener(&url), &proxy.address.to_string())).await.unwrap();
+    let (proxy, broker) = connected_through_proxy(&url).await;
     let queue = unique("q");
     broker.declare_queue(QueueSpec::durable(queue.clone())).await.unwrap();
     let publishers: Vec<_> = (0..10)
@@ -105,8 +110,7 @@ async fn connections_cut_in_the_middle_lose_nothing_that_was_confirmed() {
 async fn a_way_that_is_slow_is_served_all_the_same() {
     let Some(url) = server() else { return };
     let _alone = alone().await;
-    let proxy = Proxy::before(listener(&url)).await;
-    let broker = connect(&url.replace(&listener(&url), &proxy.address.to_string())).await.unwrap();
+    let (proxy, broker) = connected_through_proxy(&url).await;
     let queue = unique("q");
     broker.declare_queue(QueueSpec::durable(queue.clone())).await.unwrap();
     let delay = Duration::from_millis(150);
@@ -130,8 +134,7 @@ async fn a_way_that_is_slow_is_served_all_the_same() {
 async fn after_a_lost_connection_the_topology_is_there_and_consumers_go_on() {
     let Some(url) = server() else { return };
     let _alone = alone().await;
-    let proxy = Proxy::before(listener(&url)).await;
-    let broker = connect(&url.replace(&listener(&url), &proxy.address.to_string())).await.unwrap();
+    let (proxy, broker) = connected_through_proxy(&url).await;
     let (own, durable) = (unique("own"), unique("q"));
     let exchange = ExchangeName::new(unique("x").as_str()).unwrap();
     let spec = ExchangeSpec::transient(exchange.clone(), ExchangeKind::Fanout).auto_delete();
@@ -176,8 +179,7 @@ async fn after_a_lost_connection_the_topology_is_there_and_consumers_go_on() {
 async fn an_exclusive_queue_comes_back_also_when_the_server_notices_late() {
     let Some(url) = server() else { return };
     let _alone = alone().await;
-    let proxy = Proxy::before(listener(&url)).await;
-    let broker = connect(&url.replace(&listener(&url), &proxy.address.to_string())).await.unwrap();
+    let (proxy, broker) = connected_through_proxy(&url).await;
     let own = unique("own");
     let exchange = ExchangeName::new(unique("x").as_str()).unwrap();
     let spec = ExchangeSpec::durable(exchange.clone(), ExchangeKind::Fanout);
