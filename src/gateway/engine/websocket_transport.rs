@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::ReadHalf;
 
 use super::addresses::Place;
-use super::session::{Session, SessionWriter, Turn};
+use super::session::{Look, Session, SessionWriter, Turn};
 use super::{Answer, Engine, Refused, driver};
 use crate::gateway::close_reason::CloseReason;
 use crate::gateway::websocket::{self, Frame, Incoming, Reader, WebSocketError};
@@ -36,10 +36,8 @@ pub fn handshake<B>(engine: &Arc<Engine>, request: &mut Request<B>, place: Place
 
 /// Lets a WebSocket take a polling session over.
 pub fn upgrade<B>(engine: &Arc<Engine>, request: &mut Request<B>, session: Arc<Session>) -> Answer {
-    if !session.begin_probe() {
-        return Err(RequestError::BadRequest.into());
-    }
-    let probe = Probe(session);
+    let look = session.begin_probe().ok_or(RequestError::BadRequest)?;
+    let probe = Probe { session, look };
     let (response, upgrade) = accept(request)?;
     let engine = Arc::clone(engine);
     let counted = engine.namespaces.metrics.task();
@@ -76,17 +74,20 @@ enum Probed {
 }
 
 /// A probe under way; however it ends, the next one may begin.
-struct Probe(Arc<Session>);
+struct Probe {
+    session: Arc<Session>,
+    look: Arc<Look>,
+}
 
 impl Drop for Probe {
     fn drop(&mut self) {
-        self.0.abandon_probe();
+        self.session.abandon_probe();
     }
 }
 
 /// `2probe`, `3probe`, `5`: after that the session is the WebSocket's.
 async fn take_over(
-    Probe(session): &Probe,
+    Probe { session, look }: &Probe,
     reader: &mut SessionReader,
     mut writer: SessionWriter,
 ) -> Probed {
@@ -96,19 +97,24 @@ async fn take_over(
     loop {
         let next = reader.next();
         tokio::pin!(next);
-        let incoming = tokio::select! {
-            incoming = &mut next => incoming,
-            _ = &mut closed, if !is_closed => {
-                is_closed = true;
-                if !is_answered {
-                    return Probed::Ended;
+        let incoming = loop {
+            tokio::select! {
+                // In this order, so that a poll that asks is told of what has come.
+                biased;
+                incoming = &mut next => break incoming,
+                _ = &mut closed, if !is_closed => {
+                    is_closed = true;
+                    if !is_answered {
+                        return Probed::Ended;
+                    }
+                    // A client that was answered polls no more: only what becomes of this WebSocket can tell
+                    // it, and only once it has sent its upgrade.
+                    match tokio::time::timeout(PARTING_MAX, next).await {
+                        Ok(incoming) => break incoming,
+                        Err(_) => return Probed::Ended,
+                    }
                 }
-                // A client that was answered polls no more: only what becomes of this WebSocket can tell
-                // it, and only once it has sent its upgrade.
-                match tokio::time::timeout(PARTING_MAX, next).await {
-                    Ok(incoming) => incoming,
-                    Err(_) => return Probed::Ended,
-                }
+                () = look.asked() => look.done(),
             }
         };
         let (answer, goes_on) = match &incoming {
