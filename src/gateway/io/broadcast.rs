@@ -15,6 +15,7 @@ use super::outgoing::{Draft, Outgoing};
 use super::recovery::{Audience, Target};
 use super::socket::Socket;
 use super::socket_id::SocketId;
+use crate::backend::Saying;
 use crate::wire::socket_io::ToArgs;
 use crate::wire::socket_io::encode::EncodeError;
 
@@ -123,6 +124,12 @@ impl<'a> Broadcast<'a> {
             Some(recovery) => recovery.send_transient(draft, |packet| self.push(packet)),
             None => self.push(&draft.finish()),
         }
+    }
+
+    /// As [`Self::send`], to be said to all nodes beside a change of the cache. `None`: this is the only one.
+    pub(crate) fn saying(&self, draft: &Draft) -> Option<Saying> {
+        let nodes = self.others()?;
+        Some(nodes.saying(self.audience(), draft, self.is_logged, self.is_volatile))
     }
 
     /// Where other nodes have sockets that are chosen.

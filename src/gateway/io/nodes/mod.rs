@@ -26,7 +26,8 @@ use super::hub::Hub;
 use super::outgoing::{Draft, Outgoing};
 use super::recovery::{Audience, Pid, Recent, Recovery, SharedSessions};
 use crate::backend::{
-    BackendError, Cache, LogEntry, Place, Post, Posting, Push, Read, SharedLog, Subscription,
+    BackendError, Cache, LogEntry, Place, Post, Posting, Push, Read, Saying, SharedLog,
+    Subscription,
 };
 use crate::gateway::close_reason::CloseReason;
 use crate::model::names::UserId;
@@ -124,6 +125,27 @@ impl Nodes {
             false => self.log.publish(&self.channel, frame.encode()).map(drop),
         };
         sent.inspect_err(|error| tracing::error!(%error, "an event was not sent")).is_ok()
+    }
+
+    /// As [`Self::send`], to be said beside a change of the cache.
+    pub fn saying(
+        &self,
+        audience: Audience,
+        draft: &Draft,
+        is_logged: bool,
+        is_volatile: bool,
+    ) -> Saying {
+        let op = Op::Event { is_logged, is_volatile };
+        let payload = Frame { op, audience, packet: draft.parts() }.encode();
+        match is_logged {
+            true => self.log.saying(payload),
+            false => Saying::Publish { channel: self.channel.clone(), payload },
+        }
+    }
+
+    /// Names this node to the others.
+    pub fn node(&self) -> &Arc<str> {
+        &self.node
     }
 
     /// Sends an event to the sockets of all nodes and waits until the log has it. False: nobody gets it, or

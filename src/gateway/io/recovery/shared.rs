@@ -180,13 +180,6 @@ impl Recovery {
         socket.is_connected() || self.store.shared.is_some() || self.awaits(socket)
     }
 
-    /// Whether the session of a socket that went is another node's by now.
-    pub async fn is_elsewhere(&self, socket: &Socket) -> bool {
-        let (Some(shared), Some(pid)) = (&self.store.shared, socket.pid()) else { return false };
-        let found = shared.find(pid).await;
-        found.is_ok_and(|found| found.is_some_and(|found| *found.owned.owner != *shared.node))
-    }
-
     /// Another node took a session, as one that was taken so often: it is not this node's any more.
     pub fn let_go(&self, pid: Pid, takes: u64) {
         let mut delivery = self.delivery.lock();
