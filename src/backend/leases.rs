@@ -80,7 +80,7 @@ impl Leases {
     }
 
     /// The node does not hold something any more; `says` is said if it was the last one. To be asked by
-    /// [`Holds::is_gone`].
+    /// [`Holds::gone`].
     ///
     /// # Errors
     /// As [`Leases::hold`].
@@ -164,10 +164,10 @@ impl Holds {
     ///
     /// # Errors
     /// As [`Self::held`].
-    pub async fn is_gone(self) -> Result<bool, BackendError> {
+    pub async fn gone(self) -> Result<bool, BackendError> {
         match self.0 {
             #[cfg(feature = "redis")]
-            Answer::Redis(answer) => answer.is_gone().await,
+            Answer::Redis(answer) => answer.gone().await,
         }
     }
 }

@@ -12,11 +12,14 @@ use tokio::time::Instant;
 
 use super::auth::{Authenticator, Claims};
 use super::channels::Channels;
-use super::directory::Presence;
+use super::directory::{self, Presence};
+use super::error::GatewayError;
 use super::events;
 use super::expiry::{self, Expiries};
 use super::guard::Caller;
-use super::io::{Broadcast, ConnectError, DisconnectReason, Draft, Hub, Namespace, Socket};
+use super::io::{
+    Broadcast, ConnectError, DisconnectReason, Draft, Gathered, Hub, Namespace, Socket,
+};
 use super::leases::{self, NodeLease};
 use super::member::{Member, Peer};
 use super::metrics::Metrics;
@@ -108,6 +111,7 @@ impl Application {
         let expiries = Arc::clone(&application.expiries);
         tokio::spawn(expiry::keep(Arc::downgrade(&application), expiries));
 
+        directory::answer(&application);
         let admitting = Arc::clone(&application);
         let arriving = Arc::clone(&application);
         let departing = Arc::clone(&application);
@@ -247,7 +251,7 @@ impl Application {
 
     pub fn set_status(&self, peer: &Peer, status: &str) {
         let mut roster = self.roster.lock();
-        roster.set_status(peer.user(), status);
+        roster.set_status(peer.user(), status, self.clock.now_ms());
         self.tell_presence(&roster, peer.user(), status, Some(&peer.socket));
     }
 
@@ -411,6 +415,35 @@ impl Application {
     pub fn members(&self, room: &RoomId) -> Vec<Peer> {
         let sockets = self.everybody().to(room.as_str()).fetch_sockets();
         sockets.into_iter().filter_map(Peer::of).collect()
+    }
+
+    /// How many sockets an event is for, on all nodes.
+    ///
+    /// # Errors
+    /// As [`Broadcast::count_all_sockets`].
+    pub async fn count(&self, to: &Audience) -> Result<Gathered<usize>, GatewayError> {
+        let everybody = self.everybody();
+        match to {
+            Audience::Room(room) => everybody.to(room.as_str()).count_all_sockets().await,
+            Audience::User(user) => everybody.to(&personal_room(user)).count_all_sockets().await,
+            Audience::All => everybody.count_all_sockets().await,
+        }
+    }
+
+    /// How many sockets a user has, in every namespace that takes tokens and on all nodes.
+    ///
+    /// # Errors
+    /// As [`Broadcast::count_all_sockets`].
+    pub async fn count_of(&self, user: &UserId) -> Result<Gathered<usize>, GatewayError> {
+        let room = personal_room(user);
+        let mut all = Gathered::alone(0);
+        let hubs = self.watched.read().clone();
+        for hub in hubs {
+            let of_hub = Broadcast::new(hub).to(&room).count_all_sockets().await?;
+            all.value += of_hub.value;
+            all.missing_nodes = all.missing_nodes.max(of_hub.missing_nodes);
+        }
+        Ok(all)
     }
 
     /// Ends the sessions of a user's sockets, in every namespace that takes tokens and on all nodes; how

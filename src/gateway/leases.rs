@@ -73,7 +73,7 @@ impl NodeLease {
             return Ok(true);
         }
         let says = gone_sayings(application, user);
-        Ok(!self.leases.give_up(&self.node, &holding, &says)?.is_gone().await?)
+        Ok(!self.leases.give_up(&self.node, &holding, &says)?.gone().await?)
     }
 
     /// The user has a socket in the room here; `says` is said if it had none on any node.
@@ -104,7 +104,7 @@ impl NodeLease {
             let noted = match holds {
                 // Of a lease that had ended its next renewal would not know.
                 Ok(holds) if is_here => holds.held().await.map(|held| !held.had_no_lease),
-                Ok(holds) => holds.is_gone().await.map(|_| true),
+                Ok(holds) => holds.gone().await.map(|_| true),
                 Err(error) => Err(error),
             };
             if let Err(error) = &noted {
@@ -122,14 +122,6 @@ impl NodeLease {
                 }
             }
         });
-    }
-
-    /// The nodes that have a lease.
-    ///
-    /// # Errors
-    /// A cache that does not answer.
-    pub async fn nodes(&self) -> Result<Vec<String>, BackendError> {
-        self.leases.nodes().await
     }
 }
 
@@ -204,7 +196,7 @@ async fn take_over(application: &Application, own: &NodeLease) -> Result<(), Bac
             taken.push(own.leases.take_over(&node, &holding, &says)?);
         }
         for taken in taken {
-            taken.is_gone().await?;
+            taken.gone().await?;
         }
     }
 }

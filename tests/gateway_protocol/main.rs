@@ -3,6 +3,10 @@
 //! The stock clients have tests of their own; here is what they never send, and what needs a disk that
 //! waits or fails.
 
+#[cfg(feature = "redis")]
+mod asked;
+#[cfg(feature = "redis")]
+mod attendance;
 mod bad_input;
 mod bridge;
 mod channels;

@@ -95,10 +95,9 @@ enum Step {
 
 impl Step {
     fn script(self) -> &'static str {
-        static SCRIPTS: std::sync::LazyLock<[String; 2]> =
-            std::sync::LazyLock::new(|| {
-                [HOLD, GIVE_UP].map(|step| format!("local entries_max = {ENTRIES_MAX} {SAY}{step}"))
-            });
+        static SCRIPTS: std::sync::LazyLock<[String; 2]> = std::sync::LazyLock::new(|| {
+            [HOLD, GIVE_UP].map(|step| format!("local entries_max = {ENTRIES_MAX} {SAY}{step}"))
+        });
         &SCRIPTS[self as usize]
     }
 }
@@ -188,7 +187,7 @@ impl RedisAnswer {
         Ok(Held { is_first, had_no_lease })
     }
 
-    pub async fn is_gone(self) -> Result<bool, BackendError> {
+    pub async fn gone(self) -> Result<bool, BackendError> {
         FromRedisValue::from_redis_value(self.value().await?)
             .map_err(|error| of_server(&error.into()))
     }
