@@ -13,13 +13,10 @@ use tokio::time::Instant;
 use super::auth::{Authenticator, Claims};
 use super::channels::Channels;
 use super::directory::{self, Presence};
-use super::error::GatewayError;
 use super::events;
 use super::expiry::{self, Expiries};
 use super::guard::Caller;
-use super::io::{
-    Broadcast, ConnectError, DisconnectReason, Draft, Gathered, Hub, Namespace, Socket,
-};
+use super::io::{Broadcast, ConnectError, DisconnectReason, Draft, Hub, Namespace, Socket};
 use super::leases::{self, NodeLease};
 use super::member::{Member, Peer};
 use super::metrics::Metrics;
@@ -415,35 +412,6 @@ impl Application {
     pub fn members(&self, room: &RoomId) -> Vec<Peer> {
         let sockets = self.everybody().to(room.as_str()).fetch_sockets();
         sockets.into_iter().filter_map(Peer::of).collect()
-    }
-
-    /// How many sockets an event is for, on all nodes.
-    ///
-    /// # Errors
-    /// As [`Broadcast::count_all_sockets`].
-    pub async fn count(&self, to: &Audience) -> Result<Gathered<usize>, GatewayError> {
-        let everybody = self.everybody();
-        match to {
-            Audience::Room(room) => everybody.to(room.as_str()).count_all_sockets().await,
-            Audience::User(user) => everybody.to(&personal_room(user)).count_all_sockets().await,
-            Audience::All => everybody.count_all_sockets().await,
-        }
-    }
-
-    /// How many sockets a user has, in every namespace that takes tokens and on all nodes.
-    ///
-    /// # Errors
-    /// As [`Broadcast::count_all_sockets`].
-    pub async fn count_of(&self, user: &UserId) -> Result<Gathered<usize>, GatewayError> {
-        let room = personal_room(user);
-        let mut all = Gathered::alone(0);
-        let hubs = self.watched.read().clone();
-        for hub in hubs {
-            let of_hub = Broadcast::new(hub).to(&room).count_all_sockets().await?;
-            all.value += of_hub.value;
-            all.missing_nodes = all.missing_nodes.max(of_hub.missing_nodes);
-        }
-        Ok(all)
     }
 
     /// Ends the sessions of a user's sockets, in every namespace that takes tokens and on all nodes; how

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::Gateway;
-use super::application::Application;
+use super::application::{Application, personal_room};
 use super::error::GatewayError;
-use super::io::{Gathered, Items, Question};
+use super::io::{Broadcast, Gathered, Items, Question};
 use super::roster::OFFLINE;
 use crate::backend::{Audience, BackendError};
 use crate::model::clock::UnixMs;
@@ -142,6 +142,35 @@ impl Application {
             }
             part.of(users.into_values().collect())
         }))
+    }
+
+    /// How many sockets an event is for, on all nodes.
+    ///
+    /// # Errors
+    /// As [`Broadcast::count_all_sockets`].
+    pub async fn count(&self, to: &Audience) -> Result<Gathered<usize>, GatewayError> {
+        let everybody = Broadcast::new(Arc::clone(self.hub()));
+        match to {
+            Audience::Room(room) => everybody.to(room.as_str()).count_all_sockets().await,
+            Audience::User(user) => everybody.to(&personal_room(user)).count_all_sockets().await,
+            Audience::All => everybody.count_all_sockets().await,
+        }
+    }
+
+    /// How many sockets a user has, in every namespace that takes tokens and on all nodes.
+    ///
+    /// # Errors
+    /// As [`Broadcast::count_all_sockets`].
+    pub async fn count_of(&self, user: &UserId) -> Result<Gathered<usize>, GatewayError> {
+        let room = personal_room(user);
+        let mut all = Gathered::alone(0);
+        let hubs = self.watched.read().clone();
+        for hub in hubs {
+            let of_hub = Broadcast::new(hub).to(&room).count_all_sockets().await?;
+            all.value += of_hub.value;
+            all.missing_nodes = all.missing_nodes.max(of_hub.missing_nodes);
+        }
+        Ok(all)
     }
 
     /// Who is in a room on this node, in no order.

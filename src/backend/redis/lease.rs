@@ -1,6 +1,7 @@
 //! What each node holds, as the server keeps it: a node's lease is one member of a sorted set, what it holds is
 //! a hash of notes, and a group is a hash of how many nodes hold each member.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use redis::{FromRedisValue, cmd};
@@ -8,22 +9,15 @@ use redis::{FromRedisValue, cmd};
 use super::RedisCache;
 use super::failure::of_server;
 use super::outbox::{Change, RedisAnswer};
-use super::stream::ENTRIES_MAX;
+use super::saying::{self, with_say};
 use super::values::ttl_ms;
 use crate::backend::{BackendError, Held, Holding, Saying};
 
 /// Holdings of nodes that are gone that one step tells.
 const LAPSED_MAX: usize = 500;
 
-/// Says what ARGV holds from `first` on, in threes: how, where, what.
-const SAY: &str = "local function say(first) \
-       for i = first, #ARGV, 3 do \
-         if ARGV[i] == 'p' then redis.call('PUBLISH', ARGV[i + 1], ARGV[i + 2]) \
-         elseif ARGV[i] == 'd' then redis.call('DEL', ARGV[i + 1]) \
-         else redis.call('XADD', ARGV[i + 1], 'MAXLEN', '~', entries_max, '*', 'e', ARGV[i + 2]) end \
-       end \
-     end \
-     local time = redis.call('TIME') \
+/// What [`HOLD`] and [`GIVE_UP`] begin with.
+const LOOK: &str = "local time = redis.call('TIME') \
      local now = time[1] * 1000 + math.floor(time[2] / 1000) \
      local ended = tonumber(redis.call('ZSCORE', 'leveret:node-leases', ARGV[1]) or 0) < now \
      local group = 'leveret:held:' .. ARGV[2] ";
@@ -86,7 +80,6 @@ fn named(name: &str, note: String) -> Option<Holding> {
     Some(Holding { group: group.into(), member: member.into(), note })
 }
 
-/// Which script, with [`SAY`] in front.
 #[derive(Clone, Copy)]
 enum Step {
     Hold,
@@ -95,9 +88,8 @@ enum Step {
 
 impl Step {
     fn script(self) -> &'static str {
-        static SCRIPTS: std::sync::LazyLock<[String; 2]> = std::sync::LazyLock::new(|| {
-            [HOLD, GIVE_UP].map(|step| format!("local entries_max = {ENTRIES_MAX} {SAY}{step}"))
-        });
+        static SCRIPTS: LazyLock<[String; 2]> =
+            LazyLock::new(|| [HOLD, GIVE_UP].map(|step| with_say(&format!("{LOOK}{step}"))));
         &SCRIPTS[self as usize]
     }
 }
@@ -142,12 +134,7 @@ impl RedisCache {
         let Holding { group, member, note } = holding;
         let name = name(holding);
         let own = [node, group, member, &name, note, sixth].map(|text| text.as_bytes().to_vec());
-        let says = says.iter().flat_map(|saying| match saying {
-            Saying::Publish { channel, payload } => [b"p", channel.as_bytes(), &payload[..]],
-            Saying::Append { stream, entry } => [b"a", stream.as_bytes(), &entry[..]],
-            Saying::Remove { key } => [&b"d"[..], key.as_bytes(), b""],
-        });
-        let args = own.into_iter().chain(says.map(<[u8]>::to_vec)).collect();
+        let args = own.into_iter().chain(saying::args(says)).collect();
         let key = format!("leveret:holds:{node}");
         self.outbox.put(Change::Script { script: step.script(), key, args })
     }

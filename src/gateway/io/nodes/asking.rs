@@ -1,7 +1,7 @@
-//! One node asks all others, and puts together what they answer.
+//! One node asks all others, and puts together what they answer; or it asks one.
 //!
-//! A question is published on the namespace's channel, and the server says how many it reached; each answers on
-//! the asker's own channel, in parts that are no larger than what waits for a subscriber may be. Who has not
+//! A question is published on the namespace's channel, or on a node's own, and the server says how many it
+//! reached; each answers on the asker's own channel, in parts that are no larger than what waits for a subscriber may be. Who has not
 //! answered in time is counted as missing, so that what is known of the others is never taken for everything.
 
 use std::sync::Arc;
@@ -14,17 +14,20 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::{Notify, Semaphore};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 
 use super::Nodes;
 use super::frame::{Frame, Op};
 use crate::backend::{BackendError, Subscription};
 use crate::gateway::io::broadcast::Broadcast;
 use crate::gateway::io::hub::Hub;
-use crate::gateway::io::recovery::Audience;
+use crate::gateway::io::recovery::{Audience, Pid};
 
 /// How long a node may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+
+/// And when it has to ask a client first, which has a second.
+const CLIENT_WITHIN: Duration = Duration::from_millis(1_500);
 
 /// About the bytes of one part of an answer.
 const PART_BYTES: usize = 256 << 10;
@@ -33,9 +36,10 @@ const PART_BYTES: usize = 256 << 10;
 const ANSWER_BYTES_MAX: usize = 16 << 20;
 const ANSWERS_BYTES_MAX: usize = 64 << 20;
 
-/// Questions that are answered, and asked, at one time.
+/// Questions that are answered at one time, those apart that are of one client.
 const ANSWERING_MAX: usize = 32;
-const ASKING_MAX: usize = 256;
+/// And asked; more wait for that.
+const ASKING_MAX: usize = 4_096;
 
 /// What nodes are asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +49,8 @@ pub enum Question {
     Sockets,
     /// How many those are.
     Count,
+    /// Whether the client of a session answers: true or false.
+    Client(String),
     /// One of the application's own: see [`Nodes::answer_with`].
     Application(String),
 }
@@ -84,14 +90,18 @@ pub struct Asking {
     hears_answers: AtomicBool,
     heard: Notify,
     answerer: Mutex<Option<Arc<Answerer>>>,
-    answering: Arc<Answering>,
+    places: Arc<Places>,
 }
 
-struct Answering(Semaphore);
+struct Places {
+    answering: Semaphore,
+    asking: Semaphore,
+}
 
-impl Default for Answering {
+impl Default for Places {
     fn default() -> Self {
-        Self(Semaphore::new(ANSWERING_MAX))
+        let (answering, asking) = (Semaphore::new(ANSWERING_MAX), Semaphore::new(ASKING_MAX));
+        Self { answering, asking }
     }
 }
 
@@ -107,6 +117,8 @@ struct State {
     items: Items,
     bytes: usize,
     done: AHashSet<String>,
+    /// In the end: how many did not answer.
+    silent: usize,
     is_too_much: bool,
 }
 
@@ -179,15 +191,10 @@ impl Drop for Asked<'_> {
 }
 
 impl Asking {
-    /// `None`: so many questions wait that this one can't.
-    fn begin(&self) -> Option<Asked<'_>> {
-        let mut asked = self.asked.lock();
-        if asked.len() >= ASKING_MAX {
-            return None;
-        }
+    fn begin(&self) -> Asked<'_> {
         let (id, gathering) = (self.next.fetch_add(1, Ordering::Relaxed), Arc::default());
-        asked.insert(id, Arc::clone(&gathering));
-        Some(Asked { asking: self, id, gathering })
+        self.asked.lock().insert(id, Arc::clone(&gathering));
+        Asked { asking: self, id, gathering }
     }
 }
 
@@ -206,21 +213,47 @@ impl Nodes {
         audience: Audience,
         question: Question,
     ) -> Result<Gathered<Items>, BackendError> {
+        // Before it is published: whether this node is one of those that are reached.
+        let own = usize::from(self.asking.is_reached.load(Ordering::Acquire));
+        let told = self.publish_question(&self.channel, own, audience, question, ANSWER_WITHIN);
+        let State { items, done, silent, .. } = told.await?;
+        let missing_nodes = if silent == 0 { 0 } else { self.missing(silent, &done).await? };
+        Ok(Gathered { value: items, missing_nodes })
+    }
+
+    /// Whether the client of a session answers that another node has. False: it does not, or its node does not.
+    pub async fn has_client(&self, node: &str, pid: Pid) -> bool {
+        let (inbox, question) = (inbox(&self.namespace, node), Question::Client(pid.to_string()));
+        let told = self.publish_question(&inbox, 0, Default::default(), question, CLIENT_WITHIN);
+        match told.await {
+            Ok(State { items, .. }) => items.iter().any(|item| item.get() == "true"),
+            Err(error) => {
+                tracing::debug!(%error, "another node was not asked for a client");
+                false
+            }
+        }
+    }
+
+    /// Publishes a question and waits for all that it reaches, but `own` of them.
+    async fn publish_question(
+        &self,
+        channel: &str,
+        own: usize,
+        audience: Audience,
+        question: Question,
+        patience: Duration,
+    ) -> Result<State, BackendError> {
         let refused = |why: &str| BackendError::CacheUnreachable(why.into());
-        let deadline = Instant::now() + ANSWER_WITHIN;
-        let asked =
-            self.asking.begin().ok_or_else(|| refused("too many questions wait for an answer"))?;
-        if timeout_at(deadline, self.asking.hears_answers()).await.is_err() {
+        // They are there as long as this is.
+        let _place = self.asking.places.asking.acquire().await;
+        let asked = self.asking.begin();
+        if timeout(ANSWER_WITHIN, self.asking.hears_answers()).await.is_err() {
             return Err(refused("other nodes can't be heard yet"));
         }
-        // Asked before it publishes: whether this node is one of those that are reached.
-        let own = usize::from(self.asking.is_reached.load(Ordering::Acquire));
         let op = Op::Ask { id: asked.id, node: self.node.to_string(), question };
         let frame = Frame { op, audience, packet: Default::default() };
-        let reached = self.cache.publish(&self.channel, frame.encode()).await?;
+        let reached = self.cache.publish(channel, frame.encode()).await?;
         let others = reached.saturating_sub(own);
-        // Of the time before that nobody could answer.
-        let deadline = Instant::now() + ANSWER_WITHIN;
         let all = async {
             loop {
                 let changed = asked.gathering.changed.notified();
@@ -233,19 +266,14 @@ impl Nodes {
                 changed.await;
             }
         };
-        let is_complete = timeout_at(deadline, all).await.is_ok();
-        let (items, done) = {
-            let mut state = asked.gathering.state.lock();
-            if state.is_too_much {
-                return Err(refused("the other nodes' answers are too large to be put together"));
-            }
-            (std::mem::take(&mut state.items), std::mem::take(&mut state.done))
-        };
-        let missing_nodes = match is_complete {
-            true => 0,
-            false => self.missing(others.saturating_sub(done.len()), &done).await?,
-        };
-        Ok(Gathered { value: items, missing_nodes })
+        // Who has not answered by then is silent.
+        let _ = timeout(patience, all).await;
+        let mut state = std::mem::take(&mut *asked.gathering.state.lock());
+        if state.is_too_much {
+            return Err(refused("the other nodes' answers are too large to be put together"));
+        }
+        state.silent = others.saturating_sub(state.done.len());
+        Ok(state)
     }
 
     /// How many nodes have not answered that are there. The server takes a connection for open for a while whose
@@ -270,14 +298,21 @@ impl Nodes {
         question: Question,
     ) {
         let Some(nodes) = hub.nodes().filter(|nodes| *nodes.node != *asker) else { return };
-        let answering = Arc::clone(&nodes.asking.answering);
+        let places = Arc::clone(&nodes.asking.places);
         let hub = Arc::clone(hub);
         tokio::spawn(async move {
-            // Who asks is told that this node is missing when too many do.
-            let (Ok(_place), Some(nodes)) = (answering.0.try_acquire(), hub.nodes()) else {
-                return;
+            let Some(nodes) = hub.nodes() else { return };
+            let items = match question {
+                Question::Client(pid) => {
+                    let is_there = has_client(&hub, &pid).await;
+                    serde_json::value::to_raw_value(&is_there).into_iter().collect()
+                }
+                question => {
+                    // Who asks is told that this node is missing when too many do.
+                    let Ok(_place) = places.answering.try_acquire() else { return };
+                    nodes.items(&hub, &audience, question)
+                }
             };
-            let items = nodes.items(&hub, &audience, question);
             nodes.send_parts(&asker, id, items);
         });
     }
@@ -298,11 +333,12 @@ impl Nodes {
                 let answerer = self.asking.answerer.lock().clone();
                 answerer.map(|answerer| answerer(&question)).unwrap_or_default()
             }
+            Question::Client(_) => Items::new(),
         }
     }
 
     fn send_parts(&self, asker: &str, id: u64, items: Items) {
-        let channel = answers_of(&self.namespace, asker);
+        let channel = inbox(&self.namespace, asker);
         let bytes: usize = items.iter().map(|item| item.get().len()).sum();
         let is_too_much = bytes > ANSWER_BYTES_MAX;
         let mut items = if is_too_much { Vec::new() } else { items }.into_iter().peekable();
@@ -330,19 +366,26 @@ impl Nodes {
     }
 }
 
-/// The channel on which a node hears the answers to what it asked.
-fn answers_of(namespace: &str, node: &str) -> String {
-    format!("leveret:answers:{node}:{namespace}")
+/// Whether the client of a session of this node answers, if one is there as far as the node knows.
+async fn has_client(hub: &Hub, pid: &str) -> bool {
+    let (Some(recovery), Some(pid)) = (hub.recovery(), Pid::parse(pid)) else { return false };
+    recovery.ask_client(pid).await.is_some_and(|holder| !holder.is_deserted())
 }
 
-/// Hears the answers to what this node asks, for as long as there is the namespace.
-pub async fn follow_answers(
+/// The channel on which a node hears what is for it alone.
+fn inbox(namespace: &str, node: &str) -> String {
+    format!("leveret:node:{node}:{namespace}")
+}
+
+/// Hears what is for this node alone, for as long as there is the namespace: answers to what it asked, and
+/// questions.
+pub async fn follow_inbox(
     hub: std::sync::Weak<Hub>,
     cache: crate::backend::Cache,
     node: Arc<str>,
     namespace: String,
 ) {
-    let channel = answers_of(&namespace, &node);
+    let channel = inbox(&namespace, &node);
     let mut answers: Option<Subscription> = None;
     loop {
         let Some(listening) = &mut answers else {
@@ -363,6 +406,11 @@ pub async fn follow_answers(
         };
         let Some(answer) = listening.next().await else { return };
         let Some(hub) = hub.upgrade() else { return };
-        hub.nodes().iter().for_each(|nodes| nodes.asking.take_in(&answer));
+        match Frame::decode(&answer) {
+            Some(Frame { op: Op::Ask { id, node, question }, audience, .. }) => {
+                Nodes::answer(&hub, node, id, audience, question);
+            }
+            _ => hub.nodes().iter().for_each(|nodes| nodes.asking.take_in(&answer)),
+        }
     }
 }

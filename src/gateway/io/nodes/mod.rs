@@ -98,13 +98,11 @@ impl Nodes {
         Some(SharedSessions::new(hashes, Arc::clone(&self.node), window))
     }
 
-    /// Tells the others that this node has a session now.
-    pub fn tell_taken(&self, pid: Pid, takes: u64) {
+    /// That this node has a session now.
+    pub fn taken_saying(&self, pid: Pid, takes: u64) -> Saying {
         let op = Op::Taken { pid: pid.to_string(), node: self.node.to_string(), takes };
         let frame = Frame { op, audience: Audience::default(), packet: Default::default() };
-        if let Err(error) = self.log.send(frame.encode()) {
-            tracing::error!(%error, "other nodes are not told that a client came here");
-        }
+        self.log.saying(frame.encode())
     }
 
     /// Starts to listen. Needs a Tokio runtime.
@@ -116,8 +114,8 @@ impl Nodes {
         tokio::spawn(follow_channel(Arc::downgrade(hub), cache, channel));
         let namespace = hub.name().as_str().to_owned();
         let (cache, node) = (self.cache.clone(), Arc::clone(&self.node));
-        let answers = asking::follow_answers(Arc::downgrade(hub), cache, node, namespace.clone());
-        tokio::spawn(answers);
+        let inbox = asking::follow_inbox(Arc::downgrade(hub), cache, node, namespace.clone());
+        tokio::spawn(inbox);
         tokio::spawn(emitter::follow(Arc::downgrade(hub), self.cache.clone(), namespace));
     }
 
@@ -346,7 +344,9 @@ fn deliver(hub: &Arc<Hub>, entry: &Bytes) {
             hub.count_deliveries(sockets);
         }
         Op::Close => chosen.close(),
-        Op::Ask { id, node, question } => Nodes::answer(hub, node, id, audience.clone(), question),
+        Op::Ask { id, node, question } => {
+            Nodes::answer(hub, node, id, audience.clone(), question);
+        }
         Op::Taken { pid, node, takes } => {
             let is_own = hub.nodes().is_some_and(|nodes| *nodes.node == *node);
             if let (Some(recovery), Some(pid), false) = (hub.recovery(), Pid::parse(&pid), is_own) {
