@@ -450,3 +450,37 @@ async fn nobody_is_resumed_on_a_node_that_was_left_behind() {
     let again = connected(address, &claim).await;
     assert_ne!(again.pid, client.pid, "what was lost is passed over");
 }
+
+/// Others have a turn in between.
+#[tokio::test]
+async fn what_an_emitter_asks_of_many_rooms_is_done_in_slices() {
+    let server = RedisServer::start();
+    let stand = node(&server, |_| {}).await;
+    let _ada = Socket::connect(&stand, "ada").await;
+    let names: Vec<String> = (0..200).map(|number| format!("room{number}")).collect();
+    // The one of the user itself beside them.
+    let rooms = || stand.gateway.io().root().fetch_sockets()[0].rooms().len() - 1;
+    for (kind, target) in [(2, 200), (3, 0)] {
+        let request =
+            json!({ "type": kind, "opts": { "rooms": [], "except": [] }, "rooms": names });
+        // Until this node listens.
+        in_time(async {
+            while stand.cache.publish("socket.io-request#/#", request.to_string()).await.unwrap()
+                == 0
+            {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        let mut seen = std::collections::BTreeSet::new();
+        in_time(async {
+            while rooms() != target {
+                seen.insert(rooms());
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        seen.retain(|count| (1..200).contains(count));
+        assert!(!seen.is_empty(), "it was done in one go");
+    }
+}
