@@ -32,6 +32,10 @@ mod presence;
 mod rates;
 mod recovery;
 #[cfg(feature = "redis")]
+#[path = "../redis_faults/proxy.rs"]
+#[allow(dead_code, reason = "the tests of faults ask for more")]
+mod redis_proxy;
+#[cfg(feature = "redis")]
 #[path = "../redis_faults/server.rs"]
 #[allow(dead_code, reason = "the tests of faults ask for more")]
 mod redis_server;

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::recovery::{Connected, connected, served};
+use crate::redis_proxy::{Mode, Proxy};
 use crate::redis_server::RedisServer;
 use crate::stand::{PATIENCE, in_time, until};
 
@@ -24,7 +25,11 @@ struct Node {
 }
 
 async fn node(server: &RedisServer, who: &'static str) -> Node {
-    let cache = RedisCache::connect(&server.url(), PATIENCE).await.expect("a connection");
+    node_at(&server.url(), who).await
+}
+
+async fn node_at(url: &str, who: &'static str) -> Node {
+    let cache = RedisCache::connect(url, PATIENCE).await.expect("a connection");
     let options =
         GatewayOptions { recovery: Some(Recovery::default()), ..GatewayOptions::default() };
     let cache = Cache::Redis(cache);
@@ -338,14 +343,10 @@ async fn a_session_never_comes_back_with_a_room_that_it_left_while_the_server_wa
         known(&server, &client, 2).await;
         server.kill();
         if is_full {
-            // One is on its way, in vain, and one waits: more is not taken meanwhile.
+            // What is on its way is so in vain, and one waits: more is not taken meanwhile.
             let large = Bytes::from(vec![b'x'; (64 << 20) - 256]);
             let push = || Push { key: "large".into(), value: large.clone(), keep: 1 };
-            for _ in 0..2 {
-                drop(one.cache.send_pushes([push()]).unwrap());
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-            }
-            assert!(one.cache.send_pushes([push()]).is_err());
+            until(|| one.cache.send_pushes([push()]).map(drop).is_err()).await;
         }
         client.websocket.text(r#"42["leave","left"]"#).await;
         until(|| one.io.root().fetch_sockets()[0].rooms().len() == 1).await;
@@ -366,5 +367,40 @@ async fn a_session_never_comes_back_with_a_room_that_it_left_while_the_server_wa
         assert_eq!(back.sid, client.sid);
         let rooms = other.io.root().to("mine").fetch_sockets().remove(0).rooms();
         assert_eq!(rooms.iter().map(|room| &**room).collect::<Vec<_>>(), ["mine"]);
+    }
+}
+
+/// It is let in all the same, as a new one, and that one is kept as soon as the server is back.
+#[tokio::test]
+async fn who_comes_back_while_the_server_is_away_is_new_and_may_come_back_the_next_time() {
+    for is_silent in [false, true] {
+        let mut server = RedisServer::start();
+        let way = Proxy::start(server.port()).await;
+        let (one, other) = (node_at(&way.url(), "ada").await, node(&server, "ada").await);
+        let mut client = connected(one.address, &json!({})).await;
+        let offset = join(&mut client, "mine").await;
+        known(&server, &client, 1).await;
+        match is_silent {
+            true => way.set(Mode::Silent),
+            false => server.kill(),
+        }
+        let (_, pid) = client.cut(&one.io).await;
+        let claim = json!({ "pid": pid, "offset": offset });
+        let mut back = in_time(connected(one.address, &claim)).await;
+        assert_ne!(back.pid, pid, "it can't be told what it missed");
+        assert!(!one.io.root().fetch_sockets()[0].recovered());
+        match is_silent {
+            true => way.set(Mode::Pass),
+            false => server.start_again(),
+        }
+        let key = format!("leveret:session:/:{}", back.pid);
+        until(|| ask(&server, &["EXISTS", &key]).trim() == "1").await;
+        let offset = join(&mut back, "mine").await;
+        known(&server, &back, 1).await;
+        let (_, pid) = back.cut(&one.io).await;
+        one.io.root().to("mine").emit("missed", &1).unwrap();
+        let mut again = connected(other.address, &json!({ "pid": pid, "offset": offset })).await;
+        assert_eq!(again.pid, pid);
+        assert_eq!(in_time(again.event()).await.0, json!(["missed", 1]));
     }
 }
