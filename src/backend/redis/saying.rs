@@ -18,10 +18,12 @@ pub fn with_say(script: &str) -> String {
 
 /// As the scripts read it.
 pub fn args(says: &[Saying]) -> impl Iterator<Item = Vec<u8>> {
-    let three = |saying| match saying {
-        &Saying::Publish { ref channel, ref payload } => [b"p", channel.as_bytes(), &payload[..]],
-        Saying::Append { stream, entry } => [b"a", stream.as_bytes(), &entry[..]],
-        Saying::Remove { key } => [&b"d"[..], key.as_bytes(), b""],
-    };
+    fn three(saying: &Saying) -> [&[u8]; 3] {
+        match saying {
+            Saying::Publish { channel, payload } => [b"p", channel.as_bytes(), &payload[..]],
+            Saying::Append { stream, entry } => [b"a", stream.as_bytes(), &entry[..]],
+            Saying::Remove { key } => [b"d", key.as_bytes(), b""],
+        }
+    }
     says.iter().flat_map(three).map(<[u8]>::to_vec)
 }
