@@ -94,10 +94,10 @@ impl Cache {
         fsync: AppendFsync,
         recovery: Recovery,
     ) -> Self {
-        let lookups = Lookups {
-            hit: metrics::counter!("redis_cache_hits_total", "status" => "hit"),
-            miss: metrics::counter!("redis_cache_hits_total", "status" => "miss"),
-        };
+        let lookups = Lookups::new(
+            metrics::counter!("redis_cache_hits_total", "status" => "hit"),
+            metrics::counter!("redis_cache_hits_total", "status" => "miss"),
+        );
         let settings = Settings { appendfsync: fsync, ..Settings::default() };
         let mut keyspace = Keyspace::new(lookups, journal.keeps());
         keyspace.configure(&settings);

@@ -4,6 +4,7 @@ use super::command::{Access, Command};
 use super::engine::Cache;
 use super::error::CacheError;
 use super::keyspace::{DATABASES, Keyspace};
+use super::pubsub::Topic;
 use super::reply::Reply;
 use crate::journal::{Commit, Urgency};
 
@@ -77,6 +78,21 @@ impl Visit<'_> {
     /// Keys that were removed because their time was over, and because memory ran out.
     pub fn removals(&self) -> (u64, u64) {
         self.keyspace.removals()
+    }
+
+    /// Questions after keys that found one, and that did not: Redis's `keyspace_hits` and `keyspace_misses`.
+    pub fn hits_and_misses(&self) -> (u64, u64) {
+        self.keyspace.hits_and_misses()
+    }
+
+    /// Hits, misses and removals are counted from 0 again.
+    pub fn reset_counts(&mut self) {
+        self.keyspace.reset_counts();
+    }
+
+    /// The channels, patterns or shard channels that somebody listens to.
+    pub fn topic_count(&self, topic: Topic) -> usize {
+        self.cache.registry().topic_count(topic)
     }
 
     /// The databases that have keys: their number, how many, and how many of those have a deadline.

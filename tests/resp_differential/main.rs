@@ -12,6 +12,7 @@ mod promises;
 mod rng;
 mod servers;
 mod sessions;
+mod side_effects;
 mod wire;
 
 use forms::{FORMS, Same};

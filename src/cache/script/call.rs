@@ -165,6 +165,9 @@ impl Run {
 
     fn select(&mut self, db: &[u8]) -> Reply {
         let Some(db) = parse_integer(db) else { return Reply::Error(CacheError::NotAnInteger) };
+        if i32::try_from(db).is_err() {
+            return Reply::Error(CacheError::NotAnInt32);
+        }
         match u8::try_from(db)
             .ok()
             .filter(|db| usize::from(*db) < crate::cache::keyspace::DATABASES)
@@ -343,7 +346,10 @@ fn set_resp(lua: &Lua, slot: &RunSlot, args: &Arguments) -> mlua::Result<()> {
     if args.len() != 1 {
         return Err(refused("redis.setresp() requires one argument.").into());
     }
-    let resp3 = match args.integer_or(lua, 1, 0)? {
+    // What is no number is 0, as lua_tonumber has it.
+    let version = args.number(lua, 1).unwrap_or(0.0);
+    #[expect(clippy::cast_possible_truncation, reason = "as a cast of C does")]
+    let resp3 = match version as i64 {
         2 => false,
         3 => true,
         _ => return Err(refused("RESP version must be 2 or 3.").into()),
