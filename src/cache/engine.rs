@@ -145,9 +145,14 @@ impl Cache {
     }
 
     pub(super) fn apply(&self, command: &Command, keyspace: &mut Keyspace) -> Reply {
-        if let Err(error) = self.may_run(command.access(), keyspace) {
-            return Reply::Error(error);
+        match self.may_run(command.access(), keyspace) {
+            Ok(()) => self.apply_admitted(command, keyspace),
+            Err(error) => Reply::Error(error),
         }
+    }
+
+    /// Runs a command of which it is known that it may run.
+    pub(super) fn apply_admitted(&self, command: &Command, keyspace: &mut Keyspace) -> Reply {
         let reply = match command {
             Command::Key(command) => command.apply(keyspace),
             Command::String(command) => command.apply(keyspace),

@@ -1,6 +1,6 @@
 //! One visit to the keyspace by a client: as many commands as it has sent, under one lock.
 
-use super::command::{Access, Command};
+use super::command::{Access, Command, Flags};
 use super::engine::Cache;
 use super::error::CacheError;
 use super::keyspace::{DATABASES, Keyspace};
@@ -22,7 +22,13 @@ impl Visit<'_> {
         if self.keyspace.selected() != db {
             self.keyspace.select(db);
         }
-        let reply = self.cache.apply(command, self.keyspace);
+        let access = command.access();
+        // A transaction was admitted as a whole.
+        let access = if self.in_transaction { access.once_begun() } else { access };
+        let reply = match self.cache.may_run(access, self.keyspace) {
+            Ok(()) => self.cache.apply_admitted(command, self.keyspace),
+            Err(error) => Reply::Error(error),
+        };
         self.serve_waiters();
         reply
     }
@@ -57,6 +63,24 @@ impl Visit<'_> {
         self.in_transaction = false;
         self.serve_waiters();
         result
+    }
+
+    /// Whether a command with these flags may be queued for a transaction.
+    ///
+    /// # Errors
+    /// [`CacheError::OutOfMemory`] whatever the command does, as of Redis; the journal's, if it writes.
+    pub fn may_queue(&mut self, flags: Flags) -> Result<(), CacheError> {
+        self.cache.admitted(access_of(flags))?;
+        self.keyspace.make_room(Access::Grow)
+    }
+
+    /// Whether a transaction of commands with these flags may run. None of them is refused for want of
+    /// memory then.
+    ///
+    /// # Errors
+    /// [`CacheError::OutOfMemory`] and the journal's.
+    pub fn may_run_as_one(&mut self, flags: Flags) -> Result<(), CacheError> {
+        self.cache.may_run(access_of(flags), self.keyspace)
     }
 
     /// Whether commands run as one, so that none of them can wait.
@@ -98,6 +122,16 @@ impl Visit<'_> {
     /// The databases that have keys: their number, how many, and how many of those have a deadline.
     pub fn databases(&self) -> impl Iterator<Item = (u8, usize, usize)> {
         self.keyspace.key_counts().filter(|(_, keys, _)| *keys > 0)
+    }
+}
+
+fn access_of(flags: Flags) -> Access {
+    if flags.has(Flags::DENYOOM) {
+        Access::Grow
+    } else if flags.has(Flags::WRITE) {
+        Access::Shrink
+    } else {
+        Access::Read
     }
 }
 

@@ -316,12 +316,19 @@ impl Client {
         request: &[Text],
         visit: &mut Visit<'_>,
     ) -> Outcome {
+        let takes = |transaction: &Transaction| transaction.takes(target.name());
+        if self.transaction.as_ref().is_some_and(takes)
+            && let Err(error) = visit.may_queue(target.flags())
+        {
+            return self.refuse(error.to_string());
+        }
         if let Some(transaction) = &mut self.transaction
             && transaction.takes(target.name())
         {
             let has_room = transaction.queue(request);
             transaction.has_scripts |= has_own_turn(target.name());
             transaction.writes |= target.writes();
+            transaction.flags = transaction.flags.and(target.flags());
             self.writer().status("QUEUED");
             return if has_room { Outcome::Answered } else { Outcome::Close };
         }

@@ -6,6 +6,7 @@
 
 mod about;
 mod forms;
+mod full;
 mod grammar;
 mod play;
 mod promises;
