@@ -164,5 +164,45 @@ fn onto_backlog(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, topic_match, transient, persistent, among_others, onto_backlog);
+/// A persistent message in many queues, taken and acknowledged in each: what one of them costs must not
+/// grow with their number.
+fn fanned_out(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("persistent fan-out, get and ack in every queue");
+    let exchange = ExchangeName::new("amq.fanout").expect("a name");
+    for queues in [10, 1_000, 10_000] {
+        let broker = Broker::new(Journal::in_memory(), SystemClock::shared(), Recovery::default());
+        let key = || RoutingKey::new("").expect("a key");
+        let names: Vec<QueueName> = (0..queues)
+            .map(|number| {
+                let name = QueueName::new(format!("q.{number}")).expect("a name");
+                broker.declare_queue(QueueSpec::durable(name.clone())).expect("a new queue");
+                let binding = Binding::queue(exchange.clone(), name.clone(), key());
+                let _durable = broker.bind(binding).expect("both ends are there");
+                name
+            })
+            .collect();
+        group.throughput(Throughput::Elements(queues));
+        group.bench_function(BenchmarkId::from_parameter(queues), |bencher| {
+            bencher.iter(|| {
+                let message = Message::new(exchange.clone(), key(), bytes::Bytes::new());
+                broker.try_publish(message.persistent()).expect("the exchange is there");
+                for name in &names {
+                    let delivery = broker.get(name).expect("the queue is there");
+                    let _commit = delivery.expect("it was routed here").ack();
+                }
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(
+    benches,
+    topic_match,
+    transient,
+    persistent,
+    among_others,
+    onto_backlog,
+    fanned_out
+);
 criterion_main!(benches);

@@ -5,6 +5,7 @@
 //! `LEVERET_BENCH_REWRITES` how often the key is written (default: 10,000,000). The argument `confirms` or
 //! `rewrites` runs one of the two.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -120,11 +121,12 @@ async fn beside_writes(root: &Path, rounds: usize, publishes: usize) -> Result<(
     Ok(())
 }
 
+/// What the files take of the disk: the end of a segment that is not used yet takes nothing.
 fn folder_bytes(folder: &Path) -> Result<u64, Failure> {
     let mut bytes = 0;
     for entry in std::fs::read_dir(folder)? {
         // A segment that is deleted meanwhile takes nothing.
-        bytes += entry?.metadata().map_or(0, |metadata| metadata.len());
+        bytes += entry?.metadata().map_or(0, |metadata| metadata.blocks() * 512);
     }
     Ok(bytes)
 }

@@ -4,8 +4,10 @@
 //! It is kept by the messages' places in the log and apart from them. So a message may leave memory from
 //! one queue and stay in another, and be read back for each; and a message that nothing was noted of, as
 //! in a backlog without consumers, takes nothing here. A note takes 32 bytes, and the room that a hash table
-//! leaves free. What one message costs follows its own notes, however many its neighbours have.
+//! leaves free. What one step costs follows neither the notes of the message's neighbours nor, once it
+//! has more than a few, its own: those of a message in many queues are found by the queue.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use ahash::RandomState;
@@ -23,6 +25,8 @@ use crate::journal::{Appended, Entry, Group, Journal, Position, Urgency};
 
 /// So many queues can settle messages at once, most of the time.
 const SHARDS: usize = 32;
+/// More notes of one message have a table of their own.
+const FEW: usize = 8;
 /// A table gives back what it does not need when so small a part of it is in use.
 const USED_SHARE_MIN: usize = 8;
 /// A table of so many notes is not worth it.
@@ -38,9 +42,20 @@ pub(super) struct Spread {
     pub memory: Arc<Memory>,
 }
 
-/// By the messages' places: all notes of one message have one hash.
 #[derive(Default)]
-struct Shard(HashTable<Kept>);
+struct Shard {
+    /// By the messages' places: all notes of one message have one hash.
+    few: HashTable<Kept>,
+    /// Those of messages that had more than a few; none of them is in `few`.
+    many: HashMap<Position, Many, RandomState>,
+}
+
+/// The notes of one message, by their queues.
+#[derive(Default)]
+struct Many {
+    notes: HashTable<Kept>,
+    settled: usize,
+}
 
 /// A note as it is kept: small, there may be millions.
 #[derive(Clone, Copy)]
@@ -107,14 +122,16 @@ impl Spread {
 
     pub(super) fn is_settled_in(&self, position: Position, queue: QueueId) -> bool {
         let notes = self.enter(position);
-        notes.kept().any(|kept| kept.what == KeptWhat::Settled && kept.queue == queue)
+        notes.find(queue).is_some_and(|kept| kept.what == KeptWhat::Settled)
     }
 
     /// Every message that something is noted of, rising.
     pub(super) fn positions(&self) -> Vec<Position> {
         let mut positions = Vec::new();
         for shard in &self.shards {
-            positions.extend(shard.lock().0.iter().map(|kept| kept.message));
+            let shard = shard.lock();
+            positions.extend(shard.few.iter().map(|kept| kept.message));
+            positions.extend(shard.many.keys());
         }
         positions.sort_unstable();
         positions.dedup();
@@ -151,22 +168,55 @@ impl Kept {
 }
 
 impl Notes<'_> {
+    fn hash(&self) -> u64 {
+        self.spread.hash(self.position)
+    }
+
+    fn many(&self) -> Option<&Many> {
+        self.shard.many.get(&self.position)
+    }
+
     fn kept(&self) -> impl Iterator<Item = &Kept> {
         let position = self.position;
-        let alike = self.shard.0.iter_hash(self.spread.hash(position));
-        alike.filter(move |kept| kept.message == position)
+        let few = self.shard.few.iter_hash(self.hash());
+        let many = self.many().into_iter().flat_map(|many| &many.notes);
+        few.filter(move |kept| kept.message == position).chain(many)
+    }
+
+    fn find(&self, queue: QueueId) -> Option<&Kept> {
+        match self.many() {
+            Some(many) => many.notes.find(self.spread.hash(queue), |kept| kept.queue == queue),
+            None => {
+                let is_it = |kept: &Kept| kept.message == self.position && kept.queue == queue;
+                self.shard.few.find(self.hash(), is_it)
+            }
+        }
+    }
+
+    /// Takes what is noted of it in `queue`.
+    fn take(&mut self, queue: QueueId) -> Option<Note> {
+        let (position, hasher) = (self.position, &self.spread.hasher);
+        let Some(many) = self.shard.many.get_mut(&position) else {
+            return self.take_of_few(|kept| kept.queue == queue);
+        };
+        let of_queue = many.notes.find_entry(hasher.hash_one(queue.0), |kept| kept.queue == queue);
+        let (kept, _) = of_queue.ok()?.remove();
+        many.settled -= usize::from(kept.what == KeptWhat::Settled);
+        shrink(&mut many.notes, |kept| hasher.hash_one(kept.queue.0));
+        if many.notes.is_empty() {
+            self.shard.many.remove(&position);
+        }
+        self.spread.memory.give_back(size_of::<Kept>());
+        Some(kept.note())
     }
 
     /// Takes one away that is so.
-    fn take(&mut self, is_it: impl Fn(&Kept) -> bool) -> Option<Note> {
-        let (position, hasher) = (self.position, &self.spread.hasher);
-        let table = &mut self.shard.0;
+    fn take_of_few(&mut self, is_it: impl Fn(&Kept) -> bool) -> Option<Note> {
+        let (hash, position, hasher) = (self.hash(), self.position, &self.spread.hasher);
+        let table = &mut self.shard.few;
         let is_it = |kept: &Kept| kept.message == position && is_it(kept);
-        let (kept, _) = table.find_entry(self.spread.hash(position), is_it).ok()?.remove();
-        if table.capacity() > SMALL_TABLE && table.len() < table.capacity() / USED_SHARE_MIN {
-            // To twice what is left: as many have to go or come before the next time.
-            table.shrink_to(2 * table.len(), |kept| hasher.hash_one(kept.message.0));
-        }
+        let (kept, _) = table.find_entry(hash, is_it).ok()?.remove();
+        shrink(table, |kept| hasher.hash_one(kept.message.0));
         self.spread.memory.give_back(size_of::<Kept>());
         Some(kept.note())
     }
@@ -176,30 +226,47 @@ impl Notes<'_> {
     }
 
     pub(super) fn add(&mut self, note: Note) {
-        let (position, hasher) = (self.position, &self.spread.hasher);
-        let hash_of = |kept: &Kept| hasher.hash_one(kept.message.0);
-        let kept = Kept::new(position, &note);
-        self.shard.0.insert_unique(self.spread.hash(position), kept, hash_of);
+        let (hash, hasher) = (self.hash(), &self.spread.hasher);
+        let kept = Kept::new(self.position, &note);
         self.spread.memory.take(size_of::<Kept>());
+        if self.many().is_none() && self.kept().take(FEW).count() < FEW {
+            let hash_of = |kept: &Kept| hasher.hash_one(kept.message.0);
+            self.shard.few.insert_unique(hash, kept, hash_of);
+            return;
+        }
+        let Shard { few, many } = &mut *self.shard;
+        let many = many.entry(self.position).or_default();
+        many.add(kept, hasher);
+        while let Ok(entry) = few.find_entry(hash, |kept| kept.message == self.position) {
+            many.add(entry.remove().0, hasher);
+        }
     }
 
     /// Traces the message from now on.
     pub(super) fn follow(&mut self) {
-        if !self.kept().any(|kept| kept.what == KeptWhat::Followed) {
-            let (queue, entry) = (QueueId::default(), Entry { position: Position(0), weight: 0 });
+        let queue = QueueId::default();
+        if self.find(queue).is_none() {
+            let entry = Entry { position: Position(0), weight: 0 };
             self.add(Note { queue, entry, what: Noted::Followed });
         }
     }
 
     /// In how many of its `queues` it is not settled.
     pub(super) fn open(&self, queues: usize) -> usize {
-        let settled = self.kept().filter(|kept| kept.what == KeptWhat::Settled).count();
+        let settled = match self.many() {
+            Some(many) => many.settled,
+            None => self.kept().filter(|kept| kept.what == KeptWhat::Settled).count(),
+        };
         queues.saturating_sub(settled)
     }
 
     /// Ends all that is noted. For one whose message ends, or is not there.
     pub(super) fn end_all(&mut self, group: &mut Group) {
-        while let Some(note) = self.take(|_| true) {
+        if let Some(many) = self.shard.many.remove(&self.position) {
+            self.spread.memory.give_back(many.notes.len() * size_of::<Kept>());
+            many.notes.iter().for_each(|kept| kept.note().end(group));
+        }
+        while let Some(note) = self.take_of_few(|_| true) {
             note.end(group);
         }
     }
@@ -217,7 +284,7 @@ impl Notes<'_> {
             group.end(message);
             return journal.append(group, Urgency::Now);
         }
-        while let Some(note) = self.take(|kept| kept.queue == queue) {
+        while let Some(note) = self.take(queue) {
             note.end(&mut group);
         }
         let settled = SettledRecord { message: message.position, queue };
@@ -232,7 +299,7 @@ impl Notes<'_> {
     /// Marks that it was handed to a consumer of `queue`, unless it is settled there or the mark that
     /// is there says as much.
     pub(super) fn mark(&mut self, journal: &Journal, queue: QueueId, deliveries: u32) {
-        let noted = self.kept().find(|kept| kept.queue == queue).map(Kept::note);
+        let noted = self.find(queue).map(Kept::note);
         let mut group = Group::new();
         if let Some(note) = noted {
             match note.what {
@@ -244,8 +311,24 @@ impl Notes<'_> {
         group.fact(KIND_DELIVERED, record(&DeliveredRecord { message, queue, deliveries }));
         let appended = journal.append(group, Urgency::Within(MARK_WITHIN));
         let Some(&entry) = appended.entries.first() else { return };
-        self.take(|kept| kept.queue == queue);
+        self.take(queue);
         self.add(Note { queue, entry, what: Noted::Delivered(deliveries) });
+    }
+}
+
+impl Many {
+    fn add(&mut self, kept: Kept, hasher: &RandomState) {
+        self.settled += usize::from(kept.what == KeptWhat::Settled);
+        let hash_of = |kept: &Kept| hasher.hash_one(kept.queue.0);
+        self.notes.insert_unique(hash_of(&kept), kept, hash_of);
+    }
+}
+
+/// Gives back what a table does not need.
+fn shrink(table: &mut HashTable<Kept>, hash_of: impl Fn(&Kept) -> u64) {
+    if table.capacity() > SMALL_TABLE && table.len() < table.capacity() / USED_SHARE_MIN {
+        // To twice what is left: as many have to go or come before the next time.
+        table.shrink_to(2 * table.len(), hash_of);
     }
 }
 
@@ -327,10 +410,58 @@ mod tests {
         let entry = Entry { position: Position(1), weight: 9 };
         let note = Note { queue: Position(1), entry, what: Noted::Settled };
         (0..messages).for_each(|message| spread.enter(Position(message)).add(note));
-        let room = || spread.shards.iter().map(|shard| shard.lock().0.capacity()).sum::<usize>();
+        let room = || spread.shards.iter().map(|shard| shard.lock().few.capacity()).sum::<usize>();
         assert!(room() >= 100_000);
         let mut group = Group::new();
         (0..messages).for_each(|message| spread.enter(Position(message)).end_all(&mut group));
         assert!(room() <= SHARDS * SMALL_TABLE, "{}", room());
+    }
+
+    /// The steps of a message in many queues, beside a plain list of what is noted.
+    #[test]
+    fn a_message_in_many_queues_is_noted_by_each() {
+        let spread = Spread::default();
+        spread.memory.set_limit(1);
+        let (message, queues) = (Position(7), 1_000);
+        let entry = |at| Entry { position: Position(at), weight: 9 };
+        let note =
+            |queue: u64, what| Note { queue: Position(queue), entry: entry(10_000 + queue), what };
+        spread.enter(message).follow();
+        let mut expected = vec![Note {
+            queue: Position(0),
+            entry: Entry { position: Position(0), weight: 0 },
+            what: Noted::Followed,
+        }];
+        for queue in 1..=queues {
+            let what = if queue % 3 == 0 { Noted::Delivered(2) } else { Noted::Settled };
+            spread.enter(message).add(note(queue, what));
+            expected.push(note(queue, what));
+        }
+        spread.enter(message).follow();
+        let noted = || {
+            let mut notes = spread.look(message).to_vec();
+            notes.sort_unstable_by_key(|note| note.queue);
+            notes
+        };
+        assert!(noted() == expected);
+        assert_eq!(spread.positions(), vec![message; 1]);
+        // Every other one goes, until few are left.
+        for queue in (1..=queues).filter(|queue| queue % 2 == 0 || *queue > 10) {
+            let settled = spread.is_settled_in(message, Position(queue));
+            assert_eq!(settled, queue % 3 != 0, "{queue}");
+            assert_eq!(
+                spread.enter(message).take(Position(queue)),
+                expected.iter().find(|note| note.queue == Position(queue)).copied()
+            );
+            assert!(!spread.is_settled_in(message, Position(queue)));
+        }
+        expected.retain(|note| note.queue.0 <= 10 && (note.queue.0 == 0 || note.queue.0 % 2 == 1));
+        assert!(noted() == expected);
+        // 1, 5 and 7 are settled; 3 and 9 were delivered.
+        assert_eq!(spread.enter(message).open(1_000), 997);
+        let mut group = Group::new();
+        spread.enter(message).end_all(&mut group);
+        assert!(spread.enter(message).is_empty() && spread.positions().is_empty());
+        assert!(!spread.memory.is_alarmed(), "nothing is counted any more");
     }
 }

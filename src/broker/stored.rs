@@ -69,7 +69,7 @@ struct Mark {
 /// Of a message in several queues. What is noted of them is in the [`Spread`], since the message may be
 /// in memory twice, or leave it and come back.
 struct Several {
-    /// At least two.
+    /// At least two, rising.
     queues: SmallVec<[QueueId; 3]>,
     /// 0 before it is written.
     position: AtomicU64,
@@ -108,7 +108,8 @@ impl Journaled {
 }
 
 impl Durable {
-    fn new(queues: SmallVec<[QueueId; 3]>, spread: &Arc<Spread>, is_readable: bool) -> Self {
+    fn new(mut queues: SmallVec<[QueueId; 3]>, spread: &Arc<Spread>, is_readable: bool) -> Self {
+        queues.sort_unstable();
         match queues.as_slice() {
             [] => Self::Nowhere,
             &[queue] => Self::In { queue, journaled: Mutex::default() },
@@ -123,6 +124,7 @@ impl Durable {
         }
     }
 
+    /// Rising.
     fn queues(&self) -> &[QueueId] {
         match self {
             Self::Nowhere => &[],
@@ -243,7 +245,7 @@ impl Stored {
         match &self.durable {
             Durable::Nowhere => false,
             Durable::In { queue: own, .. } => *own == queue,
-            Durable::InSeveral(several) => several.is_readable && several.queues.contains(&queue),
+            Durable::InSeveral(several) => several.is_readable && several.has(queue),
         }
     }
 
@@ -277,7 +279,7 @@ impl Stored {
 
     /// Whether its part in that queue is written.
     pub(super) fn is_durable_in(&self, queue: QueueId) -> bool {
-        self.durable.queues().contains(&queue)
+        self.durable.queues().binary_search(&queue).is_ok()
     }
 
     /// Before any queue has it.
@@ -300,7 +302,7 @@ impl Stored {
             Durable::In { queue: own, journaled } if *own == queue => {
                 journaled.lock().end(self.weight(), group);
             }
-            Durable::InSeveral(several) if several.queues.contains(&queue) => {
+            Durable::InSeveral(several) if several.has(queue) => {
                 let Some(entry) = several.entry(self.weight()) else { return true };
                 let mut notes = several.spread.enter(entry.position);
                 if notes.open(several.queues.len()) > 1 {
@@ -331,7 +333,7 @@ impl Stored {
             Durable::In { queue: own, journaled } if *own == queue => {
                 journaled.lock().end(self.weight(), &mut group);
             }
-            Durable::InSeveral(several) if several.queues.contains(&queue) => {
+            Durable::InSeveral(several) if several.has(queue) => {
                 if let Some(entry) = several.entry(self.weight()) {
                     let mut notes = several.spread.enter(entry.position);
                     several.is_settled.store(true, Ordering::Relaxed);
@@ -385,6 +387,10 @@ impl Stored {
 }
 
 impl Several {
+    fn has(&self, queue: QueueId) -> bool {
+        self.queues.binary_search(&queue).is_ok()
+    }
+
     /// Whether every queue has settled it, if one did that had it from here. A queue that was given a
     /// delivery settles it from where it was given: so none is open that is still to be marked.
     fn is_over(&self, nothing_is_noted: bool) -> bool {
@@ -451,18 +457,16 @@ impl Payload for Stored {
     }
 }
 
-/// The lowest of the queues, and the steps to the others, which are nearly always short: queues are
+/// The lowest of the queues, which rise, and the steps to the others, which are nearly always short: queues are
 /// declared together. None of them, if they don't fit into a tag.
 fn put_steps(queues: &[QueueId], out: &mut Vec<u8>) {
     /// What else a tag has takes less.
     const BYTES_MAX: usize = TAG_BYTES_MAX - 30;
     let start = out.len();
     if queues.len() < BYTES_MAX {
-        let mut rising: SmallVec<[QueueId; 8]> = queues.into();
-        rising.sort_unstable();
-        put_number(rising.len() as u64, out);
+        put_number(queues.len() as u64, out);
         let mut before = 0;
-        for queue in rising {
+        for queue in queues {
             put_number(queue.0 - before, out);
             before = queue.0;
         }
@@ -531,7 +535,9 @@ mod tests {
                 (vec![300, 1, 70_000], None),
                 (wide, None),
             ] {
-                let queues: Vec<QueueId> = queues.into_iter().map(Position).collect();
+                let mut queues: Vec<QueueId> = queues.into_iter().map(Position).collect();
+                let given = SmallVec::from_vec(queues.clone());
+                queues.sort_unstable();
                 let record = MessageRecord {
                     queues: queues.clone(),
                     published_ms: 1_700_000_000_000,
@@ -543,7 +549,7 @@ mod tests {
                     message.clone(),
                     record.published_ms,
                     due_ms,
-                    SmallVec::from_vec(queues.clone()),
+                    given,
                     &Arc::default(),
                     counted,
                 );

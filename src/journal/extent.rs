@@ -1,18 +1,20 @@
 //! The backend of the active segment: the same file, with fewer requests to the disk.
 //!
 //! redb doubles a file as it grows, and syncs each time before it uses the space; it also syncs a new
-//! file several times before its first commit. Here a file is as long as the segment will be from
-//! its first growth on, and is not synced before it is published, in one go. After a crash it is
+//! file several times before its first commit. Here a file is as long as the segment will be when it
+//! is published, and is not synced before that, in one go. After a crash it is
 //! longer than redb believes, by zeroes at its end, which redb takes as free space; a clean close cuts
 //! them off.
 //!
-//! What redb writes in small pieces goes to the redo area (see `redo`) when redb syncs, side by side,
-//! and to its place when the area is full. Rows that are larger go to their place at once. What redb
+//! What redb writes in small pieces goes to the redo area (see `redo`) when its transaction is done, side by
+//! side, and to its place when the area is full. Rows that are larger go to their place at once. So a
+//! transaction counts as a whole from its one record on, and takes one sync. What redb
 //! changes as it closes is one record more.
 //!
-//! A sync is only noted when redb asks for it, and done by who calls `finish_sync`, maybe on another
+//! A sync is only noted when a transaction is done, and done by who calls `finish_sync`, maybe on another
 //! thread: so the next transaction is prepared meanwhile. Nothing is written to the file until it is
-//! done, so the file never holds anything that it would not hold if redb had waited.
+//! done, so the file never holds anything that it would not hold if redb had waited. That goes for the first
+//! transaction of a file, too, and the sync of the file before (`follow`).
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -41,7 +43,7 @@ struct File {
     base: Box<dyn StorageBackend>,
     /// Where redb's file begins: behind the redo area.
     begins_at: u64,
-    /// The length of redb's file after the first growth.
+    /// The length of redb's file when it is published.
     extent_bytes: u64,
     state: Mutex<State>,
     synced: Condvar,
@@ -70,6 +72,8 @@ struct State {
     /// The file was changed in other places than the redo area after the last sync.
     dirty: bool,
     sync: Sync,
+    /// The file whose sync is owed, if it is not this one's.
+    before: Option<Extent>,
     published: bool,
     /// redb closes: its last changes become one record, and the file gets its length after it.
     closing: bool,
@@ -91,6 +95,7 @@ impl Extent {
             redo,
             dirty: true,
             sync: Sync::Done,
+            before: None,
             published: false,
             closing: false,
             failure: None,
@@ -99,11 +104,14 @@ impl Extent {
         Ok(Self(Arc::new(File { base, begins_at, extent_bytes, state, synced })))
     }
 
-    /// Syncs what was written so far; what follows, when redb asks for it and [`Self::finish_sync`] is
-    /// called.
+    /// Syncs what was written so far; what follows, when a transaction is done and [`Self::finish_sync`]
+    /// is called.
     pub(super) fn begin_syncing(&self) -> io::Result<()> {
         self.0.step(|file, state| {
             state.published = true;
+            if state.base_len < file.extent_bytes {
+                file.set_base_len(state, file.extent_bytes)?;
+            }
             file.write_in_place(state)?;
             file.base.write(0, &state.redo.begin())?;
             state.sync = Sync::Owed;
@@ -112,7 +120,19 @@ impl Extent {
         self.finish_sync()
     }
 
-    /// Returns when all is on disk that redb asked a sync for. Until then redb may prepare its next
+    /// Nothing is written from here on before the last sync of another file is done.
+    pub(super) fn follow(&self, before: Extent) {
+        let mut state = self.0.state.lock();
+        state.before = Some(before);
+        state.sync = Sync::Owed;
+    }
+
+    /// redb committed a transaction: what it changed is written as one record, and a sync is owed.
+    pub(super) fn commit(&self) -> io::Result<()> {
+        self.0.step(File::commit)
+    }
+
+    /// Returns when every transaction is on disk that was committed. Until then redb may prepare its next
     /// transaction in memory: its first write to the file waits.
     pub(super) fn finish_sync(&self) -> io::Result<()> {
         self.0.synced().map(drop)
@@ -157,14 +177,18 @@ impl File {
                 Sync::Running => self.synced.wait(&mut state),
                 Sync::Owed => {
                     state.sync = Sync::Running;
-                    // Who reads does not wait for the disk.
+                    let before = state.before.take();
+                    let own = before.is_none();
+                    let sync =
+                        || before.map_or_else(|| self.base.sync_data(), |it| it.finish_sync());
                     let sync = || {
-                        catch_unwind(AssertUnwindSafe(|| self.base.sync_data()))
+                        catch_unwind(AssertUnwindSafe(sync))
                             .unwrap_or_else(|_| Err(io::Error::other("the sync panicked")))
                     };
+                    // Who reads does not wait for the disk.
                     let outcome = MutexGuard::unlocked(&mut state, sync);
                     state.sync = Sync::Done;
-                    state.dirty = false;
+                    state.dirty &= !own;
                     self.synced.notify_all();
                     state.noted(outcome)?;
                 }
@@ -209,14 +233,24 @@ impl File {
         Ok(())
     }
 
-    fn sync(&self, state: &mut State) -> io::Result<()> {
-        if !state.published || state.closing || (state.changed.is_empty() && !state.dirty) {
+    fn commit(&self, state: &mut State) -> io::Result<()> {
+        if !state.published || (state.changed.is_empty() && !state.dirty) {
             return Ok(());
         }
         match state.pages.len() <= PAGES_MAX && self.write_record(state)? {
             true => Ok(()),
             false => self.checkpoint(state),
         }
+    }
+
+    /// A sync at once, of a file that may be read after a crash.
+    fn sync_now(&self, state: &mut State) -> io::Result<()> {
+        if state.published {
+            self.base.sync_data()?;
+            state.sync = Sync::Done;
+            state.dirty = false;
+        }
+        Ok(())
     }
 
     /// Writes the changed pages to the redo area; false when it has no room.
@@ -291,28 +325,41 @@ impl StorageBackend for Extent {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        {
+            let mut state = self.0.state.lock();
+            state.check_failure()?;
+            if (state.len..=state.base_len).contains(&len) {
+                state.len = len;
+                return Ok(());
+            }
+        }
         self.0.step(|file, state| {
             if len < state.len {
                 let State { pages, changed, .. } = state;
                 pages.cut(len, |page| {
                     changed.insert(page);
                 });
-                // Cut for real: what is beyond must read as zero when it grows again.
+                // Cut for real: what is beyond must read as zero when it grows again. But not before a
+                // file that a crash leaves says so.
                 if !state.closing {
+                    state.len = len;
+                    file.commit(state)?;
+                    file.sync_now(state)?;
                     file.set_base_len(state, len)?;
                 }
-            } else if len > state.base_len {
-                let first = state.base_len == 0;
-                let base_len = if first { len } else { len.max(file.extent_bytes) };
-                file.set_base_len(state, base_len)?;
+            } else {
+                file.set_base_len(state, len)?;
+                // A crash may keep a record and lose the length that it counts on.
+                file.sync_now(state)?;
             }
             state.len = len;
             Ok(())
         })
     }
 
+    /// A transaction is synced by [`Extent::commit`], and the file's length as it changes.
     fn sync_data(&self) -> io::Result<()> {
-        self.0.step(File::sync)
+        self.0.state.lock().check_failure()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
@@ -370,7 +417,7 @@ mod tests {
     }
 
     fn synced(extent: &Extent) {
-        extent.sync_data().unwrap();
+        extent.commit().unwrap();
         extent.finish_sync().unwrap();
     }
 
@@ -385,16 +432,19 @@ mod tests {
         let extent = Extent::over(Box::new(base), 10_000).unwrap();
         extent.set_len(100).unwrap();
         extent.write(0, &[1; 100]).unwrap();
-        synced(&extent);
+        extent.sync_data().unwrap();
+        extent.finish_sync().unwrap();
         assert_eq!(syncs.load(Ordering::Relaxed), 0);
         extent.begin_syncing().unwrap();
         assert_eq!(syncs.load(Ordering::Relaxed), 1);
         extent.set_len(200).unwrap();
         synced(&extent);
-        extent.set_len(400).unwrap();
+        assert_eq!(syncs.load(Ordering::Relaxed), 1, "it is longer already");
+        extent.write(100, &[1; 100]).unwrap();
         synced(&extent);
-        assert_eq!(syncs.load(Ordering::Relaxed), 2, "the second growth is within the first");
-        extent.write(300, &[1; 100]).unwrap();
+        assert_eq!(syncs.load(Ordering::Relaxed), 2);
+        extent.set_len(20_000).unwrap();
+        assert_eq!(syncs.load(Ordering::Relaxed), 3, "it has its length before a record needs it");
         synced(&extent);
         assert_eq!(syncs.load(Ordering::Relaxed), 3);
     }
@@ -405,6 +455,7 @@ mod tests {
         let extent = Extent::over(Box::new(Shared(base.clone(), Arc::default())), 10_000).unwrap();
         extent.set_len(100).unwrap();
         extent.set_len(200).unwrap();
+        extent.begin_syncing().unwrap();
         assert_eq!(extent.len().unwrap(), 200);
         assert_eq!(base.len().unwrap(), extent.0.begins_at + 10_000);
         assert!(extent.write(150, &[1; 51]).is_err());
@@ -471,7 +522,7 @@ mod tests {
         extent.set_len(1 << 20).unwrap();
         extent.begin_syncing().unwrap();
         extent.write(0, &[1; PAGE_BYTES]).unwrap();
-        extent.sync_data().unwrap();
+        extent.commit().unwrap();
         let before = syncs.load(Ordering::Relaxed);
         extent.write(0, &[2; PAGE_BYTES]).unwrap();
         let mut read = [0; PAGE_BYTES];
@@ -512,7 +563,7 @@ mod tests {
         extent.begin_syncing().unwrap();
         extent.write(0, &[1; 4_096]).unwrap();
         failing.store(FAILS, Ordering::Relaxed);
-        extent.sync_data().unwrap();
+        extent.commit().unwrap();
         assert!(extent.finish_sync().is_err());
         failing.store(0, Ordering::Relaxed);
         assert!(extent.sync_data().is_err());

@@ -42,6 +42,7 @@ mod position_set;
 mod reading;
 mod recovery;
 mod redo;
+mod rolling;
 pub mod row;
 pub mod row_writer;
 mod segment;
@@ -78,6 +79,7 @@ pub use store::{FolderStore, SegmentStore};
 use gate::Gate;
 use reading::Reader;
 use recovery::{Depth, recover};
+use rolling::Rolling;
 use segment::{ActiveSegment, Head};
 use shared::Shared;
 use stats::Counters;
@@ -228,7 +230,7 @@ impl Journal {
             .map_err(|error| error.at_open(store.as_ref(), head.segment))?;
         liveness.add_segment(head.segment);
         let reader = Arc::new(Reader::new(store.clone(), recovered.places));
-        reader.roll(Some((active.id, active.reading())), || ());
+        reader.roll(Some((active.id, active.reading())));
 
         let next = Arc::new(AtomicU64::new(first_position));
         let shared = Arc::new(Shared::new(next.clone(), options.durability, gate));
@@ -236,7 +238,9 @@ impl Journal {
         let epochs = head.epochs.clone();
         let syncer = Syncer::start(shared.clone())
             .map_err(OpenError::io("can't start the journal's thread"))?;
+        let rolling = Rolling::new(shared.clone(), reader.clone(), store.clone());
         let writer = Writer {
+            rolling,
             shared: shared.clone(),
             counters: counters.clone(),
             reader: reader.clone(),

@@ -47,11 +47,15 @@ impl Reader {
         }
     }
 
-    /// The writer goes on in `next`, or not at all; `close` closes the segment before. Nothing is
-    /// opened meanwhile: a file that is being closed is not whole.
-    pub(super) fn roll<T>(&self, next: Option<(u64, OpenSegment)>, close: impl FnOnce() -> T) -> T {
-        let _none_opens = self.store.write();
+    /// The writer goes on in `next`, or not at all. Nobody has the handle of the segment before any more.
+    pub(super) fn roll(&self, next: Option<(u64, OpenSegment)>) {
         *self.active.write() = next;
+    }
+
+    /// Closes a segment that was active. Nothing is opened meanwhile: a file that is being closed is not
+    /// whole. Before that it is, and who has it open then keeps what it needs of it.
+    pub(super) fn closing<T>(&self, close: impl FnOnce() -> T) -> T {
+        let _none_opens = self.store.write();
         close()
     }
 

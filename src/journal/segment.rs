@@ -34,11 +34,11 @@ const READ_CACHE_BYTES: usize = 4 * 1024 * 1024;
 /// beyond that are written early, read again for their checksums, and written once more.
 const WRITE_CACHE_BYTES: usize = 16 * 1024 * 1024;
 
-/// The file of a segment with `row_bytes` of rows: redb's pages around them, and the copies that it
-/// makes of small ones.
+/// The file of a segment with `row_bytes` of rows: redb's pages around them and the copies that it
+/// makes of small ones, an eighth, and what redb rounds up as it doubles a file.
 fn extent_bytes(row_bytes: u64) -> u64 {
     const PAGE_BYTES: u64 = 4_096;
-    (row_bytes + row_bytes / 8).next_multiple_of(PAGE_BYTES)
+    (row_bytes + row_bytes / 8 + row_bytes / 32).next_multiple_of(PAGE_BYTES)
 }
 
 /// What every segment says about itself and about the log.
@@ -107,6 +107,8 @@ pub(super) struct ActiveSegment {
     next_row: u64,
     /// Bytes of all its rows.
     pub row_bytes: u64,
+    /// How many it was created for.
+    pub bytes_planned: u64,
     /// Where the last commit's facts lie.
     written: Written,
     index: IndexWriter,
@@ -170,6 +172,7 @@ impl ActiveSegment {
             extent,
             next_row: 0,
             row_bytes: 0,
+            bytes_planned: bytes,
             written: Written::default(),
             index: IndexWriter::for_segment(bytes),
         })
@@ -201,6 +204,7 @@ impl ActiveSegment {
             return Ok(0);
         }
         transaction.commit()?;
+        self.extent.commit()?;
         self.next_row = next_row;
         self.row_bytes += bytes;
         self.written = written;
@@ -221,6 +225,11 @@ impl ActiveSegment {
     /// The sync of the last commit.
     pub(super) fn unfinished_sync(&self) -> UnfinishedSync {
         UnfinishedSync(self.extent.clone())
+    }
+
+    /// It is written to after `before`, whose last commit may be on its way to the disk.
+    pub(super) fn follow(&self, before: &Self) {
+        self.extent.follow(before.extent.clone());
     }
 
     /// Closes it for good.

@@ -15,6 +15,7 @@ use super::compaction::Compaction;
 use super::group::encode_content;
 use super::liveness::Liveness;
 use super::reading::Reader;
+use super::rolling::Rolling;
 use super::row::empty_row;
 use super::row_writer::RowWriter;
 use super::segment::{ActiveSegment, Head, SegmentError};
@@ -75,6 +76,7 @@ pub(super) struct Writer {
     pub reader: Arc<Reader>,
     pub store: Arc<dyn SegmentStore>,
     pub syncer: Syncer,
+    pub rolling: Rolling,
     pub head: Head,
     pub active: ActiveSegment,
     pub liveness: Liveness,
@@ -100,6 +102,7 @@ impl Writer {
             Err(_) => Some("the writer panicked".to_owned()),
         };
         self.syncer.stop();
+        self.rolling.stop();
         if let Some(reason) = &failure {
             // Who waits is told first: closing what failed may fail in its own way.
             shared.fail(JournalError::Poisoned { reason: reason.as_str().into() });
@@ -112,8 +115,9 @@ impl Writer {
                 None
             }
         };
-        let closed = catch_unwind(AssertUnwindSafe(|| self.reader.roll(None, close)))
-            .unwrap_or_else(|_| {
+        self.reader.roll(None);
+        let closed =
+            catch_unwind(AssertUnwindSafe(|| self.reader.closing(close))).unwrap_or_else(|_| {
                 Some(SegmentError::damaged(None, "the writer panicked as it closed"))
             });
         let failure = failure.or_else(|| closed.map(|error| error.to_string()));
@@ -223,19 +227,29 @@ impl Writer {
         Ok(batches)
     }
 
-    /// Begins a new segment when the active one has its size.
+    /// Begins a new segment when the active one has its size; the next is made ready before.
     fn roll_if_full(&mut self, bytes: u64) -> Result<(), SegmentError> {
         let size = self.segment_size.seal_at(self.liveness.live_bytes());
-        if self.active.row_bytes == 0 || self.active.row_bytes + bytes <= size {
+        let (full, has) = (size.min(self.active.bytes_planned), self.active.row_bytes);
+        if has >= full / 2 && !self.shared.gate.is_alarmed() {
+            self.rolling.prepare(&self.next_head(), size);
+        }
+        if has == 0 || has + bytes <= full {
             return Ok(());
         }
-        self.head.segment += 1;
-        let next = ActiveSegment::create(self.store.as_ref(), &self.head, size)?;
+        self.head = self.next_head();
+        let next = self.rolling.next(&self.head, size)?;
+        next.follow(&self.active);
         let sealed = std::mem::replace(&mut self.active, next);
         self.sealed_bytes.insert(sealed.id, sealed.row_bytes);
         self.liveness.add_segment(self.active.id);
-        let next = (self.active.id, self.active.reading());
-        self.reader.roll(Some(next), || sealed.seal())
+        self.reader.roll(Some((self.active.id, self.active.reading())));
+        self.rolling.seal(sealed);
+        Ok(())
+    }
+
+    fn next_head(&self) -> Head {
+        Head { segment: self.head.segment + 1, ..self.head.clone() }
     }
 
     fn choose_victim(&mut self) -> Result<(), SegmentError> {
@@ -244,6 +258,7 @@ impl Writer {
             let scarce = self.shared.gate.is_alarmed();
             let victim = self.liveness.victim(self.active.id, scarce, small, SMALL_SEGMENTS_MAX);
             if let Some(victim) = victim {
+                self.rolling.finish_sealing_of(victim);
                 self.compaction = Some(Compaction::of(self.store.as_ref(), victim)?);
             }
         }
@@ -263,6 +278,7 @@ impl Writer {
             }
             // What ended the last of it has to be on disk.
             self.active.unfinished_sync().finish()?;
+            self.rolling.finish_sealing_of(dead);
             self.reader.deleted(dead);
             self.store.remove(dead)?;
             self.liveness.remove(dead);
