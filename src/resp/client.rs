@@ -395,7 +395,7 @@ impl Client {
                 // Its own message comes before the answer to its PUBLISH.
                 self.take_messages();
                 match spec.name {
-                    "ping" if self.only_listens() => self.pong(rest),
+                    "ping" if self.only_listens() && rest.len() < 2 => self.pong(rest),
                     _ => self.reply(&answer),
                 }
                 Outcome::Answered

@@ -115,6 +115,8 @@ pub const LINES: &[&str] = &[
     "SUBSCRIBE a",
     "PSUBSCRIBE a*",
     "SSUBSCRIBE a",
+    "PING a b",
+    "PING a",
     "UNSUBSCRIBE a",
     "PUNSUBSCRIBE a*",
     "SUNSUBSCRIBE a",
