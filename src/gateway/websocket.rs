@@ -133,7 +133,7 @@ where
 ///
 /// The parser keeps a buffer of 8 KiB, and after a large message one of its size. So it lives only from
 /// the first byte of a frame to the moment when all that was read is used up: an idle connection holds
-/// [`AHEAD_BYTES`] bytes.
+/// 128 bytes.
 #[derive(Debug)]
 pub struct Reader<R> {
     source: Arc<Mutex<Source<R>>>,
