@@ -194,14 +194,6 @@ impl Peer {
         }
     }
 
-    /// As [`Self::leave_all`], where the others are not told: it is in the rooms on another node.
-    pub async fn leave_all_quietly(&self) {
-        let rooms = std::mem::take(&mut self.member.state.lock().rooms);
-        for handle in rooms {
-            let _ = handle.move_on(self.clone()).await;
-        }
-    }
-
     /// Its message was told the room: tells the channel.
     pub fn publish(&self, room: &RoomId, message: &RawValue) {
         if let Some(application) = self.member.application.upgrade() {

@@ -8,6 +8,8 @@
 mod nodes;
 mod posts;
 
+pub use nodes::user_sayings;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -24,6 +26,7 @@ use super::history::{self, MESSAGES_SHOWN};
 use super::io::{
     Ack, Broadcast, Draft, Hub, JoinError, Noted, Outgoing, ROW_BYTES_MAX, Recovery, SocketId,
 };
+use super::leases::NodeLease;
 use super::member::{Member, Peer};
 use super::metrics::Metrics;
 use super::repeats::{Named, Repeats};
@@ -55,15 +58,17 @@ pub enum Command {
         handle: RoomHandle,
         done: Option<oneshot::Sender<Change>>,
     },
-    /// As [`Self::Leave`], of a peer that is in the room on another node.
-    MoveOn {
-        peer: Peer,
-        handle: RoomHandle,
-    },
     /// Of a peer that came back into the room, and follows it.
     Rejoin {
         peer: Peer,
     },
+    /// Tells the cache once more whether a user is in the room here.
+    Recount {
+        user: UserId,
+        name: Box<str>,
+    },
+    /// As [`Self::Recount`], of everybody here.
+    RecountAll,
     Post(Box<Post>),
     /// Sends an event to the members; `done` is told to how many.
     Relay {
@@ -120,6 +125,8 @@ pub struct Room {
     repeats: Arc<Repeats>,
     /// The names of the messages in the list were read.
     knows_names: bool,
+    /// Absent where this process is the only node.
+    lease: Option<Arc<NodeLease>>,
 }
 
 impl Room {
@@ -129,6 +136,7 @@ impl Room {
         metrics: Arc<Metrics>,
         hub: Arc<Hub>,
         repeats: Arc<Repeats>,
+        lease: Option<Arc<NodeLease>>,
     ) -> Self {
         Self {
             key: history::key(&id),
@@ -144,6 +152,7 @@ impl Room {
             flushes: Vec::new(),
             repeats,
             knows_names: false,
+            lease,
         }
     }
 
@@ -231,13 +240,10 @@ impl Room {
                     let _ = done.send(left);
                 }
             }
-            Command::MoveOn { peer, handle } => {
-                self.hub.leave(&peer.socket, self.id.as_str());
-                self.take_off(&peer);
-                drop(handle);
-            }
             Command::Post(post) => self.push(*post).await,
-            Command::Rejoin { peer } => drop(self.count_in(&peer)),
+            Command::Rejoin { peer } => _ = self.count_in(&peer),
+            Command::Recount { user, name } => self.recount(&user, &name),
+            Command::RecountAll => self.recount_all(),
             Command::Relay { packet, except, done } => {
                 let sockets = self.broadcast(&packet, except);
                 if let Some(done) = done {
@@ -303,7 +309,8 @@ impl Room {
         }
         let sockets = self.users.entry(peer.user().clone()).or_default();
         *sockets += 1;
-        if *sockets == 1 { self.tell_of_user("user:joined", peer) } else { None }
+        let tells = *sockets == 1 && !self.note_among_nodes(peer);
+        if tells { self.tell_of_user("user:joined", peer) } else { None }
     }
 
     /// The position in the log of events up to which everybody was told.
@@ -321,8 +328,8 @@ impl Room {
     fn leave(&mut self, peer: &Peer) -> Change {
         let left = self.hub.leave(&peer.socket, self.id.as_str());
         let noted = left.unwrap_or_else(Noted::nothing);
-        let was_last = self.take_off(peer);
-        let told = if was_last { self.tell_of_user("user:left", peer) } else { None };
+        let tells = self.take_off(peer) && !self.note_among_nodes(peer);
+        let told = if tells { self.tell_of_user("user:left", peer) } else { None };
         Change { noted, told }
     }
 

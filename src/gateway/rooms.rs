@@ -14,13 +14,14 @@ use tokio::sync::{mpsc, oneshot};
 use super::error::Refusal;
 use super::history;
 use super::io::{Ack, Hub, Outgoing, Socket, SocketId};
+use super::leases::NodeLease;
 use super::member::Peer;
 use super::metrics::Metrics;
 use super::repeats::Repeats;
 use super::room::{COMMANDS_WAITING_MAX, Change, Command, Post, Room};
 use super::shrink;
 use crate::backend::{BackendError, Cache};
-use crate::model::names::RoomId;
+use crate::model::names::{RoomId, UserId};
 
 pub struct Rooms {
     alive: Mutex<AHashMap<RoomId, RoomHandle>>,
@@ -29,6 +30,8 @@ pub struct Rooms {
     metrics: Arc<Metrics>,
     hub: Arc<Hub>,
     repeats: Arc<Repeats>,
+    /// Absent where this process is the only node.
+    lease: Option<Arc<NodeLease>>,
 }
 
 /// Sends to one room. Commands are obeyed in the order in which they were sent; when the room is
@@ -42,7 +45,13 @@ struct Address {
 }
 
 impl Rooms {
-    pub fn new(rooms_max: usize, cache: Cache, metrics: Arc<Metrics>, hub: Arc<Hub>) -> Arc<Self> {
+    pub fn new(
+        rooms_max: usize,
+        cache: Cache,
+        metrics: Arc<Metrics>,
+        hub: Arc<Hub>,
+        lease: Option<Arc<NodeLease>>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             alive: Mutex::default(),
             rooms_max,
@@ -50,6 +59,7 @@ impl Rooms {
             metrics,
             hub,
             repeats: Arc::default(),
+            lease,
         })
     }
 
@@ -68,7 +78,8 @@ impl Rooms {
         let (sender, commands) = mpsc::channel(COMMANDS_WAITING_MAX);
         let (metrics, hub) = (Arc::clone(&self.metrics), Arc::clone(&self.hub));
         let repeats = Arc::clone(&self.repeats);
-        let task = Room::new(room.clone(), self.cache.clone(), metrics, hub, repeats);
+        let lease = self.lease.clone();
+        let task = Room::new(room.clone(), self.cache.clone(), metrics, hub, repeats, lease);
         tokio::spawn(task.run(commands, Arc::downgrade(self)));
         let handle = RoomHandle(Arc::new(Address { room: room.clone(), commands: sender }));
         alive.insert(room.clone(), handle.clone());
@@ -100,6 +111,31 @@ impl Rooms {
         }
         let list = history::newest(&self.cache, room, count, 0).await?;
         Ok(history::shown(&list, &AHashSet::new(), count))
+    }
+
+    /// Has the cache be told once more whether a user is in a room here.
+    ///
+    /// # Errors
+    /// There is no place for the room now; with what was given.
+    pub async fn recount(
+        self: &Arc<Self>,
+        room: &RoomId,
+        user: UserId,
+        name: Box<str>,
+    ) -> Result<(), (UserId, Box<str>)> {
+        // Also of a room that nobody is in: the order of what is told of it is its task's.
+        let Ok(handle) = self.open(room) else { return Err((user, name)) };
+        let again = Command::Recount { user: user.clone(), name: name.clone() };
+        handle.send(again).await.map_err(|_| (user, name))
+    }
+
+    /// Has the cache be told once more who is in the rooms here.
+    pub async fn recount_all(&self) {
+        let handles: Vec<RoomHandle> = self.alive.lock().values().cloned().collect();
+        for handle in handles {
+            // Of a room that ended there is nothing to tell.
+            let _ = handle.send(Command::RecountAll).await;
+        }
     }
 
     /// Takes an empty room off. False: somebody can still send to it, or has.
@@ -163,13 +199,6 @@ impl RoomHandle {
     /// [`Refusal::RoomGone`].
     pub async fn depart(self, peer: Peer) -> Result<(), Refusal> {
         self.send_leave(peer, None).await
-    }
-
-    /// The peer is in the room on another node.
-    pub async fn move_on(self, peer: Peer) -> Result<(), Refusal> {
-        let commands = self.0.commands.clone();
-        let moved = Command::MoveOn { peer, handle: self };
-        commands.send(moved).await.map_err(|_| Refusal::RoomGone)
     }
 
     async fn send_leave(

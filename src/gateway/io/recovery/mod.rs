@@ -19,6 +19,7 @@ mod ring;
 mod sequence;
 mod session;
 mod shared;
+mod unsaved;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -39,6 +40,7 @@ use self::entry::Entry;
 use self::kept::{keys, load_ring, load_sessions};
 use self::ring::Ring;
 use self::session::Sessions;
+use self::unsaved::Unsaved;
 use super::outgoing::{Draft, Outgoing};
 use super::{Hub, SocketId};
 use crate::backend::{BackendError, Push, Sent};
@@ -67,6 +69,8 @@ pub struct Recovery {
     sessions_key: String,
     /// Changes where the log is of several nodes.
     epoch: AtomicU64,
+    /// Of the sessions that several nodes know.
+    unsaved: Arc<Unsaved>,
     order: Mutex<Order>,
     delivery: Mutex<Delivery>,
     /// As in [`Delivery`], for who need not be exact.
@@ -162,6 +166,7 @@ impl Recovery {
             log_key,
             sessions_key,
             epoch: AtomicU64::new(epoch),
+            unsaved: Arc::default(),
             order: Mutex::new(Order {
                 position,
                 ring,
@@ -191,6 +196,8 @@ impl Recovery {
         tokio::spawn(sequence::run(Arc::downgrade(hub), Arc::clone(&self.wake)));
         if self.store.shared.is_some() {
             tokio::spawn(shared::say_always(Arc::downgrade(hub)));
+            let unsaved = Arc::clone(&self.unsaved);
+            tokio::spawn(unsaved::save_again(Arc::downgrade(hub), unsaved));
         }
     }
 
@@ -439,5 +446,6 @@ impl Drop for Recovery {
     /// The task finds that its namespace is gone.
     fn drop(&mut self) {
         self.wake.notify_one();
+        self.unsaved.wake();
     }
 }
