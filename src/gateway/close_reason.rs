@@ -70,7 +70,13 @@ impl CloseReason {
             Self::SlowConsumer | Self::TooManyEvents | Self::TokenExpired => 1008,
             Self::Violation(code) => code,
         };
-        Some(Frame::close(Some(code), self.as_str()))
+        let text = match self {
+            Self::Violation(1007) => "text is not UTF-8",
+            Self::Violation(1009) => "message is too large",
+            Self::Violation(_) => "protocol error",
+            _ => self.as_str(),
+        };
+        Some(Frame::close(Some(code), text))
     }
 }
 

@@ -85,7 +85,8 @@ async fn frames_that_break_the_protocol_are_closed_with_their_code() {
     let mut fragments = Socket::connect(&stand, "ada").await;
     fragments.websocket.frame(0x01, &[b'4'; 9_000]).await;
     fragments.websocket.frame(0x00, &[b'4'; 9_000]).await;
-    assert!(matches!(fragments.websocket.closed().await, Got::Close(1009, _)));
+    let told = Got::Close(1009, "message is too large".to_owned());
+    assert_eq!(fragments.websocket.closed().await, told);
 
     // A binary message is an attachment, and there is no packet that it belongs to.
     let mut binary = Socket::connect(&stand, "ada").await;
