@@ -6,6 +6,8 @@ import { once } from "node:events";
 import { after, before, test } from "node:test";
 import { Worker } from "node:worker_threads";
 
+import WebSocket from "ws";
+
 import { within } from "./deadline.mjs";
 import { dial, dialWebSocket, frame } from "./raw.mjs";
 import { startServer } from "./server.mjs";
@@ -70,6 +72,11 @@ test("requests that are none are refused with the same words", async () => {
     ["GET", "EIO=4&transport=pigeon"],
     ["GET", "EIO=3&transport=polling"],
     ["GET", "transport=polling"],
+    ["GET", "EIO=4&EIO=3&transport=polling"],
+    ["GET", "EIO=4&transport=__proto__"],
+    ["GET", "EIO=4&transport=polling&transport=websocket"],
+    ["GET", "EIO=4&transport=polling&sid=__proto__"],
+    ["GET", "EIO=4&transport=polling&sid=a&sid=b"],
     ["POST", "EIO=4&transport=polling"],
     ["PUT", "EIO=4&transport=polling"],
     ["GET", "EIO=4&transport=polling&sid=nobody"],
@@ -115,6 +122,29 @@ test("a payload that can't be read ends the session", async () => {
     });
     assert.equal(known, false, JSON.stringify(body));
   }
+});
+
+test("what stands behind a noop, a pong or an upgrade has no meaning", async () => {
+  for (const body of ["6x", "3x", "5x", "0{}"]) {
+    const { known } = await same(async (url) => {
+      const query = await open(url);
+      const { status } = await post(url, query, body);
+      return { status, known: await isKnown(url, query) };
+    });
+    assert.equal(known, true, body);
+  }
+});
+
+test("of the subprotocols that a client names the first is agreed on", async () => {
+  const agreed = await same(async (url) => {
+    const address = `${url.replace("http", "ws")}/socket.io/?EIO=4&transport=websocket`;
+    const socket = new WebSocket(address, ["first", "second"]);
+    await within(WAIT_MS, "a WebSocket", once(socket, "open"));
+    const { protocol } = socket;
+    socket.terminate();
+    return protocol;
+  });
+  assert.equal(agreed, "first");
 });
 
 test("a payload above maxPayload is refused", async () => {
