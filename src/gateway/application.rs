@@ -140,13 +140,11 @@ impl Application {
         if arrival == Arrival::TooMany {
             return Err(ConnectError::new("Too many connections"));
         }
-        let own_room = personal_room(&claims.user);
-        socket.join_own(&own_room);
-        let allowed = claims.clone();
-        socket.resume_as(claims.user.as_str(), move |room| {
-            room == own_room || RoomId::new(room).is_ok_and(|room| allowed.allow(&room))
-        });
-        socket.insert(Member::new(self, claims));
+        socket.join_own(&personal_room(&claims.user));
+        let member = Arc::new(Member::new(self, claims));
+        let allowing = Arc::clone(&member);
+        socket.resume_as(member.user.as_str(), move |room| allowing.may_return_to(room));
+        socket.insert_shared(member);
         Ok(())
     }
 

@@ -13,12 +13,12 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::error::Refusal;
 use super::history;
-use super::io::{Ack, Hub, Noted, Outgoing, SocketId};
+use super::io::{Ack, Hub, Outgoing, Socket, SocketId};
 use super::leases::NodeLease;
 use super::member::Peer;
 use super::metrics::Metrics;
 use super::repeats::Repeats;
-use super::room::{COMMANDS_WAITING_MAX, Command, Post, Room};
+use super::room::{COMMANDS_WAITING_MAX, Change, Command, Post, Room};
 use super::shrink;
 use crate::backend::{BackendError, Cache};
 use crate::model::names::{RoomId, UserId};
@@ -168,26 +168,28 @@ impl RoomHandle {
         &self.0.room
     }
 
-    /// Makes the peer a member; it has been sent `room:history` when this returns, and it comes back into
-    /// the room after a crash.
+    /// Makes the peer a member; when this returns it has been sent `room:history`, the others have been told,
+    /// and it comes back into the room after a crash.
     ///
     /// # Errors
     /// [`Refusal::NoHistory`], [`Refusal::RoomGone`].
     pub async fn join(&self, peer: Peer) -> Result<(), Refusal> {
         let (done, joined) = oneshot::channel();
+        let socket = peer.socket.clone();
         self.send(Command::Join { peer, done }).await?;
-        settled(joined.await.map_err(|_| Refusal::RoomGone)??).await;
+        settled(&socket, joined.await.map_err(|_| Refusal::RoomGone)??).await;
         Ok(())
     }
 
-    /// Returns when the peer is out of the room, also after a crash.
+    /// Returns when the peer is out of the room, also after a crash, and the others have been told.
     ///
     /// # Errors
     /// [`Refusal::RoomGone`].
     pub async fn leave(self, peer: Peer) -> Result<(), Refusal> {
         let (done, left) = oneshot::channel();
+        let socket = peer.socket.clone();
         self.send_leave(peer, Some(done)).await?;
-        settled(left.await.map_err(|_| Refusal::RoomGone)?).await;
+        settled(&socket, left.await.map_err(|_| Refusal::RoomGone)?).await;
         Ok(())
     }
 
@@ -202,7 +204,7 @@ impl RoomHandle {
     async fn send_leave(
         self,
         peer: Peer,
-        done: Option<oneshot::Sender<Noted>>,
+        done: Option<oneshot::Sender<Change>>,
     ) -> Result<(), Refusal> {
         let commands = self.0.commands.clone();
         let leave = Command::Leave { peer, handle: self, done };
@@ -249,10 +251,51 @@ impl RoomHandle {
     }
 }
 
-/// Waits until a session's change is durable. When it fails the journal has, and no more events are sent
-/// that the session as it was before would make a client miss.
-async fn settled(noted: Noted) {
+/// Waits until a session's change is durable, and then until the others were told, or somebody who comes
+/// after the acknowledgement would be told as well. When it fails the journal has, and no more events are
+/// sent that the session as it was before would make a client miss.
+async fn settled(socket: &Socket, Change { noted, told }: Change) {
     if let Err(error) = noted.durable().await {
         tracing::debug!(%error, "a session was not kept");
+    }
+    if let (Some(recovery), Some(told)) = (socket.hub().recovery(), told) {
+        recovery.sent_through(told).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::sync::Weak;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+    use crate::gateway::io::{Broadcast, Draft, Keeping, Noted, Parser, Store};
+    use crate::gateway::options;
+    use crate::gateway::outbound::{Outbound, Transport};
+    use crate::model::clock::SystemClock;
+
+    #[tokio::test]
+    async fn a_join_is_settled_once_the_others_were_told() {
+        let hub = Arc::new(Hub::new("/", 10, Weak::new(), Arc::new(Metrics::new())).unwrap());
+        hub.recover(&Keeping::On(Store {
+            options: options::Recovery::default(),
+            cache: None,
+            shared: None,
+            clock: SystemClock::shared(),
+            queue_bytes_max: 1 << 20,
+        }));
+        let outbound = Arc::new(Outbound::new(Transport::WebSocket, 1 << 20));
+        let socket = Socket::new(Arc::clone(&hub), outbound, Parser::Text);
+        let recovery = hub.recovery().unwrap();
+        let draft = Draft::event(hub.name(), "user:joined", &()).unwrap();
+        // Nothing is told before something is awaited.
+        Broadcast::new(Arc::clone(&hub)).send(&draft);
+        let change = Change { noted: Noted::nothing(), told: Some(recovery.appended()) };
+        let mut settling = pin!(settled(&socket, change));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(settling.as_mut().poll(&mut context).is_pending());
+        recovery.caught_up().await;
+        assert_eq!(settling.as_mut().poll(&mut context), Poll::Ready(()));
     }
 }

@@ -365,7 +365,16 @@ impl Recovery {
 
     /// Waits until what was appended before is sent. Cancel safe.
     pub async fn caught_up(&self) {
-        let position = self.order.lock().position;
+        self.sent_through(self.appended()).await;
+    }
+
+    /// The position of the last event that was appended.
+    pub fn appended(&self) -> u64 {
+        self.order.lock().position
+    }
+
+    /// Waits until the events up to a position are sent. Cancel safe.
+    pub async fn sent_through(&self, position: u64) {
         let holds = |order: &Order| {
             order.pending.front().is_none_or(|first| first.entry.offset.position > position)
         };
