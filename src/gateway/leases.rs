@@ -25,10 +25,10 @@ use crate::model::names::{RoomId, UserId};
 const RENEWALS: u32 = 3;
 
 /// Before what could not be noted is noted again.
-const NOTE_AGAIN: Duration = Duration::from_millis(500);
+const NOTE_AGAIN: Duration = Duration::from_millis(100);
 
 /// What is noted again in one go, so that it does not fill what waits for the cache.
-const NOTED_MAX: usize = 256;
+const NOTED_MAX: usize = 512;
 
 /// The group of the users that are there, and what precedes a room in the name of the group of those in it.
 const USERS: &str = "users";
