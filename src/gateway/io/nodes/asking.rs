@@ -1,8 +1,9 @@
 //! One node asks all others, and puts together what they answer; or it asks one.
 //!
 //! A question is published on the namespace's channel, or on a node's own, and the server says how many it
-//! reached; each answers on the asker's own channel, in parts that are no larger than what waits for a subscriber may be. Who has not
-//! answered in time is counted as missing, so that what is known of the others is never taken for everything.
+//! reached; each answers on the asker's own channel, in parts that are no larger than what waits for a
+//! subscriber may be. Who has not answered in time is counted as missing, so that what is known of the others
+//! is never taken for everything.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -218,7 +219,7 @@ impl Nodes {
     /// What the other nodes answer: not this one.
     ///
     /// # Errors
-    /// A cache that does not answer; an answer that is too large; too many questions at once.
+    /// A cache that does not answer; answers that are too large together.
     pub async fn ask(
         &self,
         audience: Audience,
@@ -245,19 +246,17 @@ impl Nodes {
         Ok(own.map(|own| leased.swap_remove(own)).map(|_| leased))
     }
 
-    /// Whether the client of a session answers that another node has. False: it does not, or its node does not.
-    pub async fn has_client(&self, node: &str, pid: Pid) -> bool {
+    /// Whether the client of a session answers that another node has. False: it does not, or its node does not,
+    /// or the server reaches no such node.
+    ///
+    /// # Errors
+    /// A cache that does not answer: nobody knows.
+    pub async fn has_client(&self, node: &str, pid: Pid) -> Result<bool, BackendError> {
         let inbox = inbox(&self.namespace, node);
         let (to, question) =
             (To { channel: &inbox, own: 0, leased: None }, Question::Client(pid.to_string()));
-        let told = self.publish_question(to, Default::default(), question, CLIENT_WITHIN);
-        match told.await {
-            Ok(State { items, .. }) => items.iter().any(|item| item.get() == "true"),
-            Err(error) => {
-                tracing::debug!(%error, "another node was not asked for a client");
-                false
-            }
-        }
+        let told = self.publish_question(to, Default::default(), question, CLIENT_WITHIN).await?;
+        Ok(told.items.iter().any(|item| item.get() == "true"))
     }
 
     /// Publishes a question and waits for those that it is for.
