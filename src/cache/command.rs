@@ -43,6 +43,14 @@ pub(super) enum Access {
     Grow,
 }
 
+impl Access {
+    /// Of a part of what was admitted as a whole, or has begun: it is not refused half-way where it
+    /// needs not be.
+    pub(super) fn once_begun(self) -> Self {
+        if self == Self::Grow { Self::Shrink } else { self }
+    }
+}
+
 impl Command {
     /// Reads the command's name and its arguments.
     ///
@@ -140,7 +148,7 @@ pub enum Keys {
 }
 
 /// What a command is, in the words of Redis's COMMAND.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Flags(u32);
 
 impl Flags {

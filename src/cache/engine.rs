@@ -94,10 +94,10 @@ impl Cache {
         fsync: AppendFsync,
         recovery: Recovery,
     ) -> Self {
-        let lookups = Lookups {
-            hit: metrics::counter!("redis_cache_hits_total", "status" => "hit"),
-            miss: metrics::counter!("redis_cache_hits_total", "status" => "miss"),
-        };
+        let lookups = Lookups::new(
+            metrics::counter!("redis_cache_hits_total", "status" => "hit"),
+            metrics::counter!("redis_cache_hits_total", "status" => "miss"),
+        );
         let settings = Settings { appendfsync: fsync, ..Settings::default() };
         let mut keyspace = Keyspace::new(lookups, journal.keeps());
         keyspace.configure(&settings);
@@ -145,9 +145,14 @@ impl Cache {
     }
 
     pub(super) fn apply(&self, command: &Command, keyspace: &mut Keyspace) -> Reply {
-        if let Err(error) = self.may_run(command.access(), keyspace) {
-            return Reply::Error(error);
+        match self.may_run(command.access(), keyspace) {
+            Ok(()) => self.apply_admitted(command, keyspace),
+            Err(error) => Reply::Error(error),
         }
+    }
+
+    /// Runs a command of which it is known that it may run.
+    pub(super) fn apply_admitted(&self, command: &Command, keyspace: &mut Keyspace) -> Reply {
         let reply = match command {
             Command::Key(command) => command.apply(keyspace),
             Command::String(command) => command.apply(keyspace),

@@ -321,7 +321,7 @@ impl KeyCommand {
                 Reply::count(keys.iter().filter(|key| keyspace.read(key).is_some()).count())
             }
             Self::Exists { keys } => {
-                Reply::count(keys.iter().filter(|key| keyspace.slot(key).is_some()).count())
+                Reply::count(keys.iter().filter(|key| keyspace.ask(key).is_some()).count())
             }
             Self::Expire { key, deadline, condition } => {
                 keyspace.expire(key, *deadline, *condition)?.into()
@@ -332,7 +332,7 @@ impl KeyCommand {
             Self::PTtl { key } => Reply::Integer(keyspace.ttl_ms(key).unwrap_or_else(i64::from)),
             Self::Persist { key } => keyspace.persist(key).into(),
             Self::Type { key } => {
-                Reply::Status(keyspace.slot(key).map_or("none", |slot| slot.value().type_name()))
+                Reply::Status(keyspace.ask(key).map_or("none", |slot| slot.value().type_name()))
             }
             Self::Keys { pattern } => Reply::bulks(
                 keyspace
@@ -435,14 +435,14 @@ impl Keyspace {
 
     /// PEXPIRETIME.
     pub(super) fn expire_time_ms(&self, key: &[u8]) -> Result<i64, NoTtl> {
-        let slot = self.slot(key).ok_or(NoTtl::NoKey)?;
+        let slot = self.ask(key).ok_or(NoTtl::NoKey)?;
         let at_ms = slot.expires_at_ms().ok_or(NoTtl::NoDeadline)?;
         Ok(i64::try_from(at_ms).unwrap_or(i64::MAX))
     }
 
     /// PTTL.
     pub(super) fn ttl_ms(&self, key: &[u8]) -> Result<i64, NoTtl> {
-        let slot = self.slot(key).ok_or(NoTtl::NoKey)?;
+        let slot = self.ask(key).ok_or(NoTtl::NoKey)?;
         let at_ms = slot.expires_at_ms().ok_or(NoTtl::NoDeadline)?;
         Ok(i64::try_from(at_ms.saturating_sub(self.now_ms())).unwrap_or(i64::MAX))
     }

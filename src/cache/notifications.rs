@@ -68,12 +68,21 @@ impl Events {
         })
     }
 
+    /// The letter of each class.
+    pub fn letters(self) -> String {
+        Self::LETTERS
+            .iter()
+            .filter(|(_, class)| self.has(*class))
+            .map(|(letter, _)| letter)
+            .collect()
+    }
+
     fn has(self, class: Self) -> bool {
         self.0 & class.0 != 0
     }
 }
 
-/// The letters, as CONFIG GET shows them.
+/// The letters, as CONFIG GET shows them: [`Events::letters`] has all.
 impl fmt::Display for Events {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let all = self.0 & Self::ALL.0 == Self::ALL.0;

@@ -1,9 +1,10 @@
 //! One visit to the keyspace by a client: as many commands as it has sent, under one lock.
 
-use super::command::{Access, Command};
+use super::command::{Access, Command, Flags};
 use super::engine::Cache;
 use super::error::CacheError;
 use super::keyspace::{DATABASES, Keyspace};
+use super::pubsub::Topic;
 use super::reply::Reply;
 use crate::journal::{Commit, Urgency};
 
@@ -21,7 +22,13 @@ impl Visit<'_> {
         if self.keyspace.selected() != db {
             self.keyspace.select(db);
         }
-        let reply = self.cache.apply(command, self.keyspace);
+        let access = command.access();
+        // A transaction was admitted as a whole.
+        let access = if self.in_transaction { access.once_begun() } else { access };
+        let reply = match self.cache.may_run(access, self.keyspace) {
+            Ok(()) => self.cache.apply_admitted(command, self.keyspace),
+            Err(error) => Reply::Error(error),
+        };
         self.serve_waiters();
         reply
     }
@@ -58,6 +65,24 @@ impl Visit<'_> {
         result
     }
 
+    /// Whether a command with these flags may be queued for a transaction.
+    ///
+    /// # Errors
+    /// [`CacheError::OutOfMemory`] whatever the command does, as of Redis; the journal's, if it writes.
+    pub fn may_queue(&mut self, flags: Flags) -> Result<(), CacheError> {
+        self.cache.admitted(access_of(flags))?;
+        self.keyspace.make_room(Access::Grow)
+    }
+
+    /// Whether a transaction of commands with these flags may run. None of them is refused for want of
+    /// memory then.
+    ///
+    /// # Errors
+    /// [`CacheError::OutOfMemory`] and the journal's.
+    pub fn may_run_as_one(&mut self, flags: Flags) -> Result<(), CacheError> {
+        self.cache.may_run(access_of(flags), self.keyspace)
+    }
+
     /// Whether commands run as one, so that none of them can wait.
     pub fn is_in_transaction(&self) -> bool {
         self.in_transaction
@@ -79,9 +104,34 @@ impl Visit<'_> {
         self.keyspace.removals()
     }
 
+    /// Questions after keys that found one, and that did not: Redis's `keyspace_hits` and `keyspace_misses`.
+    pub fn hits_and_misses(&self) -> (u64, u64) {
+        self.keyspace.hits_and_misses()
+    }
+
+    /// Hits, misses and removals are counted from 0 again.
+    pub fn reset_counts(&mut self) {
+        self.keyspace.reset_counts();
+    }
+
+    /// The channels, patterns or shard channels that somebody listens to.
+    pub fn topic_count(&self, topic: Topic) -> usize {
+        self.cache.registry().topic_count(topic)
+    }
+
     /// The databases that have keys: their number, how many, and how many of those have a deadline.
     pub fn databases(&self) -> impl Iterator<Item = (u8, usize, usize)> {
         self.keyspace.key_counts().filter(|(_, keys, _)| *keys > 0)
+    }
+}
+
+fn access_of(flags: Flags) -> Access {
+    if flags.has(Flags::DENYOOM) {
+        Access::Grow
+    } else if flags.has(Flags::WRITE) {
+        Access::Shrink
+    } else {
+        Access::Read
     }
 }
 

@@ -241,7 +241,7 @@ impl Room {
                 }
             }
             Command::Post(post) => self.push(*post).await,
-            Command::Rejoin { peer } => drop(self.count_in(&peer)),
+            Command::Rejoin { peer } => _ = self.count_in(&peer),
             Command::Recount { user, name } => self.recount(&user, &name),
             Command::RecountAll => self.recount_all(),
             Command::Relay { packet, except, done } => {
@@ -309,10 +309,8 @@ impl Room {
         }
         let sockets = self.users.entry(peer.user().clone()).or_default();
         *sockets += 1;
-        match *sockets == 1 && !self.note_among_nodes(peer) {
-            true => self.tell_of_user("user:joined", peer),
-            false => None,
-        }
+        let tells = *sockets == 1 && !self.note_among_nodes(peer);
+        if tells { self.tell_of_user("user:joined", peer) } else { None }
     }
 
     /// The position in the log of events up to which everybody was told.
@@ -330,10 +328,8 @@ impl Room {
     fn leave(&mut self, peer: &Peer) -> Change {
         let left = self.hub.leave(&peer.socket, self.id.as_str());
         let noted = left.unwrap_or_else(Noted::nothing);
-        let told = match self.take_off(peer) && !self.note_among_nodes(peer) {
-            true => self.tell_of_user("user:left", peer),
-            false => None,
-        };
+        let tells = self.take_off(peer) && !self.note_among_nodes(peer);
+        let told = if tells { self.tell_of_user("user:left", peer) } else { None };
         Change { noted, told }
     }
 

@@ -135,7 +135,7 @@ where
 ///
 /// The parser keeps a buffer of 8 KiB, and after a large message one of its size. So it lives only from
 /// the first byte of a frame to the moment when all that was read is used up: an idle connection holds
-/// [`AHEAD_BYTES`] bytes. What is only there while a frame is read is boxed, as idle connections are many.
+/// 112 bytes. What is only there while a frame is read is boxed, as idle connections are many.
 #[derive(Debug)]
 pub struct Reader<R> {
     source: Arc<Mutex<Source<R>>>,

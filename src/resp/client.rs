@@ -316,12 +316,19 @@ impl Client {
         request: &[Text],
         visit: &mut Visit<'_>,
     ) -> Outcome {
+        let takes = |transaction: &Transaction| transaction.takes(target.name());
+        if self.transaction.as_ref().is_some_and(takes)
+            && let Err(error) = visit.may_queue(target.flags())
+        {
+            return self.refuse(error.to_string());
+        }
         if let Some(transaction) = &mut self.transaction
             && transaction.takes(target.name())
         {
             let has_room = transaction.queue(request);
             transaction.has_scripts |= has_own_turn(target.name());
             transaction.writes |= target.writes();
+            transaction.flags = transaction.flags.and(target.flags());
             self.writer().status("QUEUED");
             return if has_room { Outcome::Answered } else { Outcome::Close };
         }
@@ -388,7 +395,7 @@ impl Client {
                 // Its own message comes before the answer to its PUBLISH.
                 self.take_messages();
                 match spec.name {
-                    "ping" if self.only_listens() => self.pong(rest),
+                    "ping" if self.only_listens() && rest.len() < 2 => self.pong(rest),
                     _ => self.reply(&answer),
                 }
                 Outcome::Answered

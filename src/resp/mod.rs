@@ -9,7 +9,7 @@
 //! - What one read brought runs under one visit to the keyspace, but for its scripts, and is answered by
 //!   one write.
 //! - A client that does not read its answers is not read from: what it has unread is bounded by
-//!   [`connection::OUTPUT_BYTES_SOFT`] and one answer. A subscriber that falls behind is cut.
+//!   256 KiB and one answer. A subscriber that falls behind is cut.
 //! - Under `appendfsync always` an answer is sent when what it answers is on disk.
 //! - A visit is made in a client's turn, which no script shares. Scripts, and transactions with scripts
 //!   in them, leave the visit and have a turn of their own.

@@ -96,15 +96,19 @@ impl Client {
     ) {
         let cache = self.shared.cache.clone();
         let plan = |visit: &mut Visit<'_>| {
-            let was_changed = visit.was_changed(&mut self.watch);
-            (!was_changed).then(|| self.plan(transaction.into_requests(), visit))
+            if visit.was_changed(&mut self.watch) {
+                self.writer().nil_array();
+                return None;
+            }
+            if let Err(error) = visit.may_run_as_one(transaction.flags) {
+                self.abort(visit, error);
+                return None;
+            }
+            Some(self.plan(transaction.into_requests(), visit))
         };
-        // What has expired meanwhile is all that it may have recorded.
+        // What has expired or was evicted meanwhile is all that it may have recorded.
         let (plan, _) = cache.visit_with(None, plan);
-        let Some(Plan { parts, steps, requests, closes }) = plan else {
-            self.writer().nil_array();
-            return;
-        };
+        let Some(Plan { parts, steps, requests, closes }) = plan else { return };
         let host = self.script_host(requests);
         let executed = exclusive.run_in(steps, Some(host)).await;
         self.take_messages();

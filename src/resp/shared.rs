@@ -105,6 +105,13 @@ impl Counters {
     }
 }
 
+/// 40 hexadecimal digits, as Redis's are.
+fn run_id() -> String {
+    let mut digits = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
+    digits.truncate(40);
+    digits
+}
+
 impl Resp {
     pub fn new(cache: Cache, clock: SharedClock, options: &Options) -> Self {
         let config = Config::new(&cache, options);
@@ -118,7 +125,7 @@ impl Resp {
                 slow_log: Mutex::default(),
                 pause: Pause::default(),
                 started: Instant::now(),
-                run_id: format!("{0}{0:.8}", uuid::Uuid::new_v4().simple()),
+                run_id: run_id(),
                 draining: AtomicBool::new(false),
             }),
         }

@@ -6,12 +6,14 @@
 
 mod about;
 mod forms;
+mod full;
 mod grammar;
 mod play;
 mod promises;
 mod rng;
 mod servers;
 mod sessions;
+mod side_effects;
 mod wire;
 
 use forms::{FORMS, Same};

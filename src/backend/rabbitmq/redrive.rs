@@ -71,8 +71,8 @@ impl RabbitMq {
         Ok(target.into_iter().collect())
     }
 
-    /// Looks at so many messages as are there at the start, at most [`super::looking::LOOKED_AT_MAX`]. A
-    /// message whose queue is full stays.
+    /// Looks at so many messages as are there at the start, at most 10,000. A message whose
+    /// queue is full stays.
     pub async fn start_redrive(
         &self,
         queue: &QueueName,

@@ -67,7 +67,7 @@ impl BitfieldStep {
         }
     }
 
-    /// The answer, and whether something was written.
+    /// The answer, and whether it changed the field.
     fn run(&self, bytes: &mut [u8]) -> (Option<i64>, bool) {
         let old = self.read(bytes);
         let (fitted, answer_old) = match self.op {
@@ -81,7 +81,7 @@ impl BitfieldStep {
         };
         let Some(new) = fitted else { return (None, false) };
         self.write(bytes, new);
-        (Some(if answer_old { old } else { new }), true)
+        (Some(if answer_old { old } else { new }), new != old)
     }
 }
 
@@ -135,22 +135,27 @@ pub(super) fn apply(
         check_value(end)?;
         let fields = steps.iter().filter(|step| step.writes());
         let mut changed: Changed = fields.map(|step| step.offset / 8..step.end()).collect();
-        if value.len() < end {
+        let grows = value.len() < end;
+        if grows {
             changed.push(value.len()..end);
         }
-        let mut wrote = false;
+        let (mut wrote, mut differs) = (false, false);
         let replies = in_place(value, |bytes| {
-            if bytes.len() < end {
+            if grows {
                 bytes.resize(end, 0);
             }
             let run = |step: &BitfieldStep| {
-                let (number, writes) = step.run(bytes);
-                wrote |= writes;
+                let (number, is_changed) = step.run(bytes);
+                wrote |= step.writes() && number.is_some();
+                differs |= is_changed;
                 answer(number)
             };
             steps.iter().map(run).collect()
         });
-        Ok(((replies, wrote), changed))
+        if !grows && !differs {
+            changed.clear();
+        }
+        Ok(((replies, differs || (grows && wrote)), changed))
     })?;
     if wrote {
         keyspace.notify(Events::STRING, "setbit", key);

@@ -89,9 +89,12 @@ impl BitsCommand {
     pub(super) fn apply(&self, keyspace: &mut Keyspace) -> Result<Reply, CacheError> {
         Ok(match self {
             Self::Set { key, offset, bit } => {
-                let old = keyspace.edit_part_of_string(key, |value, _| {
+                let (old, is_changed) = keyspace.edit_part_of_string(key, |value, _| {
                     let byte = offset / 8;
                     check_value(byte + 1)?;
+                    if byte < value.len() && bit_at(value, *offset) == *bit {
+                        return Ok(((*bit, false), smallvec![]));
+                    }
                     let changed = smallvec![byte.min(value.len())..byte + 1];
                     let old = in_place(value, |bytes| {
                         if bytes.len() <= byte {
@@ -101,9 +104,11 @@ impl BitsCommand {
                         set_bit(bytes, *offset, *bit);
                         old
                     });
-                    Ok((old, changed))
+                    Ok(((old, true), changed))
                 })?;
-                keyspace.notify(Events::STRING, "setbit", key);
+                if is_changed {
+                    keyspace.notify(Events::STRING, "setbit", key);
+                }
                 old.into()
             }
             Self::Get { key, offset } => {

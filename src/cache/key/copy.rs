@@ -48,7 +48,7 @@ impl Keyspace {
         db: u8,
         replaces: bool,
     ) -> Result<bool, CacheError> {
-        let Some(slot) = self.slot(from) else { return Ok(false) };
+        let Some(slot) = self.ask(from) else { return Ok(false) };
         let (copied, expires_at_ms) = (Copied::of(slot.value()), slot.expires_at_ms());
         self.in_database(db, |keyspace| {
             if keyspace.slot(to).is_some() && !replaces {

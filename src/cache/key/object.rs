@@ -65,7 +65,7 @@ const HELP: &[&str] = &[
 
 impl Keyspace {
     pub(super) fn object(&self, key: &[u8], question: ObjectQuestion) -> Reply {
-        let Some(slot) = self.slot(key) else { return Reply::Nil };
+        let Some(slot) = self.inspect(key) else { return Reply::Nil };
         match question {
             ObjectQuestion::Encoding => {
                 Reply::Bulk(Bytes::from_static(encoding(slot.value()).as_bytes()))

@@ -136,7 +136,7 @@ impl Keyspace {
         }
         if is_empty {
             self.remove_slot(id);
-        } else if self.effects.count() != changes_before {
+        } else if event.is_some() || self.effects.count() != changes_before {
             self.touch(id);
         }
         Ok(result)

@@ -27,6 +27,7 @@ impl Keyspace {
         match at_ms {
             Some(at_ms) => {
                 let event = if at_ms <= self.now_ms { "del" } else { "expire" };
+                self.touch(id);
                 self.expire_slot(id, at_ms);
                 self.notify(Events::GENERIC, event, key);
             }

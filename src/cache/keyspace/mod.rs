@@ -13,6 +13,7 @@ mod databases;
 mod effects;
 mod eviction;
 mod expiry;
+mod lookups;
 mod memory;
 mod moving;
 mod name;
@@ -28,7 +29,6 @@ mod watching;
 use std::collections::BTreeSet;
 
 use ahash::RandomState;
-use metrics::Counter;
 
 pub(super) use collection::{Collection, Edit};
 pub(super) use effects::{Effects, Recorded};
@@ -48,6 +48,7 @@ use crate::model::clock::UnixMs;
 use database::Database;
 use effects::Fresh;
 use eviction::Eviction;
+pub(super) use lookups::Lookups;
 use random::Random;
 
 /// Databases that SELECT reaches: Redis's default.
@@ -59,12 +60,6 @@ pub(super) enum Ttl {
     Keep,
     None,
     Until(UnixMs),
-}
-
-/// Counts the reads that found a value, and those that did not.
-pub(super) struct Lookups {
-    pub hit: Counter,
-    pub miss: Counter,
 }
 
 pub(super) struct Keyspace {
@@ -164,18 +159,6 @@ impl Keyspace {
         let database = self.database(self.selected);
         let slot = database.find(&self.hasher, key).and_then(|at| database.get(at))?;
         (!slot.is_due(self.now_ms)).then_some(slot)
-    }
-
-    /// Reads a key's value; counted as a hit or a miss.
-    pub(super) fn read(&self, key: &[u8]) -> Option<&Value> {
-        let slot = self.slot(key);
-        let counter = if slot.is_some() { &self.lookups.hit } else { &self.lookups.miss };
-        counter.increment(1);
-        match slot {
-            Some(slot) => self.use_slot(slot),
-            None => self.notify(Events::MISS, "keymiss", key),
-        }
-        slot.map(Slot::value)
     }
 
     pub(super) fn live_slots(&self) -> impl Iterator<Item = &Slot> {

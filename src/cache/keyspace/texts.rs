@@ -47,18 +47,25 @@ impl Keyspace {
             return Err(CacheError::WrongType);
         };
         let bytes_before = value.bytes();
+        let is_same = |changed: &Changed, before: usize, after: usize| {
+            changed.iter().all(Range::is_empty) && before == after
+        };
         let result = match value {
             Value::Long(long) => {
+                let len_before = long.text().len();
                 let (result, changed) = edit(long.text_mut(), false)?;
+                if is_same(&changed, len_before, long.text().len()) {
+                    return Ok(result);
+                }
                 for bytes in changed {
                     long.changed(bytes, id, effects);
                 }
                 result
             }
             Value::String(text) => {
-                let bytes_before = text.len();
+                let len_before = text.len();
                 let (result, changed) = edit(text, false)?;
-                if changed.iter().all(Range::is_empty) && text.len() == bytes_before {
+                if is_same(&changed, len_before, text.len()) {
                     return Ok(result);
                 }
                 effects.end(std::mem::replace(value_recorded, Recorded::New));

@@ -74,6 +74,13 @@ impl Keyspace {
         marks.into_iter().flatten().for_each(|mark| mark.store(true, Ordering::Relaxed));
     }
 
+    /// A command has been at this key, whatever it changed.
+    pub(in crate::cache) fn touch_key(&mut self, key: &[u8]) {
+        if let Some(id) = self.live(key) {
+            self.touch(id);
+        }
+    }
+
     /// A database gets another number, so its marks stand for other keys than was meant.
     pub(super) fn touch_all_watched(&self, db: u8) {
         for (_, marks) in self.watched.iter().filter(|((of, _), _)| *of == db) {

@@ -280,7 +280,7 @@ mod tests {
             },
         ];
         for remove in ways {
-            let lookups = Lookups { hit: metrics::Counter::noop(), miss: metrics::Counter::noop() };
+            let lookups = Lookups::unwatched();
             let mut keyspace = Keyspace::new(lookups, false);
             let values = std::iter::repeat_n(Text::from("v"), LEN);
             keyspace.push(End::Right, b"l", values).unwrap();

@@ -52,8 +52,10 @@ impl Keyspace {
                     value.map(Text::into_bytes)
                 })
                 .map(|moved| {
-                    self.notify(Events::LIST, to.name("lpush", "rpush"), source);
-                    self.notify(Events::LIST, from.name("lpop", "rpop"), source);
+                    if moved.is_some() {
+                        self.notify(Events::LIST, to.name("lpush", "rpush"), source);
+                        self.notify(Events::LIST, from.name("lpop", "rpop"), source);
+                    }
                     moved.flatten()
                 });
         }

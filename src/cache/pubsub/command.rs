@@ -102,11 +102,6 @@ const HELP: &[&str] = &[
 ];
 
 impl PubSubCommand {
-    /// Whether somebody may hear of it.
-    pub(in crate::cache) fn publishes(&self) -> bool {
-        matches!(self, Self::Publish { .. } | Self::ShardPublish { .. })
-    }
-
     pub(in crate::cache) fn apply(&self, registry: &Registry) -> Reply {
         match self {
             Self::Publish { channel, payload } => {

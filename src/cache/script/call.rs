@@ -11,8 +11,9 @@ use super::convert::{Budget, argument, from_reply};
 use super::failure::{Arguments, Failure, error_table, refused};
 use super::gate::ScriptTurn;
 use super::host::{Host, HostAnswer};
+use super::library::Rights;
 use super::vm::KILLED;
-use crate::cache::command::{Access, Command, Spec, parse_integer};
+use crate::cache::command::{Access, Command, Flags, Spec, parse_integer};
 use crate::cache::engine::Cache;
 use crate::cache::error::CacheError;
 use crate::cache::reply::Reply;
@@ -26,7 +27,9 @@ pub(super) struct Run {
     /// Time stands still for a script.
     pub now_ms: UnixMs,
     pub db: u8,
-    pub read_only: bool,
+    pub rights: Rights,
+    /// It has changed something: the rest of it is not refused for want of memory.
+    pub wrote: bool,
     /// Answers come to it as RESP3 has them: `redis.setresp`.
     pub resp3: bool,
     /// What else it may ask.
@@ -137,22 +140,26 @@ impl Run {
         };
         // Its name may be a subcommand's.
         let family = spec.name.split('|').next().unwrap_or_default();
-        if NOT_FOR_SCRIPTS.contains(&family) || spec.flags.has(crate::cache::Flags::NOSCRIPT) {
+        if NOT_FOR_SCRIPTS.contains(&family) || spec.flags.has(Flags::NOSCRIPT) {
             return Err(refused(NOT_ALLOWED));
+        }
+        let writes = spec.flags.has(Flags::WRITE);
+        let publishes = matches!(spec.name, "publish" | "spublish");
+        if self.rights.read_only && (writes || publishes) {
+            return Err(refused("Write commands are not allowed from read-only scripts."));
         }
         let command = match Command::parse_texts(args) {
             Ok(command) => command,
             Err(error) => return Ok(Reply::Error(error)),
         };
-        let writes = command.access() != Access::Read;
-        let publishes = matches!(&command, Command::PubSub(command) if command.publishes());
-        if self.read_only && (writes || publishes) {
-            return Err(refused("Write commands are not allowed from read-only scripts."));
-        }
-        if writes {
+        let access = command.access();
+        let journal = if self.wrote { access.once_begun() } else { access };
+        let room = if self.rights.allow_oom { access.once_begun() } else { journal };
+        if access != Access::Read {
             self.turn.write().map_err(|_| Failure::Table(KILLED.to_vec()))?;
         }
-        let reply = self.cache.run_for_script(self.now_ms, self.db, &command);
+        let reply = self.cache.run_for_script((self.now_ms, self.db), &command, (journal, room));
+        self.wrote |= access != Access::Read && !matches!(reply, Reply::Error(_));
         self.called(args, begun);
         Ok(reply)
     }
@@ -165,6 +172,9 @@ impl Run {
 
     fn select(&mut self, db: &[u8]) -> Reply {
         let Some(db) = parse_integer(db) else { return Reply::Error(CacheError::NotAnInteger) };
+        if i32::try_from(db).is_err() {
+            return Reply::Error(CacheError::NotAnInt32);
+        }
         match u8::try_from(db)
             .ok()
             .filter(|db| usize::from(*db) < crate::cache::keyspace::DATABASES)
@@ -343,7 +353,10 @@ fn set_resp(lua: &Lua, slot: &RunSlot, args: &Arguments) -> mlua::Result<()> {
     if args.len() != 1 {
         return Err(refused("redis.setresp() requires one argument.").into());
     }
-    let resp3 = match args.integer_or(lua, 1, 0)? {
+    // What is no number is 0, as lua_tonumber has it.
+    let version = args.number(lua, 1).unwrap_or(0.0);
+    #[expect(clippy::cast_possible_truncation, reason = "as a cast of C does")]
+    let resp3 = match version as i64 {
         2 => false,
         3 => true,
         _ => return Err(refused("RESP version must be 2 or 3.").into()),

@@ -21,6 +21,16 @@ const SOURCES_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// What one takes beside its text: about its share of the tables, and what is compiled of it.
 const SOURCE_BYTES: usize = 512;
 
+/// What a script may do.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rights {
+    pub read_only: bool,
+    /// It may take memory that is not there.
+    pub allow_oom: bool,
+    /// Its first line says that it writes, so that it does not even begin without memory.
+    pub grows: bool,
+}
+
 #[derive(Default)]
 pub(super) struct Library {
     /// Made when it is first needed, and anew when it has grown too much.
@@ -45,11 +55,11 @@ fn weight(script: &Script) -> usize {
 }
 
 impl Library {
-    /// Runs a command; `run` makes the surroundings of a script that may only read, or any.
+    /// Runs a command; `run` makes the surroundings of a script, and says why it may not be run.
     pub(super) fn execute(
         &mut self,
         command: &ScriptCommand,
-        run: impl FnOnce(bool) -> Run,
+        run: impl FnOnce(Rights) -> Result<Run, CacheError>,
     ) -> Reply {
         match command {
             ScriptCommand::Eval { script, keys, args, read_only } => {
@@ -57,8 +67,16 @@ impl Library {
                     Ok(script) => script,
                     Err(reply) => return reply,
                 };
-                let no_writes = script.flags.is_some_and(|flags| flags.no_writes);
-                let run = run(*read_only || no_writes);
+                let flags = script.flags.unwrap_or_default();
+                let rights = Rights {
+                    read_only: *read_only || flags.no_writes,
+                    allow_oom: flags.allow_oom,
+                    grows: script.flags.is_some() && !flags.no_writes && !flags.allow_oom,
+                };
+                let run = match run(rights) {
+                    Ok(run) => run,
+                    Err(error) => return Reply::Error(error),
+                };
                 match self.vm() {
                     Ok(vm) => vm.run(&script, keys, args, run),
                     Err(reply) => reply,

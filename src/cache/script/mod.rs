@@ -46,7 +46,7 @@ pub use data::Data;
 pub use gate::Turn;
 pub use host::{Host, HostAnswer};
 
-use super::command::Command;
+use super::command::{Access, Command};
 use super::engine::{AppendFsync, Cache, Executed};
 use super::error::CacheError;
 use super::keyspace::Keyspace;
@@ -194,13 +194,29 @@ impl Cache {
         self.scripts().gate.set_limit(limit);
     }
 
+    /// # Errors
+    /// [`CacheError::OutOfMemory`].
+    fn make_room_for_script(&self) -> Result<(), CacheError> {
+        self.visit(|keyspace| keyspace.make_room(Access::Grow))
+    }
+
     /// Runs a command of a script, whose changes are kept apart until [`Cache::record_script`].
-    fn run_for_script(&self, now_ms: UnixMs, db: u8, command: &Command) -> Reply {
+    /// The journal and memory are asked as for a command of these accesses.
+    fn run_for_script(
+        &self,
+        (now_ms, db): (UnixMs, u8),
+        command: &Command,
+        (journal, room): (Access, Access),
+    ) -> Reply {
         self.visit_at(now_ms, |keyspace| {
             keyspace.select(db);
             keyspace.waiters.hold(true);
             keyspace.switch_parked();
-            let reply = self.apply(command, keyspace);
+            let admitted = self.admitted(journal).and_then(|()| keyspace.make_room(room));
+            let reply = match admitted {
+                Ok(()) => self.apply_admitted(command, keyspace),
+                Err(error) => Reply::Error(error),
+            };
             keyspace.switch_parked();
             reply
         })

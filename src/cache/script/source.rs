@@ -52,11 +52,12 @@ pub(super) struct Script {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct ScriptFlags {
     pub no_writes: bool,
+    /// It may run, and write, whatever memory it takes.
+    pub allow_oom: bool,
 }
 
 /// Known, and without a meaning here: there is no replica and no cluster.
-const FLAGS_IGNORED: [&[u8]; 4] =
-    [b"allow-oom", b"allow-stale", b"no-cluster", b"allow-cross-slot-keys"];
+const FLAGS_IGNORED: [&[u8]; 3] = [b"allow-stale", b"no-cluster", b"allow-cross-slot-keys"];
 
 impl Script {
     /// # Errors
@@ -100,6 +101,8 @@ fn first_line(text: &[u8]) -> Result<(usize, Option<ScriptFlags>), String> {
         for flag in list.split(|byte| *byte == b',').filter(|flag| !flag.is_empty()) {
             if flag == b"no-writes" {
                 flags.no_writes = true;
+            } else if flag == b"allow-oom" {
+                flags.allow_oom = true;
             } else if !FLAGS_IGNORED.contains(&flag) {
                 return Err(format!("ERR Unexpected flag in script shebang: {}", shown(flag)));
             }

@@ -99,17 +99,27 @@ fn run(library: &mut Library, job: Job) {
     for (at, (db, step)) in steps.into_iter().enumerate() {
         let begun = Instant::now();
         replies.push(match step {
-            Step::Command(command) => cache.run_for_script(now_ms, db, &command),
+            Step::Command(command) => {
+                // The transaction was admitted as a whole.
+                let access = command.access().once_begun();
+                cache.run_for_script((now_ms, db), &command, (access, access))
+            }
             Step::Script(command) => {
                 turn.begin();
-                let reply = library.execute(&command, |read_only| Run {
-                    cache: cache.clone(),
-                    turn: Rc::clone(&turn),
-                    now_ms,
-                    db,
-                    read_only,
-                    resp3: false,
-                    host: host.clone(),
+                let reply = library.execute(&command, |rights| {
+                    if rights.grows {
+                        cache.make_room_for_script()?;
+                    }
+                    Ok(Run {
+                        cache: cache.clone(),
+                        turn: Rc::clone(&turn),
+                        now_ms,
+                        db,
+                        rights,
+                        wrote: false,
+                        resp3: false,
+                        host: host.clone(),
+                    })
                 });
                 turn.end();
                 reply

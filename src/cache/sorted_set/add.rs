@@ -140,8 +140,10 @@ impl Keyspace {
             let sum = old.map_or(Some(by), |old| Score::new(old.get() + by.get()));
             let sum = sum.ok_or(CacheError::NanScore)?;
             Ok(condition.admits(old, sum).then(|| {
-                set.set(member, sum);
-                set.notes.event(Events::SORTED_SET, "zincr");
+                if old != Some(sum) {
+                    set.set(member, sum);
+                    set.notes.event(Events::SORTED_SET, "zincr");
+                }
                 sum
             }))
         })?;

@@ -54,6 +54,10 @@ impl Keyspace {
             in_place(value, |bytes| bytes.extend_from_slice(suffix));
             Ok((len, smallvec![before..len]))
         })?;
+        if suffix.is_empty() {
+            // Who watches the key is told of a change, as Redis tells.
+            self.touch_key(key);
+        }
         self.notify(Events::STRING, "append", key);
         Ok(len)
     }
@@ -66,7 +70,8 @@ impl Keyspace {
         part: &[u8],
     ) -> Result<usize, CacheError> {
         if part.is_empty() {
-            return Ok(self.read_string(key)?.map_or(0, Bytes::len));
+            let Some(slot) = self.slot(key) else { return Ok(0) };
+            return slot.value().text().map(Bytes::len).ok_or(CacheError::WrongType);
         }
         let len = self.edit_part_of_string(key, |value, _| {
             let end = offset.saturating_add(part.len());

@@ -52,7 +52,7 @@ pub(super) const ROWS: &[Row] = &[Row::container(
         })
         .flags(Flags::ADMIN),
         Row::help("client|help", |client, _, _| tell(client, help::CLIENT)),
-        Row::new("client|unblock", 1, 2, unblock).flags(Flags::ADMIN),
+        Row::new("client|unblock", 1, ANY, unblock).flags(Flags::ADMIN),
         Row::new("client|setname", 1, 1, |client, _, args| {
             match args.get(2).map_or(Ok(()), |name| set_name(client, name)) {
                 Ok(()) => client.ok(),
@@ -159,6 +159,10 @@ fn pause(client: &mut Client, _: &mut Visit<'_>, args: &[Text]) -> Outcome {
 }
 
 fn unblock(client: &mut Client, _: &mut Visit<'_>, args: &[Text]) -> Outcome {
+    if args.len() > 4 {
+        client.error(refused_subcommand("CLIENT", args).to_string());
+        return Outcome::Answered;
+    }
     let how = match args.get(3) {
         None => Unblocked::AsTimedOut,
         Some(how) if is(how, "timeout") => Unblocked::AsTimedOut,
@@ -187,9 +191,12 @@ fn list(client: &mut Client, _: &mut Visit<'_>, args: &[Text]) -> Outcome {
             .map(|class| all.into_iter().filter(|handle| class == Class::of(handle)).collect()),
         [option, ids @ ..] if is(option, "id") && !ids.is_empty() => ids
             .iter()
-            .map(|id| parse_id(id).ok_or_else(|| "ERR Invalid client ID".to_owned()))
-            .collect::<Result<Vec<u64>, String>>()
-            .map(|ids| ids.into_iter().filter_map(|id| client.shared.clients.get(id)).collect()),
+            .map(|id| parse_integer(id).ok_or_else(|| "ERR Invalid client ID".to_owned()))
+            .collect::<Result<Vec<i64>, String>>()
+            .map(|ids| {
+                let ids = ids.into_iter().filter_map(|id| u64::try_from(id).ok());
+                ids.filter_map(|id| client.shared.clients.get(id)).collect()
+            }),
         _ => Err("ERR syntax error".to_owned()),
     };
     match shown {

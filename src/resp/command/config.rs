@@ -10,8 +10,9 @@ pub(super) const ROWS: &[Row] = &[Row::container(
     "config",
     &[
         Row::new("config|get", 1, ANY, get).flags(Flags::ADMIN),
-        Row::new("config|resetstat", 0, 0, |client, _, _| {
+        Row::new("config|resetstat", 0, 0, |client, visit, _| {
             client.shared.counters.reset();
+            visit.reset_counts();
             client.ok();
             Outcome::Answered
         })
@@ -29,8 +30,7 @@ pub(super) const ROWS: &[Row] = &[Row::container(
 fn get(client: &mut Client, _: &mut Visit<'_>, args: &[Text]) -> Outcome {
     let found: Vec<(Text, String)> = {
         let config = client.shared.config.lock();
-        let found = config.get(args.get(2..).unwrap_or_default());
-        found.map(|(name, value)| (name, value.to_owned())).collect()
+        config.get(args.get(2..).unwrap_or_default()).collect()
     };
     let mut writer = client.writer();
     writer.map(found.len());

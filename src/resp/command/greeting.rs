@@ -4,7 +4,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::{ANY, Row, is};
-use crate::cache::{Cache, Flags, Visit, parse_integer};
+use crate::cache::{Cache, CacheError, Flags, Visit, parse_integer};
 use crate::model::text::Text;
 use crate::resp::client::{Client, Outcome, Replies};
 use crate::resp::command::client::set_name;
@@ -149,8 +149,11 @@ fn describe(client: &mut Client) {
 
 fn select(client: &mut Client, _: &mut Visit<'_>, args: &[Text]) -> Outcome {
     let number = args.get(1).and_then(|db| parse_integer(db));
-    match number.filter(|db| i32::try_from(*db).is_ok()).map(u8::try_from) {
+    match number.map(u8::try_from) {
         None => client.error("ERR value is not an integer or out of range"),
+        Some(_) if number.is_none_or(|number| i32::try_from(number).is_err()) => {
+            client.error(CacheError::NotAnInt32.to_string());
+        }
         Some(Ok(db)) if db < Cache::DATABASES => {
             client.info.db = db;
             client.ok();

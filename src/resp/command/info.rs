@@ -4,8 +4,8 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::greeting::REDIS_VERSION;
-use super::{ANY, Row, is};
-use crate::cache::Visit;
+use super::{ANY, Row, is, process};
+use crate::cache::{Topic, Visit};
 use crate::model::text::Text;
 use crate::resp::client::{Client, Outcome};
 
@@ -97,11 +97,21 @@ fn memory(client: &Client, visit: &Visit<'_>, text: &mut String) -> std::fmt::Re
         let config = client.shared.config.lock();
         (config.maxmemory, config.maxmemory_policy().to_owned())
     };
+    let mut amount = |name: &str, bytes: u64| {
+        write!(text, "{name}:{bytes}\r\n{name}_human:{}\r\n", process::for_people(bytes))
+    };
+    let used = u64::try_from(visit.memory_bytes()).unwrap_or(u64::MAX);
+    amount("used_memory", used)?;
+    if let Some(bytes) = process::resident_bytes() {
+        amount("used_memory_rss", bytes)?;
+    }
+    if let Some(bytes) = process::machine_bytes() {
+        amount("total_system_memory", bytes)?;
+    }
+    amount("maxmemory", maxmemory)?;
     write!(
         text,
-        "used_memory:{0}\r\nused_memory_dataset:{0}\r\nmaxmemory:{maxmemory}\r\n\
-         maxmemory_policy:{policy}\r\nmem_allocator:jemalloc\r\n",
-        visit.memory_bytes(),
+        "used_memory_dataset:{used}\r\nmaxmemory_policy:{policy}\r\nmem_allocator:jemalloc\r\n",
     )
 }
 
@@ -119,18 +129,24 @@ fn persistence(client: &Client, _: &Visit<'_>, text: &mut String) -> std::fmt::R
 fn stats(client: &Client, visit: &Visit<'_>, text: &mut String) -> std::fmt::Result {
     let counters = &client.shared.counters;
     let (expired, evicted) = visit.removals();
+    let (hits, misses) = visit.hits_and_misses();
     let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     write!(
         text,
         "total_connections_received:{}\r\ntotal_commands_processed:{}\r\n\
          total_net_input_bytes:{}\r\ntotal_net_output_bytes:{}\r\nrejected_connections:{}\r\n\
-         total_error_replies:{}\r\nexpired_keys:{expired}\r\nevicted_keys:{evicted}\r\n",
+         total_error_replies:{}\r\nexpired_keys:{expired}\r\nevicted_keys:{evicted}\r\n\
+         keyspace_hits:{hits}\r\nkeyspace_misses:{misses}\r\npubsub_channels:{}\r\n\
+         pubsub_patterns:{}\r\npubsubshard_channels:{}\r\n",
         get(&counters.connections),
         get(&counters.commands),
         get(&counters.input_bytes),
         get(&counters.output_bytes),
         get(&counters.connections_refused),
         get(&counters.errors),
+        visit.topic_count(Topic::Channel),
+        visit.topic_count(Topic::Pattern),
+        visit.topic_count(Topic::ShardChannel),
     )
 }
 
@@ -139,8 +155,12 @@ fn replication(_: &Client, _: &Visit<'_>, text: &mut String) -> std::fmt::Result
 }
 
 fn cpu(_: &Client, _: &Visit<'_>, text: &mut String) -> std::fmt::Result {
-    let usage = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    write!(text, "used_cpu_user:{}.{:06}\r\n", usage.tv_sec, usage.tv_nsec / 1_000)
+    let Some((user, system, a_second)) = process::cpu_ticks() else { return Ok(()) };
+    for (name, ticks) in [("sys", system), ("user", user)] {
+        let micros = ticks % a_second * 1_000_000 / a_second;
+        write!(text, "used_cpu_{name}:{}.{micros:06}\r\n", ticks / a_second)?;
+    }
+    Ok(())
 }
 
 fn cluster(_: &Client, _: &Visit<'_>, text: &mut String) -> std::fmt::Result {

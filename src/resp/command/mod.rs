@@ -9,6 +9,7 @@ mod docs;
 mod greeting;
 mod help;
 mod info;
+mod process;
 pub(super) mod pubsub;
 pub(super) mod script;
 mod slow_log;

@@ -42,6 +42,8 @@ pub(in crate::resp) struct Transaction {
     pub has_scripts: bool,
     /// One of the requests may change something.
     pub writes: bool,
+    /// What at least one of the requests is.
+    pub flags: Flags,
 }
 
 impl Transaction {
@@ -122,6 +124,9 @@ fn exec(client: &mut Client, visit: &mut Visit<'_>, _: &[Text]) -> Outcome {
     if was_changed {
         client.writer().nil_array();
         return Outcome::Answered;
+    }
+    if let Err(error) = visit.may_run_as_one(transaction.flags) {
+        return client.abort(visit, error);
     }
     client.writer().array(transaction.queue.len());
     visit.as_one(|visit| {

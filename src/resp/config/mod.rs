@@ -15,7 +15,7 @@ use crate::model::glob;
 use crate::model::text::Text;
 
 pub(super) struct Config {
-    /// As CONFIG GET shows them; one for each of [`PARAMETERS`].
+    /// One for each of [`PARAMETERS`], as that takes it.
     values: Vec<String>,
     pub password: Option<String>,
     pub clients_max: usize,
@@ -49,7 +49,7 @@ impl Config {
             "maxmemory" => settings.maxmemory_bytes.to_string(),
             "maxmemory-policy" => settings.maxmemory_policy.name().to_owned(),
             "maxmemory-samples" => settings.maxmemory_samples.to_string(),
-            "notify-keyspace-events" => settings.notify_keyspace_events.to_string(),
+            "notify-keyspace-events" => settings.notify_keyspace_events.letters(),
             "appendonly" => if cache.journal().keeps() { "yes" } else { "no" }.to_owned(),
             "busy-reply-threshold" => cache.script_time_limit().as_millis().to_string(),
             "port" => options.port.to_string(),
@@ -116,17 +116,18 @@ impl Config {
 
     /// The parameters whose names one of the patterns matches, each once. One that is named without a
     /// wildcard is called as the pattern has it.
-    pub(super) fn get(&self, patterns: &[Text]) -> impl Iterator<Item = (Text, &str)> {
+    pub(super) fn get(&self, patterns: &[Text]) -> impl Iterator<Item = (Text, String)> {
         let values = PARAMETERS.iter().zip(&self.values);
-        let named =
-            values.flat_map(|(parameter, value)| parameter.names().map(move |it| (it, value)));
-        named.filter_map(|(name, value)| {
+        let named = values.flat_map(|(parameter, value)| {
+            parameter.names().map(move |name| (name, parameter, value))
+        });
+        named.filter_map(|(name, parameter, value)| {
             let matching = patterns
                 .iter()
                 .find(|pattern| glob::matches(&pattern.to_ascii_lowercase(), name.as_bytes()))?;
             let is_named = matching.eq_ignore_ascii_case(name.as_bytes());
             let name = if is_named { matching.clone() } else { name.into() };
-            Some((name, value.as_str()))
+            Some((name, parameter.shown(value)))
         })
     }
 

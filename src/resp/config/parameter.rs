@@ -101,7 +101,16 @@ impl Parameter {
         std::iter::once(self.name).chain(self.alias)
     }
 
-    /// The value as it is shown.
+    /// A value as CONFIG GET shows it.
+    pub(super) fn shown(&self, value: &str) -> String {
+        match self.takes {
+            // Some letters stand for others.
+            Takes::Events => Events::parse(value).unwrap_or_default().to_string(),
+            _ => value.to_owned(),
+        }
+    }
+
+    /// The value as it is kept.
     pub(super) fn check(&self, value: &[u8]) -> Result<String, String> {
         let text = String::from_utf8_lossy(value).into_owned();
         match &self.takes {
@@ -127,7 +136,7 @@ impl Parameter {
                 })
             }
             Takes::Events => Events::parse(&text)
-                .map(|events| events.to_string())
+                .map(Events::letters)
                 .ok_or_else(|| "Invalid event class character. Use 'Ag$lshzxeKEtmdn'.".to_owned()),
             Takes::OutputLimits => output_limits(self.default, &text),
         }
