@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use leveret::backend::{Cache, Holding, RedisCache, Saying};
-use leveret::gateway::GatewayOptions;
+use leveret::gateway::{GatewayOptions, Part};
 use serde_json::{Value, json};
 
-use crate::nodes::{node, pairs};
+use crate::nodes::{node, pairs, room};
 use crate::redis_server::RedisServer;
 use crate::socket::Socket;
 use crate::stand::{PATIENCE, in_time};
@@ -155,4 +155,25 @@ async fn what_is_held_and_given_up_is_said_once_however_often_it_is_asked_for() 
     for expected in ["came", "left", "end"] {
         assert_eq!(in_time(said.next()).await.unwrap(), expected);
     }
+}
+
+/// Nobody waits for the end of its lease.
+#[tokio::test]
+async fn a_node_that_is_shut_down_has_told_who_left_it_and_is_not_missed() {
+    let server = RedisServer::start();
+    let (one, other) = (node(&server, |_| {}).await, node(&server, |_| {}).await);
+    let mut watcher = Socket::connect(&other, "watcher").await;
+    watcher.join("general").await;
+    let mut bob = Socket::connect(&one, "bob").await;
+    bob.join("general").await;
+    in_time(watcher.event("user:joined")).await;
+    let leases = other.cache.leases().expect("leases");
+    assert_eq!(leases.nodes().await.unwrap().len(), 2);
+    in_time(one.gateway.shutdown()).await;
+    drop(bob);
+    assert_eq!(leases.nodes().await.unwrap().len(), 1);
+    assert_eq!(in_time(watcher.event("user:left")).await["userId"], "bob");
+    let part = Part { after: String::new(), limit: 10 };
+    let members = other.gateway.members(&room(), &part).await.unwrap();
+    assert_eq!((members.value.len(), members.missing_nodes), (1, 0));
 }
