@@ -1,21 +1,34 @@
-//! Which node has sockets of whom. Where the cache is in this process there is one node.
+//! What each node holds on behalf of others: which users have sockets there, and which of them are in which
+//! rooms. Where the cache is in this process there is one node.
+//!
+//! What always holds: what is to be said when the first node holds something, or the last one does not any
+//! more, is said in the same step, so it is said once whoever hears of that step.
 
 use std::time::Duration;
 
 #[cfg(feature = "redis")]
-use super::redis::RedisCache;
-use super::{BackendError, Cache};
+use super::redis::{RedisAnswer, RedisCache};
+use super::{BackendError, Cache, Saying};
 
-/// What it means that a user has a socket on a node.
+/// Something that nodes hold: a member of a group.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Holding {
+    pub group: String,
+    pub member: String,
+    /// What is to be known of it when its node is gone.
+    pub note: String,
+}
+
+/// What it means that a node holds something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Held {
-    /// It had none on any.
+    /// No node did before.
     pub is_first: bool,
-    /// The node had no lease, and others may have taken its users for gone. It has one now.
+    /// The node had no lease, and others may have taken what it held. It has one now.
     pub had_no_lease: bool,
 }
 
-/// What one node holds on behalf of its users, for as long as it renews its lease.
+/// What one node holds, for as long as it renews its lease.
 #[derive(Clone)]
 pub struct Leases(Kind);
 
@@ -23,6 +36,15 @@ pub struct Leases(Kind);
 enum Kind {
     #[cfg(feature = "redis")]
     Redis(RedisCache),
+}
+
+/// A change on its way. Changes are made in the order of the calls.
+#[must_use = "whether it was made shows its answer"]
+pub struct Holds(Answer);
+
+enum Answer {
+    #[cfg(feature = "redis")]
+    Redis(RedisAnswer),
 }
 
 impl Cache {
@@ -38,38 +60,65 @@ impl Cache {
 
 #[cfg_attr(not(feature = "redis"), expect(unused_variables))]
 impl Leases {
-    /// The user has a socket on the node; whether it had none on any.
+    /// The node holds something; `says` is said if no node did. To be asked by [`Holds::held`].
     ///
     /// # Errors
-    /// A back end that does not answer. So do all methods here.
-    pub async fn hold(
+    /// Too much waits to be sent.
+    pub fn hold(
         &self,
-        user: &str,
         node: &str,
         lease: Duration,
-    ) -> Result<Held, BackendError> {
+        holding: &Holding,
+        says: &[Saying],
+    ) -> Result<Holds, BackendError> {
         match self.0 {
             #[cfg(feature = "redis")]
-            Kind::Redis(ref cache) => Box::pin(cache.hold_user(user, node, lease)).await,
+            Kind::Redis(ref cache) => {
+                Ok(Holds(Answer::Redis(cache.hold_for(node, lease, holding, says)?)))
+            }
         }
     }
 
-    /// The user has no socket on the node any more; whether it has none on any.
+    /// The node does not hold something any more; `says` is said if it was the last one. To be asked by
+    /// [`Holds::gone`].
     ///
     /// # Errors
-    /// See [`Leases::hold`].
-    pub async fn give_up(&self, user: &str, node: &str) -> Result<bool, BackendError> {
+    /// As [`Leases::hold`].
+    pub fn give_up(
+        &self,
+        node: &str,
+        holding: &Holding,
+        says: &[Saying],
+    ) -> Result<Holds, BackendError> {
         match self.0 {
             #[cfg(feature = "redis")]
-            Kind::Redis(ref cache) => Box::pin(cache.give_up_user(user, node)).await,
+            Kind::Redis(ref cache) => Ok(Holds(Answer::Redis(cache.give_up(node, holding, says)?))),
+        }
+    }
+
+    /// As [`Self::give_up`], for a node that is gone; nothing of one that is back.
+    ///
+    /// # Errors
+    /// As [`Leases::hold`].
+    pub fn take_over(
+        &self,
+        node: &str,
+        holding: &Holding,
+        says: &[Saying],
+    ) -> Result<Holds, BackendError> {
+        match self.0 {
+            #[cfg(feature = "redis")]
+            Kind::Redis(ref cache) => {
+                Ok(Holds(Answer::Redis(cache.take_over(node, holding, says)?)))
+            }
         }
     }
 
     /// The node is there for `lease` from now on; whether it was not, or not any
-    /// more. Then others may have taken its users for gone.
+    /// more. Then others may have taken what it held.
     ///
     /// # Errors
-    /// See [`Leases::hold`].
+    /// A back end that does not answer. So do all methods below.
     pub async fn renew(&self, node: &str, lease: Duration) -> Result<bool, BackendError> {
         match self.0 {
             #[cfg(feature = "redis")]
@@ -77,15 +126,48 @@ impl Leases {
         }
     }
 
-    /// Some of the users whose last node did not renew its lease, and whether there may be more. Each is given
-    /// to one caller, once, and the cache's key of `key_prefix` and its name is removed in the same step.
+    /// Some of what nodes hold that did not renew their leases, with the node.
     ///
     /// # Errors
-    /// See [`Leases::hold`].
-    pub async fn take_over(&self, key_prefix: &str) -> Result<(bool, Vec<String>), BackendError> {
+    /// See [`Leases::renew`].
+    pub async fn lapsed(&self) -> Result<Vec<(String, Holding)>, BackendError> {
         match self.0 {
             #[cfg(feature = "redis")]
-            Kind::Redis(ref cache) => Box::pin(cache.take_over_users(key_prefix)).await,
+            Kind::Redis(ref cache) => Box::pin(cache.lapsed_holdings()).await,
+        }
+    }
+
+    /// The nodes that have a lease.
+    ///
+    /// # Errors
+    /// See [`Leases::renew`].
+    pub async fn nodes(&self) -> Result<Vec<String>, BackendError> {
+        match self.0 {
+            #[cfg(feature = "redis")]
+            Kind::Redis(ref cache) => Box::pin(cache.leased_nodes()).await,
+        }
+    }
+}
+
+impl Holds {
+    /// # Errors
+    /// It was refused, or the back end was not reached: then whether it was done is unknown, and it may be
+    /// done again.
+    pub async fn held(self) -> Result<Held, BackendError> {
+        match self.0 {
+            #[cfg(feature = "redis")]
+            Answer::Redis(answer) => answer.held().await,
+        }
+    }
+
+    /// Whether no node holds it any more.
+    ///
+    /// # Errors
+    /// As [`Self::held`].
+    pub async fn gone(self) -> Result<bool, BackendError> {
+        match self.0 {
+            #[cfg(feature = "redis")]
+            Answer::Redis(answer) => answer.gone().await,
         }
     }
 }

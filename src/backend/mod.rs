@@ -35,7 +35,7 @@ pub use delivery::{Consumer, Delivery};
 pub use embedded::Embedded;
 pub use emit::Audience;
 pub use error::BackendError;
-pub use leases::{Held, Leases};
+pub use leases::{Held, Holding, Holds, Leases};
 pub use owned::{Owned, OwnedHashes};
 pub use prompt::{Push, Sent};
 pub use publishing::{Confirm, Confirms, PublishAllError, PublishedAll};
@@ -45,6 +45,6 @@ pub use redrive::{
     Death, DeathFilter, DeathGroups, Edit, Peeked, Progress, Run, RunState, Selection, Stuck, Tally,
 };
 pub use shared_log::{
-    Around, LogEntry, Place, Post, Posted, Posting, Read, SharedLog, SharedLogReader,
+    Around, LogEntry, Place, Post, Posted, Posting, Read, Saying, SharedLog, SharedLogReader,
 };
 pub use tx::Tx;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 #[cfg(feature = "redis")]
 use super::redis::RedisOwned;
-use super::{BackendError, Cache, Sent};
+use super::{BackendError, Cache, Saying, Sent};
 
 /// The hashes of one kind, as one of the nodes sees them.
 #[derive(Clone)]
@@ -61,6 +61,22 @@ impl OwnedHashes {
         }
     }
 
+    /// As [`OwnedHashes::put`], and no other field stays.
+    ///
+    /// # Errors
+    /// See [`OwnedHashes::put`].
+    pub fn replace(
+        &self,
+        name: &str,
+        fields: Vec<(String, Vec<u8>)>,
+        ttl: Duration,
+    ) -> Result<Sent, BackendError> {
+        match self.0 {
+            #[cfg(feature = "redis")]
+            Kind::Redis(ref hashes) => Ok(hashes.replace(name, fields, ttl)?.into()),
+        }
+    }
+
     /// Removes a field, unless another node owns the hash.
     ///
     /// # Errors
@@ -93,7 +109,8 @@ impl OwnedHashes {
     }
 
     /// Takes a hash of the owner that it was found with: of several nodes one gets it. The hash as it is then,
-    /// which its owner may have changed since; `None`: another node was before.
+    /// which its owner may have changed since; `None`: another node was before. `says` is said when it is taken,
+    /// whoever learns of that.
     ///
     /// # Errors
     /// A back end that does not answer; then whether it was taken is unknown.
@@ -102,10 +119,11 @@ impl OwnedHashes {
         name: &str,
         found: &Owned,
         ttl: Duration,
+        says: &[Saying],
     ) -> Result<Option<Owned>, BackendError> {
         match self.0 {
             #[cfg(feature = "redis")]
-            Kind::Redis(ref hashes) => Box::pin(hashes.take(name, found, ttl)).await,
+            Kind::Redis(ref hashes) => Box::pin(hashes.take(name, found, ttl, says)).await,
         }
     }
 }

@@ -63,6 +63,17 @@ pub struct Post {
     pub remembered: Duration,
 }
 
+/// Something that is said or done beside a change, in the same step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Saying {
+    /// On a channel of the cache.
+    Publish { channel: String, payload: Vec<u8> },
+    /// In a log: see [`SharedLog::saying`].
+    Append { stream: String, entry: Vec<u8> },
+    /// A key of the cache goes.
+    Remove { key: String },
+}
+
 /// A post on its way.
 #[must_use = "a post is only safe once it is answered"]
 pub struct Posting(Way);
@@ -150,6 +161,15 @@ impl SharedLog {
         match self.0 {
             #[cfg(feature = "redis")]
             Log::Redis(ref stream) => Ok(Posting(Way::Redis(stream.post(entry, post)?))),
+        }
+    }
+
+    /// The appending of an entry, beside something else.
+    #[cfg_attr(not(feature = "redis"), expect(unused_variables))]
+    pub fn saying(&self, entry: Vec<u8>) -> Saying {
+        match self.0 {
+            #[cfg(feature = "redis")]
+            Log::Redis(ref stream) => Saying::Append { stream: stream.key().to_owned(), entry },
         }
     }
 

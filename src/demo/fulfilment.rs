@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::order::{Order, Status};
 use super::topology::ATTEMPTS_MAX;
-use super::worker::{Before, Failure, Handler};
+use super::worker::{Failure, Handler};
 use crate::backend::{Audience, BackendError, Cache, Tx};
 use crate::model::message::Message;
 use crate::model::names::UserId;
@@ -32,8 +32,8 @@ struct OrderCompleted<'a> {
 }
 
 impl Handler for Fulfilment {
-    async fn handle(&self, message: &Message, before: Before) -> Result<Tx, Failure> {
-        let order: Order = serde_json::from_slice(&message.body)
+    async fn handle(&self, message: &Message, failures: u32) -> Result<Tx, Failure> {
+        let order = read(message)
             .map_err(|error| Failure::Message(format!("the body is no order: {error}")))?;
         let key = Order::cache_key(&order.order_id);
         let mut tx = Tx::new();
@@ -41,13 +41,13 @@ impl Handler for Fulfilment {
             let cached = self.cache.get(&key).await?;
             if is_completed(cached.as_deref()) {
                 // Its user was told, unless whoever completed it went away before that.
-                if before.may_be_half_done {
+                if !self.in_one_commit && !self.is_told(&order).await? {
                     tell(&mut tx, &order);
                 }
                 return Ok(tx);
             }
             if let Err(error) = order.check() {
-                let attempts = before.failures.saturating_add(1);
+                let attempts = failures.saturating_add(1);
                 save(&self.cache, &order.failed(attempts, ATTEMPTS_MAX, &error)).await?;
                 return Err(Failure::Message(error));
             }
@@ -66,6 +66,26 @@ impl Handler for Fulfilment {
         tx.notify(ORDER_UPDATES, update(&order.completed()));
         Ok(tx)
     }
+
+    /// Its user was told: a second delivery, as by who redrives it, need not tell again.
+    async fn applied(&self, message: &Message) -> Result<(), BackendError> {
+        let Ok(order) = read(message) else { return Ok(()) };
+        self.cache.set(&told_key(&order), "1", Some(ORDER_TTL)).await
+    }
+}
+
+impl Fulfilment {
+    async fn is_told(&self, order: &Order) -> Result<bool, BackendError> {
+        Ok(self.cache.get(&told_key(order)).await?.is_some())
+    }
+}
+
+fn read(message: &Message) -> Result<Order, serde_json::Error> {
+    serde_json::from_slice(&message.body)
+}
+
+fn told_key(order: &Order) -> String {
+    format!("order-told:{}", order.order_id)
 }
 
 fn tell(tx: &mut Tx, order: &Order) {
@@ -109,9 +129,6 @@ mod tests {
     use crate::model::names::{ExchangeName, QueueName, RoutingKey};
     use crate::model::topology::{EMIT_EXCHANGE, ExchangeKind, ExchangeSpec, QueueSpec};
 
-    const FIRST: Before = Before { failures: 0, may_be_half_done: false };
-    const AGAIN: Before = Before { failures: 0, may_be_half_done: true };
-
     /// What was published on a channel so far.
     async fn heard(updates: &mut Subscription, cache: &Cache) -> usize {
         cache.publish(ORDER_UPDATES, "end").await.unwrap();
@@ -140,14 +157,16 @@ mod tests {
         let message = Message::new("".try_into().unwrap(), "orders".try_into().unwrap(), json);
         let fulfilment = Fulfilment { cache: cache.clone(), in_one_commit: false };
         let (one, other) =
-            tokio::join!(fulfilment.handle(&message, FIRST), fulfilment.handle(&message, AGAIN));
+            tokio::join!(fulfilment.handle(&message, 0), fulfilment.handle(&message, 0));
         let (one, other) = (one.unwrap(), other.unwrap());
         // The first went away before it told anybody: the second does.
         drop(one);
         other.apply(&broker, &cache).await.unwrap();
         assert_eq!(heard(&mut updates, &cache).await, 0);
-        fulfilment.handle(&message, AGAIN).await.unwrap().apply(&broker, &cache).await.unwrap();
-        fulfilment.handle(&message, FIRST).await.unwrap().apply(&broker, &cache).await.unwrap();
+        // That one went away before it could say so, and the event was redriven, which leaves no trace on it.
+        fulfilment.handle(&message, 0).await.unwrap().apply(&broker, &cache).await.unwrap();
+        fulfilment.applied(&message).await.unwrap();
+        fulfilment.handle(&message, 0).await.unwrap().apply(&broker, &cache).await.unwrap();
         assert_eq!(heard(&mut updates, &cache).await, 0);
         let (first, second) = (told.next().await.unwrap(), told.next().await.unwrap());
         assert_eq!(first.message().body, second.message().body);

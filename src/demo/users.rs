@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::worker::{Before, Failure, Handler};
+use super::worker::{Failure, Handler};
 use crate::backend::{Audience, Cache, Tx};
 use crate::model::message::Message;
 use crate::model::names::UserId;
@@ -34,7 +34,7 @@ impl Change {
 }
 
 impl Handler for Directory {
-    async fn handle(&self, message: &Message, _: Before) -> Result<Tx, Failure> {
+    async fn handle(&self, message: &Message, _: u32) -> Result<Tx, Failure> {
         let change = Change::of(message)?;
         let (user_id, members) = parse(&message.body).map_err(Failure::Message)?;
         let key = format!("user:{user_id}");

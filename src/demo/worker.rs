@@ -20,22 +20,20 @@ pub(super) enum Failure {
     Backend(#[from] BackendError),
 }
 
-/// What there was of a message before this attempt at it.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Before {
-    /// Attempts that failed.
-    pub failures: u32,
-    /// Whether an attempt may have ended in the middle of its effects.
-    pub may_be_half_done: bool,
-}
-
 /// What a worker does with a message: it says what is to follow, and the worker acknowledges with that.
 pub(super) trait Handler: Send + Sync + 'static {
+    /// `failures`: attempts at it that failed before.
     fn handle(
         &self,
         message: &Message,
-        before: Before,
+        failures: u32,
     ) -> impl Future<Output = Result<Tx, Failure>> + Send;
+
+    /// All that it said was done, apart from the acknowledgement, which follows. Not called where they are one
+    /// commit.
+    fn applied(&self, _: &Message) -> impl Future<Output = Result<(), BackendError>> + Send {
+        std::future::ready(Ok(()))
+    }
 }
 
 /// How a delivery is settled together with what follows from it.
@@ -89,17 +87,20 @@ async fn process(
     settling: &Settling,
     handler: &impl Handler,
 ) -> Result<(), BackendError> {
-    let is_apart = matches!(settling, Settling::Apart { .. });
-    let mut may_be_half_done = is_apart && delivery.redelivered();
     loop {
-        let before = Before { failures: delivery.retry_count(), may_be_half_done };
-        let handled = match handler.handle(delivery.message(), before).await {
+        let handled = match handler.handle(delivery.message(), delivery.retry_count()).await {
             Ok(effects) => match settling {
                 Settling::InOneCommit => delivery.ack_with(|tx| *tx = effects).await,
-                Settling::Apart { broker, cache } => match effects.apply(broker, cache).await {
-                    Ok(()) => return delivery.ack().await,
-                    Err(error) => Err(error),
-                },
+                Settling::Apart { broker, cache } => {
+                    let applied = async {
+                        effects.apply(broker, cache).await?;
+                        handler.applied(delivery.message()).await
+                    };
+                    match applied.await {
+                        Ok(()) => return delivery.ack().await,
+                        Err(error) => Err(error),
+                    }
+                }
             }
             .map_err(Failure::Backend),
             Err(failure) => Err(failure),
@@ -110,7 +111,7 @@ async fn process(
             Err(Failure::Backend(error)) if error.is_retryable() => {
                 tokio::select! {
                     () = stopped(stop) => return delivery.requeue().await,
-                    () = tokio::time::sleep(BACKEND_PAUSE) => may_be_half_done = is_apart,
+                    () = tokio::time::sleep(BACKEND_PAUSE) => {}
                 }
             }
             Err(failure) => return delivery.fail(&failure.to_string()).await,

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::auth::{Authenticator, Claims};
 use super::channels::Channels;
-use super::directory::Presence;
+use super::directory::{self, Presence};
 use super::events;
 use super::expiry::{self, Expiries};
 use super::guard::Caller;
@@ -24,10 +24,14 @@ use super::options::{GatewayOptions, Limits};
 use super::presence::{self, PresenceQueue};
 use super::rooms::Rooms;
 use super::roster::{Arrival, Departure, OFFLINE, ONLINE, Roster};
-use crate::backend::{Audience, Cache};
+use crate::backend::{Audience, Cache, Saying};
 use crate::model::clock::SharedClock;
 use crate::model::names::{RoomId, UserId};
 use crate::wire::socket_io::ToArgs;
+
+/// How long the sockets of a client that came back on another node count here too, so that it is never away in
+/// between.
+const MOVING: Duration = Duration::from_secs(1);
 
 /// The text that a client finds in `connect_error` when its token is missing or not valid.
 pub const AUTHENTICATION_FAILED: &str = "Authentication failed";
@@ -48,7 +52,7 @@ pub struct Application {
     pub watched: RwLock<Vec<Arc<Hub>>>,
     presence_grace: Duration,
     /// Absent where this process is the only node.
-    lease: Option<NodeLease>,
+    lease: Option<Arc<NodeLease>>,
 }
 
 #[derive(Serialize)]
@@ -70,9 +74,16 @@ impl Application {
     ) -> Arc<Self> {
         let limits = options.limits.clone();
         let hub = Arc::clone(namespace.hub());
-        let lease = cache.leases().map(|leases| NodeLease::new(leases, options.lease));
-        let rooms =
-            Rooms::new(limits.rooms_max, cache.clone(), Arc::clone(&metrics), Arc::clone(&hub));
+        let lease = cache.leases().zip(hub.nodes()).map(|(leases, nodes)| {
+            Arc::new(NodeLease::new(leases, Arc::clone(nodes.node()), options.lease))
+        });
+        let rooms = Rooms::new(
+            limits.rooms_max,
+            cache.clone(),
+            Arc::clone(&metrics),
+            Arc::clone(&hub),
+            lease.clone(),
+        );
         let watched = RwLock::new(vec![Arc::clone(&hub)]);
         let application = Arc::new(Self {
             authenticator: options.authenticator.clone(),
@@ -93,9 +104,11 @@ impl Application {
         let queue = Arc::clone(&application.presence);
         tokio::spawn(presence::keep(Arc::downgrade(&application), queue));
         tokio::spawn(leases::keep(Arc::downgrade(&application)));
+        tokio::spawn(leases::note_again(Arc::downgrade(&application)));
         let expiries = Arc::clone(&application.expiries);
         tokio::spawn(expiry::keep(Arc::downgrade(&application), expiries));
 
+        directory::answer(&application);
         let admitting = Arc::clone(&application);
         let arriving = Arc::clone(&application);
         let departing = Arc::clone(&application);
@@ -127,13 +140,11 @@ impl Application {
         if arrival == Arrival::TooMany {
             return Err(ConnectError::new("Too many connections"));
         }
-        let own_room = personal_room(&claims.user);
-        socket.join_own(&own_room);
-        let allowed = claims.clone();
-        socket.resume_as(claims.user.as_str(), move |room| {
-            room == own_room || RoomId::new(room).is_ok_and(|room| allowed.allow(&room))
-        });
-        socket.insert(Member::new(self, claims));
+        socket.join_own(&personal_room(&claims.user));
+        let member = Arc::new(Member::new(self, claims));
+        let allowing = Arc::clone(&member);
+        socket.resume_as(member.user.as_str(), move |room| allowing.may_return_to(room));
+        socket.insert_shared(member);
         Ok(())
     }
 
@@ -171,34 +182,40 @@ impl Application {
         }
     }
 
-    async fn depart(&self, socket: Socket, reason: DisconnectReason) {
+    async fn depart(self: &Arc<Self>, socket: Socket, reason: DisconnectReason) {
         let Some(peer) = Peer::of(socket) else { return };
         if let Some(at) = peer.member.expires_at(None) {
             self.expiries.remove(at, peer.id());
         }
-        let member = Arc::clone(&peer.member);
         let may_return = matches!(reason, DisconnectReason::Session(_));
         match reason {
             // Its rooms are those of the socket that took its place.
             DisconnectReason::Resumed => {}
-            DisconnectReason::Moved => peer.leave_all_quietly().await,
+            DisconnectReason::Moved => {
+                let application = Arc::clone(self);
+                tokio::spawn(async move {
+                    tokio::time::sleep(MOVING).await;
+                    peer.leave_all().await;
+                    application.count_out(&peer);
+                });
+                return;
+            }
             _ if may_return && self.hub.recovery().is_some() && !self.presence_grace.is_zero() => {
-                let grace = self.presence_grace;
+                let (grace, peer) = (self.presence_grace, peer.clone());
                 tokio::spawn(async move {
                     tokio::time::sleep(grace).await;
                     // A room that it came back to does not know it any more.
-                    if let Some(recovery) = peer.socket.hub().recovery()
-                        && recovery.is_elsewhere(&peer.socket).await
-                    {
-                        return peer.leave_all_quietly().await;
-                    }
                     peer.leave_all().await;
                 });
             }
             _ => peer.leave_all().await,
         }
-        if member.begin_to_depart() {
-            self.vacate(&member.user);
+        self.count_out(&peer);
+    }
+
+    fn count_out(&self, peer: &Peer) {
+        if peer.member.begin_to_depart() {
+            self.vacate(peer.user());
         }
     }
 
@@ -229,7 +246,7 @@ impl Application {
 
     pub fn set_status(&self, peer: &Peer, status: &str) {
         let mut roster = self.roster.lock();
-        roster.set_status(peer.user(), status);
+        roster.set_status(peer.user(), status, self.clock.now_ms());
         self.tell_presence(&roster, peer.user(), status, Some(&peer.socket));
     }
 
@@ -241,16 +258,22 @@ impl Application {
         self.presence.changed(user);
     }
 
-    /// Tells everybody but the user's own sockets.
-    pub fn announce_presence(&self, user: &UserId, status: &str) {
+    /// That a user's presence changed, for all nodes and the channel.
+    pub fn presence_sayings(&self, user: &UserId, status: &str) -> Vec<Saying> {
         let own = personal_room(user);
-        let others = self.everybody().except(&own);
-        emit_presence(others, user, status);
-        self.channels.presence(user, status);
+        let others = self.everybody().except(&own).unlogged();
+        let changed = PresenceChanged { user_id: user.as_str(), status };
+        let event = Draft::event(self.hub.name(), "presence:changed", &&changed);
+        let told = event.ok().and_then(|event| others.saying(&event));
+        told.into_iter().chain(self.channels.presence_saying(user, status)).collect()
     }
 
     pub fn lease(&self) -> Option<&NodeLease> {
-        self.lease.as_ref()
+        self.lease.as_deref()
+    }
+
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.hub
     }
 
     /// Notes a user again whose presence could not be noted.
@@ -258,11 +281,13 @@ impl Application {
         self.presence.later(user);
     }
 
-    /// Notes all users again that have a socket here.
-    pub fn note_all_users(&self) {
+    /// Notes all users again that have a socket here, and in which rooms.
+    pub fn note_all(&self) {
         for user in self.roster.lock().present() {
             self.presence.changed(&user.user);
         }
+        let rooms = Arc::clone(&self.rooms);
+        tokio::spawn(async move { rooms.recount_all().await });
     }
 
     /// Tells everybody of a user that is somewhere else.

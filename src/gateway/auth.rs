@@ -27,9 +27,32 @@ pub struct Claims {
 impl Claims {
     /// Whether a pattern of the token covers the room.
     pub fn allow(&self, room: &RoomId) -> bool {
-        let name = room.as_str().as_bytes();
-        self.rooms.iter().any(|pattern| glob::matches(pattern.as_bytes(), name))
+        covers(self.rooms.iter().map(String::as_str), room)
     }
+
+    /// What of the claims is asked for as long as a socket is there.
+    pub(super) fn permit(&self) -> Permit {
+        let rooms = self.rooms.iter().map(|pattern| pattern.as_str().into()).collect();
+        Permit { rooms, expires_at_s: self.expires_at_s }
+    }
+}
+
+/// Of [`Claims`], in less space: each socket has one.
+pub(super) struct Permit {
+    rooms: Box<[Box<str>]>,
+    pub expires_at_s: u64,
+}
+
+impl Permit {
+    /// As [`Claims::allow`].
+    pub fn allow(&self, room: &RoomId) -> bool {
+        covers(self.rooms.iter().map(|pattern| &**pattern), room)
+    }
+}
+
+fn covers<'a>(mut patterns: impl Iterator<Item = &'a str>, room: &RoomId) -> bool {
+    let name = room.as_str().as_bytes();
+    patterns.any(|pattern| glob::matches(pattern.as_bytes(), name))
 }
 
 /// The claims as they stand in a token, before the defaults.

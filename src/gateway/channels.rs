@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::Gateway;
 use super::application::Application;
 use super::events::{MESSAGE_NEW, NOTIFICATION, is_label};
-use crate::backend::{Audience, BackendError, Cache, Subscription};
+use crate::backend::{Audience, BackendError, Cache, Saying, Subscription};
 use crate::model::names::{RoomId, UserId};
 use crate::model::topology::EMIT_EXCHANGE;
 use crate::wire::socket_io::check_payload;
@@ -144,6 +144,14 @@ impl Channels {
     pub fn presence(&self, user: &UserId, status: &str) {
         let (origin, user_id) = (&*self.origin, user.as_str());
         self.publish(PRESENCE, &PresenceOut { origin, user_id, status });
+    }
+
+    /// As [`Self::presence`], to be published beside something else. `None`: nobody publishes.
+    pub fn presence_saying(&self, user: &UserId, status: &str) -> Option<Saying> {
+        self.waiting.get()?;
+        let (origin, user_id) = (&*self.origin, user.as_str());
+        let payload = serde_json::to_vec(&PresenceOut { origin, user_id, status }).ok()?;
+        Some(Saying::Publish { channel: PRESENCE.to_owned(), payload })
     }
 
     /// In the order of the calls, and without waiting: pub/sub loses what it can't keep up with.

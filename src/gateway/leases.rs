@@ -1,34 +1,55 @@
-//! Presence over several nodes: a user is there while any node has a socket of it, and a node that stops
-//! renewing its lease has none.
+//! Presence over several nodes: a user is there while any node has a socket of it, and in a room while any node
+//! has one of it there; a node that stops renewing its lease has none.
 //!
-//! What always holds: of a user whose last node is gone one of the others tells, once; nobody is taken for
-//! gone by a node that could not renew its own lease all the while.
+//! What always holds: that a user came or went is told in the same step in which the cache notes it, so once,
+//! whichever answer is lost; nobody is taken for gone by a node that could not renew its own lease all the
+//! while.
 
-use std::sync::Weak;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tokio::time::{Instant, MissedTickBehavior, interval};
-use uuid::Uuid;
+use ahash::AHashMap;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::application::Application;
 use super::presence;
+use super::room::user_sayings;
 use super::roster::{OFFLINE, ONLINE};
-use crate::backend::{BackendError, Leases};
-use crate::model::names::UserId;
+use crate::backend::{BackendError, Holding, Holds, Leases, Saying};
+use crate::model::names::{RoomId, UserId};
 
 /// Renewals in a lease: two may fail.
 const RENEWALS: u32 = 3;
 
+/// Before what could not be noted is noted again.
+const NOTE_AGAIN: Duration = Duration::from_millis(500);
+
+/// What is noted again in one go, so that it does not fill what waits for the cache.
+const NOTED_MAX: usize = 256;
+
+/// The group of the users that are there, and what precedes a room in the name of the group of those in it.
+const USERS: &str = "users";
+const ROOM: &str = "room:";
+
 /// This node's part.
 pub struct NodeLease {
     leases: Leases,
-    node: String,
+    node: Arc<str>,
     lease: Duration,
+    /// Users of whom the cache may not know whether they are in a room here, and what they are called.
+    unsure: Mutex<AHashMap<(RoomId, UserId), Box<str>>>,
+    /// The lease had ended when something was noted, so that everything is to be noted again.
+    has_lapsed: AtomicBool,
+    wake: Arc<Notify>,
 }
 
 impl NodeLease {
-    pub fn new(leases: Leases, lease: Duration) -> Self {
-        Self { leases, node: Uuid::new_v4().to_string(), lease }
+    pub fn new(leases: Leases, node: Arc<str>, lease: Duration) -> Self {
+        let (unsure, has_lapsed, wake) = Default::default();
+        Self { leases, node, lease, unsure, has_lapsed, wake }
     }
 
     /// Notes whether the user has a socket here, and tells everybody what that changes over all nodes.
@@ -42,22 +63,88 @@ impl NodeLease {
         user: &UserId,
         is_here: bool,
     ) -> Result<bool, BackendError> {
+        let holding = present(user);
         if is_here {
-            let held = self.leases.hold(user.as_str(), &self.node, self.lease).await?;
-            if held.is_first {
-                application.announce_presence(user, ONLINE);
-            }
+            let says = application.presence_sayings(user, ONLINE);
+            let held = self.leases.hold(&self.node, self.lease, &holding, &says)?.held().await?;
             if held.had_no_lease {
-                application.note_all_users();
+                application.note_all();
             }
             return Ok(true);
         }
-        let is_gone = self.leases.give_up(user.as_str(), &self.node).await?;
-        if is_gone {
-            application.announce_presence(user, OFFLINE);
-        }
-        Ok(!is_gone)
+        let says = gone_sayings(application, user);
+        Ok(!self.leases.give_up(&self.node, &holding, &says)?.gone().await?)
     }
+
+    /// The user has a socket in the room here; `says` is said if it had none on any node.
+    pub fn attend(self: &Arc<Self>, room: &RoomId, user: &UserId, name: &str, says: &[Saying]) {
+        let holding = attending(room, user, name);
+        let holds = self.leases.hold(&self.node, self.lease, &holding, says);
+        self.make_sure(room, user, name, holds, true);
+    }
+
+    /// The user has no socket in the room here any more; `says` is said if it has none on any node.
+    pub fn part(self: &Arc<Self>, room: &RoomId, user: &UserId, name: &str, says: &[Saying]) {
+        let holds = self.leases.give_up(&self.node, &attending(room, user, name), says);
+        self.make_sure(room, user, name, holds, false);
+    }
+
+    /// Has a change be made again when it fails: it is what the room says by then.
+    fn make_sure(
+        self: &Arc<Self>,
+        room: &RoomId,
+        user: &UserId,
+        name: &str,
+        holds: Result<Holds, BackendError>,
+        is_here: bool,
+    ) {
+        let (own, room, user) = (Arc::clone(self), room.clone(), user.clone());
+        let name: Box<str> = name.into();
+        tokio::spawn(async move {
+            let noted = match holds {
+                // Of a lease that had ended its next renewal would not know.
+                Ok(holds) if is_here => holds.held().await.map(|held| !held.had_no_lease),
+                Ok(holds) => holds.gone().await.map(|_| true),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = &noted {
+                tracing::debug!(%room, %user, %error, "who is in a room was not noted");
+            }
+            match noted {
+                Ok(true) => {}
+                Ok(false) => {
+                    own.has_lapsed.store(true, Ordering::Release);
+                    own.wake.notify_one();
+                }
+                Err(_) => {
+                    own.unsure.lock().insert((room, user), name);
+                    own.wake.notify_one();
+                }
+            }
+        });
+    }
+}
+
+impl Drop for NodeLease {
+    /// The task finds that its application is gone.
+    fn drop(&mut self) {
+        self.wake.notify_one();
+    }
+}
+
+fn present(user: &UserId) -> Holding {
+    Holding { group: USERS.to_owned(), member: user.to_string(), note: String::new() }
+}
+
+fn attending(room: &RoomId, user: &UserId, name: &str) -> Holding {
+    Holding { group: format!("{ROOM}{room}"), member: user.to_string(), note: name.to_owned() }
+}
+
+/// That a user is gone, with its key.
+fn gone_sayings(application: &Application, user: &UserId) -> Vec<Saying> {
+    let mut says = application.presence_sayings(user, OFFLINE);
+    says.push(Saying::Remove { key: presence::key(user) });
+    says
 }
 
 /// Renews this node's lease and looks for others that did not, until the application is dropped.
@@ -76,7 +163,7 @@ pub async fn keep(application: Weak<Application>) {
         match own.leases.renew(&own.node, own.lease).await {
             Ok(was_gone) => {
                 if was_gone {
-                    application.note_all_users();
+                    application.note_all();
                 }
             }
             Err(error) => {
@@ -96,14 +183,61 @@ pub async fn keep(application: Weak<Application>) {
     }
 }
 
+/// Tells who is gone with nodes that are gone. Several nodes may try: each user is told by one.
 async fn take_over(application: &Application, own: &NodeLease) -> Result<(), BackendError> {
     loop {
-        let (has_more, gone) = own.leases.take_over(presence::KEY_PREFIX).await?;
-        for user in gone.into_iter().filter_map(|user| UserId::new(user).ok()) {
-            application.announce_presence(&user, OFFLINE);
-        }
-        if !has_more {
+        let lapsed = own.leases.lapsed().await?;
+        if lapsed.is_empty() {
             return Ok(());
+        }
+        let mut taken = Vec::with_capacity(lapsed.len());
+        for (node, holding) in lapsed {
+            let says = lapsed_sayings(application, &holding).unwrap_or_default();
+            taken.push(own.leases.take_over(&node, &holding, &says)?);
+        }
+        for taken in taken {
+            taken.gone().await?;
+        }
+    }
+}
+
+/// `None`: nobody could be told of it.
+fn lapsed_sayings(application: &Application, holding: &Holding) -> Option<Vec<Saying>> {
+    let user = UserId::new(&*holding.member).ok()?;
+    if holding.group == USERS {
+        return Some(gone_sayings(application, &user));
+    }
+    let room = RoomId::new(holding.group.strip_prefix(ROOM)?).ok()?;
+    Some(user_sayings(application.hub(), &room, "user:left", &user, &holding.note, None))
+}
+
+/// Has what could not be noted be noted again, until the application is dropped.
+pub async fn note_again(application: Weak<Application>) {
+    let wake = {
+        let Some(application) = application.upgrade() else { return };
+        let Some(own) = application.lease() else { return };
+        Arc::clone(&own.wake)
+    };
+    loop {
+        wake.notified().await;
+        sleep(NOTE_AGAIN).await;
+        let Some(application) = application.upgrade() else { return };
+        let Some(own) = application.lease() else { return };
+        if own.has_lapsed.swap(false, Ordering::AcqRel) {
+            application.note_all();
+        }
+        let some: Vec<_> = {
+            let mut unsure = own.unsure.lock();
+            let some: Vec<_> = unsure.keys().take(NOTED_MAX).cloned().collect();
+            some.into_iter().filter_map(|key| unsure.remove_entry(&key)).collect()
+        };
+        for ((room, user), name) in some {
+            if let Err((user, name)) = application.rooms.recount(&room, user, name).await {
+                own.unsure.lock().insert((room, user), name);
+            }
+        }
+        if !own.unsure.lock().is_empty() {
+            wake.notify_one();
         }
     }
 }

@@ -6,8 +6,8 @@ use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use super::application::Application;
-use super::auth::Claims;
+use super::application::{Application, personal_room};
+use super::auth::{Claims, Permit};
 use super::channels::Source;
 use super::error::Refusal;
 use super::events::{is_personal, refuse};
@@ -24,9 +24,9 @@ pub struct Member {
 }
 
 struct State {
-    claims: Claims,
+    permit: Permit,
     rooms: Vec<RoomHandle>,
-    /// When the claims end, as far as a clock can tell.
+    /// When the permit ends, as far as a clock can tell.
     expires_at: Option<Instant>,
     has_departed: bool,
 }
@@ -41,15 +41,15 @@ pub struct Peer {
 impl Member {
     pub fn new(application: &Arc<Application>, claims: Claims) -> Self {
         Self {
-            user: claims.user.clone(),
-            username: claims.username.as_str().into(),
             application: Arc::downgrade(application),
             state: Mutex::new(State {
-                claims,
+                permit: claims.permit(),
                 rooms: Vec::new(),
                 expires_at: None,
                 has_departed: false,
             }),
+            user: claims.user,
+            username: claims.username.into(),
         }
     }
 
@@ -60,7 +60,7 @@ impl Member {
 
     /// When the claims end, in seconds since the Unix epoch.
     pub fn expires_at_s(&self) -> u64 {
-        self.state.lock().claims.expires_at_s
+        self.state.lock().permit.expires_at_s
     }
 
     /// Notes when the claims end; when they did before.
@@ -68,8 +68,13 @@ impl Member {
         std::mem::replace(&mut self.state.lock().expires_at, at)
     }
 
+    /// Whether it may come back into a room that it was in: its own, or one that its claims allow.
+    pub fn may_return_to(&self, room: &str) -> bool {
+        room == personal_room(&self.user) || RoomId::new(room).is_ok_and(|room| self.allow(&room))
+    }
+
     fn allow(&self, room: &RoomId) -> bool {
-        self.state.lock().claims.allow(room)
+        self.state.lock().permit.allow(room)
     }
 }
 
@@ -170,9 +175,9 @@ impl Peer {
     pub async fn renew(&self, claims: Claims) {
         let forbidden: Vec<RoomHandle> = {
             let mut state = self.member.state.lock();
-            state.claims = claims;
-            let State { claims, rooms, .. } = &mut *state;
-            rooms.extract_if(.., |handle| !claims.allow(handle.room())).collect()
+            state.permit = claims.permit();
+            let State { permit, rooms, .. } = &mut *state;
+            rooms.extract_if(.., |handle| !permit.allow(handle.room())).collect()
         };
         for handle in forbidden {
             // A room that ended has forgotten its members.
@@ -186,14 +191,6 @@ impl Peer {
         for handle in rooms {
             // A room that ended has forgotten its members.
             let _ = handle.depart(self.clone()).await;
-        }
-    }
-
-    /// As [`Self::leave_all`], where the others are not told: it is in the rooms on another node.
-    pub async fn leave_all_quietly(&self) {
-        let rooms = std::mem::take(&mut self.member.state.lock().rooms);
-        for handle in rooms {
-            let _ = handle.move_on(self.clone()).await;
         }
     }
 

@@ -56,14 +56,14 @@ use serde_json::value::RawValue;
 
 pub use auth::{Authenticator, Claims};
 pub use close_reason::CloseReason;
-pub use directory::{Member, Presence};
+pub use directory::{Member, Part, Presence};
 pub use error::GatewayError;
 pub use event_bridge::{EVENTS_EXCHANGE, EventBridge, EventBridgeError};
 pub use forwarded::{Network, NetworkError};
 pub use io::{
     Ack, AckError, ArgError, Attachments, Broadcast, Call, ConnectError, Contextual,
-    DisconnectReason, EventName, FromCall, Handler, Io, JoinError, Namespace, Positional, Replies,
-    Reply, Running, Socket, SocketId,
+    DisconnectReason, EventName, FromCall, Gathered, Handler, Io, JoinError, Namespace, Positional,
+    RemoteSocket, Replies, Reply, Running, Socket, SocketId,
 };
 pub use options::{GatewayOptions, Limits, PATH, Recovery};
 pub use rate::EventRate;

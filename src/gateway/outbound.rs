@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 use tokio::sync::Notify;
 
 use super::close_reason::CloseReason;
@@ -26,8 +27,8 @@ pub enum Transport {
 /// Counted for each frame beside its bytes, so that a bound in bytes also bounds the frames.
 const FRAME_OVERHEAD_BYTES: usize = 64;
 
-/// A queue that was grown by a burst is given back when it holds more frames than this.
-const FRAMES_KEPT_MAX: usize = 16;
+/// Frames on their way. A single one needs no place of its own: most sockets have none or one, and are many.
+pub type Batch = SmallVec<[Frame; 1]>;
 
 pub struct Outbound {
     state: Mutex<State>,
@@ -44,7 +45,7 @@ pub struct Outbound {
 }
 
 struct State {
-    frames: Vec<Frame>,
+    frames: Batch,
     /// Of the queue, and of what the WebSocket is writing at this moment.
     bytes: usize,
     transport: Transport,
@@ -76,7 +77,7 @@ pub enum Polled {
 impl Outbound {
     pub fn new(transport: Transport, queue_bytes_max: usize) -> Self {
         let state = State {
-            frames: Vec::new(),
+            frames: Batch::new(),
             bytes: 0,
             transport,
             closed: None,
@@ -109,7 +110,7 @@ impl Outbound {
         let weight: usize = frames.iter().map(weight).sum();
         // What is above the bound by itself passes when nothing else is queued, or it never could.
         if state.bytes + weight > self.queue_bytes_max && state.bytes > 0 {
-            state.frames = Vec::new();
+            state.frames = Batch::new();
             drop(state);
             self.close(CloseReason::SlowConsumer);
             return false;
@@ -239,17 +240,20 @@ impl Outbound {
 
     /// Moves the queue into `batch`, which is empty. They count until [`Self::written`] is called.
     /// Who takes has to come back for more until there is none, and then wait: only the first frame of
-    /// an empty queue wakes.
-    pub fn take(&self, batch: &mut Vec<Frame>) {
+    /// an empty queue wakes. When there is none, what a burst made the two grow to is given back.
+    pub fn take(&self, batch: &mut Batch) {
         let mut state = self.state.lock();
         std::mem::swap(&mut state.frames, batch);
+        if batch.is_empty() {
+            batch.shrink_to_fit();
+            state.frames.shrink_to_fit();
+        }
     }
 
     /// The frames of the last [`Self::take`] are on their way; `batch` may be kept as the next one.
-    pub fn written(&self, batch: &mut Vec<Frame>) {
+    pub fn written(&self, batch: &mut Batch) {
         let bytes: usize = batch.iter().map(weight).sum();
         batch.clear();
-        batch.shrink_to(FRAMES_KEPT_MAX);
         self.ease(bytes);
     }
 
@@ -297,7 +301,9 @@ impl Outbound {
             }
         }
         state.frames.drain(..taken);
-        state.frames.shrink_to(FRAMES_KEPT_MAX);
+        if state.frames.is_empty() {
+            state.frames.shrink_to_fit();
+        }
         let closed = state.closed.filter(|_| state.frames.is_empty());
         drop(state);
         self.ease(bytes);
@@ -353,7 +359,7 @@ impl State {
     fn enqueue(&mut self, frames: &[Frame], weight: usize) -> bool {
         let is_first = self.frames.is_empty();
         self.bytes += weight;
-        self.frames.extend_from_slice(frames);
+        self.frames.extend(frames.iter().cloned());
         is_first
     }
 }
@@ -426,7 +432,7 @@ mod tests {
         let outbound = Outbound::new(Transport::WebSocket, 1_000);
         let frame = text(&"x".repeat(800));
         outbound.push(&frame);
-        let mut batch = Vec::new();
+        let mut batch = Batch::new();
         outbound.take(&mut batch);
         assert_eq!(batch.len(), 1);
         outbound.push(&frame);
@@ -434,7 +440,7 @@ mod tests {
 
         let outbound = Outbound::new(Transport::WebSocket, 1_000);
         outbound.push(&frame);
-        let mut batch = Vec::new();
+        let mut batch = Batch::new();
         outbound.take(&mut batch);
         outbound.written(&mut batch);
         outbound.push(&frame);
@@ -478,7 +484,7 @@ mod tests {
         outbound.push(&text("4mine"));
         outbound.switch_to_websocket();
         assert_eq!(polled(&outbound, 100).as_deref(), Some("6"));
-        let mut batch = Vec::new();
+        let mut batch = Batch::new();
         outbound.take(&mut batch);
         assert_eq!(batch[0].payload(), "4mine");
     }

@@ -8,6 +8,8 @@
 mod nodes;
 mod posts;
 
+pub use nodes::user_sayings;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -24,6 +26,7 @@ use super::history::{self, MESSAGES_SHOWN};
 use super::io::{
     Ack, Broadcast, Draft, Hub, JoinError, Noted, Outgoing, ROW_BYTES_MAX, Recovery, SocketId,
 };
+use super::leases::NodeLease;
 use super::member::{Member, Peer};
 use super::metrics::Metrics;
 use super::repeats::{Named, Repeats};
@@ -47,23 +50,25 @@ pub enum Command {
     /// Answered when the newcomer has been sent the history and is a member.
     Join {
         peer: Peer,
-        done: oneshot::Sender<Result<Noted, Refusal>>,
+        done: oneshot::Sender<Result<Change, Refusal>>,
     },
     /// Brings the leaver's handle back, so that the room knows when nobody can send to it any more.
     Leave {
         peer: Peer,
         handle: RoomHandle,
-        done: Option<oneshot::Sender<Noted>>,
-    },
-    /// As [`Self::Leave`], of a peer that is in the room on another node.
-    MoveOn {
-        peer: Peer,
-        handle: RoomHandle,
+        done: Option<oneshot::Sender<Change>>,
     },
     /// Of a peer that came back into the room, and follows it.
     Rejoin {
         peer: Peer,
     },
+    /// Tells the cache once more whether a user is in the room here.
+    Recount {
+        user: UserId,
+        name: Box<str>,
+    },
+    /// As [`Self::Recount`], of everybody here.
+    RecountAll,
     Post(Box<Post>),
     /// Sends an event to the members; `done` is told to how many.
     Relay {
@@ -80,6 +85,13 @@ pub enum Command {
     Flush {
         done: oneshot::Sender<()>,
     },
+}
+
+/// Somebody came or left, on its way to where sessions are kept and to the others.
+pub struct Change {
+    pub noted: Noted,
+    /// The place in the log of what the others are told of it, if they are.
+    pub told: Option<u64>,
 }
 
 /// A message on its way to the log.
@@ -113,6 +125,8 @@ pub struct Room {
     repeats: Arc<Repeats>,
     /// The names of the messages in the list were read.
     knows_names: bool,
+    /// Absent where this process is the only node.
+    lease: Option<Arc<NodeLease>>,
 }
 
 impl Room {
@@ -122,6 +136,7 @@ impl Room {
         metrics: Arc<Metrics>,
         hub: Arc<Hub>,
         repeats: Arc<Repeats>,
+        lease: Option<Arc<NodeLease>>,
     ) -> Self {
         Self {
             key: history::key(&id),
@@ -137,6 +152,7 @@ impl Room {
             flushes: Vec::new(),
             repeats,
             knows_names: false,
+            lease,
         }
     }
 
@@ -217,20 +233,17 @@ impl Room {
                 let _ = done.send(joined);
             }
             Command::Leave { peer, handle, done } => {
-                let noted = self.leave(&peer);
+                let left = self.leave(&peer);
                 drop(handle);
                 if let Some(done) = done {
                     // Who asked may be gone.
-                    let _ = done.send(noted);
+                    let _ = done.send(left);
                 }
             }
-            Command::MoveOn { peer, handle } => {
-                self.hub.leave(&peer.socket, self.id.as_str());
-                self.take_off(&peer);
-                drop(handle);
-            }
             Command::Post(post) => self.push(*post).await,
-            Command::Rejoin { peer } => self.count_in(&peer),
+            Command::Rejoin { peer } => _ = self.count_in(&peer),
+            Command::Recount { user, name } => self.recount(&user, &name),
+            Command::RecountAll => self.recount_all(),
             Command::Relay { packet, except, done } => {
                 let sockets = self.broadcast(&packet, except);
                 if let Some(done) = done {
@@ -252,7 +265,7 @@ impl Room {
     }
 
     /// Sends the history, then makes the peer a member: whatever is broadcast from here on follows it.
-    async fn join(&mut self, peer: Peer) -> Result<Noted, Refusal> {
+    async fn join(&mut self, peer: Peer) -> Result<Change, Refusal> {
         let hub = Arc::clone(&self.hub);
         let noted = if let Some(nodes) = hub.nodes() {
             self.admit_among_nodes(nodes, &peer).await?
@@ -261,8 +274,7 @@ impl Room {
             let list = history::newest(&self.cache, &self.id, MESSAGES_SHOWN, untold).await;
             self.admit(&peer, &list.map_err(Refusal::NoHistory)?, AHashSet::new())?
         };
-        self.count_in(&peer);
-        Ok(noted)
+        Ok(Change { noted, told: self.count_in(&peer) })
     }
 
     /// As [`Self::join`], with the log of events halted meanwhile.
@@ -289,16 +301,16 @@ impl Room {
         }
     }
 
-    /// A socket's second member is the same socket, back again: it takes the first one's place.
-    fn count_in(&mut self, peer: &Peer) {
+    /// A socket's second member is the same socket, back again: it takes the first one's place. Gives the
+    /// place in the log of what the others are told, if they are.
+    fn count_in(&mut self, peer: &Peer) -> Option<u64> {
         if self.members.insert(peer.id(), Arc::clone(&peer.member)).is_some() {
-            return;
+            return None;
         }
         let sockets = self.users.entry(peer.user().clone()).or_default();
         *sockets += 1;
-        if *sockets == 1 {
-            self.tell_of_user("user:joined", peer);
-        }
+        let tells = *sockets == 1 && !self.note_among_nodes(peer);
+        if tells { self.tell_of_user("user:joined", peer) } else { None }
     }
 
     /// The position in the log of events up to which everybody was told.
@@ -313,16 +325,12 @@ impl Room {
         pending.chain(&self.failed).map(|json| json.get().as_bytes()).collect()
     }
 
-    fn leave(&mut self, peer: &Peer) -> Noted {
+    fn leave(&mut self, peer: &Peer) -> Change {
         let left = self.hub.leave(&peer.socket, self.id.as_str());
-        self.count_out(peer);
-        left.unwrap_or_else(Noted::nothing)
-    }
-
-    fn count_out(&mut self, peer: &Peer) {
-        if self.take_off(peer) {
-            self.tell_of_user("user:left", peer);
-        }
+        let noted = left.unwrap_or_else(Noted::nothing);
+        let tells = self.take_off(peer) && !self.note_among_nodes(peer);
+        let told = if tells { self.tell_of_user("user:left", peer) } else { None };
+        Change { noted, told }
     }
 
     /// Whether its user has no socket in the room any more.
@@ -344,9 +352,11 @@ impl Room {
         was_last
     }
 
-    fn tell_of_user(&self, event: &'static str, peer: &Peer) {
+    /// Gives the event's place in the log of this process, where there is one.
+    fn tell_of_user(&self, event: &'static str, peer: &Peer) -> Option<u64> {
         let user = UserRef { user_id: peer.user().as_str(), username: Some(&peer.member.username) };
         self.tell(event, &user, Some(peer.id()));
+        self.hub.recovery().filter(|_| self.hub.nodes().is_none()).map(Recovery::appended)
     }
 
     fn tell(&self, event: &'static str, payload: impl ToArgs, except: Option<SocketId>) {

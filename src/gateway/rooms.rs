@@ -13,14 +13,15 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::error::Refusal;
 use super::history;
-use super::io::{Ack, Hub, Noted, Outgoing, SocketId};
+use super::io::{Ack, Hub, Outgoing, Socket, SocketId};
+use super::leases::NodeLease;
 use super::member::Peer;
 use super::metrics::Metrics;
 use super::repeats::Repeats;
-use super::room::{COMMANDS_WAITING_MAX, Command, Post, Room};
+use super::room::{COMMANDS_WAITING_MAX, Change, Command, Post, Room};
 use super::shrink;
 use crate::backend::{BackendError, Cache};
-use crate::model::names::RoomId;
+use crate::model::names::{RoomId, UserId};
 
 pub struct Rooms {
     alive: Mutex<AHashMap<RoomId, RoomHandle>>,
@@ -29,6 +30,8 @@ pub struct Rooms {
     metrics: Arc<Metrics>,
     hub: Arc<Hub>,
     repeats: Arc<Repeats>,
+    /// Absent where this process is the only node.
+    lease: Option<Arc<NodeLease>>,
 }
 
 /// Sends to one room. Commands are obeyed in the order in which they were sent; when the room is
@@ -42,7 +45,13 @@ struct Address {
 }
 
 impl Rooms {
-    pub fn new(rooms_max: usize, cache: Cache, metrics: Arc<Metrics>, hub: Arc<Hub>) -> Arc<Self> {
+    pub fn new(
+        rooms_max: usize,
+        cache: Cache,
+        metrics: Arc<Metrics>,
+        hub: Arc<Hub>,
+        lease: Option<Arc<NodeLease>>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             alive: Mutex::default(),
             rooms_max,
@@ -50,6 +59,7 @@ impl Rooms {
             metrics,
             hub,
             repeats: Arc::default(),
+            lease,
         })
     }
 
@@ -68,7 +78,8 @@ impl Rooms {
         let (sender, commands) = mpsc::channel(COMMANDS_WAITING_MAX);
         let (metrics, hub) = (Arc::clone(&self.metrics), Arc::clone(&self.hub));
         let repeats = Arc::clone(&self.repeats);
-        let task = Room::new(room.clone(), self.cache.clone(), metrics, hub, repeats);
+        let lease = self.lease.clone();
+        let task = Room::new(room.clone(), self.cache.clone(), metrics, hub, repeats, lease);
         tokio::spawn(task.run(commands, Arc::downgrade(self)));
         let handle = RoomHandle(Arc::new(Address { room: room.clone(), commands: sender }));
         alive.insert(room.clone(), handle.clone());
@@ -102,6 +113,31 @@ impl Rooms {
         Ok(history::shown(&list, &AHashSet::new(), count))
     }
 
+    /// Has the cache be told once more whether a user is in a room here.
+    ///
+    /// # Errors
+    /// There is no place for the room now; with what was given.
+    pub async fn recount(
+        self: &Arc<Self>,
+        room: &RoomId,
+        user: UserId,
+        name: Box<str>,
+    ) -> Result<(), (UserId, Box<str>)> {
+        // Also of a room that nobody is in: the order of what is told of it is its task's.
+        let Ok(handle) = self.open(room) else { return Err((user, name)) };
+        let again = Command::Recount { user: user.clone(), name: name.clone() };
+        handle.send(again).await.map_err(|_| (user, name))
+    }
+
+    /// Has the cache be told once more who is in the rooms here.
+    pub async fn recount_all(&self) {
+        let handles: Vec<RoomHandle> = self.alive.lock().values().cloned().collect();
+        for handle in handles {
+            // Of a room that ended there is nothing to tell.
+            let _ = handle.send(Command::RecountAll).await;
+        }
+    }
+
     /// Takes an empty room off. False: somebody can still send to it, or has.
     pub fn retire(&self, room: &RoomId, commands: &mpsc::Receiver<Command>) -> bool {
         let mut alive = self.alive.lock();
@@ -132,26 +168,28 @@ impl RoomHandle {
         &self.0.room
     }
 
-    /// Makes the peer a member; it has been sent `room:history` when this returns, and it comes back into
-    /// the room after a crash.
+    /// Makes the peer a member; when this returns it has been sent `room:history`, the others have been told,
+    /// and it comes back into the room after a crash.
     ///
     /// # Errors
     /// [`Refusal::NoHistory`], [`Refusal::RoomGone`].
     pub async fn join(&self, peer: Peer) -> Result<(), Refusal> {
         let (done, joined) = oneshot::channel();
+        let socket = peer.socket.clone();
         self.send(Command::Join { peer, done }).await?;
-        settled(joined.await.map_err(|_| Refusal::RoomGone)??).await;
+        settled(&socket, joined.await.map_err(|_| Refusal::RoomGone)??).await;
         Ok(())
     }
 
-    /// Returns when the peer is out of the room, also after a crash.
+    /// Returns when the peer is out of the room, also after a crash, and the others have been told.
     ///
     /// # Errors
     /// [`Refusal::RoomGone`].
     pub async fn leave(self, peer: Peer) -> Result<(), Refusal> {
         let (done, left) = oneshot::channel();
+        let socket = peer.socket.clone();
         self.send_leave(peer, Some(done)).await?;
-        settled(left.await.map_err(|_| Refusal::RoomGone)?).await;
+        settled(&socket, left.await.map_err(|_| Refusal::RoomGone)?).await;
         Ok(())
     }
 
@@ -163,17 +201,10 @@ impl RoomHandle {
         self.send_leave(peer, None).await
     }
 
-    /// The peer is in the room on another node.
-    pub async fn move_on(self, peer: Peer) -> Result<(), Refusal> {
-        let commands = self.0.commands.clone();
-        let moved = Command::MoveOn { peer, handle: self };
-        commands.send(moved).await.map_err(|_| Refusal::RoomGone)
-    }
-
     async fn send_leave(
         self,
         peer: Peer,
-        done: Option<oneshot::Sender<Noted>>,
+        done: Option<oneshot::Sender<Change>>,
     ) -> Result<(), Refusal> {
         let commands = self.0.commands.clone();
         let leave = Command::Leave { peer, handle: self, done };
@@ -220,10 +251,51 @@ impl RoomHandle {
     }
 }
 
-/// Waits until a session's change is durable. When it fails the journal has, and no more events are sent
-/// that the session as it was before would make a client miss.
-async fn settled(noted: Noted) {
+/// Waits until a session's change is durable, and then until the others were told, or somebody who comes
+/// after the acknowledgement would be told as well. When it fails the journal has, and no more events are
+/// sent that the session as it was before would make a client miss.
+async fn settled(socket: &Socket, Change { noted, told }: Change) {
     if let Err(error) = noted.durable().await {
         tracing::debug!(%error, "a session was not kept");
+    }
+    if let (Some(recovery), Some(told)) = (socket.hub().recovery(), told) {
+        recovery.sent_through(told).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::sync::Weak;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+    use crate::gateway::io::{Broadcast, Draft, Keeping, Noted, Parser, Store};
+    use crate::gateway::options;
+    use crate::gateway::outbound::{Outbound, Transport};
+    use crate::model::clock::SystemClock;
+
+    #[tokio::test]
+    async fn a_join_is_settled_once_the_others_were_told() {
+        let hub = Arc::new(Hub::new("/", 10, Weak::new(), Arc::new(Metrics::new())).unwrap());
+        hub.recover(&Keeping::On(Store {
+            options: options::Recovery::default(),
+            cache: None,
+            shared: None,
+            clock: SystemClock::shared(),
+            queue_bytes_max: 1 << 20,
+        }));
+        let outbound = Arc::new(Outbound::new(Transport::WebSocket, 1 << 20));
+        let socket = Socket::new(Arc::clone(&hub), outbound, Parser::Text);
+        let recovery = hub.recovery().unwrap();
+        let draft = Draft::event(hub.name(), "user:joined", &()).unwrap();
+        // Nothing is told before something is awaited.
+        Broadcast::new(Arc::clone(&hub)).send(&draft);
+        let change = Change { noted: Noted::nothing(), told: Some(recovery.appended()) };
+        let mut settling = pin!(settled(&socket, change));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(settling.as_mut().poll(&mut context).is_pending());
+        recovery.caught_up().await;
+        assert_eq!(settling.as_mut().poll(&mut context), Poll::Ready(()));
     }
 }

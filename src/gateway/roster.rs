@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::directory::Presence;
 use super::shrink;
+use crate::model::clock::UnixMs;
 use crate::model::names::UserId;
 
 /// What others call a user that is there.
@@ -21,6 +22,8 @@ pub const OFFLINE: &str = "offline";
 struct User {
     sockets: usize,
     status: Box<str>,
+    /// When it was last set, in milliseconds since the Unix epoch; 0: it was not.
+    status_at_ms: UnixMs,
     /// The others were not told that it came.
     is_news: bool,
     /// Since when there is no socket.
@@ -29,7 +32,8 @@ struct User {
 
 impl User {
     fn seen_as(&self, id: &UserId) -> Presence {
-        Presence { user: id.clone(), status: self.status.to_string(), sockets: self.sockets }
+        let (status, status_at_ms) = (self.status.to_string(), self.status_at_ms);
+        Presence { user: id.clone(), status, sockets: self.sockets, status_at_ms }
     }
 }
 
@@ -66,8 +70,13 @@ impl Roster {
             return Arrival::TooMany;
         }
         let Some(user) = self.users.get_mut(id) else {
-            let user =
-                User { sockets: 1, status: ONLINE.into(), is_news: true, absent_since: None };
+            let user = User {
+                sockets: 1,
+                status: ONLINE.into(),
+                status_at_ms: 0,
+                is_news: true,
+                absent_since: None,
+            };
             self.users.insert(id.clone(), user);
             return Arrival::First;
         };
@@ -149,9 +158,10 @@ impl Roster {
         self.users.iter().map(|(id, user)| user.seen_as(id)).collect()
     }
 
-    pub fn set_status(&mut self, user: &UserId, status: &str) {
+    pub fn set_status(&mut self, user: &UserId, status: &str, now_ms: UnixMs) {
         if let Some(user) = self.users.get_mut(user) {
             user.status = status.into();
+            user.status_at_ms = now_ms;
         }
     }
 }
@@ -199,7 +209,7 @@ mod tests {
         let mut roster = Roster::default();
         let (ada, now, grace) = (user("ada"), Instant::now(), Duration::from_secs(10));
         roster.arrive(&ada, 2);
-        roster.set_status(&ada, "away");
+        roster.set_status(&ada, "away", 7);
         assert_eq!(roster.depart(&ada, grace, now), Departure::Absent);
         assert_eq!(roster.give_up(&ada, grace, now), Err(now + grace));
         assert_eq!(roster.arrive(&ada, 2), Arrival::Another);

@@ -64,6 +64,31 @@ async fn nothing_is_told_before_it_is_on_disk() {
     assert_eq!(contents(&ada.seen("message:new").await), numbers(0..100));
 }
 
+/// By then it is history: one who counts members would count twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_after_an_acknowledged_join_or_leave_is_not_told_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, _disk) = stores::journal(folder.path());
+    let stand = Stand::on(journal, |_| {}).await;
+    let mut ada = Socket::connect(&stand, "ada").await;
+    let mut bob = Socket::connect(&stand, "bob").await;
+    let mut eve = Socket::connect(&stand, "eve").await;
+    for n in 0..100 {
+        let room = format!("room{n}");
+        eve.join(&room).await;
+        ada.join(&room).await;
+        if n % 2 == 0 {
+            assert_eq!(ada.call("leave:room", json!(room)).await["ok"], true);
+        }
+        bob.join(&room).await;
+    }
+    for event in ["user:joined", "user:left"] {
+        assert_eq!(bob.seen(event).await, Vec::<Value>::new(), "{event}");
+    }
+    assert_eq!(eve.seen("user:left").await.len(), 50);
+    assert_eq!(eve.seen("user:joined").await.len(), 200);
+}
+
 /// What is queued counts by its frames too: by one a message, the queue of who does not read would be full.
 #[tokio::test]
 async fn messages_of_one_commit_take_one_place_in_a_queue() {

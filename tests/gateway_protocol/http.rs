@@ -46,6 +46,17 @@ pub async fn send(
     body: &str,
 ) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(text(address, method, query, headers, body).as_bytes()).await.unwrap();
+    stream
+}
+
+fn text(
+    address: SocketAddr,
+    method: &str,
+    query: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> String {
     let mut text = format!("{method} /socket.io/?{query} HTTP/1.1\r\nHost: {address}\r\n");
     for (name, value) in headers {
         text.push_str(&format!("{name}: {value}\r\n"));
@@ -56,8 +67,7 @@ pub async fn send(
     }
     text.push_str("Connection: close\r\n\r\n");
     text.push_str(body);
-    stream.write_all(text.as_bytes()).await.unwrap();
-    stream
+    text
 }
 
 /// The answer of a connection that the server closes after it.
@@ -70,6 +80,19 @@ pub async fn answer(mut stream: TcpStream) -> Answer {
     let head = String::from_utf8(bytes).unwrap();
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap();
     Answer { status, head, body: String::from_utf8_lossy(&body).into_owned(), bytes: body }
+}
+
+/// A request that is yet to be sent.
+pub struct Ready {
+    stream: TcpStream,
+    request: String,
+}
+
+impl Ready {
+    pub async fn send(mut self) -> Answer {
+        self.stream.write_all(self.request.as_bytes()).await.unwrap();
+        answer(self.stream).await
+    }
 }
 
 /// A session over polling.
@@ -111,6 +134,13 @@ impl Polling {
 
     pub async fn post_with(&self, headers: &[(&str, &str)], body: &str) -> Answer {
         request(self.address, "POST", &self.query(), headers, body).await
+    }
+
+    /// A poll, or a POST of a pong, on a connection that is there already.
+    pub async fn ready(&self, method: &str) -> Ready {
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let body = if method == "POST" { "3" } else { "" };
+        Ready { stream, request: text(self.address, method, &self.query(), &[], body) }
     }
 
     /// A poll that waits.

@@ -3,6 +3,10 @@
 //! The stock clients have tests of their own; here is what they never send, and what needs a disk that
 //! waits or fails.
 
+#[cfg(feature = "redis")]
+mod asked;
+#[cfg(feature = "redis")]
+mod attendance;
 mod bad_input;
 mod bridge;
 mod channels;
@@ -27,6 +31,10 @@ mod polling;
 mod presence;
 mod rates;
 mod recovery;
+#[cfg(feature = "redis")]
+#[path = "../redis_faults/proxy.rs"]
+#[allow(dead_code, reason = "the tests of faults ask for more")]
+mod redis_proxy;
 #[cfg(feature = "redis")]
 #[path = "../redis_faults/server.rs"]
 #[allow(dead_code, reason = "the tests of faults ask for more")]

@@ -4,28 +4,36 @@ use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::Arc;
 
-use leveret::backend::{Cache, RedisCache};
+use bytes::Bytes;
+use leveret::backend::{Cache, Push, RedisCache, Saying};
 use leveret::gateway::{DisconnectReason, GatewayOptions, Io, Recovery, Socket};
 use leveret::model::clock::SystemClock;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::recovery::{Connected, connected, served};
+use crate::redis_proxy::{Mode, Proxy};
 use crate::redis_server::RedisServer;
 use crate::stand::{PATIENCE, in_time, until};
 
 /// A node with a connection of its own: what a client says joins it to a room.
 struct Node {
     io: Io,
+    cache: Cache,
     address: SocketAddr,
     gone: Arc<Mutex<Vec<DisconnectReason>>>,
 }
 
 async fn node(server: &RedisServer, who: &'static str) -> Node {
-    let cache = RedisCache::connect(&server.url(), PATIENCE).await.expect("a connection");
+    node_at(&server.url(), who).await
+}
+
+async fn node_at(url: &str, who: &'static str) -> Node {
+    let cache = RedisCache::connect(url, PATIENCE).await.expect("a connection");
     let options =
         GatewayOptions { recovery: Some(Recovery::default()), ..GatewayOptions::default() };
-    let io = Io::with_cache(options, Cache::Redis(cache), SystemClock::shared());
+    let cache = Cache::Redis(cache);
+    let io = Io::with_cache(options, cache.clone(), SystemClock::shared());
     let gone = Arc::new(Mutex::new(Vec::new()));
     let noted = Arc::clone(&gone);
     io.root()
@@ -39,12 +47,13 @@ async fn node(server: &RedisServer, who: &'static str) -> Node {
             socket.set_data(&json!({ "joined": room })).unwrap();
             socket.emit("joined", &room).unwrap();
         })
+        .on("leave", |socket: Socket, room: String| async move { _ = socket.leave(&room) })
         .on_disconnect(move |_: Socket, reason| {
             noted.lock().push(reason);
             async {}
         });
     let address = served(&io).await;
-    Node { io, address, gone }
+    Node { io, cache, address, gone }
 }
 
 fn ask(server: &RedisServer, request: &[&str]) -> String {
@@ -255,4 +264,143 @@ async fn what_a_session_leaves_behind_goes() {
     assert_eq!(back.pid, pid);
     back.websocket.text("41").await;
     until(|| ask(&server, &["EXISTS", &key]).trim() == "0").await;
+}
+
+/// Answers every ping, until it is told to go.
+fn living(mut client: Connected) -> tokio::sync::oneshot::Sender<()> {
+    let (go, mut gone) = tokio::sync::oneshot::channel();
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = &mut gone => return,
+                text = client.websocket.next_text() => {
+                    if text == "2" {
+                        client.websocket.text("3").await;
+                    }
+                }
+            }
+        }
+    });
+    go
+}
+
+#[tokio::test]
+async fn a_client_that_answers_keeps_its_session_whoever_names_it_on_another_node() {
+    let server = RedisServer::start();
+    let (one, other) = (node(&server, "ada").await, node(&server, "ada").await);
+    let mut client = connected(one.address, &json!({})).await;
+    let offset = join(&mut client, "mine").await;
+    known(&server, &client, 1).await;
+    let (sid, pid) = (client.sid.clone(), client.pid.clone());
+    let claim = json!({ "pid": pid, "offset": offset });
+    let go = living(client);
+    for _ in 0..3 {
+        let copy = in_time(connected(other.address, &claim)).await;
+        assert!(copy.sid != sid && copy.pid != pid, "a copy of a claim is nothing");
+    }
+    assert_eq!((one.io.root().connections(), one.gone.lock().len()), (1, 0));
+    // It goes, and the next one is its client.
+    go.send(()).unwrap();
+    let back = in_time(connected(other.address, &claim)).await;
+    assert_eq!((back.sid, back.pid), (sid, pid));
+}
+
+/// Its owner hears of it though whoever took it gets no answer.
+#[tokio::test]
+async fn a_session_is_taken_and_told_in_one_step() {
+    let server = RedisServer::start();
+    let one = node(&server, "ada").await;
+    let hashes = |node: &str| one.cache.owned_hashes("test", node).unwrap();
+    let ttl = PATIENCE;
+    hashes("one")
+        .put("s", vec![("f".to_owned(), b"v".to_vec())], ttl)
+        .unwrap()
+        .durable()
+        .await
+        .unwrap();
+    let found = hashes("two").find("s").await.unwrap().unwrap();
+    let mut said = one.cache.subscribe("said").await.unwrap();
+    let says = [Saying::Publish { channel: "said".to_owned(), payload: b"taken".to_vec() }];
+    for (node, is_first) in [("two", true), ("three", false)] {
+        let taken = hashes(node).take("s", &found, ttl, &says).await.unwrap();
+        assert_eq!(taken.is_some(), is_first);
+    }
+    one.cache.publish("said", "end").await.unwrap();
+    for expected in ["taken", "end"] {
+        assert_eq!(in_time(said.next()).await.unwrap(), expected);
+    }
+}
+
+/// Whether a change was not taken, as too much waited, or got no answer.
+#[tokio::test]
+async fn a_session_never_comes_back_with_a_room_that_it_left_while_the_server_was_away() {
+    for is_full in [false, true] {
+        let mut server = RedisServer::start();
+        let (one, other) = (node(&server, "ada").await, node(&server, "ada").await);
+        let mut client = connected(one.address, &json!({})).await;
+        join(&mut client, "left").await;
+        let offset = join(&mut client, "mine").await;
+        known(&server, &client, 2).await;
+        server.kill();
+        if is_full {
+            // What is on its way is so in vain, and one waits: more is not taken meanwhile.
+            let large = Bytes::from(vec![b'x'; (64 << 20) - 256]);
+            let push = || Push { key: "large".into(), value: large.clone(), keep: 1 };
+            until(|| one.cache.send_pushes([push()]).map(drop).is_err()).await;
+        }
+        client.websocket.text(r#"42["leave","left"]"#).await;
+        until(|| one.io.root().fetch_sockets()[0].rooms().len() == 1).await;
+        server.start_again();
+        known(&server, &client, 1).await;
+        let claim = json!({ "pid": client.pid, "offset": offset });
+        let back = in_time(async {
+            loop {
+                let back = connected(other.address, &claim).await;
+                if back.pid == client.pid {
+                    return back;
+                }
+                // The server has just come back.
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+        })
+        .await;
+        assert_eq!(back.sid, client.sid);
+        let rooms = other.io.root().to("mine").fetch_sockets().remove(0).rooms();
+        assert_eq!(rooms.iter().map(|room| &**room).collect::<Vec<_>>(), ["mine"]);
+    }
+}
+
+/// It is let in all the same, as a new one, and that one is kept as soon as the server is back.
+#[tokio::test]
+async fn who_comes_back_while_the_server_is_away_is_new_and_may_come_back_the_next_time() {
+    for is_silent in [false, true] {
+        let mut server = RedisServer::start();
+        let way = Proxy::start(server.port()).await;
+        let (one, other) = (node_at(&way.url(), "ada").await, node(&server, "ada").await);
+        let mut client = connected(one.address, &json!({})).await;
+        let offset = join(&mut client, "mine").await;
+        known(&server, &client, 1).await;
+        match is_silent {
+            true => way.set(Mode::Silent),
+            false => server.kill(),
+        }
+        let (_, pid) = client.cut(&one.io).await;
+        let claim = json!({ "pid": pid, "offset": offset });
+        let mut back = in_time(connected(one.address, &claim)).await;
+        assert_ne!(back.pid, pid, "it can't be told what it missed");
+        assert!(!one.io.root().fetch_sockets()[0].recovered());
+        match is_silent {
+            true => way.set(Mode::Pass),
+            false => server.start_again(),
+        }
+        let key = format!("leveret:session:/:{}", back.pid);
+        until(|| ask(&server, &["EXISTS", &key]).trim() == "1").await;
+        let offset = join(&mut back, "mine").await;
+        known(&server, &back, 1).await;
+        let (_, pid) = back.cut(&one.io).await;
+        one.io.root().to("mine").emit("missed", &1).unwrap();
+        let mut again = connected(other.address, &json!({ "pid": pid, "offset": offset })).await;
+        assert_eq!(again.pid, pid);
+        assert_eq!(in_time(again.event()).await.0, json!(["missed", 1]));
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use leveret::backend::{Audience, Cache, RedisCache};
+use leveret::backend::{Audience, Cache, Held, Holding, Leases, RedisCache};
 use leveret::gateway::{GatewayOptions, Io, Recovery, Socket as IoSocket};
 use leveret::model::clock::SystemClock;
 use leveret::model::names::{RoomId, UserId};
@@ -15,13 +15,13 @@ use crate::socket::Socket;
 use crate::stand::{PATIENCE, Stand, in_time, until};
 
 /// A gateway on a connection of its own.
-async fn node(server: &RedisServer, set: impl FnOnce(&mut GatewayOptions)) -> Stand {
+pub async fn node(server: &RedisServer, set: impl FnOnce(&mut GatewayOptions)) -> Stand {
     let cache = RedisCache::connect(&server.url(), PATIENCE).await.expect("a connection");
     Stand::on_cache(Cache::Redis(cache), set).await
 }
 
 /// Two gateways, with recovery and without.
-async fn pairs(server: &RedisServer) -> [(Stand, Stand); 2] {
+pub async fn pairs(server: &RedisServer) -> [(Stand, Stand); 2] {
     let without = |options: &mut GatewayOptions| options.recovery = None;
     let pair = (node(server, |_| {}).await, node(server, |_| {}).await);
     [pair, (node(server, without).await, node(server, without).await)]
@@ -33,7 +33,7 @@ fn ask(server: &RedisServer, request: &[&str]) {
     assert!(answer.expect("redis-cli is installed").status.success(), "{request:?}");
 }
 
-fn room() -> RoomId {
+pub fn room() -> RoomId {
     RoomId::new("general").unwrap()
 }
 
@@ -279,6 +279,13 @@ fn users_of_a_node_that_is_gone_are_offline_within_the_lease_and_once() {
     });
 }
 
+/// A node has a socket of a user.
+async fn hold(leases: &Leases, user: &str, node: &str, lease: Duration) -> Held {
+    let group = "users".to_owned();
+    let holding = Holding { group, member: user.to_owned(), note: String::new() };
+    leases.hold(node, lease, &holding, &[]).unwrap().held().await.unwrap()
+}
+
 /// More than one step takes over.
 #[tokio::test]
 async fn however_many_a_dead_node_had_each_is_told_offline_once_but_those_who_are_elsewhere() {
@@ -298,10 +305,10 @@ async fn however_many_a_dead_node_had_each_is_told_offline_once_but_those_who_ar
     let moved = |number: usize| number.is_multiple_of(3);
     for number in 0..USERS {
         let user = format!("user{number}");
-        assert!(leases.hold(&user, "dead", lease).await.unwrap().is_first);
+        assert!(hold(&leases, &user, "dead", lease).await.is_first);
         if moved(number) {
             let day = Duration::from_secs(86_400);
-            assert!(!leases.hold(&user, "elsewhere", day).await.unwrap().is_first);
+            assert!(!hold(&leases, &user, "elsewhere", day).await.is_first);
         }
         one.cache.set(&format!("presence:{user}"), "{}", None).await.unwrap();
     }
@@ -333,26 +340,36 @@ async fn however_many_a_dead_node_had_each_is_told_offline_once_but_those_who_ar
 #[tokio::test]
 async fn a_node_that_comes_back_late_is_told_so_at_its_first_word() {
     let server = RedisServer::start();
-    let stand = node(&server, |_| {}).await;
-    let leases = stand.cache.leases().expect("leases");
+    let cache = RedisCache::connect(&server.url(), PATIENCE).await.expect("a connection");
+    let leases = Cache::Redis(cache).leases().expect("leases");
     let lease = Duration::from_millis(50);
     for number in 0..600 {
-        leases.hold(&format!("user{number}"), "silent", lease).await.unwrap();
+        hold(&leases, &format!("user{number}"), "silent", lease).await;
     }
-    let mut taken = Vec::new();
+    let mut lapsed = Vec::new();
     in_time(async {
-        while taken.is_empty() {
-            taken = leases.take_over("presence:").await.unwrap().1;
+        while lapsed.is_empty() {
+            lapsed = leases.lapsed().await.unwrap();
         }
     })
     .await;
-    assert_eq!(taken.len(), 500, "a step has a bound");
+    assert_eq!(lapsed.len(), 500, "a step has a bound");
+    for (node, holding) in &lapsed {
+        assert!(leases.take_over(node, holding, &[]).unwrap().gone().await.unwrap());
+    }
     assert!(leases.renew("silent", PATIENCE).await.unwrap(), "it has to hold its users again");
     assert!(!leases.renew("silent", PATIENCE).await.unwrap());
-    let again = leases.hold(&taken[0], "silent", PATIENCE).await.unwrap();
+    assert_eq!(leases.lapsed().await.unwrap(), []);
+    let again = hold(&leases, &lapsed[0].1.member, "silent", PATIENCE).await;
     assert_eq!((again.is_first, again.had_no_lease), (true, false));
-    let new = leases.hold("user600", "later", PATIENCE).await.unwrap();
+    // Who took it for gone before it came back, and is late, takes nothing.
+    let late = leases.take_over("silent", &lapsed[0].1, &[]).unwrap();
+    assert!(!late.gone().await.unwrap());
+    let new = hold(&leases, "user600", "later", PATIENCE).await;
     assert_eq!((new.is_first, new.had_no_lease), (true, true));
+    let mut nodes = leases.nodes().await.unwrap();
+    nodes.sort();
+    assert_eq!(nodes, ["later", "silent"]);
 }
 
 #[tokio::test]
@@ -432,4 +449,38 @@ async fn nobody_is_resumed_on_a_node_that_was_left_behind() {
     until(|| io.root().connections() == 0).await;
     let again = connected(address, &claim).await;
     assert_ne!(again.pid, client.pid, "what was lost is passed over");
+}
+
+/// Others have a turn in between.
+#[tokio::test]
+async fn what_an_emitter_asks_of_many_rooms_is_done_in_slices() {
+    let server = RedisServer::start();
+    let stand = node(&server, |_| {}).await;
+    let _ada = Socket::connect(&stand, "ada").await;
+    let names: Vec<String> = (0..200).map(|number| format!("room{number}")).collect();
+    // The one of the user itself beside them.
+    let rooms = || stand.gateway.io().root().fetch_sockets()[0].rooms().len() - 1;
+    for (kind, target) in [(2, 200), (3, 0)] {
+        let request =
+            json!({ "type": kind, "opts": { "rooms": [], "except": [] }, "rooms": names });
+        // Until this node listens.
+        in_time(async {
+            while stand.cache.publish("socket.io-request#/#", request.to_string()).await.unwrap()
+                == 0
+            {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        let mut seen = std::collections::BTreeSet::new();
+        in_time(async {
+            while rooms() != target {
+                seen.insert(rooms());
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        seen.retain(|count| (1..200).contains(count));
+        assert!(!seen.is_empty(), "it was done in one go");
+    }
 }

@@ -141,16 +141,32 @@ impl Delivery {
     }
 
     async fn settle(&mut self, how: Settled) -> Result<(), BackendError> {
-        let Some(Hold { session, channel, is_lent }) = self.hold.take() else { return Ok(()) };
         let nack = |requeue| BasicNackOptions { requeue, ..Default::default() };
-        let told = async {
+        let acker = self.acker.clone();
+        self.settle_by(async move {
             match how {
-                Settled::Ack => self.acker.ack(BasicAckOptions::default()).await,
-                Settled::Requeue => self.acker.nack(nack(true)).await,
-                Settled::Reject => self.acker.nack(nack(false)).await,
+                Settled::Ack => acker.ack(BasicAckOptions::default()).await,
+                Settled::Requeue => acker.nack(nack(true)).await,
+                Settled::Reject => acker.nack(nack(false)).await,
+            }
+        })
+        .await
+    }
+
+    async fn settle_by(
+        &mut self,
+        told: impl Future<Output = lapin::Result<bool>>,
+    ) -> Result<(), BackendError> {
+        let Some(Hold { session, channel, is_lent }) = self.hold.take() else { return Ok(()) };
+        let told = match session.answered(told).await {
+            Ok(told) => told,
+            Err(error) => {
+                // Nobody can settle it any more: it would keep its place among the consumer's until the
+                // session ends.
+                Session::close_channel(session, channel);
+                return Err(error);
             }
         };
-        let told = session.answered(told).await?;
         if is_lent {
             session.give_back(channel);
         }
@@ -220,5 +236,33 @@ mod tests {
     fn what_could_not_be_said_is_not_settled() {
         assert!(settled(true).is_ok());
         assert!(settled(false).is_err_and(|error| error.is_retryable()));
+    }
+
+    /// On the server beside the tests, if there is one.
+    #[tokio::test]
+    async fn what_could_not_be_settled_in_time_is_delivered_again_on_the_same_connection() {
+        let Ok(url) = std::env::var("LEVERET_RABBITMQ") else { return };
+        let address = super::super::Address::parse(&format!("{url}?heartbeat=0")).unwrap();
+        let broker = RabbitMq::connect(address, crate::model::clock::SystemClock::shared());
+        let broker = broker.await.unwrap();
+        let queue = QueueName::new(format!("q-{}", uuid::Uuid::new_v4().simple())).unwrap();
+        let spec = crate::model::topology::QueueSpec::durable(queue.clone());
+        broker.declare_queue(spec).await.unwrap();
+        let message = Message::new("".try_into().unwrap(), queue.as_str().try_into().unwrap(), "x");
+        broker.publish(message).await.unwrap().confirmed().await.unwrap();
+        let options = crate::backend::ConsumeOptions { prefetch: 1, ..Default::default() };
+        let mut consumer = broker.consume(&queue, options).await.unwrap();
+        let mut first = consumer.next().await.unwrap();
+        let session = first.hold.as_ref().unwrap().session.clone();
+        // Its word never gets out.
+        tokio::time::pause();
+        let stuck = first.settle_by(std::future::pending()).await;
+        tokio::time::resume();
+        assert!(stuck.is_err_and(|error| error.to_string().contains("no answer within")));
+        let again = tokio::time::timeout(std::time::Duration::from_secs(10), consumer.next());
+        let again = again.await.expect("it is delivered again").unwrap();
+        assert!(again.redelivered() && session.is_open());
+        again.ack().await.unwrap();
+        broker.delete_queue(&queue, crate::backend::DeleteIf::default()).await.unwrap();
     }
 }

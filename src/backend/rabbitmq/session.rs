@@ -3,6 +3,7 @@
 //! would have to wait there too.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -171,6 +172,18 @@ impl Session {
     /// Takes back a channel that has neither consumers nor unsettled deliveries.
     pub fn give_back(&self, channel: Channel) {
         self.calls.keep(channel);
+    }
+
+    /// Ends a channel, so that what is not settled on it is delivered again. Its consumer opens another.
+    pub fn close_channel(session: Arc<Self>, channel: Channel) {
+        if !channel.status().connected() {
+            return;
+        }
+        tokio::spawn(async move {
+            let closed = channel.close(200, "a delivery could not be settled".into());
+            // A session that ends says the same.
+            let _ = session.while_it_lasts(closed).await;
+        });
     }
 
     /// One call on a channel that nobody else uses meanwhile: a refusal closes it.

@@ -1,98 +1,200 @@
-//! Which node has sockets of whom, as the server keeps it: a node's lease is one member of a sorted set, its
-//! users are a set, and a user's nodes are another.
+//! What each node holds, as the server keeps it: a node's lease is one member of a sorted set, what it holds is
+//! a hash of notes, and a group is a hash of how many nodes hold each member.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use redis::{Cmd, cmd};
+use redis::{FromRedisValue, cmd};
 
 use super::RedisCache;
+use super::failure::of_server;
+use super::outbox::{Change, RedisAnswer};
+use super::saying::{self, with_say};
 use super::values::ttl_ms;
-use crate::backend::{BackendError, Held};
+use crate::backend::{BackendError, Held, Holding, Saying};
 
-/// Users of a node that is gone that one step takes over.
-const TAKEN_MAX: usize = 500;
+/// Holdings of nodes that are gone that one step tells.
+const LAPSED_MAX: usize = 500;
 
-/// {1: the user had no node, 1: this node had no lease, which it has now}
-const HOLD: &str = "local time = redis.call('TIME') \
+/// What [`HOLD`] and [`GIVE_UP`] begin with.
+const LOOK: &str = "local time = redis.call('TIME') \
      local now = time[1] * 1000 + math.floor(time[2] / 1000) \
-     local ended = tonumber(redis.call('ZSCORE', 'leveret:node-leases', ARGV[2]) or 0) < now \
-     if ended then \
-       redis.call('ZADD', 'leveret:node-leases', string.format('%.0f', now + ARGV[3]), ARGV[2]) \
+     local ended = tonumber(redis.call('ZSCORE', 'leveret:node-leases', ARGV[1]) or 0) < now \
+     local group = 'leveret:held:' .. ARGV[2] ";
+
+/// node, group, member, its name among what the node holds, its note, the lease, what is said.
+/// {1: no node held it, 1: this node had no lease, which it has now}
+const HOLD: &str = "if ended then \
+       redis.call('ZADD', 'leveret:node-leases', string.format('%.0f', now + ARGV[6]), ARGV[1]) \
      end \
-     local nodes = 'leveret:user-nodes:' .. ARGV[1] \
-     local is_first = redis.call('SCARD', nodes) == 0 \
-     redis.call('SADD', nodes, ARGV[2]) \
-     redis.call('SADD', 'leveret:node-users:' .. ARGV[2], ARGV[1]) \
+     local is_new = redis.call('HSETNX', KEYS[1], ARGV[4], ARGV[5]) == 1 \
+     local is_first = is_new and redis.call('HINCRBY', group, ARGV[3], 1) == 1 \
+     if is_first then say(7) end \
      return {is_first and 1 or 0, ended and 1 or 0}";
 
-/// 1: the user has no node any more.
-const GIVE_UP: &str = "local nodes = 'leveret:user-nodes:' .. ARGV[1] \
-     redis.call('SREM', nodes, ARGV[2]) \
-     redis.call('SREM', 'leveret:node-users:' .. ARGV[2], ARGV[1]) \
-     return redis.call('SCARD', nodes) == 0 and 1 or 0";
+/// As [`HOLD`]; the note is none, and the sixth is 1 when the node has to be gone. 1: no node holds it.
+const GIVE_UP: &str = "if ARGV[6] == '1' and not ended then return 0 end \
+     if redis.call('HDEL', KEYS[1], ARGV[4]) == 1 and redis.call('HINCRBY', group, ARGV[3], -1) <= 0 then \
+       redis.call('HDEL', group, ARGV[3]) \
+       say(7) \
+     end \
+     return 1 - redis.call('HEXISTS', group, ARGV[3])";
 
-/// 1: there was no lease, or it had ended, so that others may have taken some of its users already.
+/// 1: there was no lease, or it had ended, so that others may have taken some of what it held already.
 const RENEW: &str = "local time = redis.call('TIME') \
      local now = time[1] * 1000 + math.floor(time[2] / 1000) \
      local ended = tonumber(redis.call('ZSCORE', 'leveret:node-leases', ARGV[1]) or 0) < now \
      redis.call('ZADD', 'leveret:node-leases', string.format('%.0f', now + ARGV[2]), ARGV[1]) \
      return ended and 1 or 0";
 
-/// {1: there are more, the users whose last node was one whose lease has ended}. Each is given once, and its
-/// key goes in the same step.
-const TAKE_OVER: &str = "local time = redis.call('TIME') \
+/// {{node, name, note, name, note ...}, ...} of nodes whose leases have ended; one that holds nothing is
+/// forgotten.
+const LAPSED: &str = "local time = redis.call('TIME') \
      local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)) \
-     local gone, left = {}, tonumber(ARGV[1]) \
-     local ended = redis.call('ZRANGEBYSCORE', 'leveret:node-leases', '-inf', now) \
-     for _, node in ipairs(ended) do \
-       local users = redis.call('SPOP', 'leveret:node-users:' .. node, left) \
-       for _, user in ipairs(users) do \
-         local nodes = 'leveret:user-nodes:' .. user \
-         redis.call('SREM', nodes, node) \
-         if redis.call('SCARD', nodes) == 0 then \
-           gone[#gone + 1] = user \
-           redis.call('DEL', ARGV[2] .. user) \
-         end \
-       end \
-       left = left - #users \
-       if redis.call('SCARD', 'leveret:node-users:' .. node) == 0 then \
-         redis.call('ZREM', 'leveret:node-leases', node) \
+     local found, left = {}, tonumber(ARGV[1]) \
+     for _, node in ipairs(redis.call('ZRANGEBYSCORE', 'leveret:node-leases', '-inf', '(' .. now)) do \
+       local some = redis.call('HRANDFIELD', 'leveret:holds:' .. node, left, 'WITHVALUES') \
+       if #some == 0 then redis.call('ZREM', 'leveret:node-leases', node) \
+       else \
+         left = left - #some / 2 \
+         table.insert(some, 1, node) \
+         found[#found + 1] = some \
        end \
        if left <= 0 then break end \
      end \
-     return {left <= 0 and 1 or 0, gone}";
+     return found";
 
-fn eval(script: &str) -> Cmd {
-    let mut eval = cmd("EVAL");
-    eval.arg(script).arg(0);
-    eval
+const LEASED: &str = "local time = redis.call('TIME') \
+     local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)) \
+     return redis.call('ZRANGEBYSCORE', 'leveret:node-leases', now, '+inf')";
+
+/// What a node's holding is called: colons may be in both parts.
+fn name(holding: &Holding) -> String {
+    format!("{}:{}{}", holding.group.len(), holding.group, holding.member)
+}
+
+/// `None`: it is no such name.
+fn named(name: &str, note: String) -> Option<Holding> {
+    let (length, rest) = name.split_once(':')?;
+    let (group, member) = rest.split_at_checked(length.parse().ok()?)?;
+    Some(Holding { group: group.into(), member: member.into(), note })
+}
+
+#[derive(Clone, Copy)]
+enum Step {
+    Hold,
+    GiveUp,
+}
+
+impl Step {
+    fn script(self) -> &'static str {
+        static SCRIPTS: LazyLock<[String; 2]> =
+            LazyLock::new(|| [HOLD, GIVE_UP].map(|step| with_say(&format!("{LOOK}{step}"))));
+        &SCRIPTS[self as usize]
+    }
 }
 
 impl RedisCache {
-    pub async fn hold_user(
+    pub fn hold_for(
         &self,
-        user: &str,
         node: &str,
         lease: Duration,
-    ) -> Result<Held, BackendError> {
-        let mut hold = eval(HOLD);
-        hold.arg(user).arg(node).arg(ttl_ms(lease));
-        let (is_first, had_no_lease) = self.link.run(&hold).await?;
-        Ok(Held { is_first, had_no_lease })
+        holding: &Holding,
+        says: &[Saying],
+    ) -> Result<RedisAnswer, BackendError> {
+        self.send_step(Step::Hold, node, holding, &ttl_ms(lease).to_string(), says)
     }
 
-    pub async fn give_up_user(&self, user: &str, node: &str) -> Result<bool, BackendError> {
-        self.link.run(eval(GIVE_UP).arg(user).arg(node)).await
+    pub fn give_up(
+        &self,
+        node: &str,
+        holding: &Holding,
+        says: &[Saying],
+    ) -> Result<RedisAnswer, BackendError> {
+        self.send_step(Step::GiveUp, node, holding, "0", says)
+    }
+
+    pub fn take_over(
+        &self,
+        node: &str,
+        holding: &Holding,
+        says: &[Saying],
+    ) -> Result<RedisAnswer, BackendError> {
+        self.send_step(Step::GiveUp, node, holding, "1", says)
+    }
+
+    fn send_step(
+        &self,
+        step: Step,
+        node: &str,
+        holding: &Holding,
+        sixth: &str,
+        says: &[Saying],
+    ) -> Result<RedisAnswer, BackendError> {
+        let Holding { group, member, note } = holding;
+        let name = name(holding);
+        let own = [node, group, member, &name, note, sixth].map(|text| text.as_bytes().to_vec());
+        let args = own.into_iter().chain(saying::args(says)).collect();
+        let key = format!("leveret:holds:{node}");
+        self.outbox.put(Change::Script { script: step.script(), key, args })
     }
 
     pub async fn renew_node(&self, node: &str, lease: Duration) -> Result<bool, BackendError> {
-        self.link.run(eval(RENEW).arg(node).arg(ttl_ms(lease))).await
+        let mut renew = cmd("EVAL");
+        renew.arg(RENEW).arg(0).arg(node).arg(ttl_ms(lease));
+        self.link.run(&renew).await
     }
 
-    pub async fn take_over_users(
-        &self,
-        key_prefix: &str,
-    ) -> Result<(bool, Vec<String>), BackendError> {
-        self.link.run(eval(TAKE_OVER).arg(TAKEN_MAX).arg(key_prefix)).await
+    pub async fn lapsed_holdings(&self) -> Result<Vec<(String, Holding)>, BackendError> {
+        let mut lapsed = cmd("EVAL");
+        lapsed.arg(LAPSED).arg(0).arg(LAPSED_MAX);
+        let nodes: Vec<Vec<String>> = self.link.run(&lapsed).await?;
+        let mut found = Vec::new();
+        for node in nodes {
+            let mut texts = node.into_iter();
+            let Some(node) = texts.next() else { continue };
+            while let (Some(name), Some(note)) = (texts.next(), texts.next()) {
+                found.extend(named(&name, note).map(|holding| (node.clone(), holding)));
+            }
+        }
+        Ok(found)
+    }
+
+    pub async fn leased_nodes(&self) -> Result<Vec<String>, BackendError> {
+        let mut leased = cmd("EVAL");
+        leased.arg(LEASED).arg(0);
+        self.link.run(&leased).await
+    }
+}
+
+impl RedisAnswer {
+    pub async fn held(self) -> Result<Held, BackendError> {
+        let (is_first, had_no_lease) = FromRedisValue::from_redis_value(self.value().await?)
+            .map_err(|error| of_server(&error.into()))?;
+        Ok(Held { is_first, had_no_lease })
+    }
+
+    pub async fn gone(self) -> Result<bool, BackendError> {
+        FromRedisValue::from_redis_value(self.value().await?)
+            .map_err(|error| of_server(&error.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_holdings_name_reads_back_whatever_is_in_it() {
+        for (group, member) in [("users", "ada"), ("room:1:2", "a:b"), ("", ""), ("ré", ":é")] {
+            let holding =
+                Holding { group: group.into(), member: member.into(), note: "n".to_owned() };
+            assert_eq!(named(&name(&holding), "n".to_owned()), Some(holding));
+        }
+        for text in ["", "5", "5:abc", "x:abc", "2:é"] {
+            let read = named(text, String::new());
+            assert!(read.is_none() || text == "2:é", "{text}: {read:?}");
+        }
+        assert_eq!(named("1:é", String::new()), None);
     }
 }

@@ -21,6 +21,7 @@ mod link;
 mod lock;
 mod outbox;
 mod owned;
+mod saying;
 mod stream;
 mod values;
 

@@ -1,6 +1,7 @@
 //! Hashes that one node owns at a time, as the server keeps them: the owner is a field, and how often the hash
 //! was taken another.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,8 +9,9 @@ use redis::cmd;
 
 use super::RedisCache;
 use super::outbox::{Change, RedisSent};
+use super::saying::{self, with_say};
 use super::values::ttl_ms;
-use crate::backend::{BackendError, Owned};
+use crate::backend::{BackendError, Owned, Saying};
 
 /// The fields that are not their user's.
 const OWNER: &str = "@";
@@ -22,18 +24,30 @@ const PUT: &str = "local owner = redis.call('HGET', KEYS[1], '@') \
      redis.call('PEXPIRE', KEYS[1], ARGV[2]) \
      return 1";
 
+/// As [`PUT`], and nothing else stays.
+const REPLACE: &str = "local owner = redis.call('HGET', KEYS[1], '@') \
+     if owner and owner ~= ARGV[1] then return 0 end \
+     local takes = redis.call('HGET', KEYS[1], '#') \
+     redis.call('DEL', KEYS[1]) \
+     redis.call('HSET', KEYS[1], '@', ARGV[1]) \
+     if takes then redis.call('HSET', KEYS[1], '#', takes) end \
+     for i = 3, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end \
+     redis.call('PEXPIRE', KEYS[1], ARGV[2]) \
+     return 1";
+
 const REMOVE_FIELD: &str = "if redis.call('HGET', KEYS[1], '@') ~= ARGV[1] then return 0 end \
      return redis.call('HDEL', KEYS[1], ARGV[2])";
 
 const REMOVE: &str = "if redis.call('HGET', KEYS[1], '@') ~= ARGV[1] then return 0 end \
      return redis.call('DEL', KEYS[1])";
 
-/// The hash as it is then, or nothing.
+/// The hash as it is then, or nothing; what is said is said with it.
 const TAKE: &str = "if redis.call('HGET', KEYS[1], '@') ~= ARGV[2] \
        or tonumber(redis.call('HGET', KEYS[1], '#') or '0') ~= tonumber(ARGV[3]) then return {} end \
      redis.call('HSET', KEYS[1], '@', ARGV[1]) \
      redis.call('PEXPIRE', KEYS[1], ARGV[4]) \
      redis.call('HINCRBY', KEYS[1], '#', 1) \
+     say(5) \
      return redis.call('HGETALL', KEYS[1])";
 
 /// `None`: there is none.
@@ -83,9 +97,28 @@ impl RedisOwned {
         fields: Vec<(String, Vec<u8>)>,
         ttl: Duration,
     ) -> Result<RedisSent, BackendError> {
+        self.send_fields(PUT, name, fields, ttl)
+    }
+
+    pub fn replace(
+        &self,
+        name: &str,
+        fields: Vec<(String, Vec<u8>)>,
+        ttl: Duration,
+    ) -> Result<RedisSent, BackendError> {
+        self.send_fields(REPLACE, name, fields, ttl)
+    }
+
+    fn send_fields(
+        &self,
+        script: &'static str,
+        name: &str,
+        fields: Vec<(String, Vec<u8>)>,
+        ttl: Duration,
+    ) -> Result<RedisSent, BackendError> {
         let fields = fields.into_iter().flat_map(|(field, value)| [field.into_bytes(), value]);
         let ttl = ttl_ms(ttl).to_string().into_bytes();
-        self.send(PUT, name, std::iter::once(ttl).chain(fields).collect())
+        self.send(script, name, std::iter::once(ttl).chain(fields).collect())
     }
 
     pub fn remove_field(&self, name: &str, field: String) -> Result<RedisSent, BackendError> {
@@ -105,10 +138,13 @@ impl RedisOwned {
         name: &str,
         found: &Owned,
         ttl: Duration,
+        says: &[Saying],
     ) -> Result<Option<Owned>, BackendError> {
+        static SCRIPT: LazyLock<String> = LazyLock::new(|| with_say(TAKE));
         let mut take = cmd("EVAL");
-        take.arg(TAKE).arg(1).arg(self.key(name)).arg(&self.node);
+        take.arg(&*SCRIPT).arg(1).arg(self.key(name)).arg(&self.node);
         take.arg(&found.owner).arg(found.takes).arg(ttl_ms(ttl));
+        saying::args(says).for_each(|text| _ = take.arg(text));
         Ok(owned(self.cache.link.run(&take).await?))
     }
 }

@@ -80,6 +80,10 @@ impl RedisStream {
         Self { cache, key: format!("leveret:stream:{name}") }
     }
 
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
     /// Appends an entry, in the order of the calls.
     pub fn send(&self, entry: Vec<u8>) -> Result<RedisSent, BackendError> {
         self.cache.outbox.put_silently(Change::Entry { stream: self.key.clone(), entry })

@@ -9,12 +9,12 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
 
 use super::addresses::Place;
-use super::heartbeat::{Beat, Heartbeat};
+use super::heartbeat::{Beat, Heartbeat, Periods};
 use super::session::{Session, SessionWriter, Turn};
 use super::{Engine, Refused};
 use crate::gateway::close_reason::CloseReason;
 use crate::gateway::metrics::CountedTask;
-use crate::gateway::outbound::{Outbound, Transport};
+use crate::gateway::outbound::{Batch, Outbound, Transport};
 use crate::gateway::socket_io::Connection;
 use crate::gateway::websocket::Frame;
 use crate::wire::engine_io::{Handshake, Packet};
@@ -108,7 +108,7 @@ impl Driver {
     fn new(engine: &Arc<Engine>, session: &Arc<Session>) -> Self {
         let now = Instant::now();
         let options = &engine.options;
-        let heartbeat = Heartbeat::new(now, options.ping_interval, options.ping_timeout);
+        let heartbeat = Heartbeat::new(now, periods(engine));
         let watch = Watch { heartbeat, join_by: now.checked_add(options.connect_timeout) };
         let _counted = engine.namespaces.metrics.task();
         Self { engine: Arc::clone(engine), session: Arc::clone(session), watch, _counted }
@@ -121,7 +121,7 @@ impl Driver {
                 // First, since a WebSocket that took over can still tell of the close.
                 Ok(writer) = &mut upgraded => break Some(writer),
                 _ = self.session.outbound.closed() => break None,
-                () = tokio::time::sleep_until(self.watch.due()) => self.watch.look(&self.session),
+                () = tokio::time::sleep_until(self.watch.due()) => self.watch.look(&self.session, periods(&self.engine)),
             }
         };
         match writer {
@@ -151,14 +151,18 @@ impl Driver {
         self.engine.sessions.remove(&self.session);
     }
 
-    async fn run_websocket(mut self, mut writer: SessionWriter) {
-        let is_whole = self.write_until_closed(&mut writer).await;
-        if let (true, Some(reason)) = (is_whole, self.session.outbound.close_reason()) {
-            self.part_by(&mut writer, reason).await;
+    /// What only a session's end needs is boxed: idle sockets are many.
+    #[expect(clippy::manual_async_fn, reason = "the future of one has each argument twice")]
+    fn run_websocket(mut self, mut writer: SessionWriter) -> impl Future<Output = ()> + Send {
+        async move {
+            let is_whole = self.write_until_closed(&mut writer).await;
+            if let (true, Some(reason)) = (is_whole, self.session.outbound.close_reason()) {
+                Box::pin(self.part_by(&mut writer, reason)).await;
+            }
+            drop(writer);
+            Box::pin(self.leave()).await;
+            self.engine.sessions.remove(&self.session);
         }
-        drop(writer);
-        self.leave().await;
-        self.engine.sessions.remove(&self.session);
     }
 
     async fn part_by(&self, writer: &mut SessionWriter, reason: CloseReason) {
@@ -172,7 +176,7 @@ impl Driver {
     /// Writes what is queued until the session is closed. False: the last frame may be cut.
     async fn write_until_closed(&mut self, writer: &mut SessionWriter) -> bool {
         let outbound = Arc::clone(&self.session.outbound);
-        let mut batch = Vec::new();
+        let mut batch = Batch::new();
         // Kept while frames come and go: entering and leaving the timer's wheel takes its lock.
         let alarm = tokio::time::sleep_until(self.watch.due());
         tokio::pin!(alarm);
@@ -183,7 +187,7 @@ impl Driver {
                     biased;
                     () = outbound.ready() => {}
                     () = &mut alarm => {
-                        self.watch.look(&self.session);
+                        self.watch.look(&self.session, periods(&self.engine));
                         alarm.as_mut().reset(self.watch.due());
                     }
                 }
@@ -220,10 +224,11 @@ impl Driver {
                     // A client that reads gets the rest, and a close frame after it.
                     let has_farewell = reason.close_frame().is_some();
                     let patience = if has_farewell { FAREWELL_MAX } else { Duration::ZERO };
-                    return matches!(tokio::time::timeout(patience, &mut write).await, Ok(Ok(())));
+                    let rest = Box::pin(tokio::time::timeout(patience, &mut write));
+                    return matches!(rest.await, Ok(Ok(())));
                 }
                 () = alarm.as_mut() => {
-                    self.watch.look(&self.session);
+                    self.watch.look(&self.session, periods(&self.engine));
                     alarm.as_mut().reset(self.watch.due());
                 }
             }
@@ -244,13 +249,17 @@ impl Driver {
 
 /// Writes what was queued before the close, then the close frame.
 async fn farewell(outbound: &Outbound, writer: &mut SessionWriter, close: Frame) {
-    let mut batch = Vec::new();
+    let mut batch = Batch::new();
     outbound.take(&mut batch);
     batch.push(close);
     if writer.write(&batch).await.is_ok() {
         // A client that closed first is gone by now, and that is fine.
         let _ = writer.shutdown().await;
     }
+}
+
+fn periods(engine: &Engine) -> Periods {
+    Periods { interval: engine.options.ping_interval, timeout: engine.options.ping_timeout }
 }
 
 /// What has to happen in time.
@@ -266,7 +275,7 @@ impl Watch {
         self.join_by.map_or(heartbeat, |join_by| join_by.min(heartbeat))
     }
 
-    fn look(&mut self, session: &Session) {
+    fn look(&mut self, session: &Session, periods: Periods) {
         let now = Instant::now();
         if self.join_by.is_some_and(|join_by| now >= join_by) {
             self.join_by = None;
@@ -275,7 +284,7 @@ impl Watch {
                 return;
             }
         }
-        match self.heartbeat.beat(now, session.heard()) {
+        match self.heartbeat.beat(now, session.heard(), periods) {
             Beat::Ping => {
                 session.forget_heard();
                 let mut ping = Vec::with_capacity(1);

@@ -135,18 +135,20 @@ impl Engine {
             Asked::OfSession { sid, request } => (sid, request),
         };
         let session = self.sessions.find(&sid)?;
-        match asked? {
-            SessionRequest::Upgrade => {
-                may_upgrade?;
-                websocket_transport::upgrade(self, request, session)
-            }
-            // The session has left polling.
-            _ if session.outbound.transport() == Transport::WebSocket => {
-                Err(RequestError::BadRequest.into())
-            }
-            SessionRequest::Poll => polling::poll(self, &session, request.headers()).await,
-            SessionRequest::Data => polling::data(self, request, session).await,
+        let asked = asked?;
+        if asked == SessionRequest::Upgrade {
+            may_upgrade?;
+            return websocket_transport::upgrade(self, request, session);
         }
+        session.probe_looked().await;
+        // The session has left polling.
+        if session.outbound.transport() == Transport::WebSocket {
+            return Err(RequestError::BadRequest.into());
+        }
+        if asked == SessionRequest::Data {
+            return polling::data(self, request, session).await;
+        }
+        polling::poll(self, &session, request.headers()).await
     }
 
     pub fn sessions(&self) -> usize {

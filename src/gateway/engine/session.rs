@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
@@ -46,8 +47,33 @@ struct State {
     /// Takes the WebSocket to the session's task; absent once there is one.
     upgrade: Option<oneshot::Sender<SessionWriter>>,
     probe: Probe,
+    /// Of the WebSocket that is at it.
+    look: Option<Arc<Look>>,
     polling: bool,
 }
+
+/// Has requests that come while a WebSocket takes over wait until that has read what came before them.
+#[derive(Default)]
+pub struct Look {
+    asked: Notify,
+    done: Notify,
+}
+
+impl Look {
+    /// Waits until it is asked for. Cancel safe. For one waiter.
+    pub async fn asked(&self) {
+        self.asked.notified().await;
+    }
+
+    /// The WebSocket has nothing more to read now, or takes over no more.
+    pub fn done(&self) {
+        self.done.notify_waiters();
+    }
+}
+
+/// By the time when the second of two timers fires that were set one after the other, the runtime has
+/// heard from the system of everything that arrived before the first one was set.
+const TICK: Duration = Duration::from_millis(1);
 
 /// How far a WebSocket has got that wants to take the session over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +107,7 @@ impl Session {
     ) -> Self {
         metrics.sessions.increment(1.0);
         let connection = Some(Box::new(connection));
-        let state = State { connection, upgrade, probe: Probe::None, polling: false };
+        let state = State { connection, upgrade, probe: Probe::None, look: None, polling: false };
         Self {
             id: Uuid::new_v4(),
             outbound,
@@ -127,14 +153,32 @@ impl Session {
         }
     }
 
-    /// A WebSocket wants to take over. False: one is at it already, or has done it.
-    pub fn begin_probe(&self) -> bool {
-        let mut state = self.state.lock();
-        let may = state.upgrade.is_some() && state.probe == Probe::None;
-        if may {
-            state.probe = Probe::Connected;
+    /// Waits, if a WebSocket wants to take over, until it has read what its client sent before this: a
+    /// request behind the client's upgrade is one too many, whichever of the two is read first here.
+    /// Cancel safe.
+    pub async fn probe_looked(&self) {
+        let Some(look) = self.state.lock().look.clone() else { return };
+        tokio::time::sleep(TICK).await;
+        tokio::time::sleep(TICK).await;
+        let done = look.done.notified();
+        if self.state.lock().look.is_none() {
+            return;
         }
-        may
+        look.asked.notify_one();
+        tokio::select! {
+            () = done => {}
+            _ = self.outbound.closed() => {}
+        }
+    }
+
+    /// A WebSocket wants to take over. `None`: one is at it already, or has done it.
+    pub fn begin_probe(&self) -> Option<Arc<Look>> {
+        let mut state = self.state.lock();
+        if state.upgrade.is_none() || state.probe != Probe::None {
+            return None;
+        }
+        state.probe = Probe::Connected;
+        Some(Arc::clone(state.look.insert(Arc::default())))
     }
 
     /// The probe was answered: releases a waiting poll.
@@ -145,7 +189,11 @@ impl Session {
 
     /// The WebSocket did not take over; polling goes on.
     pub fn abandon_probe(&self) {
-        self.state.lock().probe = Probe::None;
+        let mut state = self.state.lock();
+        state.probe = Probe::None;
+        let look = state.look.take();
+        drop(state);
+        look.iter().for_each(|look| look.done());
     }
 
     /// The WebSocket takes over: from here on only it drains the queue. Gives the right to read.

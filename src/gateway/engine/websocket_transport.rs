@@ -10,9 +10,11 @@ use hyper_util::rt::TokioIo;
 use tokio::io::ReadHalf;
 
 use super::addresses::Place;
-use super::session::{Session, SessionWriter, Turn};
+use super::session::{Look, Session, SessionWriter, Turn};
 use super::{Answer, Engine, Refused, driver};
 use crate::gateway::close_reason::CloseReason;
+use crate::gateway::metrics::CountedTask;
+use crate::gateway::outbound::Batch;
 use crate::gateway::websocket::{self, Frame, Incoming, Reader, WebSocketError};
 use crate::wire::engine_io::{Packet, RequestError};
 
@@ -25,26 +27,23 @@ pub fn handshake<B>(engine: &Arc<Engine>, request: &mut Request<B>, place: Place
     let engine = Arc::clone(engine);
     let counted = engine.namespaces.metrics.task();
     tokio::spawn(async move {
-        let _counted = counted;
         let Some((reader, writer)) = streams(&engine, upgrade).await else { return };
         // At the bound of sessions since the check above: the client sees the stream end.
         let Ok(turn) = driver::open_websocket(&engine, writer, place) else { return };
-        read(turn, reader).await;
+        // In a task of its own, which has no place for the handshake: idle sockets are many.
+        tokio::spawn(read(turn, reader, counted));
     });
     Ok(response)
 }
 
 /// Lets a WebSocket take a polling session over.
 pub fn upgrade<B>(engine: &Arc<Engine>, request: &mut Request<B>, session: Arc<Session>) -> Answer {
-    if !session.begin_probe() {
-        return Err(RequestError::BadRequest.into());
-    }
-    let probe = Probe(session);
+    let look = session.begin_probe().ok_or(RequestError::BadRequest)?;
+    let probe = Probe { session, look };
     let (response, upgrade) = accept(request)?;
     let engine = Arc::clone(engine);
     let counted = engine.namespaces.metrics.task();
     tokio::spawn(async move {
-        let _counted = counted;
         let Some((mut reader, writer)) = streams(&engine, upgrade).await else { return };
         let timeout = engine.options.upgrade_timeout;
         let probed = tokio::time::timeout(timeout, take_over(&probe, &mut reader, writer)).await;
@@ -52,7 +51,7 @@ pub fn upgrade<B>(engine: &Arc<Engine>, request: &mut Request<B>, session: Arc<S
         match probed {
             Ok(Probed::TakenOver(turn)) => {
                 engine.namespaces.metrics.upgrades.increment(1);
-                read(turn, reader).await;
+                tokio::spawn(read(turn, reader, counted));
             }
             // After the probe, so that the client may begin the next one when it sees the end. The peer
             // may be gone already.
@@ -76,17 +75,20 @@ enum Probed {
 }
 
 /// A probe under way; however it ends, the next one may begin.
-struct Probe(Arc<Session>);
+struct Probe {
+    session: Arc<Session>,
+    look: Arc<Look>,
+}
 
 impl Drop for Probe {
     fn drop(&mut self) {
-        self.0.abandon_probe();
+        self.session.abandon_probe();
     }
 }
 
 /// `2probe`, `3probe`, `5`: after that the session is the WebSocket's.
 async fn take_over(
-    Probe(session): &Probe,
+    Probe { session, look }: &Probe,
     reader: &mut SessionReader,
     mut writer: SessionWriter,
 ) -> Probed {
@@ -96,19 +98,24 @@ async fn take_over(
     loop {
         let next = reader.next();
         tokio::pin!(next);
-        let incoming = tokio::select! {
-            incoming = &mut next => incoming,
-            _ = &mut closed, if !is_closed => {
-                is_closed = true;
-                if !is_answered {
-                    return Probed::Ended;
+        let incoming = loop {
+            tokio::select! {
+                // In this order, so that a poll that asks is told of what has come.
+                biased;
+                incoming = &mut next => break incoming,
+                _ = &mut closed, if !is_closed => {
+                    is_closed = true;
+                    if !is_answered {
+                        return Probed::Ended;
+                    }
+                    // A client that was answered polls no more: only what becomes of this WebSocket can tell
+                    // it, and only once it has sent its upgrade.
+                    match tokio::time::timeout(PARTING_MAX, next).await {
+                        Ok(incoming) => break incoming,
+                        Err(_) => return Probed::Ended,
+                    }
                 }
-                // A client that was answered polls no more: only what becomes of this WebSocket can tell
-                // it, and only once it has sent its upgrade.
-                match tokio::time::timeout(PARTING_MAX, next).await {
-                    Ok(incoming) => incoming,
-                    Err(_) => return Probed::Ended,
-                }
+                () = look.asked() => look.done(),
             }
         };
         let (answer, goes_on) = match &incoming {
@@ -149,7 +156,7 @@ async fn take_over(
 
 /// Sends what the closed session still had to say.
 async fn part(session: &Session, mut writer: SessionWriter) -> Probed {
-    let mut last = Vec::new();
+    let mut last = Batch::new();
     session.outbound.take(&mut last);
     last.extend(session.outbound.close_reason().and_then(CloseReason::close_frame));
     let written = writer.write(&last).await;
@@ -176,42 +183,50 @@ async fn streams(engine: &Engine, upgrade: OnUpgrade) -> Option<(SessionReader, 
 }
 
 /// Reads the session's messages to its end.
-async fn read(mut turn: Turn, mut reader: SessionReader) {
-    let session = Arc::clone(turn.session());
-    let outbound = &session.outbound;
-    let closed = outbound.closed();
-    tokio::pin!(closed);
-    loop {
-        // `next` is not cancel safe, but after the close nothing is read any more.
-        let incoming = tokio::select! {
-            biased;
-            _ = &mut closed => break,
-            incoming = reader.next() => incoming,
-        };
-        let read = match incoming {
-            Ok(Incoming::Text(text)) => match Packet::parse(&text) {
-                Ok(packet) => turn.packet(packet).await,
-                Err(_) => Err(CloseReason::ParseError),
-            },
-            Ok(Incoming::Binary(bytes)) => turn.packet(Packet::Binary(bytes)).await,
-            Ok(Incoming::Close { code, .. }) => Err(CloseReason::ClosedByClient(code)),
-            Ok(control @ (Incoming::Ping(_) | Incoming::Pong(_))) => {
-                if let Some(answer) = control.answer() {
-                    // Pushed, not replied: a client that only pings and never reads is a slow consumer.
-                    outbound.push(&answer);
+#[expect(clippy::manual_async_fn, reason = "the future of one has each argument twice")]
+fn read(
+    mut turn: Turn,
+    mut reader: SessionReader,
+    counted: CountedTask,
+) -> impl Future<Output = ()> {
+    async move {
+        let _counted = &counted;
+        let session = Arc::clone(turn.session());
+        let outbound = &session.outbound;
+        let closed = outbound.closed();
+        tokio::pin!(closed);
+        loop {
+            // `next` is not cancel safe, but after the close nothing is read any more.
+            let incoming = tokio::select! {
+                biased;
+                _ = &mut closed => break,
+                incoming = reader.next() => incoming,
+            };
+            let read = match incoming {
+                Ok(Incoming::Text(text)) => match Packet::parse(&text) {
+                    Ok(packet) => turn.packet(packet).await,
+                    Err(_) => Err(CloseReason::ParseError),
+                },
+                Ok(Incoming::Binary(bytes)) => turn.packet(Packet::Binary(bytes)).await,
+                Ok(Incoming::Close { code, .. }) => Err(CloseReason::ClosedByClient(code)),
+                Ok(control @ (Incoming::Ping(_) | Incoming::Pong(_))) => {
+                    if let Some(answer) = control.answer() {
+                        // Pushed, not replied: a client that only pings and never reads is a slow consumer.
+                        outbound.push(&answer);
+                    }
+                    Ok(())
                 }
-                Ok(())
+                Err(error) => Err(reason_of(&error)),
+            };
+            if let Err(reason) = read {
+                outbound.close(reason);
+                break;
             }
-            Err(error) => Err(reason_of(&error)),
-        };
-        if let Err(reason) = read {
-            outbound.close(reason);
-            break;
         }
+        // The stream goes now; leaving the rooms may take longer.
+        drop(reader);
+        Box::pin(turn.end()).await;
     }
-    // The stream goes now; leaving the rooms may take longer.
-    drop(reader);
-    turn.end().await;
 }
 
 fn reason_of(error: &WebSocketError) -> CloseReason {

@@ -10,11 +10,13 @@ use tokio::time::Instant;
 
 use super::acks::Replies;
 use super::hub::{Hub, JoinError};
-use super::nodes::Nodes;
+use super::nodes::{Gathered, Items, Nodes, Question, RemoteSocket};
 use super::outgoing::{Draft, Outgoing};
 use super::recovery::{Audience, Target};
 use super::socket::Socket;
 use super::socket_id::SocketId;
+use crate::backend::Saying;
+use crate::gateway::error::GatewayError;
 use crate::wire::socket_io::ToArgs;
 use crate::wire::socket_io::encode::EncodeError;
 
@@ -125,6 +127,12 @@ impl<'a> Broadcast<'a> {
         }
     }
 
+    /// As [`Self::send`], to be said to all nodes beside a change of the cache. `None`: this is the only one.
+    pub(crate) fn saying(&self, draft: &Draft) -> Option<Saying> {
+        let nodes = self.others()?;
+        Some(nodes.saying(self.audience(), draft, self.is_logged, self.is_volatile))
+    }
+
     /// Where other nodes have sockets that are chosen.
     fn others(&self) -> Option<&Nodes> {
         self.hub.nodes().filter(|_| !self.is_local)
@@ -209,10 +217,43 @@ impl<'a> Broadcast<'a> {
         Ok(replies)
     }
 
+    /// The chosen sockets that are connected to this process. For those of all nodes see
+    /// [`Self::fetch_all_sockets`].
     pub fn fetch_sockets(&self) -> Vec<Socket> {
         let mut sockets = Vec::new();
         self.each(|socket| sockets.push(socket.clone()));
         sockets
+    }
+
+    /// The chosen sockets of all nodes, as each node tells of them. A node that does not answer within a
+    /// second is counted as missing, and its sockets are not among them.
+    ///
+    /// # Errors
+    /// [`GatewayError::Backend`]: the cache that the nodes share does not answer, or they answer too much.
+    pub async fn fetch_all_sockets(&self) -> Result<Gathered<Vec<RemoteSocket>>, GatewayError> {
+        let here: Vec<RemoteSocket> = self.fetch_sockets().iter().map(RemoteSocket::of).collect();
+        let Some(nodes) = self.others() else { return Ok(Gathered::alone(here)) };
+        let told = nodes.ask(self.audience(), Question::Sockets).await?;
+        // Who moves from one node to another meanwhile is told of by both.
+        let mut seen: AHashSet<SocketId> = here.iter().map(RemoteSocket::id).collect();
+        Ok(told.map(|items| {
+            let there = items.iter().filter_map(|item| RemoteSocket::read(item));
+            here.into_iter().chain(there.filter(|socket| seen.insert(socket.id()))).collect()
+        }))
+    }
+
+    /// How many sockets are chosen on all nodes.
+    ///
+    /// # Errors
+    /// As [`Self::fetch_all_sockets`].
+    pub async fn count_all_sockets(&self) -> Result<Gathered<usize>, GatewayError> {
+        let here = self.count();
+        let Some(nodes) = self.others() else { return Ok(Gathered::alone(here)) };
+        let told = nodes.ask(self.audience(), Question::Count).await?;
+        let there = |items: Items| -> usize {
+            items.iter().filter_map(|item| item.get().parse::<usize>().ok()).sum()
+        };
+        Ok(told.map(|items| here + there(items)))
     }
 
     /// Makes them all join a room.

@@ -1,5 +1,7 @@
 //! One client in one namespace.
 
+mod rooms;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -50,7 +52,7 @@ const GONE: u8 = 2;
 struct Kept {
     rooms: SmallVec<[Arc<str>; 2]>,
     /// Of these rooms, those that the gateway itself put the socket in.
-    own_rooms: usize,
+    own_rooms: u32,
     acks: Waiting,
     extensions: Extensions,
     /// A JSON text.
@@ -67,15 +69,26 @@ struct Resume {
 
 impl Socket {
     pub(crate) fn new(hub: Arc<Hub>, outbound: Arc<Outbound>, parser: Parser) -> Self {
+        Self::made(SocketId::random(), hub, outbound, parser, None)
+    }
+
+    /// With what is `kept` of one before.
+    fn made(
+        id: SocketId,
+        hub: Arc<Hub>,
+        outbound: Arc<Outbound>,
+        parser: Parser,
+        kept: Option<Kept>,
+    ) -> Self {
         Self(Arc::new(Inner {
-            id: SocketId::random(),
+            id,
             hub,
             outbound,
             parser,
             state: AtomicU8::new(NEW),
-            is_recovered: false,
+            is_recovered: kept.is_some(),
             last_logged: AtomicU64::new(0),
-            kept: Mutex::default(),
+            kept: Mutex::new(kept.unwrap_or_default()),
         }))
     }
 
@@ -195,15 +208,6 @@ impl Socket {
         self.hub().leave(self, room).is_some()
     }
 
-    /// The rooms that it is in; after it left, those that it was in at the end.
-    pub fn rooms(&self) -> Vec<Arc<str>> {
-        self.0.kept.lock().rooms.to_vec()
-    }
-
-    pub fn is_in(&self, room: &str) -> bool {
-        self.0.kept.lock().rooms.iter().any(|name| &**name == room)
-    }
-
     /// The others of the namespace.
     pub fn broadcast<'a>(&self) -> Broadcast<'a> {
         Broadcast::new(Arc::clone(self.hub())).except_socket(self.id())
@@ -266,7 +270,11 @@ impl Socket {
 
     /// Keeps a value of the application's, one a type.
     pub fn insert<T: Send + Sync + 'static>(&self, value: T) {
-        self.0.kept.lock().extensions.insert(Arc::new(value));
+        self.insert_shared(Arc::new(value));
+    }
+
+    pub(crate) fn insert_shared<T: Send + Sync + 'static>(&self, value: Arc<T>) {
+        self.0.kept.lock().extensions.insert(value);
     }
 
     /// The value of this type that was kept.
@@ -382,16 +390,8 @@ impl Socket {
         }
         kept.pid = Some(pid);
         kept.data = data.or(kept.data);
-        Self(Arc::new(Inner {
-            id,
-            hub: Arc::clone(self.hub()),
-            outbound: Arc::clone(&self.0.outbound),
-            parser: self.0.parser,
-            state: AtomicU8::new(NEW),
-            is_recovered: true,
-            last_logged: AtomicU64::new(0),
-            kept: Mutex::new(kept),
-        }))
+        let (hub, outbound) = (Arc::clone(self.hub()), Arc::clone(&self.0.outbound));
+        Self::made(id, hub, outbound, self.0.parser, Some(kept))
     }
 
     pub(crate) fn pid(&self) -> Option<Pid> {
@@ -446,32 +446,6 @@ impl Socket {
 
     pub(crate) fn acknowledged(&self, id: u64, reply: impl FnOnce() -> Reply) {
         self.0.kept.lock().acks.settle(id, reply);
-    }
-
-    /// Notes a room; false: it was noted already.
-    pub(crate) fn note_join(&self, room: &Arc<str>, rooms_max: usize) -> Result<bool, JoinError> {
-        let mut kept = self.0.kept.lock();
-        if kept.rooms.iter().any(|name| name == room) {
-            return Ok(false);
-        }
-        if kept.rooms.len() - kept.own_rooms >= rooms_max {
-            return Err(JoinError::TooManyRooms { rooms_max });
-        }
-        kept.rooms.push(Arc::clone(room));
-        Ok(true)
-    }
-
-    /// In a middleware: has the socket join a room that does not count for its bound.
-    pub(crate) fn join_own(&self, room: &str) {
-        let mut kept = self.0.kept.lock();
-        kept.rooms.push(room.into());
-        kept.own_rooms += 1;
-    }
-
-    pub(crate) fn note_leave(&self, room: &str) -> bool {
-        let mut kept = self.0.kept.lock();
-        let at = kept.rooms.iter().position(|name| &**name == room);
-        at.map(|at| kept.rooms.swap_remove(at)).is_some()
     }
 }
 

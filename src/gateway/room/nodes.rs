@@ -1,15 +1,41 @@
 //! A room whose members are on several nodes.
 
+use std::sync::Arc;
+
+use ahash::AHashMap;
 use bytes::Bytes;
 
 use super::posts::Durable;
 use super::{Post, Room};
-use crate::backend::{BackendError, Push};
+use crate::backend::{BackendError, Push, Saying};
 use crate::gateway::error::Refusal;
+use crate::gateway::events::UserRef;
 use crate::gateway::history::MESSAGES_KEPT;
-use crate::gateway::io::{Nodes, Noted, RoomPost};
+use crate::gateway::io::{Broadcast, Draft, Hub, Nodes, Noted, RoomPost, SocketId};
 use crate::gateway::member::Peer;
 use crate::gateway::repeats;
+use crate::model::names::{RoomId, UserId};
+
+/// That a user came into a room or left it, to those in it on all nodes.
+pub fn user_sayings(
+    hub: &Arc<Hub>,
+    room: &RoomId,
+    event: &'static str,
+    user: &UserId,
+    name: &str,
+    except: Option<SocketId>,
+) -> Vec<Saying> {
+    let payload = UserRef { user_id: user.as_str(), username: Some(name) };
+    let others = Broadcast::new(Arc::clone(hub)).to(room.as_str());
+    let others = except.into_iter().fold(others, Broadcast::except_socket);
+    match Draft::event(hub.name(), event, &&payload) {
+        Ok(event) => others.saying(&event).into_iter().collect(),
+        Err(error) => {
+            tracing::error!(event, %error, "an event could not be encoded");
+            Vec::new()
+        }
+    }
+}
 
 impl Room {
     /// Sends the history and makes the peer a member, while nothing is sent to the members here.
@@ -47,5 +73,33 @@ impl Room {
             },
         )?;
         Ok((0, String::new(), Box::pin(async move { posting.posted().await.map(Some) })))
+    }
+
+    /// Notes that a user's first socket here came into the room, or its last one left: then the cache tells the
+    /// others, if there is none on any other node. False: there are no other nodes.
+    pub(super) fn note_among_nodes(&self, peer: &Peer) -> bool {
+        self.note_user(peer.user(), &peer.member.username, Some(peer.id()))
+    }
+
+    fn note_user(&self, user: &UserId, name: &str, except: Option<SocketId>) -> bool {
+        let Some(lease) = &self.lease else { return false };
+        let says = |event| user_sayings(&self.hub, &self.id, event, user, name, except);
+        match self.users.contains_key(user) {
+            true => lease.attend(&self.id, user, name, &says("user:joined")),
+            false => lease.part(&self.id, user, name, &says("user:left")),
+        }
+        true
+    }
+
+    pub(super) fn recount(&self, user: &UserId, name: &str) {
+        self.note_user(user, name, None);
+    }
+
+    pub(super) fn recount_all(&self) {
+        let names: AHashMap<&UserId, &str> =
+            self.members.values().map(|member| (&member.user, &*member.username)).collect();
+        for (user, name) in names {
+            self.note_user(user, name, None);
+        }
     }
 }

@@ -7,6 +7,7 @@ use axum::extract::{FromRequestParts, Path, Query};
 use http::StatusCode;
 use http::request::Parts;
 
+use crate::gateway::Part;
 use crate::http::Problem;
 use crate::model::names::{NameError, QueueName, RoomId, UserId};
 
@@ -134,6 +135,11 @@ impl Page {
     pub(super) fn read(parameters: &mut Parameters) -> Result<Self, Problem> {
         let limit = parameters.number("limit", 1..=LISTED_MAX, LISTED_DEFAULT)?;
         Ok(Self { limit, after: parameters.text("after").unwrap_or_default() })
+    }
+
+    /// What has to be known to tell the page, and whether more follow.
+    pub(super) fn part(&self) -> Part {
+        Part { after: self.after.clone(), limit: self.limit + 1 }
     }
 
     /// The page of `all` in the order of their names, and whether more follow.

@@ -6,14 +6,14 @@ use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use super::parameters::{Of, Page, Parameters};
 use super::refusal::refusal;
 use super::{Shared, answer};
 use crate::backend::Audience;
-use crate::gateway::{self, Member, Presence};
+use crate::gateway::{self, GatewayError, Gathered, Member, Presence};
 use crate::http::{Json, Problem};
 use crate::model::names::{RoomId, UserId};
 
@@ -54,10 +54,30 @@ pub(super) async fn emit(
         To::User(user) => Audience::User(user),
         To::All => Audience::All,
     };
-    let sockets = shared.gateway.emit(&audience, &event, &payload).await;
-    let sockets = sockets
-        .map_err(|error| Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()))?;
-    Ok(answer(StatusCode::OK, &json!({ "sockets": sockets })))
+    let (sent, all) = tokio::join!(
+        shared.gateway.emit(&audience, &event, &payload),
+        shared.gateway.count(&audience)
+    );
+    let here = sent.map_err(unavailable)?;
+    // It is sent, though nobody may know to how many of the others.
+    let Gathered { value, missing_nodes } =
+        all.unwrap_or(Gathered { value: here, missing_nodes: 1 });
+    Ok(answer(StatusCode::OK, &with_missing(json!({ "sockets": value }), missing_nodes)))
+}
+
+fn unavailable(error: GatewayError) -> Problem {
+    match error {
+        GatewayError::Backend(error) => refusal(error),
+        error => Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+    }
+}
+
+/// Says of what several nodes know when some of them did not answer.
+fn with_missing(mut shown: Value, missing_nodes: usize) -> Value {
+    if let (Value::Object(members), 1..) = (&mut shown, missing_nodes) {
+        members.insert("missingNodes".to_owned(), missing_nodes.into());
+    }
+    shown
 }
 
 pub(super) async fn history(
@@ -86,17 +106,16 @@ pub(super) async fn members(
 ) -> Result<Response, Problem> {
     let page = Page::read(&mut parameters)?;
     parameters.end()?;
-    let members = shared.gateway.members(&room);
-    let (members, more) = page.of(members, |member| member.user.as_str());
+    let Gathered { value, missing_nodes } =
+        shared.gateway.members(&room, &page.part()).await.map_err(refusal)?;
+    let (members, more) = page.of(value, |member| member.user.as_str());
     let shown = |member: &Member| {
         let Member { user, username, sockets } = member;
         json!(ShownMember { user_id: user.as_str(), username, sockets: *sockets })
     };
     let members: Vec<_> = members.iter().map(shown).collect();
-    Ok(answer(
-        StatusCode::OK,
-        &json!({ "roomId": room.as_str(), "members": members, "more": more }),
-    ))
+    let shown = json!({ "roomId": room.as_str(), "members": members, "more": more });
+    Ok(answer(StatusCode::OK, &with_missing(shown, missing_nodes)))
 }
 
 #[derive(Serialize)]
@@ -109,7 +128,7 @@ struct ShownPresence<'a> {
 
 impl<'a> From<&'a Presence> for ShownPresence<'a> {
     fn from(presence: &'a Presence) -> Self {
-        let Presence { user, status, sockets } = presence;
+        let Presence { user, status, sockets, .. } = presence;
         Self { user_id: user.as_str(), status, sockets: *sockets }
     }
 }
@@ -120,9 +139,12 @@ pub(super) async fn present(
 ) -> Result<Response, Problem> {
     let page = Page::read(&mut parameters)?;
     parameters.end()?;
-    let (users, more) = page.of(shared.gateway.present(), |presence| presence.user.as_str());
+    let Gathered { value, missing_nodes } =
+        shared.gateway.present(&page.part()).await.map_err(refusal)?;
+    let (users, more) = page.of(value, |presence| presence.user.as_str());
     let users: Vec<_> = users.iter().map(ShownPresence::from).collect();
-    Ok(answer(StatusCode::OK, &json!({ "users": users, "more": more })))
+    let shown = json!({ "users": users, "more": more });
+    Ok(answer(StatusCode::OK, &with_missing(shown, missing_nodes)))
 }
 
 pub(super) async fn presence(
@@ -131,8 +153,9 @@ pub(super) async fn presence(
     parameters: Parameters,
 ) -> Result<Response, Problem> {
     parameters.end()?;
-    let presence = shared.gateway.presence(&user);
-    Ok(answer(StatusCode::OK, &ShownPresence::from(&presence)))
+    let Gathered { value, missing_nodes } =
+        shared.gateway.presence(&user).await.map_err(refusal)?;
+    Ok(answer(StatusCode::OK, &with_missing(json!(ShownPresence::from(&value)), missing_nodes)))
 }
 
 pub(super) async fn disconnect(
@@ -141,6 +164,9 @@ pub(super) async fn disconnect(
     parameters: Parameters,
 ) -> Result<Response, Problem> {
     parameters.end()?;
-    let sockets = shared.gateway.disconnect_user(&user);
-    Ok(answer(StatusCode::OK, &json!({ "sockets": sockets })))
+    // Of those that go nobody knows how many they were.
+    let counted = shared.gateway.count_of(&user).await;
+    shared.gateway.disconnect_user(&user);
+    let Gathered { value, missing_nodes } = counted.map_err(unavailable)?;
+    Ok(answer(StatusCode::OK, &with_missing(json!({ "sockets": value }), missing_nodes)))
 }

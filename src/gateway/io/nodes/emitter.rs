@@ -18,9 +18,10 @@ use tokio::time::{Instant, sleep};
 
 use crate::backend::Cache;
 use crate::gateway::io::broadcast::Broadcast;
-use crate::gateway::io::hub::Hub;
+use crate::gateway::io::hub::{Hub, JoinError};
 use crate::gateway::io::outgoing::Draft;
 use crate::gateway::io::recovery::Audience;
+use crate::gateway::io::socket::Socket;
 use crate::wire::engine_io::MESSAGE;
 use crate::wire::socket_io::{
     Body, Limits, Packet, ParseError, PayloadError, check_payload, msgpack,
@@ -34,6 +35,10 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Names of rooms that one message may have, of each kind.
 const ROOMS_MAX: usize = 1_000;
+
+/// Joins and leaves that are done before others have a turn, and what they changed is with the server: a request
+/// may be of many rooms and of all sockets.
+const CHANGES_AT_ONCE: usize = 64;
 
 /// What an emitter can have done.
 #[derive(Debug)]
@@ -130,7 +135,7 @@ pub async fn follow(hub: Weak<Hub>, cache: Cache, namespace: String) {
         while let Some(message) = published.next().await {
             let Some(hub) = hub.upgrade() else { return };
             match Order::read(&message, &namespace) {
-                Ok(order) => order.carry_out(&hub),
+                Ok(order) => order.carry_out(&hub, &cache).await,
                 Err(refused) => complaints.note(&namespace, &refused),
             }
             tokio::task::consume_budget().await;
@@ -191,7 +196,7 @@ impl Order {
         })
     }
 
-    fn carry_out(self, hub: &Arc<Hub>) {
+    async fn carry_out(self, hub: &Arc<Hub>, cache: &Cache) {
         let chosen = |to| Broadcast::new(Arc::clone(hub)).for_audience(to).local();
         match self {
             Self::Event { to, is_volatile, text, attachments } => {
@@ -200,17 +205,44 @@ impl Order {
                 hub.count_deliveries(chosen.send(&Draft::of_parts(&text, attachments)));
             }
             Self::Join { to, rooms } => {
-                let chosen = chosen(&to);
-                for room in &rooms {
-                    if let Err(error) = chosen.join(room) {
-                        tracing::warn!(room, %error, "a socket did not join as an emitter asked");
-                    }
+                let (mut refused, mut why) = (0_usize, None);
+                let join = |socket: &Socket, room: &str| match socket.join(room) {
+                    Ok(_) | Err(JoinError::Disconnected) => {}
+                    Err(error) => (refused, why) = (refused + 1, Some(error)),
+                };
+                change(chosen(&to).fetch_sockets(), &rooms, cache, join).await;
+                if let Some(error) = why {
+                    tracing::warn!(refused, %error, "sockets did not join all rooms of an emitter");
                 }
             }
-            Self::Leave { to, rooms } => rooms.iter().for_each(|room| chosen(&to).leave(room)),
+            Self::Leave { to, rooms } => {
+                let leave = |socket: &Socket, room: &str| _ = socket.leave(room);
+                change(chosen(&to).fetch_sockets(), &rooms, cache, leave).await;
+            }
             Self::Disconnect { to, is_closed: true } => chosen(&to).close(),
             Self::Disconnect { to, is_closed: false } => chosen(&to).disconnect(),
             Self::Foreign => {}
+        }
+    }
+}
+
+/// Changes the rooms of sockets, some of them at a time.
+async fn change(
+    sockets: Vec<Socket>,
+    rooms: &[String],
+    cache: &Cache,
+    mut change: impl FnMut(&Socket, &str),
+) {
+    let mut changes = 0;
+    for socket in sockets {
+        for room in rooms {
+            change(&socket, room);
+            changes += 1;
+            if changes % CHANGES_AT_ONCE == 0 {
+                // While it is away what was changed is noted later.
+                let _ = cache.flush().await;
+                tokio::task::yield_now().await;
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::asking::Question;
 use crate::gateway::io::recovery::{Audience, Target};
 
 /// Of the form; another one is not read.
@@ -22,6 +23,12 @@ pub enum Op {
         pid: String,
         node: String,
         takes: u64,
+    },
+    /// Another node wants to know something.
+    Ask {
+        id: u64,
+        node: String,
+        question: Question,
     },
 }
 

@@ -1,15 +1,17 @@
 //! Many nodes on one cache: what is sent to a namespace reaches its sockets on all of them.
 //!
-//! Owns: the namespace's log that all nodes append to and read (`frame` is an entry's form), and its channel
-//! for what is news or nothing; what Socket.IO's Redis emitter publishes (`emitter`). May import: `backend`, and of the library what a broadcast is.
+//! Owns: the namespace's log that all nodes append to and read (`frame` is an entry's form), its channel
+//! for what is news or nothing, and for what nodes ask each other (`asking`); what Socket.IO's Redis emitter publishes (`emitter`). May import: `backend`, and of the library what a broadcast is.
 //!
 //! What always holds: an event of the log is sent by every node when that reads it, by the one that
 //! appended it too; so all have one order, and none hears its own echo; and an event's offset is the
 //! same on all nodes: the log's epoch, and how many entries it had by then. A node that was left behind by
 //! what the log keeps closes its sockets' transports, which come back and are told that they are new.
 
+mod asking;
 mod emitter;
 mod frame;
+mod remote;
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -20,13 +22,18 @@ use memchr::memmem;
 use tokio::sync::{Mutex, MutexGuard, OwnedMutexGuard};
 use tokio::time::sleep;
 
+pub use self::asking::{Gathered, Items, Question};
+pub use self::remote::RemoteSocket;
+
+use self::asking::Asking;
 use self::frame::{Frame, Op};
 use super::broadcast::Broadcast;
 use super::hub::Hub;
 use super::outgoing::{Draft, Outgoing};
 use super::recovery::{Audience, Pid, Recent, Recovery, SharedSessions};
 use crate::backend::{
-    BackendError, Cache, LogEntry, Place, Post, Posting, Push, Read, SharedLog, Subscription,
+    BackendError, Cache, LogEntry, Place, Post, Posting, Push, Read, Saying, SharedLog,
+    Subscription,
 };
 use crate::gateway::close_reason::CloseReason;
 use crate::model::names::UserId;
@@ -47,6 +54,7 @@ pub struct Nodes {
     namespace: Box<str>,
     /// Through where the log was sent to the sockets here. Held while that goes on.
     sent_through: Arc<Mutex<Place>>,
+    asking: Asking,
 }
 
 /// A message that a room keeps.
@@ -79,7 +87,8 @@ impl Nodes {
         let channel = format!("leveret:nodes:{namespace}");
         let node = uuid::Uuid::new_v4().simple().to_string().into();
         let (cache, namespace) = (cache.clone(), namespace.into());
-        Some(Self { cache, log, channel, node, namespace, sent_through: Arc::default() })
+        let (sent_through, asking) = Default::default();
+        Some(Self { cache, log, channel, node, namespace, sent_through, asking })
     }
 
     /// The sessions that all nodes know.
@@ -89,13 +98,11 @@ impl Nodes {
         Some(SharedSessions::new(hashes, Arc::clone(&self.node), window))
     }
 
-    /// Tells the others that this node has a session now.
-    pub fn tell_taken(&self, pid: Pid, takes: u64) {
+    /// That this node has a session now.
+    pub fn taken_saying(&self, pid: Pid, takes: u64) -> Saying {
         let op = Op::Taken { pid: pid.to_string(), node: self.node.to_string(), takes };
         let frame = Frame { op, audience: Audience::default(), packet: Default::default() };
-        if let Err(error) = self.log.send(frame.encode()) {
-            tracing::error!(%error, "other nodes are not told that a client came here");
-        }
+        self.log.saying(frame.encode())
     }
 
     /// Starts to listen. Needs a Tokio runtime.
@@ -106,6 +113,9 @@ impl Nodes {
         let (cache, channel) = (self.cache.clone(), self.channel.clone());
         tokio::spawn(follow_channel(Arc::downgrade(hub), cache, channel));
         let namespace = hub.name().as_str().to_owned();
+        let (cache, node) = (self.cache.clone(), Arc::clone(&self.node));
+        let inbox = asking::follow_inbox(Arc::downgrade(hub), cache, node, namespace.clone());
+        tokio::spawn(inbox);
         tokio::spawn(emitter::follow(Arc::downgrade(hub), self.cache.clone(), namespace));
     }
 
@@ -124,6 +134,27 @@ impl Nodes {
             false => self.log.publish(&self.channel, frame.encode()).map(drop),
         };
         sent.inspect_err(|error| tracing::error!(%error, "an event was not sent")).is_ok()
+    }
+
+    /// As [`Self::send`], to be said beside a change of the cache.
+    pub fn saying(
+        &self,
+        audience: Audience,
+        draft: &Draft,
+        is_logged: bool,
+        is_volatile: bool,
+    ) -> Saying {
+        let op = Op::Event { is_logged, is_volatile };
+        let payload = Frame { op, audience, packet: draft.parts() }.encode();
+        match is_logged {
+            true => self.log.saying(payload),
+            false => Saying::Publish { channel: self.channel.clone(), payload },
+        }
+    }
+
+    /// Names this node to the others.
+    pub fn node(&self) -> &Arc<str> {
+        &self.node
     }
 
     /// Sends an event to the sockets of all nodes and waits until the log has it. False: nobody gets it, or
@@ -272,7 +303,12 @@ async fn follow_channel(hub: Weak<Hub>, cache: Cache, channel: String) {
     loop {
         let Some(listening) = &mut subscription else {
             match cache.subscribe(&channel).await {
-                Ok(listening) => subscription = Some(listening),
+                Ok(listening) => {
+                    subscription = Some(listening);
+                    let hub = hub.upgrade();
+                    let nodes = hub.as_deref().and_then(Hub::nodes);
+                    nodes.iter().for_each(|nodes| nodes.asking.note_reached());
+                }
                 Err(error) => {
                     tracing::debug!(%error, "other nodes are not listened to");
                     sleep(LISTEN_AGAIN).await;
@@ -308,6 +344,9 @@ fn deliver(hub: &Arc<Hub>, entry: &Bytes) {
             hub.count_deliveries(sockets);
         }
         Op::Close => chosen.close(),
+        Op::Ask { id, node, question } => {
+            Nodes::answer(hub, node, id, audience.clone(), question);
+        }
         Op::Taken { pid, node, takes } => {
             let is_own = hub.nodes().is_some_and(|nodes| *nodes.node == *node);
             if let (Some(recovery), Some(pid), false) = (hub.recovery(), Pid::parse(&pid), is_own) {

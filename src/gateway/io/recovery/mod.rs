@@ -19,6 +19,7 @@ mod ring;
 mod sequence;
 mod session;
 mod shared;
+mod unsaved;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -39,6 +40,7 @@ use self::entry::Entry;
 use self::kept::{keys, load_ring, load_sessions};
 use self::ring::Ring;
 use self::session::Sessions;
+use self::unsaved::Unsaved;
 use super::outgoing::{Draft, Outgoing};
 use super::{Hub, SocketId};
 use crate::backend::{BackendError, Push, Sent};
@@ -67,6 +69,8 @@ pub struct Recovery {
     sessions_key: String,
     /// Changes where the log is of several nodes.
     epoch: AtomicU64,
+    /// Of the sessions that several nodes know.
+    unsaved: Arc<Unsaved>,
     order: Mutex<Order>,
     delivery: Mutex<Delivery>,
     /// As in [`Delivery`], for who need not be exact.
@@ -162,6 +166,7 @@ impl Recovery {
             log_key,
             sessions_key,
             epoch: AtomicU64::new(epoch),
+            unsaved: Arc::default(),
             order: Mutex::new(Order {
                 position,
                 ring,
@@ -191,6 +196,8 @@ impl Recovery {
         tokio::spawn(sequence::run(Arc::downgrade(hub), Arc::clone(&self.wake)));
         if self.store.shared.is_some() {
             tokio::spawn(shared::say_always(Arc::downgrade(hub)));
+            let unsaved = Arc::clone(&self.unsaved);
+            tokio::spawn(unsaved::save_again(Arc::downgrade(hub), unsaved));
         }
     }
 
@@ -358,7 +365,16 @@ impl Recovery {
 
     /// Waits until what was appended before is sent. Cancel safe.
     pub async fn caught_up(&self) {
-        let position = self.order.lock().position;
+        self.sent_through(self.appended()).await;
+    }
+
+    /// The position of the last event that was appended.
+    pub fn appended(&self) -> u64 {
+        self.order.lock().position
+    }
+
+    /// Waits until the events up to a position are sent. Cancel safe.
+    pub async fn sent_through(&self, position: u64) {
         let holds = |order: &Order| {
             order.pending.front().is_none_or(|first| first.entry.offset.position > position)
         };
@@ -430,5 +446,6 @@ impl Drop for Recovery {
     /// The task finds that its namespace is gone.
     fn drop(&mut self) {
         self.wake.notify_one();
+        self.unsaved.wake();
     }
 }

@@ -7,6 +7,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
+
 use super::session::{Pid, Place, Session};
 use super::{Delivery, Recovery};
 use crate::backend::{BackendError, Sent};
@@ -14,20 +16,41 @@ use crate::gateway::io::Socket;
 
 /// A change of a session, on its way to where sessions are kept.
 #[must_use = "after a crash the session may be as it was before"]
-pub struct Noted(Result<Option<Sent>, BackendError>);
+pub struct Noted(Result<Way, BackendError>);
+
+enum Way {
+    Nothing,
+    Sent(Sent),
+    /// Somebody else waits for it, and tells.
+    Watched(oneshot::Receiver<Result<(), BackendError>>),
+}
 
 impl Noted {
     /// There was nothing to note.
     pub fn nothing() -> Self {
-        Self(Ok(None))
+        Self(Ok(Way::Nothing))
+    }
+
+    pub(super) fn failed(error: BackendError) -> Self {
+        Self(Err(error))
+    }
+
+    pub(super) fn watched(outcome: oneshot::Receiver<Result<(), BackendError>>) -> Self {
+        Self(Ok(Way::Watched(outcome)))
+    }
+
+    fn of(sent: Result<Option<Sent>, BackendError>) -> Self {
+        Self(sent.map(|sent| sent.map_or(Way::Nothing, Way::Sent)))
     }
 
     /// # Errors
     /// It may have been kept as it was before.
     pub async fn durable(self) -> Result<(), BackendError> {
         match self.0? {
-            Some(sent) => sent.durable().await,
-            None => Ok(()),
+            Way::Nothing => Ok(()),
+            Way::Sent(sent) => sent.durable().await,
+            // Its task only ends with the program.
+            Way::Watched(outcome) => outcome.await.unwrap_or(Ok(())),
         }
     }
 }
@@ -39,11 +62,11 @@ impl Recovery {
         let Some((pid, session)) = delivery.session_of(socket) else { return Noted::nothing() };
         session.join(room, since);
         let place = Place { room: Arc::clone(room), since };
-        let sent = match &self.store.shared {
-            Some(shared) => shared.join(pid, session, &place).map(Some),
-            None => self.send([place_field(pid, &place)]),
-        };
-        Noted(self.or_forget(pid, session, sent))
+        if let Some(shared) = &self.store.shared {
+            return self.unsaved.watch(pid, shared.join(pid, session, &place));
+        }
+        let sent = self.send([place_field(pid, &place)]);
+        Noted::of(self.or_forget(pid, session, sent))
     }
 
     pub fn left(&self, delivery: &mut Delivery, socket: &Socket, room: &str) -> Noted {
@@ -51,14 +74,12 @@ impl Recovery {
         if !session.leave(room) {
             return Noted::nothing();
         }
-        let sent = match (&self.store.shared, &self.store.cache) {
-            (Some(shared), _) => shared.leave(pid, room),
-            (None, Some(cache)) => {
-                cache.send_field_removal(&self.sessions_key, &[place_name(pid, room)])
-            }
-            (None, None) => return Noted::nothing(),
-        };
-        Noted(self.or_forget(pid, session, sent.map(Some)))
+        if let Some(shared) = &self.store.shared {
+            return self.unsaved.watch(pid, shared.leave(pid, room));
+        }
+        let Some(cache) = &self.store.cache else { return Noted::nothing() };
+        let sent = cache.send_field_removal(&self.sessions_key, &[place_name(pid, room)]);
+        Noted::of(self.or_forget(pid, session, sent.map(Some)))
     }
 
     pub fn has_data(&self, delivery: &mut Delivery, socket: &Socket, data: Box<str>) {
@@ -83,14 +104,13 @@ impl Recovery {
 
     /// Keeps a session as it is now, with all its rooms: what was kept of them before may be gone, as
     /// keys go, and a session is never there without them.
-    pub(super) fn save(&self, pid: Pid, session: &Session) -> Result<Option<Sent>, BackendError> {
+    pub(super) fn save(&self, pid: Pid, session: &Session) -> Noted {
         if let Some(shared) = &self.store.shared {
-            let sent = shared.save(pid, session, self.epoch());
-            return self.or_forget(pid, session, sent.map(Some));
+            return self.unsaved.watch(pid, shared.save(pid, session, self.epoch()));
         }
         let own = std::iter::once((pid.to_string(), session.encode()));
         let places = session.rooms.iter().map(|place| place_field(pid, place));
-        self.or_forget(pid, session, self.send(own.chain(places)))
+        Noted::of(self.or_forget(pid, session, self.send(own.chain(places))))
     }
 
     fn send(
@@ -117,7 +137,8 @@ impl Recovery {
     pub(super) fn forget(&self, pid: Pid, session: &Session) -> Result<(), BackendError> {
         let told = |error: &BackendError| tracing::debug!(%error, "a session was not removed");
         if let Some(shared) = &self.store.shared {
-            return shared.forget(pid).map(drop).inspect_err(told);
+            drop(self.unsaved.watch(pid, shared.forget(pid)));
+            return Ok(());
         }
         let Some(cache) = &self.store.cache else { return Ok(()) };
         let places = session.rooms.iter().map(|place| place_name(pid, &place.room));

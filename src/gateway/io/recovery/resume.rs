@@ -66,7 +66,12 @@ impl Recovery {
     /// that was lost unnoticed the server does not know. Who has an answer keeps its session, and a copy of
     /// its claim is nothing. Gives who was asked. Cancel safe.
     pub async fn ask_holder(&self, claim: &Claim) -> Option<Socket> {
-        let holder = self.delivery.lock().sessions.get(claim.pid).and_then(|it| it.socket.clone());
+        self.ask_client(claim.pid).await
+    }
+
+    /// As [`Self::ask_holder`], by the session's name.
+    pub async fn ask_client(&self, pid: Pid) -> Option<Socket> {
+        let holder = self.delivery.lock().sessions.get(pid).and_then(|it| it.socket.clone());
         if let Some(holder) = holder.as_ref().filter(|holder| !holder.is_deserted()) {
             holder.ask(ANSWER_MAX).await;
         }

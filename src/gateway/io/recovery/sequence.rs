@@ -229,7 +229,7 @@ mod tests {
     use crate::gateway::io::{DisconnectReason, Draft, Parser, Socket};
     use crate::gateway::metrics::Metrics;
     use crate::gateway::options;
-    use crate::gateway::outbound::{Outbound, Transport};
+    use crate::gateway::outbound::{Batch, Outbound, Transport};
     use crate::gateway::websocket::Frame;
     use crate::model::clock::{ManualClock, SharedClock, SystemClock};
 
@@ -260,9 +260,9 @@ mod tests {
     }
 
     fn frames(outbound: &Outbound) -> Vec<Frame> {
-        let mut batch = Vec::new();
+        let mut batch = Batch::new();
         outbound.take(&mut batch);
-        batch
+        batch.into_vec()
     }
 
     /// The packets of frames in a row, without their offsets.

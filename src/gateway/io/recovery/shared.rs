@@ -1,7 +1,8 @@
 //! Sessions that all nodes know, so that a client may come back on another one than it was on.
 //!
-//! One node owns a session: the one that its client was on last. Who takes it has everybody told, and its
-//! owner lets it go.
+//! One node owns a session: the one that its client was on last. Who is to take it asks there whether that
+//! client answers; if none does, it takes the session and has everybody told in one step, and its owner lets it
+//! go.
 
 use std::sync::Arc;
 use std::sync::Weak;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use super::resume::Claim;
 use super::session::{Pid, Place, Session};
 use super::{Hub, Order, Recent, Recovery, UNKNOWN_EPOCH};
-use crate::backend::{BackendError, Owned, OwnedHashes, Sent};
+use crate::backend::{BackendError, Owned, OwnedHashes, Saying, Sent};
 use crate::gateway::io::{DisconnectReason, Socket};
 use tokio::time::timeout;
 
@@ -52,27 +53,23 @@ impl SharedSessions {
         Self { hashes, node, window }
     }
 
-    fn put(
-        &self,
-        pid: Pid,
-        session: &Session,
-        fields: Vec<(String, Vec<u8>)>,
-    ) -> Result<Sent, BackendError> {
-        let ttl = if session.until_ms.is_some() { self.window } else { LIVE + self.window };
-        self.hashes.put(&pid.to_string(), fields, ttl)
+    fn ttl(&self, session: &Session) -> Duration {
+        if session.until_ms.is_some() { self.window } else { LIVE + self.window }
     }
 
+    /// With all its rooms, and none that it left.
     pub fn save(&self, pid: Pid, session: &Session, epoch: u64) -> Result<Sent, BackendError> {
         let own = [
             (SESSION.to_owned(), session.encode()),
             (EPOCH.to_owned(), format!("{epoch:016x}").into_bytes()),
         ];
         let rooms = session.rooms.iter().map(room_field);
-        self.put(pid, session, own.into_iter().chain(rooms).collect())
+        let fields = own.into_iter().chain(rooms).collect();
+        self.hashes.replace(&pid.to_string(), fields, self.ttl(session))
     }
 
     pub fn join(&self, pid: Pid, session: &Session, place: &Place) -> Result<Sent, BackendError> {
-        self.put(pid, session, vec![room_field(place)])
+        self.hashes.put(&pid.to_string(), vec![room_field(place)], self.ttl(session))
     }
 
     pub fn leave(&self, pid: Pid, room: &str) -> Result<Sent, BackendError> {
@@ -93,9 +90,15 @@ impl SharedSessions {
         *found.owned.owner == *self.node && found.owned.takes == takes
     }
 
-    /// `None`: another node was before.
-    async fn take(&self, pid: Pid, found: &Found) -> Result<Option<Found>, BackendError> {
-        let taken = self.hashes.take(&pid.to_string(), &found.owned, LIVE + self.window).await?;
+    /// `None`: another node was before. `says` tells its owner, though the answer be lost.
+    async fn take(
+        &self,
+        pid: Pid,
+        found: &Found,
+        says: &[Saying],
+    ) -> Result<Option<Found>, BackendError> {
+        let ttl = LIVE + self.window;
+        let taken = self.hashes.take(&pid.to_string(), &found.owned, ttl, says).await?;
         Ok(taken.and_then(Found::of))
     }
 }
@@ -156,7 +159,12 @@ impl Recovery {
             tracing::debug!(reason, "a session was not taken over");
             return false;
         }
-        let session = match shared.take(pid, &found).await {
+        // Who answers there keeps it, and a copy of its claim is nothing.
+        if *found.owned.owner != *shared.node && nodes.has_client(&found.owned.owner, pid).await {
+            return false;
+        }
+        let taken = nodes.taken_saying(pid, found.owned.takes + 1);
+        let session = match shared.take(pid, &found, &[taken]).await {
             Ok(Some(taken)) => taken.session,
             Ok(None) => return false,
             Err(error) => {
@@ -164,7 +172,6 @@ impl Recovery {
                 return false;
             }
         };
-        nodes.tell_taken(pid, session.takes);
         // A copy from before it was another node's is of no more use.
         self.let_go(pid, session.takes);
         let until_ms = self.store.clock.now_ms().saturating_add(self.window_ms());
@@ -178,13 +185,6 @@ impl Recovery {
     /// same id.
     pub fn may_reach(&self, socket: &Socket) -> bool {
         socket.is_connected() || self.store.shared.is_some() || self.awaits(socket)
-    }
-
-    /// Whether the session of a socket that went is another node's by now.
-    pub async fn is_elsewhere(&self, socket: &Socket) -> bool {
-        let (Some(shared), Some(pid)) = (&self.store.shared, socket.pid()) else { return false };
-        let found = shared.find(pid).await;
-        found.is_ok_and(|found| found.is_some_and(|found| *found.owned.owner != *shared.node))
     }
 
     /// Another node took a session, as one that was taken so often: it is not this node's any more.

@@ -1,0 +1,157 @@
+//! Who comes into a room and leaves it, over several nodes.
+
+use std::time::Duration;
+
+use leveret::backend::{Cache, Holding, RedisCache, Saying};
+use leveret::gateway::GatewayOptions;
+use serde_json::{Value, json};
+
+use crate::nodes::{node, pairs};
+use crate::redis_server::RedisServer;
+use crate::socket::Socket;
+use crate::stand::{PATIENCE, in_time};
+
+/// What a socket was told of who came into its room and left it.
+async fn comings(socket: &mut Socket) -> Vec<(String, String)> {
+    let mut told = Vec::new();
+    for event in ["user:joined", "user:left"] {
+        for user in socket.take(event).await {
+            told.push((event.to_owned(), user["userId"].as_str().expect("a user").to_owned()));
+        }
+    }
+    told
+}
+
+#[tokio::test]
+async fn a_user_joins_a_room_with_its_first_socket_on_any_node_and_leaves_with_its_last() {
+    let server = RedisServer::start();
+    for (one, other) in pairs(&server).await {
+        let mut watchers =
+            [Socket::connect(&one, "watcher").await, Socket::connect(&other, "watcher").await];
+        for watcher in &mut watchers {
+            watcher.join("general").await;
+        }
+        let mut here = Socket::connect(&one, "bob").await;
+        let mut there = Socket::connect(&other, "bob").await;
+        here.join("general").await;
+        for watcher in &mut watchers {
+            assert_eq!(
+                in_time(watcher.event("user:joined")).await,
+                json!({ "userId": "bob", "username": "BOB" })
+            );
+        }
+        there.join("general").await;
+        assert_eq!(here.call("leave:room", json!("general")).await["ok"], true);
+        here.join("general").await;
+        drop(there);
+        other.connections(1).await;
+        here.call("leave:room", json!("general")).await;
+        for watcher in &mut watchers {
+            in_time(watcher.event("user:left")).await;
+            assert_eq!(comings(watcher).await, []);
+        }
+        // Its message comes behind its coming, in the order of its node.
+        here.join("general").await;
+        here.call("message:send", json!({ "roomId": "general", "content": "hi" })).await;
+        let [_, far] = &mut watchers;
+        in_time(far.event("message:new")).await;
+        assert_eq!(comings(far).await, [("user:joined".to_owned(), "bob".to_owned())]);
+        drop((here, watchers));
+        one.connections(0).await;
+        other.connections(0).await;
+    }
+}
+
+#[test]
+fn users_of_a_node_that_is_gone_have_left_its_rooms_once_but_those_who_are_in_them_elsewhere() {
+    let runtime = || tokio::runtime::Runtime::new().expect("a runtime");
+    let (dying, living) = (runtime(), runtime());
+    let server = RedisServer::start();
+    let lease = Duration::from_millis(600);
+    let set = move |options: &mut GatewayOptions| options.lease = lease;
+    let gone = dying.block_on(node(&server, set));
+    living.block_on(async {
+        let (one, other) = (node(&server, set).await, node(&server, set).await);
+        let mut watchers =
+            [Socket::connect(&one, "watcher").await, Socket::connect(&other, "watcher").await];
+        let (mut bob, mut eve) =
+            (Socket::connect(&gone, "bob").await, Socket::connect(&gone, "eve").await);
+        let mut still_there = Socket::connect(&one, "eve").await;
+        for socket in watchers.iter_mut().chain([&mut still_there, &mut bob, &mut eve]) {
+            socket.join("general").await;
+        }
+        for watcher in &mut watchers {
+            in_time(async {
+                while in_time(watcher.event("user:joined")).await["userId"] != "bob" {}
+            })
+            .await;
+        }
+        // As a process that is killed: nobody says goodbye.
+        dying.shutdown_background();
+        for watcher in &mut watchers {
+            let left = in_time(watcher.event("user:left")).await;
+            assert_eq!(left, json!({ "userId": "bob", "username": "BOB" }));
+        }
+        // Each survivor looks once more.
+        tokio::time::sleep(lease).await;
+        for watcher in &mut watchers {
+            assert_eq!(watcher.take("user:left").await, Vec::<Value>::new());
+        }
+        // Who is there is not one who comes.
+        still_there.call("leave:room", json!("general")).await;
+        assert_eq!(in_time(watchers[1].event("user:left")).await["userId"], "eve");
+        drop((bob, eve));
+    });
+}
+
+#[tokio::test]
+async fn who_left_a_room_while_the_server_was_away_has_left_it_when_that_is_back() {
+    let mut server = RedisServer::start();
+    let [(one, other), _rest] = pairs(&server).await;
+    let mut watcher = Socket::connect(&other, "watcher").await;
+    watcher.join("general").await;
+    let mut bob = Socket::connect(&one, "bob").await;
+    bob.join("general").await;
+    in_time(watcher.event("user:joined")).await;
+    server.kill();
+    drop(bob);
+    one.connections(0).await;
+    server.start_again();
+    assert_eq!(in_time(watcher.event("user:left")).await["userId"], "bob");
+    assert_eq!(comings(&mut watcher).await, []);
+}
+
+/// What is done again, as its answer was lost, is done and said once.
+#[tokio::test]
+async fn what_is_held_and_given_up_is_said_once_however_often_it_is_asked_for() {
+    let server = RedisServer::start();
+    let cache = RedisCache::connect(&server.url(), PATIENCE).await.expect("a connection");
+    let cache = Cache::Redis(cache);
+    let leases = cache.leases().expect("leases");
+    let mut said = cache.subscribe("said").await.unwrap();
+    let holding = |note: &str| Holding {
+        group: "room:a:b".to_owned(),
+        member: "ada".to_owned(),
+        note: note.to_owned(),
+    };
+    let says = |text: &str| {
+        [Saying::Publish { channel: "said".to_owned(), payload: text.as_bytes().to_vec() }]
+    };
+    let (came, left) = (says("came"), says("left"));
+    let mut firsts = Vec::new();
+    for node in ["one", "one", "other"] {
+        let held = leases.hold(node, PATIENCE, &holding("Ada"), &came).unwrap();
+        firsts.push(held.held().await.unwrap().is_first);
+    }
+    assert_eq!(firsts, [true, false, false]);
+    let mut gone = Vec::new();
+    for node in ["one", "one", "other", "other", "other"] {
+        let given_up = leases.give_up(node, &holding(""), &left).unwrap();
+        gone.push(given_up.gone().await.unwrap());
+    }
+    assert_eq!(gone, [false, false, true, true, true]);
+    cache.publish("said", "end").await.unwrap();
+    for expected in ["came", "left", "end"] {
+        assert_eq!(in_time(said.next()).await.unwrap(), expected);
+    }
+}
