@@ -142,7 +142,7 @@ impl Parameter {
             Takes::Events => Events::parse(&text)
                 .map(Events::letters)
                 .ok_or_else(|| "Invalid event class character. Use 'Ag$lshzxeKEtmdn'.".to_owned()),
-            Takes::OutputLimits => output_limits(self.default, &text),
+            Takes::OutputLimits => output_limits(current, &text),
         }
     }
 }
@@ -164,12 +164,12 @@ fn memory(text: &str) -> Option<u64> {
 }
 
 /// All three classes; those that `text` leaves out are as of the start.
-fn output_limits(default: &str, text: &str) -> Result<String, String> {
+fn output_limits(current: &str, text: &str) -> Result<String, String> {
     let words: Vec<&str> = text.split_ascii_whitespace().collect();
     if words.is_empty() || !words.len().is_multiple_of(4) {
         return Err("Wrong number of arguments in buffer limit configuration.".to_owned());
     }
-    let mut limits: Vec<String> = default.split(' ').map(str::to_owned).collect();
+    let mut limits: Vec<String> = current.split(' ').map(str::to_owned).collect();
     for group in words.chunks(4) {
         let [class, hard, soft, seconds] = group else { continue };
         let class = match class.to_ascii_lowercase().as_str() {
@@ -214,7 +214,8 @@ mod tests {
     use super::*;
 
     fn check(name: &str, value: &str) -> Result<String, String> {
-        Parameter::find(name.as_bytes()).unwrap().1.check(value.as_bytes())
+        let (_, parameter) = Parameter::find(name.as_bytes()).unwrap();
+        parameter.check(value.as_bytes(), parameter.default)
     }
 
     #[test]
@@ -222,7 +223,7 @@ mod tests {
         for parameter in PARAMETERS {
             if !matches!(parameter.takes, Takes::Nothing) {
                 assert_eq!(
-                    parameter.check(parameter.default.as_bytes()),
+                    parameter.check(parameter.default.as_bytes(), parameter.default),
                     Ok(parameter.default.to_owned())
                 );
             }
