@@ -37,7 +37,7 @@ enum State {
         asked_ns: u64,
     },
     /// Speaks HTTP, to make Leveret emit.
-    Publishing,
+    Emitting,
 }
 
 struct Client {
@@ -80,7 +80,7 @@ pub struct Clients {
 #[derive(Clone, Copy)]
 pub struct Trigger {
     client: usize,
-    publishes: bool,
+    emits: bool,
 }
 
 impl Clients {
@@ -146,14 +146,14 @@ impl Clients {
     }
 
     pub fn trigger(&mut self, server: &Server) -> Trigger {
-        let publishes = server.kind == Kind::Leveret;
-        if !publishes {
+        let emits = server.kind == Kind::Leveret;
+        if !emits {
             let client = self.open(server, 1, |_| None)[0];
-            return Trigger { client, publishes };
+            return Trigger { client, emits };
         }
-        let client = self.connect(server.address, State::Publishing);
+        let client = self.connect(server.address, State::Emitting);
         self.watch(client, EventFlags::IN);
-        Trigger { client, publishes }
+        Trigger { client, emits }
     }
 
     /// Asks the server to send `news` to everybody in the room.
@@ -163,8 +163,8 @@ impl Clients {
 
     /// As [`Self::broadcast`], of what tells no time.
     pub fn broadcast_text(&mut self, trigger: Trigger, room: &str, text: &str) {
-        let bytes = match trigger.publishes {
-            true => frames::publish(room, text),
+        let bytes = match trigger.emits {
+            true => frames::emit(room, text),
             false => frames::masked(&format!("42[\"broadcast\",\"{room}\",\"{text}\"]")),
         };
         self.send(trigger.client, &bytes);
@@ -182,7 +182,7 @@ impl Clients {
 
     pub fn close(&mut self, client: usize) {
         if let Some(client_then) = self.clients[client].take() {
-            if !matches!(client_then.state, State::Live | State::Echoing { .. } | State::Publishing)
+            if !matches!(client_then.state, State::Live | State::Echoing { .. } | State::Emitting)
             {
                 self.handshakes -= 1;
             }
@@ -296,10 +296,10 @@ impl Clients {
     fn hear_all(&mut self, client: usize, mut bytes: &[u8]) {
         let now_ns = self.now_ns();
         let state = self.clients[client].as_ref().expect("a client").state;
-        if state == State::Publishing {
+        if state == State::Emitting {
             let refused = memchr::memmem::find_iter(bytes, b"HTTP/1.1 ")
                 .any(|at| !bytes[at..].starts_with(b"HTTP/1.1 200"));
-            assert!(!refused, "not published: {}", String::from_utf8_lossy(bytes));
+            assert!(!refused, "not sent: {}", String::from_utf8_lossy(bytes));
             return;
         }
         if state == State::Upgrading {

@@ -84,18 +84,17 @@ pub fn hear(payload: &[u8]) -> Heard<'_> {
     }
 }
 
-/// Leveret's way for a program to emit to a room: a message on `leveret.emit`, over HTTP.
-pub fn publish(room: &str, text: &str) -> Vec<u8> {
+/// Leveret's way for a program to emit to a room, over HTTP.
+pub fn emit(room: &str, text: &str) -> Vec<u8> {
     let body = serde_json::json!({
-        "exchange": "leveret.emit",
-        "routingKey": format!("room.{room}"),
-        "body": format!("\"{text}\""),
-        "properties": { "type": "news" },
+        "audience": { "room": room },
+        "event": "news",
+        "payload": text,
     })
     .to_string();
     let length = body.len();
     format!(
-        "POST /api/v1/publish HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n\
+        "POST /api/v1/emit HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n\
          Content-Length: {length}\r\n\r\n{body}"
     )
     .into_bytes()
