@@ -25,7 +25,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, ReadHalf, WriteHalf};
 
 pub use echo::echo;
 pub use frame::{Frame, Writer};
-pub use handshake::{UpgradeError, accept};
+pub use handshake::{UpgradeError, VERSION, accept};
 
 /// The most bytes of a control frame's payload (RFC 6455 section 5.5).
 const CONTROL_BYTES_MAX: usize = 125;

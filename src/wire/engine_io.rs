@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
+use serde::Serialize;
 
 /// The value of the query parameter `EIO`.
 pub const PROTOCOL: u8 = 4;
@@ -51,8 +52,6 @@ pub enum PacketError {
     Empty,
     #[error("unknown packet type {0:?}")]
     UnknownType(char),
-    #[error("packet of type {0} carries data")]
-    UnexpectedData(char),
     #[error("binary packet is not base64")]
     Base64(#[source] base64::DecodeError),
 }
@@ -66,18 +65,15 @@ impl<'a> Packet<'a> {
         let mut chars = text.chars();
         let kind = chars.next().ok_or(PacketError::Empty)?;
         let data = chars.as_str();
-        let bare = |packet| match data {
-            "" => Ok(packet),
-            _ => Err(PacketError::UnexpectedData(kind)),
-        };
+        // What stands behind the last kinds has no meaning; the stock parser skips it too.
         match kind {
             '0' => Ok(Self::Open(data)),
-            '1' => bare(Self::Close),
+            '1' => Ok(Self::Close),
             '2' => Ok(Self::Ping(data)),
             '3' => Ok(Self::Pong(data)),
             '4' => Ok(Self::Message(data)),
-            '5' => bare(Self::Upgrade),
-            '6' => bare(Self::Noop),
+            '5' => Ok(Self::Upgrade),
+            '6' => Ok(Self::Noop),
             BINARY_MARK => {
                 let bytes = BASE64.decode(data).map_err(PacketError::Base64)?;
                 Ok(Self::Binary(Bytes::from(bytes)))
@@ -219,17 +215,30 @@ pub struct Handshake<'a> {
     pub payload_bytes_max: usize,
 }
 
+/// In the stock server's order, for clients that read no JSON.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Fields<'a> {
+    sid: &'a str,
+    upgrades: &'a [&'a str],
+    ping_interval: u64,
+    ping_timeout: u64,
+    max_payload: usize,
+}
+
 impl Handshake<'_> {
     /// Appends the open packet.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let json = serde_json::json!({
-            "sid": self.sid,
-            "upgrades": self.upgrades,
-            "pingInterval": millis(self.ping_interval),
-            "pingTimeout": millis(self.ping_timeout),
-            "maxPayload": self.payload_bytes_max,
-        });
-        Packet::Open(&json.to_string()).encode(out);
+        let fields = Fields {
+            sid: self.sid,
+            upgrades: self.upgrades,
+            ping_interval: millis(self.ping_interval),
+            ping_timeout: millis(self.ping_timeout),
+            max_payload: self.payload_bytes_max,
+        };
+        out.push(b'0');
+        // Texts and numbers always have a JSON form.
+        let _ = serde_json::to_writer(out, &fields);
     }
 }
 
@@ -325,8 +334,8 @@ mod tests {
         assert_eq!(Packet::parse(""), Err(PacketError::Empty));
         assert_eq!(Packet::parse("7"), Err(PacketError::UnknownType('7')));
         assert_eq!(Packet::parse("é4"), Err(PacketError::UnknownType('é')));
-        assert_eq!(Packet::parse("1x"), Err(PacketError::UnexpectedData('1')));
-        assert_eq!(Packet::parse("6x"), Err(PacketError::UnexpectedData('6')));
+        assert_eq!(Packet::parse("1x"), Ok(Packet::Close));
+        assert_eq!(Packet::parse("6x"), Ok(Packet::Noop));
         assert!(matches!(Packet::parse("b@@"), Err(PacketError::Base64(_))));
         assert!(matches!(Packet::parse("b_-8="), Err(PacketError::Base64(_))));
     }

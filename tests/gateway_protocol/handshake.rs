@@ -121,3 +121,19 @@ async fn a_websocket_of_a_foreign_page_is_forbidden() {
         }
     }
 }
+
+#[tokio::test]
+async fn another_version_of_websocket_is_told_the_one_that_is_spoken() {
+    let stand = Stand::start().await;
+    let headers = [
+        ("Connection", "Upgrade"),
+        ("Upgrade", "websocket"),
+        ("Sec-WebSocket-Version", "8"),
+        ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+    let query = "EIO=4&transport=websocket";
+    let refused = request(stand.address, "GET", query, &headers, "").await;
+    assert_eq!(refused.status, 400);
+    assert_eq!(refused.body, r#"{"code":3,"message":"Bad request"}"#);
+    assert_eq!(refused.header("Sec-WebSocket-Version"), Some("13"));
+}

@@ -24,7 +24,7 @@ use std::time::Duration;
 use axum::body::{Body, HttpBody};
 use axum::extract::ConnectInfo;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, SEC_WEBSOCKET_VERSION};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 
 use self::addresses::{Addresses, Place};
@@ -36,6 +36,7 @@ use super::forwarded;
 use super::io::Namespaces;
 use super::options::GatewayOptions;
 use super::outbound::Transport;
+use super::websocket;
 use crate::wire::engine_io::RequestError;
 
 /// How long the end of a gateway waits for its sessions to write what they still have.
@@ -57,6 +58,8 @@ pub struct Engine {
 #[derive(Debug, Clone, Copy)]
 enum Refused {
     Request(RequestError),
+    /// The only one that is spoken here is told with the error (RFC 6455 section 4.4).
+    WebSocketVersion,
     BodyTooLarge,
     /// As many sessions as there may be, or the end of the gateway.
     Unavailable,
@@ -198,6 +201,12 @@ fn refuse(refused: Refused) -> Response<Body> {
         Refused::Request(error) => {
             let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
             respond(status, "application/json", error.body())
+        }
+        Refused::WebSocketVersion => {
+            let mut response = refuse(RequestError::BadRequest.into());
+            let version = HeaderValue::from_static(websocket::VERSION);
+            response.headers_mut().insert(SEC_WEBSOCKET_VERSION, version);
+            response
         }
         Refused::BodyTooLarge => empty(StatusCode::PAYLOAD_TOO_LARGE),
         Refused::Unavailable => respond(

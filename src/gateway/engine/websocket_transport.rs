@@ -15,7 +15,7 @@ use super::{Answer, Engine, Refused, driver};
 use crate::gateway::close_reason::CloseReason;
 use crate::gateway::metrics::CountedTask;
 use crate::gateway::outbound::Batch;
-use crate::gateway::websocket::{self, Frame, Incoming, Reader, WebSocketError};
+use crate::gateway::websocket::{self, Frame, Incoming, Reader, UpgradeError, WebSocketError};
 use crate::wire::engine_io::{Packet, RequestError};
 
 type SessionReader = Reader<ReadHalf<TokioIo<Upgraded>>>;
@@ -170,7 +170,10 @@ async fn part(session: &Session, mut writer: SessionWriter) -> Probed {
 fn accept<B>(request: &mut Request<B>) -> Result<(Response<Body>, OnUpgrade), Refused> {
     let response = websocket::accept(request).map_err(|error| {
         tracing::debug!(%error, "a WebSocket handshake was refused");
-        RequestError::BadRequest
+        match error {
+            UpgradeError::Version => Refused::WebSocketVersion,
+            _ => RequestError::BadRequest.into(),
+        }
     })?;
     Ok((response.map(|()| Body::empty()), hyper::upgrade::on(request)))
 }

@@ -3,7 +3,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use http::header::{
-    CONNECTION, HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+    CONNECTION, HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use sha1::{Digest, Sha1};
@@ -11,7 +12,8 @@ use sha1::{Digest, Sha1};
 /// Joined to the client's key (section 1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-const VERSION: &str = "13";
+/// The only version that is spoken.
+pub const VERSION: &str = "13";
 
 /// A request that can't be upgraded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -47,8 +49,9 @@ impl UpgradeError {
     }
 }
 
-/// Checks a handshake, and gives the head of the 101 response. No extension or subprotocol is agreed on.
-/// The origin is for the caller to check.
+/// Checks a handshake, and gives the head of the 101 response. No extension is agreed on; of the client's
+/// subprotocols the first is, as the stock server does, since a browser closes a connection on which none
+/// of those that a page named is. The origin is for the caller to check.
 ///
 /// # Errors
 /// An [`UpgradeError`] that names the header, with the response to refuse with.
@@ -79,7 +82,16 @@ pub fn accept<B>(request: &Request<B>) -> Result<Response<()>, UpgradeError> {
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    if let Some(protocol) = first_protocol(request.headers()) {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+    }
     Ok(response)
+}
+
+fn first_protocol(headers: &HeaderMap) -> Option<HeaderValue> {
+    let asked = headers.get(SEC_WEBSOCKET_PROTOCOL)?.to_str().ok()?;
+    let first = asked.split(',').next().map(str::trim).filter(|first| !first.is_empty())?;
+    HeaderValue::from_str(first).ok()
 }
 
 /// Whether one of the comma-separated values of a header is `token`.
@@ -135,6 +147,20 @@ mod tests {
         let mut short = request();
         short.headers_mut().insert(SEC_WEBSOCKET_KEY, HeaderValue::from_static("c2hvcnQ="));
         assert_eq!(accept(&short).unwrap_err(), UpgradeError::Key);
+    }
+
+    #[test]
+    fn the_first_subprotocol_is_agreed_on() {
+        let mut asking = request();
+        assert_eq!(accept(&asking).unwrap().headers().get(SEC_WEBSOCKET_PROTOCOL), None);
+        for (asked, agreed) in
+            [("chat , superchat", Some("chat")), ("one", Some("one")), (", ", None)]
+        {
+            asking.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(asked));
+            let response = accept(&asking).unwrap();
+            let answer = response.headers().get(SEC_WEBSOCKET_PROTOCOL);
+            assert_eq!(answer.map(|answer| answer.to_str().unwrap()), agreed);
+        }
     }
 
     #[test]
