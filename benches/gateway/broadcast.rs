@@ -49,7 +49,7 @@ fn measure(server: &Server, count: usize, run: &Run, figures: &mut Figures) {
     assert_eq!(LOW_RATE, 10_000);
     let cpu_before = cpu_s(server.pid());
     let sent = at_rate(&mut clients, interval, run.time, |clients, sent_ns| {
-        clients.broadcast(trigger, &room, sent_ns);
+        clients.broadcast_one(trigger, &room, sent_ns);
     });
     gather(&mut clients, sent * count, &name);
     let deliveries = (sent * count) as f64;

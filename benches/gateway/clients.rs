@@ -161,6 +161,14 @@ impl Clients {
         self.broadcast_text(trigger, room, &frames::news(sent_ns));
     }
 
+    /// As [`Self::broadcast`], of one that others do not follow at once.
+    pub fn broadcast_one(&mut self, trigger: Trigger, room: &str, sent_ns: u64) {
+        match trigger.publishes {
+            true => self.send(trigger.client, &frames::emit(room, &frames::news(sent_ns))),
+            false => self.broadcast(trigger, room, sent_ns),
+        }
+    }
+
     /// As [`Self::broadcast`], of what tells no time.
     pub fn broadcast_text(&mut self, trigger: Trigger, room: &str, text: &str) {
         let bytes = match trigger.publishes {

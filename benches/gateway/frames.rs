@@ -84,18 +84,33 @@ pub fn hear(payload: &[u8]) -> Heard<'_> {
     }
 }
 
-/// Leveret's way for a program to emit to a room: a message on `leveret.emit`, over HTTP.
+/// Leveret's way for a program to emit much to a room: messages on `leveret.emit`, over HTTP. They are taken
+/// from there together.
 pub fn publish(room: &str, text: &str) -> Vec<u8> {
-    let body = serde_json::json!({
+    let message = serde_json::json!({
         "exchange": "leveret.emit",
         "routingKey": format!("room.{room}"),
         "body": format!("\"{text}\""),
         "properties": { "type": "news" },
-    })
-    .to_string();
+    });
+    post("publish", &message)
+}
+
+/// Leveret's way for a program to emit once to a room, over HTTP.
+pub fn emit(room: &str, text: &str) -> Vec<u8> {
+    let event = serde_json::json!({
+        "audience": { "room": room },
+        "event": "news",
+        "payload": text,
+    });
+    post("emit", &event)
+}
+
+fn post(route: &str, body: &serde_json::Value) -> Vec<u8> {
+    let body = body.to_string();
     let length = body.len();
     format!(
-        "POST /api/v1/publish HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n\
+        "POST /api/v1/{route} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n\
          Content-Length: {length}\r\n\r\n{body}"
     )
     .into_bytes()

@@ -126,6 +126,18 @@ impl Leases {
         }
     }
 
+    /// The node is shut down. What it still holds, as of a user that may come back elsewhere, is for others to
+    /// take over when its lease ends; if there is nothing, it has none any more.
+    ///
+    /// # Errors
+    /// See [`Leases::renew`].
+    pub async fn end(&self, node: &str) -> Result<(), BackendError> {
+        match self.0 {
+            #[cfg(feature = "redis")]
+            Kind::Redis(ref cache) => Box::pin(cache.end_node(node)).await,
+        }
+    }
+
     /// Some of what nodes hold that did not renew their leases, with the node.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use ahash::AHashSet;
 
 use super::engine::Cache;
 use super::error::CacheError;
-use super::keyspace::{Key, Keyspace, Mark};
+use super::keyspace::{Keyspace, Mark, Place};
 use super::visit::Visit;
 
 /// Keys that a client may watch at once.
@@ -18,7 +18,7 @@ const KEYS_MAX: usize = 1 << 16;
 pub struct Watch {
     cache: Cache,
     mark: Mark,
-    places: AHashSet<(u8, Key)>,
+    places: AHashSet<Place>,
 }
 
 impl Watch {
@@ -132,6 +132,16 @@ mod tests {
         assert!(!changed_by("from", &|| ask("SWAPDB 2 3")));
         assert!(changed_by("from", &|| ask("HSET from f w")));
         ask("SWAPDB 0 1");
+        // A key that neither has is the same afterwards, and is watched in the database of that number.
+        assert!(!changed_by("none", &|| ask("SWAPDB 0 1")));
+        assert!(changed_by("none", &|| {
+            ask("SWAPDB 0 1");
+            cache.set("none", "v").unwrap();
+        }));
+        assert!(changed_by("none", &|| {
+            ask("SWAPDB 0 1");
+            ask("SWAPDB 0 1");
+        }));
         drop(watch);
         assert!(cache.visit(|keyspace| keyspace.is_unwatched()));
     }

@@ -25,10 +25,10 @@ use crate::model::names::{RoomId, UserId};
 const RENEWALS: u32 = 3;
 
 /// Before what could not be noted is noted again.
-const NOTE_AGAIN: Duration = Duration::from_millis(500);
+const NOTE_AGAIN: Duration = Duration::from_millis(100);
 
 /// What is noted again in one go, so that it does not fill what waits for the cache.
-const NOTED_MAX: usize = 256;
+const NOTED_MAX: usize = 512;
 
 /// The group of the users that are there, and what precedes a room in the name of the group of those in it.
 const USERS: &str = "users";
@@ -41,6 +41,8 @@ pub struct NodeLease {
     lease: Duration,
     /// Users of whom the cache may not know whether they are in a room here, and what they are called.
     unsure: Mutex<AHashMap<(RoomId, UserId), Box<str>>>,
+    /// The node is shut down.
+    is_over: AtomicBool,
     /// The lease had ended when something was noted, so that everything is to be noted again.
     has_lapsed: AtomicBool,
     wake: Arc<Notify>,
@@ -48,8 +50,8 @@ pub struct NodeLease {
 
 impl NodeLease {
     pub fn new(leases: Leases, node: Arc<str>, lease: Duration) -> Self {
-        let (unsure, has_lapsed, wake) = Default::default();
-        Self { leases, node, lease, unsure, has_lapsed, wake }
+        let (unsure, is_over, has_lapsed, wake) = Default::default();
+        Self { leases, node, lease, unsure, is_over, has_lapsed, wake }
     }
 
     /// Notes whether the user has a socket here, and tells everybody what that changes over all nodes.
@@ -74,6 +76,15 @@ impl NodeLease {
         }
         let says = gone_sayings(application, user);
         Ok(!self.leases.give_up(&self.node, &holding, &says)?.gone().await?)
+    }
+
+    /// The node is shut down, and what it gave up is noted.
+    ///
+    /// # Errors
+    /// A cache that does not answer.
+    pub async fn end(&self) -> Result<(), BackendError> {
+        self.is_over.store(true, Ordering::Release);
+        self.leases.end(&self.node).await
     }
 
     /// The user has a socket in the room here; `says` is said if it had none on any node.
@@ -160,6 +171,9 @@ pub async fn keep(application: Weak<Application>) {
         renewals.tick().await;
         let Some(application) = application.upgrade() else { return };
         let Some(own) = application.lease() else { return };
+        if own.is_over.load(Ordering::Acquire) {
+            return;
+        }
         match own.leases.renew(&own.node, own.lease).await {
             Ok(was_gone) => {
                 if was_gone {

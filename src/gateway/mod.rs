@@ -190,6 +190,7 @@ impl Gateway {
             // Who was cut has left its rooms, which those hear who come back.
             self.application.flush_rooms().await;
             self.application.flush_presence().await;
+            self.application.part_from_nodes().await;
         };
         self.io.engine().shut_down(self.application.flush_rooms(), after).await;
     }

@@ -32,12 +32,13 @@ impl Rolling {
         Self { shared, reader, store, next: None, sealing: None }
     }
 
-    /// Begins to create the segment of `head` for about `bytes` of rows, unless that was begun.
-    pub(super) fn prepare(&mut self, head: &Head, bytes: u64) {
-        if self.next.is_some() {
-            return;
-        }
-        let (store, head) = (self.store.clone(), head.clone());
+    pub(super) fn is_prepared(&self) -> bool {
+        self.next.is_some()
+    }
+
+    /// Begins to create the segment of `head` for about `bytes` of rows.
+    pub(super) fn prepare(&mut self, head: Head, bytes: u64) {
+        let store = self.store.clone();
         let create = move || create(store.as_ref(), &head, bytes);
         // Without a thread it is created when it is needed.
         self.next = std::thread::Builder::new().name("journal-next".to_owned()).spawn(create).ok();

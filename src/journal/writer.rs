@@ -231,8 +231,8 @@ impl Writer {
     fn roll_if_full(&mut self, bytes: u64) -> Result<(), SegmentError> {
         let size = self.segment_size.seal_at(self.liveness.live_bytes());
         let (full, has) = (size.min(self.active.bytes_planned), self.active.row_bytes);
-        if has >= full / 2 && !self.shared.gate.is_alarmed() {
-            self.rolling.prepare(&self.next_head(), size);
+        if has >= full / 2 && !self.rolling.is_prepared() && !self.shared.gate.is_alarmed() {
+            self.rolling.prepare(self.next_head(), size);
         }
         if has == 0 || has + bytes <= full {
             return Ok(());

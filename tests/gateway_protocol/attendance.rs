@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use leveret::backend::{Cache, Holding, RedisCache, Saying};
-use leveret::gateway::GatewayOptions;
+use leveret::gateway::{GatewayOptions, Part};
 use serde_json::{Value, json};
 
-use crate::nodes::{node, pairs};
+use crate::nodes::{node, pairs, room};
 use crate::redis_server::RedisServer;
 use crate::socket::Socket;
 use crate::stand::{PATIENCE, in_time};
@@ -25,34 +25,35 @@ async fn comings(socket: &mut Socket) -> Vec<(String, String)> {
 #[tokio::test]
 async fn a_user_joins_a_room_with_its_first_socket_on_any_node_and_leaves_with_its_last() {
     let server = RedisServer::start();
-    for (one, other) in pairs(&server).await {
+    // A room each: who is gone may be leaving the other one still.
+    for ((one, other), room) in pairs(&server).await.into_iter().zip(["general", "special"]) {
         let mut watchers =
             [Socket::connect(&one, "watcher").await, Socket::connect(&other, "watcher").await];
         for watcher in &mut watchers {
-            watcher.join("general").await;
+            watcher.join(room).await;
         }
         let mut here = Socket::connect(&one, "bob").await;
         let mut there = Socket::connect(&other, "bob").await;
-        here.join("general").await;
+        here.join(room).await;
         for watcher in &mut watchers {
             assert_eq!(
                 in_time(watcher.event("user:joined")).await,
                 json!({ "userId": "bob", "username": "BOB" })
             );
         }
-        there.join("general").await;
-        assert_eq!(here.call("leave:room", json!("general")).await["ok"], true);
-        here.join("general").await;
+        there.join(room).await;
+        assert_eq!(here.call("leave:room", json!(room)).await["ok"], true);
+        here.join(room).await;
         drop(there);
         other.connections(1).await;
-        here.call("leave:room", json!("general")).await;
+        here.call("leave:room", json!(room)).await;
         for watcher in &mut watchers {
             in_time(watcher.event("user:left")).await;
             assert_eq!(comings(watcher).await, []);
         }
         // Its message comes behind its coming, in the order of its node.
-        here.join("general").await;
-        here.call("message:send", json!({ "roomId": "general", "content": "hi" })).await;
+        here.join(room).await;
+        here.call("message:send", json!({ "roomId": room, "content": "hi" })).await;
         let [_, far] = &mut watchers;
         in_time(far.event("message:new")).await;
         assert_eq!(comings(far).await, [("user:joined".to_owned(), "bob".to_owned())]);
@@ -154,4 +155,25 @@ async fn what_is_held_and_given_up_is_said_once_however_often_it_is_asked_for() 
     for expected in ["came", "left", "end"] {
         assert_eq!(in_time(said.next()).await.unwrap(), expected);
     }
+}
+
+/// Nobody waits for the end of its lease.
+#[tokio::test]
+async fn a_node_that_is_shut_down_has_told_who_left_it_and_is_not_missed() {
+    let server = RedisServer::start();
+    let (one, other) = (node(&server, |_| {}).await, node(&server, |_| {}).await);
+    let mut watcher = Socket::connect(&other, "watcher").await;
+    watcher.join("general").await;
+    let mut bob = Socket::connect(&one, "bob").await;
+    bob.join("general").await;
+    in_time(watcher.event("user:joined")).await;
+    let leases = other.cache.leases().expect("leases");
+    assert_eq!(leases.nodes().await.unwrap().len(), 2);
+    in_time(one.gateway.shutdown()).await;
+    drop(bob);
+    assert_eq!(leases.nodes().await.unwrap().len(), 1);
+    assert_eq!(in_time(watcher.event("user:left")).await["userId"], "bob");
+    let part = Part { after: String::new(), limit: 10 };
+    let members = other.gateway.members(&room(), &part).await.unwrap();
+    assert_eq!((members.value.len(), members.missing_nodes), (1, 0));
 }

@@ -404,3 +404,19 @@ async fn who_comes_back_while_the_server_is_away_is_new_and_may_come_back_the_ne
         assert_eq!(in_time(again.event()).await.0, json!(["missed", 1]));
     }
 }
+
+#[tokio::test]
+async fn a_program_changes_its_sockets_from_a_thread_of_its_own() {
+    let server = RedisServer::start();
+    let one = node(&server, "ada").await;
+    let client = connected(one.address, &json!({})).await;
+    let socket = one.io.root().fetch_sockets().remove(0);
+    std::thread::spawn(move || {
+        socket.join("mine").unwrap();
+        socket.join("left").unwrap();
+        assert!(socket.leave("left"));
+    })
+    .join()
+    .unwrap();
+    known(&server, &client, 1).await;
+}

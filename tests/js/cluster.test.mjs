@@ -163,6 +163,10 @@ test("kill -9 of a node: its users go on elsewhere and miss nothing, it is offli
   for (const watcher of watchers) {
     await watcher.next("presence:changed", ({ userId }) => userId === "ghost");
   }
+  await ghost.join("kill");
+  for (const watcher of watchers) {
+    await watcher.next("user:joined", ({ userId }) => userId === "ghost");
+  }
 
   const updates = [];
   const subscriber = cluster.redis.client();
@@ -201,11 +205,19 @@ test("kill -9 of a node: its users go on elsewhere and miss nothing, it is offli
     const of = (prefix) => offline.filter(({ userId }) => userId.startsWith(prefix));
     assert.equal(of("ghost").length, 1, "once");
     assert.deepEqual(of("kill-"), [], "who came back elsewhere in time was never away");
+    const left = watcher.seen("user:left").map(({ userId }) => userId);
+    assert.deepEqual(left, ["ghost"], "nor out of the room");
   }
   const survivors = cluster.nodes.filter((_, n) => n !== killed);
   for (const { url } of survivors) {
     const answer = await request(`${url}/api/v1/presence/ghost`);
     assert.equal(answer.json().status, "offline");
+    const { members, missingNodes } = (await request(`${url}/api/v1/rooms/kill/members`)).json();
+    assert.deepEqual(
+      members.map(({ userId, sockets }) => [userId, sockets]),
+      users.map(({ name }) => [name, 1]),
+    );
+    assert.equal(missingNodes, undefined, "who is dead is not missed");
   }
 
   for (const client of users) {

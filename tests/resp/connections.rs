@@ -197,6 +197,9 @@ async fn settings_are_set_as_a_whole_or_not_at_all() {
         .await;
     client.ask("CONFIG GET timeout", "*2\r\n$7\r\ntimeout\r\n$1\r\n0\r\n").await;
     client.ask("CONFIG GET TimeOut time*", "*2\r\n$7\r\nTimeOut\r\n$1\r\n0\r\n").await;
+    let other = "-ERR CONFIG SET failed (possibly related to argument 'appendonly') - this server was \
+                 started with 'no'\r\n";
+    client.ask("CONFIG SET timeout 9 appendonly yes", other).await;
     client.ask("CONFIG SET timeout 1 x", "-ERR syntax error\r\n").await;
     client.ask("CONFIG SET appendfsync always", "+OK\r\n").await;
     client.ask("SET k v", "+OK\r\n").await;

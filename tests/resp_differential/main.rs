@@ -8,6 +8,7 @@ mod about;
 mod forms;
 mod full;
 mod grammar;
+mod info;
 mod play;
 mod promises;
 mod rng;

@@ -45,6 +45,9 @@ pub const LINES: &[&str] = &[
     "CONFIG GET nosuch",
     "CONFIG GET",
     "CONFIG SET nosuch 1",
+    // What testers of a Redis begin with.
+    "CONFIG SET save ''",
+    "CONFIG SET save '' appendonly no",
     "CONFIG SET maxmemory abc",
     "CONFIG SET maxmemory-policy nosuch",
     "CONFIG SET appendfsync sometimes",

@@ -47,6 +47,10 @@ const RENEW: &str = "local time = redis.call('TIME') \
      redis.call('ZADD', 'leveret:node-leases', string.format('%.0f', now + ARGV[2]), ARGV[1]) \
      return ended and 1 or 0";
 
+/// A node that holds nothing has no lease any more.
+const END: &str = "if redis.call('HLEN', KEYS[1]) == 0 then \
+     redis.call('ZREM', 'leveret:node-leases', ARGV[1]) end";
+
 /// {{node, name, note, name, note ...}, ...} of nodes whose leases have ended; one that holds nothing is
 /// forgotten.
 const LAPSED: &str = "local time = redis.call('TIME') \
@@ -143,6 +147,12 @@ impl RedisCache {
         let mut renew = cmd("EVAL");
         renew.arg(RENEW).arg(0).arg(node).arg(ttl_ms(lease));
         self.link.run(&renew).await
+    }
+
+    pub async fn end_node(&self, node: &str) -> Result<(), BackendError> {
+        let mut end = cmd("EVAL");
+        end.arg(END).arg(1).arg(format!("leveret:holds:{node}")).arg(node);
+        self.link.run(&end).await
     }
 
     pub async fn lapsed_holdings(&self) -> Result<Vec<(String, Holding)>, BackendError> {

@@ -60,9 +60,7 @@ impl Keyspace {
         if one == other {
             return;
         }
-        for number in [one, other] {
-            self.touch_all_watched(self.numbered(Some(number)));
-        }
+        self.touch_swapped([one, other]);
         let number = self.selected();
         self.order.places.swap(usize::from(one) % DATABASES, usize::from(other) % DATABASES);
         self.select(number);

@@ -39,7 +39,7 @@ pub(super) use record::CollectionId;
 pub use recovery::Recovery;
 pub(super) use slot::{Slot, SlotId, Value, check_name, check_value, owned};
 pub(super) use texts::Changed;
-pub(super) use watching::Mark;
+pub(super) use watching::{Mark, Place};
 
 use super::blocking::Waiters;
 use super::error::CacheError;

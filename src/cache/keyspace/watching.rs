@@ -12,12 +12,15 @@ use super::slot::SlotId;
 /// Set when one of the keys that it stands for is changed.
 pub(in crate::cache) type Mark = Arc<AtomicBool>;
 
+/// What is watched: a database by its number, as who watches has named it, and a key.
+pub(in crate::cache) type Place = (u8, Key);
+
 /// The marks on keys, whether these are there or not. A write costs one look at it while it is empty.
-pub(super) type Watched = AHashMap<(u8, Key), Vec<Mark>>;
+pub(super) type Watched = AHashMap<Place, Vec<Mark>>;
 
 impl Keyspace {
     /// Puts a mark on a key of the selected database. Whoever asks has none on it yet.
-    pub(in crate::cache) fn watch(&mut self, key: &[u8], mark: &Mark) -> (u8, Key) {
+    pub(in crate::cache) fn watch(&mut self, key: &[u8], mark: &Mark) -> Place {
         // One that has expired is gone for good: that it leaves later is no change.
         self.live(key);
         let place = self.watched_place(key);
@@ -25,13 +28,13 @@ impl Keyspace {
         place
     }
 
-    /// What a mark on a key of the selected database is kept by: the database's place, not its number.
-    pub(in crate::cache) fn watched_place(&self, key: &[u8]) -> (u8, Key) {
-        (self.selected, Key::from(key))
+    /// What a mark on a key of the selected database is kept by.
+    pub(in crate::cache) fn watched_place(&self, key: &[u8]) -> Place {
+        (self.selected(), Key::from(key))
     }
 
     /// Takes a mark away again.
-    pub(in crate::cache) fn unwatch(&mut self, place: &(u8, Key), mark: &Mark) {
+    pub(in crate::cache) fn unwatch(&mut self, place: &Place, mark: &Mark) {
         if let Some(marks) = self.watched.get_mut(place) {
             marks.retain(|other| !Arc::ptr_eq(other, mark));
             if marks.is_empty() {
@@ -41,8 +44,9 @@ impl Keyspace {
     }
 
     /// A key that has expired since it was marked is changed by that.
-    pub(in crate::cache) fn look_at(&mut self, (db, key): &(u8, Key)) {
-        let selected = std::mem::replace(&mut self.selected, *db);
+    pub(in crate::cache) fn look_at(&mut self, (number, key): &Place) {
+        let place = self.numbered(Some(*number));
+        let selected = std::mem::replace(&mut self.selected, place);
         self.live(key);
         self.selected = selected;
     }
@@ -70,7 +74,7 @@ impl Keyspace {
             return;
         }
         let Some(slot) = self.slot_at(id) else { return };
-        let marks = self.watched.get(&(id.db, Key::clone(&slot.key)));
+        let marks = self.watched.get(&(self.number_of(id.db), Key::clone(&slot.key)));
         marks.into_iter().flatten().for_each(|mark| mark.store(true, Ordering::Relaxed));
     }
 
@@ -81,17 +85,22 @@ impl Keyspace {
         }
     }
 
-    /// A database gets another number, so its marks stand for other keys than was meant.
-    pub(super) fn touch_all_watched(&self, db: u8) {
-        for (_, marks) in self.watched.iter().filter(|((of, _), _)| *of == db) {
-            marks.iter().for_each(|mark| mark.store(true, Ordering::Relaxed));
+    /// Two numbers are about to be swapped: what either of them has of a watched key, the other one gets.
+    pub(super) fn touch_swapped(&self, numbers: [u8; 2]) {
+        let is_there = |key: &Key, number| {
+            self.database(self.numbered(Some(number))).find(&self.hasher, key).is_some()
+        };
+        for ((_, key), marks) in self.watched.iter().filter(|((of, _), _)| numbers.contains(of)) {
+            if numbers.iter().any(|number| is_there(key, *number)) {
+                marks.iter().for_each(|mark| mark.store(true, Ordering::Relaxed));
+            }
         }
     }
 
     /// Every key of a database goes.
     pub(super) fn touch_all(&self, db: u8) {
-        let database = self.database(db);
-        for ((_, key), marks) in self.watched.iter().filter(|((of, _), _)| *of == db) {
+        let (database, number) = (self.database(db), self.number_of(db));
+        for ((_, key), marks) in self.watched.iter().filter(|((of, _), _)| *of == number) {
             if database.find(&self.hasher, key).is_some() {
                 marks.iter().for_each(|mark| mark.store(true, Ordering::Relaxed));
             }

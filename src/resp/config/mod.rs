@@ -153,9 +153,8 @@ impl Config {
                 return Err(failed("duplicate parameter".to_owned()));
             }
             seen.push(name);
-            let value = parameter.check(value).map_err(failed)?;
             if let Some(slot) = values.get_mut(at) {
-                *slot = value;
+                *slot = parameter.check(value, slot).map_err(failed)?;
             }
         }
         *self = Self::of(values);

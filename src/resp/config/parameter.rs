@@ -15,6 +15,8 @@ pub(super) struct Parameter {
 }
 
 enum Takes {
+    /// Redis would change it. Here it is as the server was started, so that it takes no other value.
+    AsItIs,
     /// It says how this server is; nothing changes it.
     Nothing,
     Text,
@@ -37,7 +39,7 @@ enum Takes {
 pub(super) static PARAMETERS: &[Parameter] = &[
     fixed("appendfilename", "journal"),
     row("appendfsync", "everysec", Takes::OneOf(&["everysec", "always", "no"])),
-    fixed("appendonly", "yes"),
+    row("appendonly", "yes", Takes::AsItIs),
     fixed("bind", ""),
     Parameter {
         alias: Some("lua-time-limit"),
@@ -75,7 +77,7 @@ pub(super) static PARAMETERS: &[Parameter] = &[
     fixed("proto-max-bulk-len", "536870912"),
     row("requirepass", "", Takes::Text),
     // The journal is the image: there is none to take at an interval.
-    fixed("save", ""),
+    row("save", "", Takes::AsItIs),
     row("slowlog-log-slower-than", "10000", Takes::Integer { least: -1, most: i64::MAX }),
     row("slowlog-max-len", "128", Takes::Integer { least: 0, most: 1_000_000 }),
     row("tcp-keepalive", "300", Takes::Integer { least: 0, most: 2_147_483_647 }),
@@ -110,10 +112,12 @@ impl Parameter {
         }
     }
 
-    /// The value as it is kept.
-    pub(super) fn check(&self, value: &[u8]) -> Result<String, String> {
+    /// The value as it is kept, `current` being the one that it is to replace.
+    pub(super) fn check(&self, value: &[u8], current: &str) -> Result<String, String> {
         let text = String::from_utf8_lossy(value).into_owned();
         match &self.takes {
+            Takes::AsItIs if text.eq_ignore_ascii_case(current) => Ok(current.to_owned()),
+            Takes::AsItIs => Err(format!("this server was started with '{current}'")),
             Takes::Nothing => Err("can't set immutable config".to_owned()),
             Takes::Text => Ok(text),
             Takes::Integer { least, most } => match text.parse::<i64>() {
@@ -138,7 +142,7 @@ impl Parameter {
             Takes::Events => Events::parse(&text)
                 .map(Events::letters)
                 .ok_or_else(|| "Invalid event class character. Use 'Ag$lshzxeKEtmdn'.".to_owned()),
-            Takes::OutputLimits => output_limits(self.default, &text),
+            Takes::OutputLimits => output_limits(current, &text),
         }
     }
 }
@@ -160,12 +164,12 @@ fn memory(text: &str) -> Option<u64> {
 }
 
 /// All three classes; those that `text` leaves out are as of the start.
-fn output_limits(default: &str, text: &str) -> Result<String, String> {
+fn output_limits(current: &str, text: &str) -> Result<String, String> {
     let words: Vec<&str> = text.split_ascii_whitespace().collect();
     if words.is_empty() || !words.len().is_multiple_of(4) {
         return Err("Wrong number of arguments in buffer limit configuration.".to_owned());
     }
-    let mut limits: Vec<String> = default.split(' ').map(str::to_owned).collect();
+    let mut limits: Vec<String> = current.split(' ').map(str::to_owned).collect();
     for group in words.chunks(4) {
         let [class, hard, soft, seconds] = group else { continue };
         let class = match class.to_ascii_lowercase().as_str() {
@@ -210,7 +214,8 @@ mod tests {
     use super::*;
 
     fn check(name: &str, value: &str) -> Result<String, String> {
-        Parameter::find(name.as_bytes()).unwrap().1.check(value.as_bytes())
+        let (_, parameter) = Parameter::find(name.as_bytes()).unwrap();
+        parameter.check(value.as_bytes(), parameter.default)
     }
 
     #[test]
@@ -218,7 +223,7 @@ mod tests {
         for parameter in PARAMETERS {
             if !matches!(parameter.takes, Takes::Nothing) {
                 assert_eq!(
-                    parameter.check(parameter.default.as_bytes()),
+                    parameter.check(parameter.default.as_bytes(), parameter.default),
                     Ok(parameter.default.to_owned())
                 );
             }

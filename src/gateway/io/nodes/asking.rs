@@ -1,8 +1,9 @@
 //! One node asks all others, and puts together what they answer; or it asks one.
 //!
 //! A question is published on the namespace's channel, or on a node's own, and the server says how many it
-//! reached; each answers on the asker's own channel, in parts that are no larger than what waits for a subscriber may be. Who has not
-//! answered in time is counted as missing, so that what is known of the others is never taken for everything.
+//! reached; each answers on the asker's own channel, in parts that are no larger than what waits for a
+//! subscriber may be. Who has not answered in time is counted as missing, so that what is known of the others
+//! is never taken for everything.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -41,6 +42,9 @@ const ANSWERING_MAX: usize = 32;
 /// And asked; more wait for that.
 const ASKING_MAX: usize = 4_096;
 
+/// The namespace that the application has, whose nodes have leases.
+const ROOT: &str = "/";
+
 /// What nodes are asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -59,8 +63,8 @@ pub enum Question {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gathered<T> {
     pub value: T,
-    /// Nodes that did not answer in time: what they have is not in it. Most likely they are gone, or their
-    /// machines are; their leases tell.
+    /// Nodes that did not answer in time: what they have is not in it. One that is gone is one of them until its
+    /// lease has ended.
     pub missing_nodes: usize,
 }
 
@@ -177,6 +181,14 @@ impl Asking {
     }
 }
 
+/// Whom a question is for: who listens to a channel, of whom so many are this node itself, and who has to be
+/// waited for.
+struct To<'a> {
+    channel: &'a str,
+    own: usize,
+    leased: Option<&'a [String]>,
+}
+
 /// Of which answers are still taken in.
 struct Asked<'a> {
     asking: &'a Asking,
@@ -207,38 +219,50 @@ impl Nodes {
     /// What the other nodes answer: not this one.
     ///
     /// # Errors
-    /// A cache that does not answer; an answer that is too large; too many questions at once.
+    /// A cache that does not answer; answers that are too large together.
     pub async fn ask(
         &self,
         audience: Audience,
         question: Question,
     ) -> Result<Gathered<Items>, BackendError> {
-        // Before it is published: whether this node is one of those that are reached.
+        // Before it is published: whether this node is one of those that are reached, and who is there.
         let own = usize::from(self.asking.is_reached.load(Ordering::Acquire));
-        let told = self.publish_question(&self.channel, own, audience, question, ANSWER_WITHIN);
-        let State { items, done, silent, .. } = told.await?;
-        let missing_nodes = if silent == 0 { 0 } else { self.missing(silent, &done).await? };
-        Ok(Gathered { value: items, missing_nodes })
+        let leased = self.leased().await?;
+        let to = To { channel: &self.channel, own, leased: leased.as_deref() };
+        let told = self.publish_question(to, audience, question, ANSWER_WITHIN).await?;
+        let State { items, silent, .. } = told;
+        Ok(Gathered { value: items, missing_nodes: silent })
     }
 
-    /// Whether the client of a session answers that another node has. False: it does not, or its node does not.
-    pub async fn has_client(&self, node: &str, pid: Pid) -> bool {
-        let (inbox, question) = (inbox(&self.namespace, node), Question::Client(pid.to_string()));
-        let told = self.publish_question(&inbox, 0, Default::default(), question, CLIENT_WITHIN);
-        match told.await {
-            Ok(State { items, .. }) => items.iter().any(|item| item.get() == "true"),
-            Err(error) => {
-                tracing::debug!(%error, "another node was not asked for a client");
-                false
-            }
-        }
+    /// The other nodes that are there by their leases: one that was lost is not among them though the server
+    /// may hold its connection for long, and one is that the server does not reach at the moment. `None`: the
+    /// nodes have none, or may not all have the namespace, so the server's word has to do.
+    async fn leased(&self) -> Result<Option<Vec<String>>, BackendError> {
+        let Some(leases) = self.cache.leases().filter(|_| &*self.namespace == ROOT) else {
+            return Ok(None);
+        };
+        let mut leased = leases.nodes().await?;
+        let own = leased.iter().position(|node| **node == *self.node);
+        Ok(own.map(|own| leased.swap_remove(own)).map(|_| leased))
     }
 
-    /// Publishes a question and waits for all that it reaches, but `own` of them.
+    /// Whether the client of a session answers that another node has. False: it does not, or its node does not,
+    /// or the server reaches no such node.
+    ///
+    /// # Errors
+    /// A cache that does not answer: nobody knows.
+    pub async fn has_client(&self, node: &str, pid: Pid) -> Result<bool, BackendError> {
+        let inbox = inbox(&self.namespace, node);
+        let (to, question) =
+            (To { channel: &inbox, own: 0, leased: None }, Question::Client(pid.to_string()));
+        let told = self.publish_question(to, Default::default(), question, CLIENT_WITHIN).await?;
+        Ok(told.items.iter().any(|item| item.get() == "true"))
+    }
+
+    /// Publishes a question and waits for those that it is for.
     async fn publish_question(
         &self,
-        channel: &str,
-        own: usize,
+        To { channel, own, leased }: To<'_>,
         audience: Audience,
         question: Question,
         patience: Duration,
@@ -254,14 +278,17 @@ impl Nodes {
         let frame = Frame { op, audience, packet: Default::default() };
         let reached = self.cache.publish(channel, frame.encode()).await?;
         let others = reached.saturating_sub(own);
+        let silent = |state: &State| match leased {
+            Some(leased) => leased.iter().filter(|node| !state.done.contains(*node)).count(),
+            None => others.saturating_sub(state.done.len()),
+        };
+        let is_over =
+            |state: &State| state.done.len() >= others || silent(state) == 0 || state.is_too_much;
         let all = async {
             loop {
                 let changed = asked.gathering.changed.notified();
-                {
-                    let state = asked.gathering.state.lock();
-                    if state.done.len() >= others || state.is_too_much {
-                        return;
-                    }
+                if is_over(&asked.gathering.state.lock()) {
+                    return;
                 }
                 changed.await;
             }
@@ -272,21 +299,8 @@ impl Nodes {
         if state.is_too_much {
             return Err(refused("the other nodes' answers are too large to be put together"));
         }
-        state.silent = others.saturating_sub(state.done.len());
+        state.silent = silent(&state);
         Ok(state)
-    }
-
-    /// How many nodes have not answered that are there. The server takes a connection for open for a while whose
-    /// machine is gone; the lease of such a node ends before.
-    async fn missing(&self, silent: usize, done: &AHashSet<String>) -> Result<usize, BackendError> {
-        let Some(leases) = self.cache.leases() else { return Ok(silent) };
-        let leased = leases.nodes().await?;
-        // Without the application nodes have no leases.
-        if !leased.iter().any(|node| **node == *self.node) {
-            return Ok(silent);
-        }
-        let is_silent = |node: &&String| **node != *self.node && !done.contains(*node);
-        Ok(leased.iter().filter(is_silent).count().min(silent))
     }
 
     /// Answers another node, in a task of its own.

@@ -196,6 +196,7 @@ impl Recovery {
         tokio::spawn(sequence::run(Arc::downgrade(hub), Arc::clone(&self.wake)));
         if self.store.shared.is_some() {
             tokio::spawn(shared::say_always(Arc::downgrade(hub)));
+            self.unsaved.start();
             let unsaved = Arc::clone(&self.unsaved);
             tokio::spawn(unsaved::save_again(Arc::downgrade(hub), unsaved));
         }

@@ -39,7 +39,7 @@ impl Noted {
         Self(Ok(Way::Watched(outcome)))
     }
 
-    fn of(sent: Result<Option<Sent>, BackendError>) -> Self {
+    pub(super) fn of(sent: Result<Option<Sent>, BackendError>) -> Self {
         Self(sent.map(|sent| sent.map_or(Way::Nothing, Way::Sent)))
     }
 

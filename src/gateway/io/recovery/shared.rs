@@ -160,8 +160,16 @@ impl Recovery {
             return false;
         }
         // Who answers there keeps it, and a copy of its claim is nothing.
-        if *found.owned.owner != *shared.node && nodes.has_client(&found.owned.owner, pid).await {
-            return false;
+        let owner = &found.owned.owner;
+        if **owner != *shared.node {
+            match nodes.has_client(owner, pid).await {
+                Ok(false) => {}
+                Ok(true) => return false,
+                Err(error) => {
+                    tracing::warn!(%error, "a session's node was not asked for its client");
+                    return false;
+                }
+            }
         }
         let taken = nodes.taken_saying(pid, found.owned.takes + 1);
         let session = match shared.take(pid, &found, &[taken]).await {

@@ -1,11 +1,12 @@
 //! Sessions of which the server may hold another state than they have, as a change of one was not taken or not
 //! answered. They are saved whole when there is room, so that none comes back with rooms that it left.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use ahash::AHashSet;
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::sleep;
 
@@ -16,10 +17,10 @@ use super::session::Pid;
 use crate::backend::{BackendError, Sent};
 
 /// Before they are saved, so that it is not tried all the time while the server is away.
-const SAVE_AGAIN: Duration = Duration::from_millis(500);
+const SAVE_AGAIN: Duration = Duration::from_millis(100);
 
 /// Saved in one go, so that they do not fill what waits for the server.
-const SAVED_MAX: usize = 256;
+const SAVED_MAX: usize = 512;
 
 /// More are not remembered. What is kept of a session ends by itself, and is said again now and then.
 const UNSAVED_MAX: usize = 200_000;
@@ -28,9 +29,16 @@ const UNSAVED_MAX: usize = 200_000;
 pub struct Unsaved {
     pids: Mutex<AHashSet<Pid>>,
     wake: Notify,
+    /// Of who started it: a program may change its sockets from any thread.
+    runtime: OnceLock<Handle>,
 }
 
 impl Unsaved {
+    /// Needs a Tokio runtime.
+    pub fn start(&self) {
+        self.runtime.get_or_init(Handle::current);
+    }
+
     fn add(&self, pid: Pid) {
         let mut pids = self.pids.lock();
         if pids.len() < UNSAVED_MAX {
@@ -50,9 +58,11 @@ impl Unsaved {
                 return Noted::failed(error);
             }
         };
+        // It is started before there are sockets.
+        let Some(runtime) = self.runtime.get() else { return Noted::of(Ok(Some(sent))) };
         let (told, outcome) = oneshot::channel();
         let unsaved = Arc::clone(self);
-        tokio::spawn(async move {
+        runtime.spawn(async move {
             let durable = sent.durable().await;
             if let Err(error) = &durable {
                 tracing::debug!(%error, "a session's change is made again");
