@@ -125,7 +125,8 @@ fn a_damaged_folder_is_refused_with_the_file_and_left_as_it_is() {
     let log =
         log.into_iter().find(|path| path.extension().is_some_and(|end| end == "redb")).unwrap();
     let mut bytes = std::fs::read(&log).unwrap();
-    bytes.truncate(bytes.len() - 4096);
+    // Behind its first mebibyte lie the pages, and behind those what is not used yet.
+    bytes.truncate((1 << 20) + 4096);
     std::fs::write(&log, &bytes).unwrap();
     for command in ["check", "serve"] {
         let mut command = leveret(&[command, "--data-dir", path]);
