@@ -6,7 +6,7 @@ use leveret::backend::{Cache, Holding, RedisCache, Saying};
 use leveret::gateway::{GatewayOptions, Part};
 use serde_json::{Value, json};
 
-use crate::nodes::{node, pairs, room};
+use crate::nodes::{hears, node, pairs, room};
 use crate::redis_server::RedisServer;
 use crate::socket::Socket;
 use crate::stand::{PATIENCE, in_time};
@@ -30,6 +30,7 @@ async fn a_user_joins_a_room_with_its_first_socket_on_any_node_and_leaves_with_i
         let mut watchers =
             [Socket::connect(&one, "watcher").await, Socket::connect(&other, "watcher").await];
         for watcher in &mut watchers {
+            hears(watcher, &one).await;
             watcher.join(room).await;
         }
         let mut here = Socket::connect(&one, "bob").await;

@@ -27,6 +27,16 @@ pub async fn pairs(server: &RedisServer) -> [(Stand, Stand); 2] {
     [pair, (node(server, without).await, node(server, without).await)]
 }
 
+/// Waits until the node of `socket` listens to what others say at most once, as `node` does.
+pub async fn hears(socket: &mut Socket, node: &Stand) {
+    in_time(async {
+        while socket.take("presence:changed").await.is_empty() {
+            let _waker = Socket::connect(node, "waker").await;
+        }
+    })
+    .await;
+}
+
 fn ask(server: &RedisServer, request: &[&str]) {
     let mut command = std::process::Command::new("redis-cli");
     let answer = command.args(["-p", &server.port().to_string()]).args(request).output();
@@ -209,14 +219,7 @@ async fn a_user_is_there_from_the_first_socket_on_any_node_to_the_last() {
     let server = RedisServer::start();
     let [(one, other), _rest] = pairs(&server).await;
     let mut watcher = Socket::connect(&other, "watcher").await;
-    // This node listens from here on.
-    in_time(async {
-        while watcher.take("presence:changed").await.is_empty() {
-            one.gateway.emit_to_all("ready?", &json!(1));
-            let _waker = Socket::connect(&one, "waker").await;
-        }
-    })
-    .await;
+    hears(&mut watcher, &one).await;
     let here = Socket::connect(&one, "bob").await;
     until_told(&mut watcher, "bob", &["online"]).await;
     let there = Socket::connect(&other, "bob").await;
@@ -261,6 +264,9 @@ fn users_of_a_node_that_is_gone_are_offline_within_the_lease_and_once() {
         let (one, other) = (node(&server, set).await, node(&server, set).await);
         let mut watchers =
             [Socket::connect(&one, "watcher").await, Socket::connect(&other, "watcher").await];
+        for watcher in &mut watchers {
+            hears(watcher, &gone).await;
+        }
         let (bob, eve) = (Socket::connect(&gone, "bob").await, Socket::connect(&gone, "eve").await);
         let _still_there = Socket::connect(&one, "eve").await;
         for watcher in &mut watchers {
@@ -295,12 +301,7 @@ async fn however_many_a_dead_node_had_each_is_told_offline_once_but_those_who_ar
     let set = move |options: &mut GatewayOptions| options.lease = lease;
     let (one, other) = (node(&server, set).await, node(&server, set).await);
     let mut watcher = Socket::connect(&other, "watcher").await;
-    in_time(async {
-        while watcher.take("presence:changed").await.is_empty() {
-            let _waker = Socket::connect(&one, "waker").await;
-        }
-    })
-    .await;
+    hears(&mut watcher, &one).await;
     let leases = one.cache.leases().expect("leases");
     let moved = |number: usize| number.is_multiple_of(3);
     for number in 0..USERS {
