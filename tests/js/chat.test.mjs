@@ -438,11 +438,7 @@ for (const [mode, transport] of Object.entries(MODES)) {
 
     test(`the transport is ${mode === "polling" ? "polling" : "websocket"}`, async () => {
       const ada = await enter("ada");
-      if (mode === "upgrade" && ada.transport !== "websocket") {
-        const { engine } = ada.socket.io;
-        const upgraded = new Promise((resolve) => engine.once("upgrade", resolve));
-        await within(5_000, "the upgrade to WebSocket", upgraded);
-      }
+      await ada.upgraded();
       assert.equal(ada.transport, mode === "polling" ? "polling" : "websocket");
       assert.equal((await ada.call("presence:update", "online")).error, undefined);
     });

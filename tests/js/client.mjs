@@ -49,6 +49,18 @@ export class Client {
     return this.socket.io.engine.transport.name;
   }
 
+  /**
+   * Waits until the client uses the last of its transports, as it must before its network is cut: one whose
+   * WebSocket is lost while its polls pause for it never polls again (engine.io-client 6.6.8), and notices
+   * only when a ping is due.
+   */
+  async upgraded() {
+    const { engine, opts } = this.socket.io;
+    const last = opts.transports?.at(-1) ?? "websocket";
+    if (engine.transport.name === last) return;
+    await within(WAIT_MS, `the upgrade to ${last}`, new Promise((resolve) => engine.once("upgrade", resolve)));
+  }
+
   /** The payloads of every event of this name so far, in the order in which they came. */
   seen(name) {
     return this.log.filter((event) => event.name === name).map((event) => event.args[0]);

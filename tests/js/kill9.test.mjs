@@ -104,6 +104,7 @@ async function loadAndKill(server, round, token, record) {
     SENDERS.map((mode) => connect(server.url, { token, reconnection: false, ...MODES[mode] })),
   );
   await Promise.all(clients.flatMap((client) => roomIds.map((roomId) => client.join(roomId))));
+  await Promise.all(clients.map((client) => client.upgraded()));
 
   let isKilled = false;
   const broken = clients.map(

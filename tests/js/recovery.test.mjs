@@ -34,11 +34,14 @@ async function stand(args = []) {
   ends.push(() => it.server.stop());
   it.proxy = await startProxy(it.server.url);
   ends.push(() => it.proxy.close());
-  it.enter = async (name, options = {}) =>
-    connect(it.server.url, { token: await mintToken(dataDir, name), ...QUICK, ...options });
+  const enter = async (url, name, options = {}) => {
+    const client = await connect(url, { token: await mintToken(dataDir, name), ...QUICK, ...options });
+    await client.upgraded();
+    return client;
+  };
+  it.enter = (name, options) => enter(it.server.url, name, options);
   /** A client whose network can be cut. */
-  it.enterByProxy = async (name, options = {}) =>
-    connect(it.proxy.url, { token: await mintToken(dataDir, name), ...QUICK, ...options });
+  it.enterByProxy = (name, options) => enter(it.proxy.url, name, options);
   it.restart = async () => {
     it.server = await startServer({
       dataDir,

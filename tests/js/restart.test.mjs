@@ -47,8 +47,11 @@ async function startAgain() {
 
 for (const [mode, transport] of Object.entries(MODES)) {
   describe(`over ${mode}`, () => {
-    const enter = async (name) =>
-      connect(server.url, { token: await mintToken(dataDir, name), ...transport });
+    const enter = async (name) => {
+      const client = await connect(server.url, { token: await mintToken(dataDir, name), ...transport });
+      await client.upgraded();
+      return client;
+    };
 
     test("a client reconnects by itself and finds the history whole", async () => {
       const [ada, bob] = [await enter("ada"), await enter("bob")];

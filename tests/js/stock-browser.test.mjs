@@ -111,6 +111,7 @@ test("a page comes back after its network was cut, and has what it missed", asyn
   const say = (content) => bob.evaluate((content) => call("message:send", { roomId: "recovery", content }), content);
   await say("before");
   await told(ada, "message:new");
+  await ada.waitForFunction(() => socket.io.engine.transport.name === "websocket");
   proxy.cut();
   await told(ada, "disconnect");
   await say("meanwhile");
