@@ -434,6 +434,10 @@ impl Socket {
         packet: &Outgoing,
         is_volatile: bool,
     ) -> bool {
+        if packet.is_row() {
+            // A burst: more follows while the sockets' tasks wait for their turn, and goes with it.
+            return self.push(packet, is_volatile);
+        }
         let outbound = &self.0.outbound;
         self.is_connected() && outbound.push_with(flush, packet.frames(self.0.parser), is_volatile)
     }
