@@ -387,7 +387,8 @@ async fn a_flush_that_has_to_wait_is_left_to_do() {
     assert!(!rest.is_empty());
     let mut received = vec![0; 52];
     let (written, read) = tokio::join!(writer.write(&rest), client.read_exact(&mut received));
-    (written.unwrap(), read.unwrap());
+    written.unwrap();
+    read.unwrap();
     assert_eq!(received, wire(&frame));
     // Tried again, what is left is the flush alone.
     assert_eq!(writer.try_write(&rest).unwrap(), AtOnce::All);
