@@ -1,6 +1,6 @@
 //! Sessions that nobody writes to at the moment, and how one task writes to many of them.
 //!
-//! A task that is woken for one short write costs about a third of that write, and waking many brings
+//! Waking a task for one short write costs a good part of what the write does, and waking many brings
 //! another processor's thread into it. So the session's task lays its writer down while it has nothing
 //! to write, and whoever sends to many takes it up for as long as a write lasts that does not wait. What
 //! always holds: one writes at a time, and what is written is the queue from its front.
