@@ -30,6 +30,10 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// And when it has to ask a client first, which has a second.
 const CLIENT_WITHIN: Duration = Duration::from_millis(1_500);
 
+/// How much longer than its clients a node is waited for that was silent the last time. One that is there takes
+/// milliseconds.
+const SILENT_WITHIN: Duration = Duration::from_millis(50);
+
 /// What one question may bring: more is an error.
 const ANSWERS_BYTES_MAX: usize = 64 << 20;
 
@@ -94,6 +98,8 @@ pub struct Asking {
     hears_answers: AtomicBool,
     heard: Notify,
     pub(super) answerer: Mutex<Option<Arc<Answerer>>>,
+    /// Nodes that did not answer the last time, and were not heard since.
+    silent: Mutex<AHashSet<String>>,
     pub(super) places: Arc<Places>,
 }
 
@@ -169,6 +175,7 @@ impl Asking {
             tracing::warn!("another node answered what this version does not read");
             return;
         };
+        self.silent.lock().remove(&part.node);
         // Who asked may have given up.
         let Some(gathering) = self.asked.lock().get(&part.id).cloned() else { return };
         let mut state = gathering.state.lock();
@@ -329,14 +336,33 @@ impl Nodes {
         };
         let is_over =
             |state: &State| state.done.len() >= others || silent(state) == 0 || state.is_too_much;
-        let all = asked.gathering.until(is_over);
+        // Those that were silent before apart.
+        let has_most = |state: &State| {
+            let before = self.asking.silent.lock();
+            is_over(state)
+                || leased.is_some_and(|leased| {
+                    leased.iter().all(|node| state.done.contains(node) || before.contains(node))
+                })
+        };
+        let gathering = &asked.gathering;
+        let silent_within = patience.saturating_sub(ANSWER_WITHIN).saturating_add(SILENT_WITHIN);
+        let all = async {
+            tokio::join!(
+                gathering.until(has_most),
+                timeout(silent_within, gathering.until(is_over))
+            )
+        };
         // Who has not answered by then is silent.
         let _ = timeout(patience, all).await;
-        let mut state = std::mem::take(&mut *asked.gathering.state.lock());
+        let mut state = std::mem::take(&mut *gathering.state.lock());
         if state.is_too_much {
             return Err(refused("the other nodes' answers are too large to be put together"));
         }
         state.silent = silent(&state);
+        if let Some(leased) = leased {
+            let silent = leased.iter().filter(|node| !state.done.contains(*node));
+            *self.asking.silent.lock() = silent.cloned().collect();
+        }
         Ok(state)
     }
 }
