@@ -204,11 +204,7 @@ impl Batch {
 
     /// Takes a fact out that is still here; the group that it was added with.
     fn elide(&mut self, entry: Entry, added: &mut Added) -> Option<u32> {
-        if self.slots.first().is_none_or(|slot| entry.position < slot.entry.position) {
-            return None;
-        }
-        let index =
-            self.slots.binary_search_by_key(&entry.position, |slot| slot.entry.position).ok()?;
+        let index = self.find(entry.position)?;
         let slot = self.slots.get_mut(index)?;
         match std::mem::replace(&mut slot.content, Content::Gone) {
             Content::Shared(payload) => {
@@ -222,6 +218,26 @@ impl Batch {
         }
         self.live -= 1;
         Some(slot.group)
+    }
+
+    /// The slot of a position. Positions rise by one where none is missing, so it lies as far from the first
+    /// slot as its position from the first one's, or nearer by those missing: a search by halves would
+    /// miss the processor's cache at every step.
+    fn find(&self, position: Position) -> Option<usize> {
+        let first = self.slots.first()?.entry.position;
+        let distance = usize::try_from(position.0.checked_sub(first.0)?).unwrap_or(usize::MAX);
+        let mut end = self.slots.len().min(distance.saturating_add(1));
+        let mut step = 1;
+        loop {
+            let begin = end.saturating_sub(step);
+            let stretch = self.slots.get(begin..end)?;
+            if begin == 0 || stretch.first()?.entry.position <= position {
+                let at =
+                    stretch.binary_search_by_key(&position, |slot| slot.entry.position).ok()?;
+                return Some(begin + at);
+            }
+            (end, step) = (begin, 2 * step);
+        }
     }
 
     /// The highest position of its facts.
@@ -271,5 +287,31 @@ impl Batch {
         self.live = 0;
         self.awaited = false;
         std::mem::take(&mut self.waiters)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_found_among_any_that_are_missing() {
+        for gap in [1, 2, 3, 7, 64, 1_000] {
+            let mut batch = Batch::default();
+            let mut held = Vec::new();
+            // Runs without one missing, and gaps of every length up to `gap`.
+            for n in 0..500_u64 {
+                let at = held.last().map_or(10, |last| last + 1 + (n % 5 / 4) * (n % gap));
+                held.push(at);
+                let entry = Entry { position: Position(at), weight: 1 };
+                batch.add_fact(entry, Kind(1), &Arc::new(vec![1]));
+            }
+            let last = *held.last().expect("some");
+            for position in (0..last + 3).chain([u64::MAX]) {
+                let found = batch.find(Position(position));
+                assert_eq!(found, held.binary_search(&position).ok(), "{position}, gap {gap}");
+            }
+        }
+        assert_eq!(Batch::default().find(Position(1)), None);
     }
 }
