@@ -109,7 +109,8 @@ async fn who_does_not_acknowledge_in_time_is_missing_on_whichever_node() {
     assert_eq!((told.missing_nodes, told.value.replies.len()), (0, 0));
     let mut missing: Vec<String> = told.value.missing.iter().map(ToString::to_string).collect();
     let mut ids: Vec<String> = nodes.clients.iter().map(|client| client.sid.clone()).collect();
-    (missing.sort(), ids.sort());
+    missing.sort();
+    ids.sort();
     assert_eq!(missing, ids);
     for client in &mut nodes.clients {
         asked(client).await;
