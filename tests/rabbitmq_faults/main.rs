@@ -8,7 +8,6 @@ mod faults;
 mod proxy;
 mod served;
 mod stalled;
-mod window;
 
 use std::time::Duration;
 

@@ -17,8 +17,6 @@ mod declared;
 mod delay;
 mod delivery;
 mod dial;
-mod flight;
-mod line;
 mod link;
 mod looking;
 mod origin;
