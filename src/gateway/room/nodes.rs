@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use ahash::AHashMap;
 use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::posts::Durable;
 use super::{Post, Room};
@@ -78,28 +78,32 @@ impl Room {
     /// Notes that a user's first socket here came into the room, or its last one left: then the cache tells the
     /// others, if there is none on any other node. False: there are no other nodes.
     pub(super) fn note_among_nodes(&self, peer: &Peer) -> bool {
-        self.note_user(peer.user(), &peer.member.username, Some(peer.id()))
+        self.note_user(peer.user(), &peer.member.username, Some(peer.id()), None)
     }
 
-    fn note_user(&self, user: &UserId, name: &str, except: Option<SocketId>) -> bool {
+    fn note_user(
+        &self,
+        user: &UserId,
+        name: &str,
+        except: Option<SocketId>,
+        place: Option<OwnedSemaphorePermit>,
+    ) -> bool {
         let Some(lease) = &self.lease else { return false };
         let says = |event| user_sayings(&self.hub, &self.id, event, user, name, except);
         match self.users.contains_key(user) {
-            true => lease.attend(&self.id, user, name, &says("user:joined")),
-            false => lease.part(&self.id, user, name, &says("user:left")),
+            true => lease.attend(&self.id, user, name, &says("user:joined"), place),
+            false => lease.part(&self.id, user, name, &says("user:left"), place),
         }
         true
     }
 
-    pub(super) fn recount(&self, user: &UserId, name: &str) {
-        self.note_user(user, name, None);
+    pub(super) fn recount(&self, user: &UserId, name: &str, place: OwnedSemaphorePermit) {
+        self.note_user(user, name, None, Some(place));
     }
 
     pub(super) fn recount_all(&self) {
-        let names: AHashMap<&UserId, &str> =
-            self.members.values().map(|member| (&member.user, &*member.username)).collect();
-        for (user, name) in names {
-            self.note_user(user, name, None);
-        }
+        let Some(lease) = &self.lease else { return };
+        lease
+            .doubt(&self.id, self.members.values().map(|member| (&member.user, &*member.username)));
     }
 }
