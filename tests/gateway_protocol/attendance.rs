@@ -224,3 +224,19 @@ async fn a_node_whose_lease_lapsed_notes_its_rooms_again_some_at_a_time() {
     assert!(before < USERS * ROOMS, "the event waited behind all {before}");
     until(|| held() == all).await;
 }
+
+#[tokio::test]
+async fn a_user_whose_room_is_noted_again_is_not_told_of_itself() {
+    let server = RedisServer::start();
+    let stand = node(&server, |options| options.lease = Duration::from_secs(1)).await;
+    let mut ada = Socket::connect(&stand, "ada").await;
+    let mut bob = Socket::connect(&stand, "bob").await;
+    ada.join("general").await;
+    bob.join("general").await;
+    in_time(ada.event("user:joined")).await;
+    forget_node(&server, &stand).await;
+    for (socket, other) in [(&mut ada, "bob"), (&mut bob, "ada")] {
+        assert_eq!(in_time(socket.event("user:joined")).await["userId"], other);
+        assert_eq!(comings(socket).await, []);
+    }
+}

@@ -8,6 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::posts::Durable;
 use super::{Post, Room};
 use crate::backend::{BackendError, Push, Saying};
+use crate::gateway::application::personal_room;
 use crate::gateway::error::Refusal;
 use crate::gateway::events::UserRef;
 use crate::gateway::history::MESSAGES_KEPT;
@@ -16,7 +17,8 @@ use crate::gateway::member::Peer;
 use crate::gateway::repeats;
 use crate::model::names::{RoomId, UserId};
 
-/// That a user came into a room or left it, to those in it on all nodes.
+/// That a user came into a room or left it, to those in it on all nodes: without this socket, or without the
+/// user's.
 pub fn user_sayings(
     hub: &Arc<Hub>,
     room: &RoomId,
@@ -27,7 +29,11 @@ pub fn user_sayings(
 ) -> Vec<Saying> {
     let payload = UserRef { user_id: user.as_str(), username: Some(name) };
     let others = Broadcast::new(Arc::clone(hub)).to(room.as_str());
-    let others = except.into_iter().fold(others, Broadcast::except_socket);
+    let own = personal_room(user);
+    let others = match except {
+        Some(socket) => others.except_socket(socket),
+        None => others.except(&own),
+    };
     match Draft::event(hub.name(), event, &&payload) {
         Ok(event) => others.saying(&event).into_iter().collect(),
         Err(error) => {
