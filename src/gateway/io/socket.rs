@@ -51,7 +51,7 @@ const GONE: u8 = 2;
 #[derive(Default)]
 struct Kept {
     rooms: SmallVec<[Arc<str>; 2]>,
-    /// Of these rooms, those that the gateway itself put the socket in.
+    /// The first so many of these rooms are those that the gateway itself put the socket in.
     own_rooms: u32,
     acks: Waiting,
     extensions: Extensions,
