@@ -5,8 +5,8 @@
 //! stops taking requests while the queue is half full ([`Outbound::has_room`]), so that a client can
 //! only ever be one answer ahead.
 //!
-//! Frames wake the session's own task, which writes them. What many are sent is written by one task for
-//! all whose queue was empty ([`Flush`]), as far as their streams take it without waiting.
+//! Frames wake the session's own task, which writes them. What several are sent is written by one task for
+//! those whose queue was empty ([`Flush`]), as far as their streams take it without waiting.
 
 mod idle;
 #[cfg(test)]

@@ -18,7 +18,8 @@ use super::{Batch, Outbound, SessionWriter, State, weight};
 use crate::gateway::close_reason::CloseReason;
 use crate::gateway::websocket::AtOnce;
 
-/// How many sessions one task writes to, without a pause: at 5 us each, less than a millisecond.
+/// How many sessions one task writes to, without a pause: at 5 us each, less than a millisecond. Of more
+/// the rest are woken: other threads have enough to do then, and frames that come meanwhile join theirs.
 const TOGETHER_MAX: usize = 128;
 
 /// The writer of a session, and who has it.
@@ -126,7 +127,7 @@ impl State {
     }
 }
 
-/// Who was sent something and is to be written to. That begins when it is dropped, and sooner for many.
+/// Who was sent something and is to be written to, which begins when it is dropped.
 #[derive(Default)]
 pub struct Flush {
     idle: Vec<Arc<Outbound>>,
@@ -134,14 +135,16 @@ pub struct Flush {
 
 impl Flush {
     pub fn add(&mut self, outbound: &Arc<Outbound>) {
-        self.idle.push(Arc::clone(outbound));
-        if self.idle.len() == TOGETHER_MAX {
-            self.start();
+        match self.idle.len() < TOGETHER_MAX {
+            true => self.idle.push(Arc::clone(outbound)),
+            false => outbound.wake(),
         }
     }
+}
 
+impl Drop for Flush {
     /// In a task of its own, so that no lock of whoever sends is held over a system call.
-    fn start(&mut self) {
+    fn drop(&mut self) {
         let idle = Idle(mem::take(&mut self.idle));
         // One that is woken alone costs no more than a new task does.
         if idle.0.len() > 1
@@ -150,12 +153,6 @@ impl Flush {
             // No stream is to plead a budget that others have used up.
             runtime.spawn(unconstrained(async move { idle.write() }));
         }
-    }
-}
-
-impl Drop for Flush {
-    fn drop(&mut self) {
-        self.start();
     }
 }
 
