@@ -17,6 +17,7 @@ use super::socket::Socket;
 use super::socket_id::SocketId;
 use crate::backend::Saying;
 use crate::gateway::error::GatewayError;
+use crate::gateway::outbound::Flush;
 use crate::wire::socket_io::ToArgs;
 use crate::wire::socket_io::encode::EncodeError;
 
@@ -176,8 +177,10 @@ impl<'a> Broadcast<'a> {
     /// Queues a packet, whatever the log of events says; for how many.
     pub(crate) fn push(&self, packet: &Outgoing) -> usize {
         let mut sockets = 0;
-        let is_volatile = self.is_volatile;
-        self.each(|socket| sockets += usize::from(socket.push(packet, is_volatile)));
+        let (is_volatile, mut flush) = (self.is_volatile, Flush::default());
+        self.each(|socket| {
+            sockets += usize::from(socket.push_with(&mut flush, packet, is_volatile));
+        });
         sockets
     }
 

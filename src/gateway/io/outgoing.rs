@@ -171,6 +171,11 @@ impl Outgoing {
         Self { frames: smallvec![Frame::joined(&frames)], row, msgpack: OnceLock::new() }
     }
 
+    /// Whether several packets were made one.
+    pub fn is_row(&self) -> bool {
+        !self.row.is_empty()
+    }
+
     /// Those that were made one, or itself.
     pub fn singles(&self) -> &[Outgoing] {
         if self.row.is_empty() { std::slice::from_ref(self) } else { &self.row }
