@@ -8,6 +8,7 @@ mod faults;
 mod proxy;
 mod served;
 mod stalled;
+mod window;
 
 use std::time::Duration;
 

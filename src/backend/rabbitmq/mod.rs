@@ -17,6 +17,8 @@ mod declared;
 mod delay;
 mod delivery;
 mod dial;
+mod flight;
+mod line;
 mod link;
 mod looking;
 mod origin;

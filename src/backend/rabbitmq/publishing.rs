@@ -1,26 +1,30 @@
 //! Messages on their way to the server.
 //!
-//! One task hands them over, in order, on one channel; another waits for the confirms. Between an
-//! admission and its confirm a message takes a share of the window, so what this process holds is
-//! bounded, and a server that stands still holds its publishers off.
+//! A publisher hands its message over itself, if nothing stands before it; otherwise it goes through a
+//! queue, which one task empties in order. Between an admission and its confirm a message takes a share of
+//! the window, so what this process holds is bounded, and a server that stands still holds its publishers off.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ahash::AHashSet;
 use bytes::Bytes;
 use lapin::options::BasicPublishOptions;
 use lapin::types::ShortString;
-use lapin::{BasicProperties, Channel, Confirmation, PublisherConfirm};
+use lapin::{BasicProperties, Confirmation};
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::RabbitMq;
 use super::delay::{DELAY_MS_MAX, Delay, rounded_ms};
+use super::flight::{Flight, Outcome, Share, Ticket, Waits, closed};
+use super::line::Line;
 use super::link::Link;
-use super::refusal::{refusal, unreachable};
+use super::refusal::unreachable;
 use super::session::Session;
 use super::values::{precondition, properties, short};
 use crate::backend::{Alarm, BackendError, PublishAllError, PublishedAll};
@@ -30,7 +34,7 @@ use crate::model::message::{Message, Value};
 use crate::model::names::ExchangeName;
 
 /// Messages, and units of their bodies, that may be without a confirm: 64 MiB in all.
-const WINDOW_UNITS: u32 = 16_384;
+pub(super) const WINDOW_UNITS: u32 = 16_384;
 const UNIT_BYTES: usize = 4_096;
 /// How long a message waits here for a connection.
 const WAITS_FOR_CONNECTION: Duration = Duration::from_secs(30);
@@ -41,20 +45,22 @@ const KNOWN_MAX: usize = 4_096;
 pub struct Confirm(State);
 
 enum State {
-    Awaited(oneshot::Receiver<Result<(), BackendError>>),
-    Known(Result<(), BackendError>),
+    Awaited(Arc<Flight>),
+    Known(Outcome),
 }
 
 impl Confirm {
-    pub(super) fn known(outcome: Result<(), BackendError>) -> Self {
+    pub(super) fn known(outcome: Outcome) -> Self {
         Self(State::Known(outcome))
     }
 
-    /// Cancel safe; to be awaited to its end once.
-    pub async fn confirmed(&mut self) -> Result<(), BackendError> {
-        match &mut self.0 {
+    /// Cancel safe.
+    pub async fn confirmed(&mut self) -> Outcome {
+        match &self.0 {
             State::Known(outcome) => outcome.clone(),
-            State::Awaited(outcome) => outcome.await.unwrap_or_else(|_| Err(closed())),
+            State::Awaited(flight) => {
+                poll_fn(|context| flight.poll_landed(Waits::Publisher, context)).await
+            }
         }
     }
 }
@@ -85,10 +91,6 @@ impl Confirms {
     }
 }
 
-fn closed() -> BackendError {
-    unreachable("this end was closed")
-}
-
 /// A message as lapin takes it.
 pub(super) struct Outgoing {
     pub exchange: ShortString,
@@ -111,35 +113,42 @@ impl Outgoing {
 struct Queued {
     outgoing: Outgoing,
     since: Instant,
-    flight: Flight,
-}
-
-/// What a message holds until it is confirmed, and who waits for that.
-struct Flight {
-    done: oneshot::Sender<Result<(), BackendError>>,
-    _share: OwnedSemaphorePermit,
-}
-
-impl Flight {
-    fn land(self, outcome: Result<(), BackendError>) {
-        // Who does not listen does not want to know.
-        let _ = self.done.send(outcome);
-    }
+    ticket: Ticket,
 }
 
 pub(super) struct Publisher {
-    window: Arc<Semaphore>,
+    way: Arc<Way>,
     queue: mpsc::Sender<Queued>,
     known: Mutex<AHashSet<ExchangeName>>,
     sender: AbortHandle,
 }
 
+/// What the publishers and the task that empties the queue share.
+struct Way {
+    window: Arc<Semaphore>,
+    /// How many wait for a share of the window.
+    starving: Arc<AtomicUsize>,
+    /// Held while a message is handed over, so that messages are in one order.
+    now: Mutex<Now>,
+}
+
+#[derive(Default)]
+struct Now {
+    line: Option<Arc<Line>>,
+    /// Messages in the queue, and the one that was taken from it but is not sent yet.
+    queued: usize,
+}
+
 impl Publisher {
     pub fn start(link: Arc<Link>) -> Self {
         let (queue, waiting) = mpsc::channel(WINDOW_UNITS as usize);
-        let sender = tokio::spawn(send_all(link, waiting)).abort_handle();
-        let window = Arc::new(Semaphore::new(WINDOW_UNITS as usize));
-        Self { window, queue, known: Mutex::default(), sender }
+        let way = Arc::new(Way {
+            window: Arc::new(Semaphore::new(WINDOW_UNITS as usize)),
+            starving: Arc::default(),
+            now: Mutex::default(),
+        });
+        let sender = tokio::spawn(send_all(link, way.clone(), waiting)).abort_handle();
+        Self { way, queue, known: Mutex::default(), sender }
     }
 
     pub fn forget_exchange(&self, name: &ExchangeName) {
@@ -163,20 +172,44 @@ impl Publisher {
         units.min(WINDOW_UNITS)
     }
 
-    async fn admit(&self, body_bytes: usize) -> Result<OwnedSemaphorePermit, BackendError> {
-        let share = self.window.clone().acquire_many_owned(Self::units(body_bytes)).await;
+    async fn admit(&self, body_bytes: usize) -> Result<Share, BackendError> {
+        if let Some(share) = self.try_admit(body_bytes) {
+            return Ok(share);
+        }
+        let _starving = Starving::new(&self.way.starving);
+        if let Some(line) = &self.way.now.lock().line {
+            line.wake_lander();
+        }
+        let share = self.way.window.clone().acquire_many_owned(Self::units(body_bytes)).await;
         share.map_err(|_| closed())
     }
 
-    fn enqueue(&self, outgoing: Outgoing, share: OwnedSemaphorePermit) -> Confirm {
-        let (done, outcome) = oneshot::channel();
-        let flight = Flight { done, _share: share };
-        let queued = Queued { outgoing, since: Instant::now(), flight };
-        // There is a place for whoever has a share.
-        match self.queue.try_send(queued) {
-            Ok(()) => Confirm(State::Awaited(outcome)),
-            Err(_) => Confirm::known(Err(closed())),
+    fn try_admit(&self, body_bytes: usize) -> Option<Share> {
+        let share = || self.way.window.clone().try_acquire_many_owned(Self::units(body_bytes)).ok();
+        share().or_else(|| {
+            if let Some(line) = &self.way.now.lock().line {
+                line.reap();
+            }
+            share()
+        })
+    }
+
+    fn enqueue(&self, outgoing: Outgoing, share: Share) -> Confirm {
+        let flight = Flight::new(share);
+        let confirm = Confirm(State::Awaited(flight.clone()));
+        let mut now = self.way.now.lock();
+        if now.queued == 0
+            && let Some(line) = now.line.as_ref().filter(|line| line.is_free())
+        {
+            line.send(outgoing, flight);
+            return confirm;
         }
+        let queued = Queued { outgoing, since: Instant::now(), ticket: Ticket(flight) };
+        // There is a place for whoever has a share; a ticket that is turned away says so itself.
+        if self.queue.try_send(queued).is_ok() {
+            now.queued += 1;
+        }
+        confirm
     }
 }
 
@@ -186,109 +219,48 @@ impl Drop for Publisher {
     }
 }
 
-/// Hands messages over, on one session after the other.
-async fn send_all(link: Arc<Link>, mut waiting: mpsc::Receiver<Queued>) {
-    let mut line: Option<Line> = None;
-    while let Some(Queued { outgoing, since, flight }) = waiting.recv().await {
-        let open = match line.take().filter(Line::is_open) {
-            Some(open) => Ok(open),
-            None => Line::open(&link, since + WAITS_FOR_CONNECTION).await,
-        };
-        match open {
-            Ok(open) => {
-                open.send(outgoing, flight).await;
-                line = Some(open);
-            }
-            Err(error) => flight.land(Err(error)),
+/// One who waits for a share.
+struct Starving<'a>(&'a AtomicUsize);
+
+impl<'a> Starving<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Starving<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Hands over what is queued, on one session after the other.
+async fn send_all(link: Arc<Link>, way: Arc<Way>, mut waiting: mpsc::Receiver<Queued>) {
+    while let Some(Queued { outgoing, since, ticket }) = waiting.recv().await {
+        let line = way.line(&link, since + WAITS_FOR_CONNECTION).await;
+        if let Ok(line) = &line {
+            line.free_or_ended().await;
+        }
+        let mut now = way.now.lock();
+        now.queued -= 1;
+        match line {
+            Ok(line) => line.send(outgoing, ticket.0.clone()),
+            Err(error) => ticket.0.land(Err(error)),
         }
     }
 }
 
-/// A channel with confirms, and who waits for them.
-struct Line {
-    session: Arc<Session>,
-    channel: Channel,
-    flights: mpsc::Sender<(PublisherConfirm, ShortString, Flight)>,
-}
-
-impl Line {
-    async fn open(link: &Link, deadline: Instant) -> Result<Self, BackendError> {
-        let session = link.session_until(deadline).await?;
-        let channel = session.publishing_channel().await?;
-        let (flights, in_flight) = mpsc::channel(WINDOW_UNITS as usize);
-        tokio::spawn(land_all(in_flight, session.end()));
-        Ok(Self { session, channel, flights })
-    }
-
-    fn is_open(&self) -> bool {
-        self.channel.status().connected() && self.session.is_open()
-    }
-
-    async fn send(&self, outgoing: Outgoing, flight: Flight) {
-        self.session.unblocked_or_ended().await;
-        let Outgoing { exchange, key, properties, body } = outgoing;
-        let about = if exchange.as_str().is_empty() { key.clone() } else { exchange.clone() };
-        let options = BasicPublishOptions::default();
-        let publish = self.channel.basic_publish(exchange, key, options, &body, properties);
-        match self.session.while_it_lasts(publish).await {
-            Ok(Ok(confirm)) => {
-                let sent = self.flights.send((confirm, about, flight)).await;
-                if let Err(mpsc::error::SendError((_, _, flight))) = sent {
-                    flight.land(Err(closed()));
-                }
-            }
-            Ok(Err(error)) => flight.land(Err(refusal(error))),
-            Err(error) => flight.land(Err(error)),
+impl Way {
+    /// The line, opened anew if it is closed; for the one task that empties the queue.
+    async fn line(&self, link: &Link, deadline: Instant) -> Result<Arc<Line>, BackendError> {
+        let last = self.now.lock().line.clone();
+        if let Some(open) = last.filter(|line| line.is_open()) {
+            return Ok(open);
         }
-    }
-}
-
-/// Confirms come nearly in the order of the messages, so they are waited for in that order.
-async fn land_all(
-    mut flights: mpsc::Receiver<(PublisherConfirm, ShortString, Flight)>,
-    end: impl Future<Output = ()>,
-) {
-    let mut end = std::pin::pin!(end);
-    let mut is_over = false;
-    while let Some((mut confirm, about, flight)) = flights.recv().await {
-        let over = async {
-            if !is_over {
-                end.as_mut().await;
-            }
-        };
-        let confirmed = tokio::select! {
-            biased;
-            confirmed = &mut confirm => Some(confirmed),
-            () = over => None,
-        };
-        is_over |= confirmed.is_none();
-        flight.land(match confirmed {
-            Some(confirmed) => outcome(confirmed, about.as_str()),
-            None => Err(unconfirmed("the connection ended")),
-        });
-    }
-}
-
-fn unconfirmed(why: impl std::fmt::Display) -> BackendError {
-    unreachable(format!("not confirmed, it may have arrived or not: {why}"))
-}
-
-/// `about`: the exchange, or with the default one the queue.
-fn outcome(confirmation: lapin::Result<Confirmation>, about: &str) -> Result<(), BackendError> {
-    match confirmation {
-        Ok(Confirmation::Ack(_) | Confirmation::NotRequested) => Ok(()),
-        Ok(Confirmation::Nack(_)) => {
-            Err(BackendError::Broker(BrokerError::Nacked { name: about.to_owned() }))
-        }
-        // A refusal closes the channel, and ends everything in flight on it.
-        Err(error) => match refusal(error) {
-            BackendError::Broker(refused)
-                if refused.to_string().contains(&format!("'{about}'")) =>
-            {
-                Err(BackendError::Broker(refused))
-            }
-            other => Err(unconfirmed(other)),
-        },
+        let line = Arc::new(Line::open(link, deadline, self.starving.clone()).await?);
+        self.now.lock().line = Some(line.clone());
+        Ok(line)
     }
 }
 
@@ -343,9 +315,8 @@ impl RabbitMq {
     pub async fn try_publish(&self, message: Message) -> Result<Confirm, BackendError> {
         self.check_open()?;
         let outgoing = self.prepare(message).await?;
-        let units = Publisher::units(outgoing.body.len());
-        let share = self.publisher.window.clone().try_acquire_many_owned(units);
-        let share = share.map_err(|_| unreachable("too many messages are not confirmed yet"))?;
+        let share = self.publisher.try_admit(outgoing.body.len());
+        let share = share.ok_or_else(|| unreachable("too many messages are not confirmed yet"))?;
         Ok(self.publisher.enqueue(outgoing, share))
     }
 
