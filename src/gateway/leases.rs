@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use ahash::AHashMap;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::application::Application;
 use super::presence;
 use super::room::user_sayings;
 use super::roster::{OFFLINE, ONLINE};
+use super::shrink;
 use crate::backend::{BackendError, Holding, Holds, Leases, Saying};
 use crate::model::names::{RoomId, UserId};
 
@@ -27,7 +28,8 @@ const RENEWALS: u32 = 3;
 /// Before what could not be noted is noted again.
 const NOTE_AGAIN: Duration = Duration::from_millis(100);
 
-/// What is noted again in one go, so that it does not fill what waits for the cache.
+/// What is noted again in one go, and what of it may be unanswered at a time: the cache's outbox refuses what is
+/// too much, and others send through it.
 const NOTED_MAX: usize = 512;
 
 /// The group of the users that are there, and what precedes a room in the name of the group of those in it.
@@ -41,6 +43,8 @@ pub struct NodeLease {
     lease: Duration,
     /// Users of whom the cache may not know whether they are in a room here, and what they are called.
     unsure: Mutex<AHashMap<(RoomId, UserId), Box<str>>>,
+    /// One for each of them that is being noted again.
+    places: Arc<Semaphore>,
     /// The node is shut down.
     is_over: AtomicBool,
     /// The lease had ended when something was noted, so that everything is to be noted again.
@@ -51,7 +55,8 @@ pub struct NodeLease {
 impl NodeLease {
     pub fn new(leases: Leases, node: Arc<str>, lease: Duration) -> Self {
         let (unsure, is_over, has_lapsed, wake) = Default::default();
-        Self { leases, node, lease, unsure, is_over, has_lapsed, wake }
+        let places = Arc::new(Semaphore::new(NOTED_MAX));
+        Self { leases, node, lease, unsure, places, is_over, has_lapsed, wake }
     }
 
     /// Notes whether the user has a socket here, and tells everybody what that changes over all nodes.
@@ -87,31 +92,54 @@ impl NodeLease {
         self.leases.end(&self.node).await
     }
 
-    /// The user has a socket in the room here; `says` is said if it had none on any node.
-    pub fn attend(self: &Arc<Self>, room: &RoomId, user: &UserId, name: &str, says: &[Saying]) {
+    /// The user has a socket in the room here; `says` is said if it had none on any node. `place` is kept until
+    /// it is noted.
+    pub fn attend(
+        self: &Arc<Self>,
+        room: &RoomId,
+        user: &UserId,
+        name: &str,
+        says: &[Saying],
+        place: Option<OwnedSemaphorePermit>,
+    ) {
         let holding = attending(room, user, name);
         let holds = self.leases.hold(&self.node, self.lease, &holding, says);
-        self.make_sure(room, user, name, holds, true);
+        self.make_sure((room, user, name), holds, true, place);
     }
 
-    /// The user has no socket in the room here any more; `says` is said if it has none on any node.
-    pub fn part(self: &Arc<Self>, room: &RoomId, user: &UserId, name: &str, says: &[Saying]) {
+    /// The user has no socket in the room here any more; `says` is said if it has none on any node. For `place`
+    /// see [`Self::attend`].
+    pub fn part(
+        self: &Arc<Self>,
+        room: &RoomId,
+        user: &UserId,
+        name: &str,
+        says: &[Saying],
+        place: Option<OwnedSemaphorePermit>,
+    ) {
         let holds = self.leases.give_up(&self.node, &attending(room, user, name), says);
-        self.make_sure(room, user, name, holds, false);
+        self.make_sure((room, user, name), holds, false, place);
+    }
+
+    /// Has it be noted again, some at a time, whether these users are in the room here.
+    pub fn doubt<'a>(&self, room: &RoomId, users: impl Iterator<Item = (&'a UserId, &'a str)>) {
+        let users = users.map(|(user, name)| ((room.clone(), user.clone()), name.into()));
+        self.unsure.lock().extend(users);
+        self.wake.notify_one();
     }
 
     /// Has a change be made again when it fails: it is what the room says by then.
     fn make_sure(
         self: &Arc<Self>,
-        room: &RoomId,
-        user: &UserId,
-        name: &str,
+        (room, user, name): (&RoomId, &UserId, &str),
         holds: Result<Holds, BackendError>,
         is_here: bool,
+        place: Option<OwnedSemaphorePermit>,
     ) {
         let (own, room, user) = (Arc::clone(self), room.clone(), user.clone());
         let name: Box<str> = name.into();
         tokio::spawn(async move {
+            let _place = place;
             let noted = match holds {
                 // Of a lease that had ended its next renewal would not know.
                 Ok(holds) if is_here => holds.held().await.map(|held| !held.had_no_lease),
@@ -243,10 +271,13 @@ pub async fn note_again(application: Weak<Application>) {
         let some: Vec<_> = {
             let mut unsure = own.unsure.lock();
             let some: Vec<_> = unsure.keys().take(NOTED_MAX).cloned().collect();
-            some.into_iter().filter_map(|key| unsure.remove_entry(&key)).collect()
+            let some = some.into_iter().filter_map(|key| unsure.remove_entry(&key)).collect();
+            shrink::table(&mut unsure);
+            some
         };
         for ((room, user), name) in some {
-            if let Err((user, name)) = application.rooms.recount(&room, user, name).await {
+            let Ok(place) = Arc::clone(&own.places).acquire_owned().await else { return };
+            if let Err((user, name)) = application.rooms.recount(&room, user, name, place).await {
                 own.unsure.lock().insert((room, user), name);
             }
         }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use ahash::{AHashMap, AHashSet};
 use bytes::Bytes;
 use serde_json::value::RawValue;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use self::posts::{Pending, first_durable};
 use super::error::Refusal;
@@ -66,8 +66,10 @@ pub enum Command {
     Recount {
         user: UserId,
         name: Box<str>,
+        /// Kept until the cache has answered.
+        place: OwnedSemaphorePermit,
     },
-    /// As [`Self::Recount`], of everybody here.
+    /// Has everybody here be recounted.
     RecountAll,
     Post(Box<Post>),
     /// Sends an event to the members; `done` is told to how many.
@@ -242,7 +244,7 @@ impl Room {
             }
             Command::Post(post) => self.push(*post).await,
             Command::Rejoin { peer } => _ = self.count_in(&peer),
-            Command::Recount { user, name } => self.recount(&user, &name),
+            Command::Recount { user, name, place } => self.recount(&user, &name, place),
             Command::RecountAll => self.recount_all(),
             Command::Relay { packet, except, done } => {
                 let sockets = self.broadcast(&packet, except);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use ahash::{AHashMap, AHashSet};
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::error::Refusal;
 use super::history;
@@ -113,7 +113,7 @@ impl Rooms {
         Ok(history::shown(&list, &AHashSet::new(), count))
     }
 
-    /// Has the cache be told once more whether a user is in a room here.
+    /// Has the cache be told once more whether a user is in a room here; `place` is kept until it was.
     ///
     /// # Errors
     /// There is no place for the room now; with what was given.
@@ -122,14 +122,15 @@ impl Rooms {
         room: &RoomId,
         user: UserId,
         name: Box<str>,
+        place: OwnedSemaphorePermit,
     ) -> Result<(), (UserId, Box<str>)> {
         // Also of a room that nobody is in: the order of what is told of it is its task's.
         let Ok(handle) = self.open(room) else { return Err((user, name)) };
-        let again = Command::Recount { user: user.clone(), name: name.clone() };
+        let again = Command::Recount { user: user.clone(), name: name.clone(), place };
         handle.send(again).await.map_err(|_| (user, name))
     }
 
-    /// Has the cache be told once more who is in the rooms here.
+    /// Has the cache be told once more who is in the rooms here, some at a time.
     pub async fn recount_all(&self) {
         let handles: Vec<RoomHandle> = self.alive.lock().values().cloned().collect();
         for handle in handles {

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use leveret::backend::{Cache, Holding, RedisCache, Saying};
+use leveret::backend::{Audience, Cache, Holding, RedisCache, Saying};
 use leveret::gateway::{GatewayOptions, Part};
+use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
 
-use crate::nodes::{hears, node, pairs, room};
+use crate::nodes::{ask, hears, node, pairs, room};
 use crate::redis_server::RedisServer;
 use crate::socket::Socket;
-use crate::stand::{PATIENCE, in_time};
+use crate::stand::{PATIENCE, Stand, in_time, until};
 
 /// What a socket was told of who came into its room and left it.
 async fn comings(socket: &mut Socket) -> Vec<(String, String)> {
@@ -177,4 +178,65 @@ async fn a_node_that_is_shut_down_has_told_who_left_it_and_is_not_missed() {
     let part = Part { after: String::new(), limit: 10 };
     let members = other.gateway.members(&room(), &part).await.unwrap();
     assert_eq!((members.value.len(), members.missing_nodes), (1, 0));
+}
+
+/// What the server knows of the only node, as if it had lost that.
+async fn forget_node(server: &RedisServer, stand: &Stand) -> String {
+    let nodes = stand.cache.leases().expect("leases").nodes().await.unwrap();
+    let holds = format!("leveret:holds:{}", nodes[0]);
+    let script =
+        "redis.call('DEL', KEYS[1], KEYS[2], unpack(redis.call('KEYS', 'leveret:held:*')))";
+    ask(server, &["EVAL", script, "2", "leveret:node-leases", &holds]);
+    holds
+}
+
+/// However many it has to note again, what others send meanwhile does not wait behind all of it.
+#[tokio::test]
+async fn a_node_whose_lease_lapsed_notes_its_rooms_again_some_at_a_time() {
+    const USERS: usize = 30;
+    const ROOMS: usize = 50;
+    let server = RedisServer::start_with(&["--appendfsync", "no"]);
+    let set = |options: &mut GatewayOptions| {
+        (options.lease, options.recovery) = (Duration::from_secs(1), None);
+    };
+    let stand = node(&server, set).await;
+    let mut sockets = Vec::new();
+    for number in 0..USERS {
+        let mut socket = Socket::connect(&stand, &format!("user{number}")).await;
+        for room in 0..ROOMS {
+            socket.send("join:room", &json!(format!("room{room}"))).await;
+        }
+        sockets.push(socket);
+    }
+    for socket in &mut sockets {
+        for ack in 0..ROOMS as u64 {
+            assert_eq!(socket.ack(ack).await["ok"], true);
+        }
+    }
+    let holds = forget_node(&server, &stand).await;
+    let held = || ask(&server, &["HLEN", &holds]).trim().parse::<usize>().unwrap();
+    let all = USERS * ROOMS + USERS;
+    // The first that are noted again have arrived.
+    until(|| held() > USERS).await;
+    let event = to_raw_value(&1).unwrap();
+    assert_eq!(stand.gateway.emit(&Audience::All, "event", &event).await.unwrap(), USERS);
+    let before = held();
+    assert!(before < USERS * ROOMS, "the event waited behind all {before}");
+    until(|| held() == all).await;
+}
+
+#[tokio::test]
+async fn a_user_whose_room_is_noted_again_is_not_told_of_itself() {
+    let server = RedisServer::start();
+    let stand = node(&server, |options| options.lease = Duration::from_secs(1)).await;
+    let mut ada = Socket::connect(&stand, "ada").await;
+    let mut bob = Socket::connect(&stand, "bob").await;
+    ada.join("general").await;
+    bob.join("general").await;
+    in_time(ada.event("user:joined")).await;
+    forget_node(&server, &stand).await;
+    for (socket, other) in [(&mut ada, "bob"), (&mut bob, "ada")] {
+        assert_eq!(in_time(socket.event("user:joined")).await["userId"], other);
+        assert_eq!(comings(socket).await, []);
+    }
 }

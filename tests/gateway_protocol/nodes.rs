@@ -37,10 +37,13 @@ pub async fn hears(socket: &mut Socket, node: &Stand) {
     .await;
 }
 
-fn ask(server: &RedisServer, request: &[&str]) {
+/// What the server answers.
+pub fn ask(server: &RedisServer, request: &[&str]) -> String {
     let mut command = std::process::Command::new("redis-cli");
     let answer = command.args(["-p", &server.port().to_string()]).args(request).output();
-    assert!(answer.expect("redis-cli is installed").status.success(), "{request:?}");
+    let answer = answer.expect("redis-cli is installed");
+    assert!(answer.status.success(), "{request:?}");
+    String::from_utf8(answer.stdout).expect("a text")
 }
 
 pub fn room() -> RoomId {

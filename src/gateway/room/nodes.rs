@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use ahash::AHashMap;
 use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::posts::Durable;
 use super::{Post, Room};
 use crate::backend::{BackendError, Push, Saying};
+use crate::gateway::application::personal_room;
 use crate::gateway::error::Refusal;
 use crate::gateway::events::UserRef;
 use crate::gateway::history::MESSAGES_KEPT;
@@ -16,7 +17,8 @@ use crate::gateway::member::Peer;
 use crate::gateway::repeats;
 use crate::model::names::{RoomId, UserId};
 
-/// That a user came into a room or left it, to those in it on all nodes.
+/// That a user came into a room or left it, to those in it on all nodes: without this socket, or without the
+/// user's.
 pub fn user_sayings(
     hub: &Arc<Hub>,
     room: &RoomId,
@@ -27,7 +29,11 @@ pub fn user_sayings(
 ) -> Vec<Saying> {
     let payload = UserRef { user_id: user.as_str(), username: Some(name) };
     let others = Broadcast::new(Arc::clone(hub)).to(room.as_str());
-    let others = except.into_iter().fold(others, Broadcast::except_socket);
+    let own = personal_room(user);
+    let others = match except {
+        Some(socket) => others.except_socket(socket),
+        None => others.except(&own),
+    };
     match Draft::event(hub.name(), event, &&payload) {
         Ok(event) => others.saying(&event).into_iter().collect(),
         Err(error) => {
@@ -78,28 +84,32 @@ impl Room {
     /// Notes that a user's first socket here came into the room, or its last one left: then the cache tells the
     /// others, if there is none on any other node. False: there are no other nodes.
     pub(super) fn note_among_nodes(&self, peer: &Peer) -> bool {
-        self.note_user(peer.user(), &peer.member.username, Some(peer.id()))
+        self.note_user(peer.user(), &peer.member.username, Some(peer.id()), None)
     }
 
-    fn note_user(&self, user: &UserId, name: &str, except: Option<SocketId>) -> bool {
+    fn note_user(
+        &self,
+        user: &UserId,
+        name: &str,
+        except: Option<SocketId>,
+        place: Option<OwnedSemaphorePermit>,
+    ) -> bool {
         let Some(lease) = &self.lease else { return false };
         let says = |event| user_sayings(&self.hub, &self.id, event, user, name, except);
         match self.users.contains_key(user) {
-            true => lease.attend(&self.id, user, name, &says("user:joined")),
-            false => lease.part(&self.id, user, name, &says("user:left")),
+            true => lease.attend(&self.id, user, name, &says("user:joined"), place),
+            false => lease.part(&self.id, user, name, &says("user:left"), place),
         }
         true
     }
 
-    pub(super) fn recount(&self, user: &UserId, name: &str) {
-        self.note_user(user, name, None);
+    pub(super) fn recount(&self, user: &UserId, name: &str, place: OwnedSemaphorePermit) {
+        self.note_user(user, name, None, Some(place));
     }
 
     pub(super) fn recount_all(&self) {
-        let names: AHashMap<&UserId, &str> =
-            self.members.values().map(|member| (&member.user, &*member.username)).collect();
-        for (user, name) in names {
-            self.note_user(user, name, None);
-        }
+        let Some(lease) = &self.lease else { return };
+        lease
+            .doubt(&self.id, self.members.values().map(|member| (&member.user, &*member.username)));
     }
 }
