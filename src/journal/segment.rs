@@ -269,7 +269,22 @@ impl UnfinishedSync {
 
 /// A segment that is only read. Its file is never written to.
 pub(super) struct SealedSegment {
-    database: Database,
+    /// There until it is dropped.
+    database: Option<Database>,
+}
+
+impl Drop for SealedSegment {
+    /// redb closes it in memory, over the file: whatever it finds wrong then is nobody's loss.
+    fn drop(&mut self) {
+        let database = self.database.take();
+        let close = || {
+            drop(database);
+            Ok(())
+        };
+        if let Err(error) = caught(close) {
+            tracing::warn!(%error, "a segment that was only read could not be closed");
+        }
+    }
 }
 
 impl SealedSegment {
@@ -289,13 +304,13 @@ impl SealedSegment {
                 .set_cache_size(READ_CACHE_BYTES)
                 .set_check_integrity_on_open(verify)
                 .create_with_backend(overlay)?;
-            Ok(Self { database })
+            Ok(Self { database: Some(database) })
         })
     }
 
     pub(super) fn head(&self) -> Result<Head, SegmentError> {
         caught(|| {
-            let meta = self.database.begin_read()?.open_table(META)?;
+            let meta = self.database()?.begin_read()?.open_table(META)?;
             let bytes =
                 meta.get(HEAD_KEY)?.ok_or_else(|| SegmentError::damaged(None, "it has no head"))?;
             decode_value(HEAD_VERSION, bytes.value())
@@ -306,7 +321,7 @@ impl SealedSegment {
     /// The chunks of its index, in order; none if it is short.
     pub(super) fn chunks(&self) -> Result<Vec<Vec<u8>>, SegmentError> {
         caught(|| {
-            let table = match self.database.begin_read()?.open_table(INDEX) {
+            let table = match self.database()?.begin_read()?.open_table(INDEX) {
                 Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
                 table => table?,
             };
@@ -325,7 +340,11 @@ impl SealedSegment {
         from: u64,
         visit: impl FnMut(u64, &[u8]) -> Result<bool, SegmentError>,
     ) -> Result<Option<u64>, SegmentError> {
-        visit_rows(&self.database, from, visit)
+        visit_rows(self.database()?, from, visit)
+    }
+
+    fn database(&self) -> Result<&Database, SegmentError> {
+        self.database.as_ref().ok_or_else(|| SegmentError::damaged(None, "it is closed"))
     }
 }
 

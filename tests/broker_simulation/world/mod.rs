@@ -43,9 +43,10 @@ pub struct World {
     step_changes: usize,
     /// Where the engine may choose among several queues, this is the order that it takes.
     order: Vec<QueueNumber>,
-    /// The queues that it could choose among in this step, and whether somebody died.
+    /// The queues that it could choose among in this step, and what happened.
     involved: BTreeSet<QueueNumber>,
     deaths: usize,
+    changes: usize,
     /// To the step that led here. It may depend on the order too: whether a message is taken, when what
     /// one of its queues drops for it goes to another one that it is for.
     answer: String,
@@ -99,11 +100,17 @@ impl World {
         let mut durable = self.history.last().expect("never empty").clone();
         change(durable.make_mut());
         self.history.push(durable);
+        self.changes += 1;
     }
 
     fn begin_step(&mut self) {
-        self.past.add(self.history.drain(..self.history.len() - 1));
+        self.leave_behind();
         self.step_changes = 0;
+    }
+
+    /// What happened so far is the past.
+    fn leave_behind(&mut self) {
+        self.past.add(self.history.drain(..self.history.len() - 1));
     }
 
     /// What the disk may hold after a crash.
@@ -178,6 +185,7 @@ impl World {
             order: order.to_vec(),
             involved: BTreeSet::new(),
             deaths: 0,
+            changes: 0,
             answer: String::new(),
         };
         for (name, (number, spec)) in &*durable.queues {
@@ -223,39 +231,43 @@ impl World {
         queue.map(Shared::make_mut)
     }
 
-    /// Every order in which the queues can do what is due.
+    /// Every order in which the queues can do what is due. No confirm tells of a part of it, so what each of
+    /// them wrote is past for the next: those that came the other way about to the same are one.
     fn ticked(self) -> Vec<Self> {
-        let mut done = Vec::new();
-        let mut open = vec![self];
-        while let Some(world) = open.pop() {
-            let due: Vec<QueueNumber> = world
-                .queues
-                .values()
-                .filter(|queue| {
-                    let mut looked_at = (***queue).clone();
-                    let effects = looked_at.tick(world.now_ms);
-                    effects.unused || looked_at != ***queue
-                })
-                .map(|queue| queue.number)
-                .collect();
-            if due.is_empty() {
-                if !done.contains(&world) {
+        let (mut done, mut open) = (Vec::new(), vec![self]);
+        while !open.is_empty() {
+            let mut next = Vec::new();
+            for world in open {
+                let due = world.due();
+                for &number in &due {
+                    next.push(world.clone().ticked_in(number));
+                }
+                if due.is_empty() {
                     done.push(world);
                 }
-                continue;
             }
+            open = merged(next);
             assert!(done.len() + open.len() < 50 * ORDERS_MAX, "too many orders");
-            for number in due {
-                let mut next = world.clone();
-                let now_ms = next.now_ms;
-                let effects = next.by_number(number).expect("it is due").tick(now_ms);
-                next.run(number, effects);
-                if !open.contains(&next) {
-                    open.push(next);
-                }
-            }
         }
-        done
+        merged(done)
+    }
+
+    /// The queues that have something to do.
+    fn due(&self) -> Vec<QueueNumber> {
+        let is_due = |queue: &&Shared<Queue>| {
+            let mut looked_at = Queue::clone(queue);
+            let effects = looked_at.tick(self.now_ms);
+            effects.unused || looked_at != ***queue
+        };
+        self.queues.values().filter(is_due).map(|queue| queue.number).collect()
+    }
+
+    fn ticked_in(mut self, number: QueueNumber) -> Self {
+        let now_ms = self.now_ms;
+        let effects = self.by_number(number).expect("it is due").tick(now_ms);
+        self.run(number, effects);
+        self.leave_behind();
+        self
     }
 
     /// What can be seen of the queues.
@@ -277,7 +289,7 @@ fn in_every_order(mut run: impl FnMut(&[QueueNumber]) -> Vec<World>) -> Vec<Worl
     let mut worlds = run(&[]);
     let involved: BTreeSet<QueueNumber> =
         worlds.iter().flat_map(|world| world.involved.iter().copied()).collect();
-    let turbulent = worlds.iter().any(|world| world.deaths > 0 || world.history.len() > 2);
+    let turbulent = worlds.iter().any(|world| world.deaths > 0 || world.changes > 1);
     if turbulent && involved.len() > 1 {
         let involved: Vec<QueueNumber> = involved.into_iter().collect();
         for order in orders(&involved) {
@@ -285,7 +297,8 @@ fn in_every_order(mut run: impl FnMut(&[QueueNumber]) -> Vec<World>) -> Vec<Worl
         }
     }
     merged(worlds.into_iter().map(|mut world| {
-        (world.order, world.involved, world.deaths) = Default::default();
+        (world.order, world.involved) = Default::default();
+        (world.deaths, world.changes) = (0, 0);
         world
     }))
 }
