@@ -24,7 +24,7 @@ use super::options::{GatewayOptions, Limits};
 use super::presence::{self, PresenceQueue};
 use super::rooms::Rooms;
 use super::roster::{Arrival, Departure, OFFLINE, ONLINE, Roster};
-use crate::backend::{Audience, Cache, Saying};
+use crate::backend::{Audience, BackendError, Cache, Saying};
 use crate::model::clock::SharedClock;
 use crate::model::names::{RoomId, UserId};
 use crate::wire::socket_io::ToArgs;
@@ -424,6 +424,27 @@ impl Application {
             sockets.close();
         }
         here
+    }
+
+    /// As [`Self::disconnect_user`], and waits until the nodes know of it.
+    ///
+    /// # Errors
+    /// The cache that they share does not answer: whether all of them will know is unknown.
+    pub async fn disconnect_user_surely(&self, user: &UserId) -> Result<usize, BackendError> {
+        let room = personal_room(user);
+        let hubs = self.watched.read().clone();
+        let (mut here, mut closing) = (0, Vec::with_capacity(hubs.len()));
+        for hub in hubs {
+            let sockets = Broadcast::new(hub).to(&room);
+            here += sockets.count();
+            closing.push(sockets.closing());
+        }
+        for closing in closing {
+            if let Some(sent) = closing? {
+                sent.durable().await?;
+            }
+        }
+        Ok(here)
     }
 
     /// Waits until presence is written as it is now.

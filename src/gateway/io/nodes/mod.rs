@@ -32,7 +32,7 @@ use super::hub::Hub;
 use super::outgoing::{Draft, Outgoing};
 use super::recovery::{Audience, Pid, Recent, Recovery, SharedSessions};
 use crate::backend::{
-    BackendError, Cache, LogEntry, Place, Post, Posting, Push, Read, Saying, SharedLog,
+    BackendError, Cache, LogEntry, Place, Post, Posting, Push, Read, Saying, Sent, SharedLog,
     Subscription,
 };
 use crate::gateway::close_reason::CloseReason;
@@ -180,11 +180,12 @@ impl Nodes {
     }
 
     /// Ends the sessions of sockets, on whichever node they are.
-    pub fn close(&self, audience: Audience) {
+    ///
+    /// # Errors
+    /// Too much waits to be sent.
+    pub fn close(&self, audience: Audience) -> Result<Sent, BackendError> {
         let frame = Frame { op: Op::Close, audience, packet: Default::default() };
-        if let Err(error) = self.log.send(frame.encode()) {
-            tracing::error!(%error, "sockets of other nodes were not closed");
-        }
+        self.log.send(frame.encode())
     }
 
     /// Keeps a room's message and sends it to its members, in one step.
