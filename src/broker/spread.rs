@@ -31,6 +31,8 @@ const FEW: usize = 8;
 const USED_SHARE_MIN: usize = 8;
 /// A table of so many notes is not worth it.
 const SMALL_TABLE: usize = 64;
+/// What a table of one message's own takes beside its notes: its place, and the room that it leaves free.
+const MANY_BYTES: usize = 320;
 
 #[derive(Default)]
 pub(super) struct Spread {
@@ -204,10 +206,21 @@ impl Notes<'_> {
         many.settled -= usize::from(kept.what == KeptWhat::Settled);
         shrink(&mut many.notes, |kept| hasher.hash_one(kept.queue.0));
         if many.notes.is_empty() {
-            self.shard.many.remove(&position);
+            self.take_many();
         }
         self.spread.memory.give_back(size_of::<Kept>());
         Some(kept.note())
+    }
+
+    /// Takes the table of its own.
+    fn take_many(&mut self) -> Option<Many> {
+        let table = &mut self.shard.many;
+        let many = table.remove(&self.position)?;
+        if table.capacity() > SMALL_TABLE && table.len() < table.capacity() / USED_SHARE_MIN {
+            table.shrink_to(2 * table.len());
+        }
+        self.spread.memory.give_back(MANY_BYTES);
+        Some(many)
     }
 
     /// Takes one away that is so.
@@ -235,11 +248,15 @@ impl Notes<'_> {
             return;
         }
         let Shard { few, many } = &mut *self.shard;
-        let many = many.entry(self.position).or_default();
+        let many = many.entry(self.position).or_insert_with(|| {
+            self.spread.memory.take(MANY_BYTES);
+            Many::default()
+        });
         many.add(kept, hasher);
         while let Ok(entry) = few.find_entry(hash, |kept| kept.message == self.position) {
             many.add(entry.remove().0, hasher);
         }
+        shrink(few, |kept| hasher.hash_one(kept.message.0));
     }
 
     /// Traces the message from now on.
@@ -262,7 +279,7 @@ impl Notes<'_> {
 
     /// Ends all that is noted. For one whose message ends, or is not there.
     pub(super) fn end_all(&mut self, group: &mut Group) {
-        if let Some(many) = self.shard.many.remove(&self.position) {
+        if let Some(many) = self.take_many() {
             self.spread.memory.give_back(many.notes.len() * size_of::<Kept>());
             many.notes.iter().for_each(|kept| kept.note().end(group));
         }
@@ -408,13 +425,25 @@ mod tests {
         let spread = Spread::default();
         let messages = 100_000;
         let entry = Entry { position: Position(1), weight: 9 };
-        let note = Note { queue: Position(1), entry, what: Noted::Settled };
-        (0..messages).for_each(|message| spread.enter(Position(message)).add(note));
-        let room = || spread.shards.iter().map(|shard| shard.lock().few.capacity()).sum::<usize>();
-        assert!(room() >= 100_000);
-        let mut group = Group::new();
-        (0..messages).for_each(|message| spread.enter(Position(message)).end_all(&mut group));
-        assert!(room() <= SHARDS * SMALL_TABLE, "{}", room());
+        let room = || {
+            let room = |shard: &Mutex<Shard>| {
+                let shard = shard.lock();
+                shard.few.capacity() + shard.many.capacity()
+            };
+            spread.shards.iter().map(room).sum::<usize>()
+        };
+        spread.memory.set_limit(1);
+        for queues in [1, 1 + FEW as u64] {
+            for queue in 1..=queues {
+                let note = Note { queue: Position(queue), entry, what: Noted::Settled };
+                (0..messages).for_each(|message| spread.enter(Position(message)).add(note));
+            }
+            assert!(room() >= 100_000);
+            let mut group = Group::new();
+            (0..messages).for_each(|message| spread.enter(Position(message)).end_all(&mut group));
+            assert!(room() <= 2 * SHARDS * SMALL_TABLE, "{}", room());
+            assert!(!spread.memory.is_alarmed(), "nothing is counted any more");
+        }
     }
 
     /// The steps of a message in many queues, beside a plain list of what is noted.

@@ -25,6 +25,8 @@ pub enum GatewayError {
     #[error(transparent)]
     Namespace(ParseError),
     #[error(transparent)]
+    Encode(#[from] EncodeError),
+    #[error(transparent)]
     Backend(#[from] BackendError),
 }
 

@@ -61,7 +61,7 @@ pub use error::GatewayError;
 pub use event_bridge::{EVENTS_EXCHANGE, EventBridge, EventBridgeError};
 pub use forwarded::{Network, NetworkError};
 pub use io::{
-    Ack, AckError, ArgError, Attachments, Broadcast, Call, ConnectError, Contextual,
+    Ack, AckError, AllReplies, ArgError, Attachments, Broadcast, Call, ConnectError, Contextual,
     DisconnectReason, EventName, FromCall, Gathered, Handler, Io, JoinError, Namespace, Positional,
     RemoteSocket, Replies, Reply, Running, Socket, SocketId,
 };

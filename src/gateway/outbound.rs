@@ -4,17 +4,31 @@
 //! session, and nobody waits for it. What a session asked for itself is never refused: its reader
 //! stops taking requests while the queue is half full ([`Outbound::has_room`]), so that a client can
 //! only ever be one answer ahead.
+//!
+//! Frames wake the session's own task, which writes them. What many are sent is written by one task for
+//! all whose queue was empty ([`Flush`]), as far as their streams take it without waiting.
 
+mod idle;
+#[cfg(test)]
+mod tests;
+
+pub use idle::Flush;
+
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
+use tokio::io::WriteHalf;
 use tokio::sync::Notify;
 
+use self::idle::Pen;
 use super::close_reason::CloseReason;
-use super::websocket::Frame;
+use super::websocket::{Frame, Writer};
 use crate::wire::engine_io::{Packet, Payload};
 
 /// Who drains the queue.
@@ -29,6 +43,9 @@ const FRAME_OVERHEAD_BYTES: usize = 64;
 
 /// Frames on their way. A single one needs no place of its own: most sockets have none or one, and are many.
 pub type Batch = SmallVec<[Frame; 1]>;
+
+/// Writes to the session's WebSocket.
+pub type SessionWriter = Writer<WriteHalf<TokioIo<Upgraded>>>;
 
 pub struct Outbound {
     state: Mutex<State>,
@@ -52,7 +69,21 @@ struct State {
     closed: Option<CloseReason>,
     /// Somebody waits for room.
     room_wanted: bool,
+    /// Of the first frame a part is written: it goes out whatever becomes of the session.
+    is_cut: bool,
     sign: Sign,
+    pen: Pen,
+}
+
+/// Who writes frames that were queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Drain {
+    /// Whoever was to write those before them.
+    Same,
+    /// The transport, which is to be woken.
+    Transport,
+    /// Nobody as yet: whoever takes the pen.
+    Anybody,
 }
 
 /// Of a client that was asked whether it is there.
@@ -82,7 +113,9 @@ impl Outbound {
             transport,
             closed: None,
             room_wanted: false,
+            is_cut: false,
             sign: Sign::Given,
+            pen: Pen::Held,
         };
         Self {
             state: Mutex::new(state),
@@ -103,24 +136,45 @@ impl Outbound {
     /// As [`Self::push`], of frames that nothing comes between. False: nothing was queued, because the
     /// session is closed, or because what is volatile found something that waits already.
     pub fn push_all(&self, frames: &[Frame], is_volatile: bool) -> bool {
+        let drain = self.queue(frames, is_volatile);
+        if drain.is_some_and(|drain| drain != Drain::Same) {
+            self.ready.notify_one();
+        }
+        drain.is_some()
+    }
+
+    /// As [`Self::push_all`], of what many are sent: when nobody is writing, `flush` is to.
+    pub fn push_with(
+        self: &Arc<Self>,
+        flush: &mut Flush,
+        frames: &[Frame],
+        is_volatile: bool,
+    ) -> bool {
+        let drain = self.queue(frames, is_volatile);
+        match drain {
+            Some(Drain::Transport) => self.ready.notify_one(),
+            Some(Drain::Anybody) => flush.add(self),
+            Some(Drain::Same) | None => {}
+        }
+        drain.is_some()
+    }
+
+    fn queue(&self, frames: &[Frame], is_volatile: bool) -> Option<Drain> {
         let mut state = self.state.lock();
         if state.closed.is_some() || is_volatile && state.bytes > 0 {
-            return false;
+            return None;
         }
         let weight: usize = frames.iter().map(weight).sum();
         // What is above the bound by itself passes when nothing else is queued, or it never could.
         if state.bytes + weight > self.queue_bytes_max && state.bytes > 0 {
-            state.frames = Batch::new();
+            let kept = usize::from(state.is_cut);
+            state.frames.truncate(kept);
+            state.frames.shrink_to_fit();
             drop(state);
             self.close(CloseReason::SlowConsumer);
-            return false;
+            return None;
         }
-        let is_first = state.enqueue(frames, weight);
-        drop(state);
-        if is_first {
-            self.ready.notify_one();
-        }
-        true
+        Some(state.enqueue(frames, weight))
     }
 
     /// Queues an answer to a request of the session itself, whatever is queued already.
@@ -134,9 +188,9 @@ impl Outbound {
         if state.closed.is_some() {
             return;
         }
-        let is_first = state.enqueue(frames, frames.iter().map(weight).sum());
+        let drain = state.enqueue(frames, frames.iter().map(weight).sum());
         drop(state);
-        if is_first {
+        if drain != Drain::Same {
             self.ready.notify_one();
         }
     }
@@ -244,6 +298,7 @@ impl Outbound {
     pub fn take(&self, batch: &mut Batch) {
         let mut state = self.state.lock();
         std::mem::swap(&mut state.frames, batch);
+        state.is_cut = false;
         if batch.is_empty() {
             batch.shrink_to_fit();
             state.frames.shrink_to_fit();
@@ -258,12 +313,8 @@ impl Outbound {
     }
 
     fn ease(&self, bytes: usize) {
-        let mut state = self.state.lock();
-        state.bytes = state.bytes.saturating_sub(bytes);
-        let wakes = state.room_wanted && state.bytes <= self.queue_bytes_max / 2;
-        state.room_wanted &= !wakes;
-        drop(state);
-        if wakes {
+        let eases = self.state.lock().ease(bytes, self.queue_bytes_max);
+        if eases {
             self.eased.notify_waiters();
         }
     }
@@ -355,12 +406,23 @@ impl Outbound {
 }
 
 impl State {
-    /// Whether nothing was queued before.
-    fn enqueue(&mut self, frames: &[Frame], weight: usize) -> bool {
-        let is_first = self.frames.is_empty();
+    fn enqueue(&mut self, frames: &[Frame], weight: usize) -> Drain {
+        let drain = match self.frames.is_empty() {
+            false => Drain::Same,
+            true if self.pen.is_down() => Drain::Anybody,
+            true => Drain::Transport,
+        };
         self.bytes += weight;
         self.frames.extend(frames.iter().cloned());
-        is_first
+        drain
+    }
+
+    /// Whether who waits for room is to be woken.
+    fn ease(&mut self, bytes: usize, queue_bytes_max: usize) -> bool {
+        self.bytes = self.bytes.saturating_sub(bytes);
+        let eases = self.room_wanted && self.bytes <= queue_bytes_max / 2;
+        self.room_wanted &= !eases;
+        eases
     }
 }
 
@@ -372,126 +434,4 @@ fn single(packet: &Packet<'_>) -> Bytes {
     let mut bytes = Vec::with_capacity(1);
     packet.encode(&mut bytes);
     Bytes::from(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn text(text: &str) -> Frame {
-        Frame::text(text.as_bytes())
-    }
-
-    fn polled(outbound: &Outbound, payload_bytes_max: usize) -> Option<String> {
-        match outbound.poll(payload_bytes_max) {
-            Polled::Payload(bytes) | Polled::Last(bytes) => {
-                Some(String::from_utf8(bytes.to_vec()).unwrap())
-            }
-            Polled::Nothing => None,
-        }
-    }
-
-    #[test]
-    fn a_poll_takes_what_fits_and_leaves_the_rest_in_order() {
-        let outbound = Outbound::new(Transport::Polling, 1_000);
-        for packet in ["4aa", "4bb", "4cc"] {
-            outbound.push(&text(packet));
-        }
-        assert_eq!(polled(&outbound, 7).as_deref(), Some("4aa\u{1e}4bb"));
-        assert_eq!(polled(&outbound, 1).as_deref(), Some("4cc"));
-        assert_eq!(polled(&outbound, 7), None);
-    }
-
-    #[test]
-    fn frames_in_a_row_are_polled_one_by_one() {
-        let outbound = Outbound::new(Transport::Polling, 1_000);
-        let frames = [text("4aa"), text(&format!("4{}", "b".repeat(200))), text("4cc")];
-        outbound.push(&Frame::joined(&frames));
-        outbound.push(&text("4dd"));
-        assert_eq!(polled(&outbound, 7).as_deref(), Some("4aa"));
-        assert_eq!(polled(&outbound, 203).unwrap().len(), 201);
-        assert_eq!(polled(&outbound, 7).as_deref(), Some("4cc\u{1e}4dd"));
-        assert_eq!(polled(&outbound, 7), None);
-        assert_eq!(outbound.state.lock().bytes, 0);
-    }
-
-    #[test]
-    fn a_consumer_past_its_bound_is_cut_and_its_queue_freed() {
-        let outbound = Outbound::new(Transport::Polling, 1_000);
-        let frame = text(&"x".repeat(400));
-        outbound.push(&frame);
-        outbound.push(&frame);
-        assert_eq!(outbound.close_reason(), None);
-        outbound.push(&frame);
-        assert_eq!(outbound.close_reason(), Some(CloseReason::SlowConsumer));
-        assert_eq!(polled(&outbound, 10_000).as_deref(), Some("1"));
-    }
-
-    #[test]
-    fn what_is_being_written_counts_against_the_bound() {
-        let outbound = Outbound::new(Transport::WebSocket, 1_000);
-        let frame = text(&"x".repeat(800));
-        outbound.push(&frame);
-        let mut batch = Batch::new();
-        outbound.take(&mut batch);
-        assert_eq!(batch.len(), 1);
-        outbound.push(&frame);
-        assert_eq!(outbound.close_reason(), Some(CloseReason::SlowConsumer));
-
-        let outbound = Outbound::new(Transport::WebSocket, 1_000);
-        outbound.push(&frame);
-        let mut batch = Batch::new();
-        outbound.take(&mut batch);
-        outbound.written(&mut batch);
-        outbound.push(&frame);
-        assert_eq!(outbound.close_reason(), None);
-    }
-
-    #[test]
-    fn a_frame_above_the_bound_passes_alone() {
-        let outbound = Outbound::new(Transport::Polling, 100);
-        outbound.push(&text(&"x".repeat(500)));
-        assert_eq!(outbound.close_reason(), None);
-    }
-
-    #[test]
-    fn what_was_queued_before_the_close_still_goes_out() {
-        let outbound = Outbound::new(Transport::Polling, 1_000);
-        outbound.push(&text("4last"));
-        outbound.close(CloseReason::ShuttingDown);
-        outbound.close(CloseReason::PingTimeout);
-        assert_eq!(polled(&outbound, 100).as_deref(), Some("4last"));
-        assert_eq!(outbound.close_reason(), Some(CloseReason::ShuttingDown));
-        outbound.push(&text("4late"));
-        assert_eq!(polled(&outbound, 100).as_deref(), Some("1"));
-    }
-
-    #[tokio::test]
-    async fn the_reader_waits_for_room_and_for_nothing_else() {
-        let outbound = Outbound::new(Transport::Polling, 1_000);
-        outbound.has_room().await;
-        outbound.reply(text(&"x".repeat(600)));
-        let waiting = outbound.has_room();
-        tokio::pin!(waiting);
-        assert!(futures_poll(waiting.as_mut()).await.is_pending());
-        assert!(polled(&outbound, 10_000).is_some());
-        waiting.await;
-    }
-
-    #[tokio::test]
-    async fn after_the_switch_a_poll_gets_only_a_noop() {
-        let outbound = Outbound::new(Transport::Polling, 1_000);
-        outbound.push(&text("4mine"));
-        outbound.switch_to_websocket();
-        assert_eq!(polled(&outbound, 100).as_deref(), Some("6"));
-        let mut batch = Batch::new();
-        outbound.take(&mut batch);
-        assert_eq!(batch[0].payload(), "4mine");
-    }
-
-    async fn futures_poll<F: Future>(
-        mut future: std::pin::Pin<&mut F>,
-    ) -> std::task::Poll<F::Output> {
-        std::future::poll_fn(|context| std::task::Poll::Ready(future.as_mut().poll(context))).await
-    }
 }

@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, ReadHalf, WriteHalf};
 
 pub use echo::echo;
-pub use frame::{Frame, Writer};
+pub use frame::{AtOnce, Frame, Writer};
 pub use handshake::{UpgradeError, VERSION, accept};
 
 /// The most bytes of a control frame's payload (RFC 6455 section 5.5).

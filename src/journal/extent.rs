@@ -243,14 +243,37 @@ impl File {
         }
     }
 
-    /// A sync at once, of a file that may be read after a crash.
-    fn sync_now(&self, state: &mut State) -> io::Result<()> {
-        if state.published {
-            self.base.sync_data()?;
-            state.sync = Sync::Done;
-            state.dirty = false;
+    /// What was written to its place is on disk before the next step, if a crash may leave the file: redb's
+    /// commit in two phases trusts it unseen, and a record counts on the file's length.
+    fn owe_sync(&self, state: &mut State) {
+        if state.published && state.dirty {
+            state.sync = Sync::Owed;
         }
-        Ok(())
+    }
+
+    /// Cuts the file to what redb believes. What is beyond must read as zero when it grows again; but it is
+    /// not cut before a file that a crash leaves says so.
+    fn shrink(&self, len: u64) -> io::Result<()> {
+        self.step(|file, state| {
+            file.owe_sync(state);
+            Ok(())
+        })?;
+        let is_cut = self.step(|file, state| {
+            let State { pages, changed, .. } = state;
+            pages.cut(len, |page| {
+                changed.insert(page);
+            });
+            state.len = len;
+            // A file that is being closed is cut in the end.
+            match state.closing {
+                true => Ok(false),
+                false => file.commit(state).map(|()| true),
+            }
+        })?;
+        match is_cut {
+            true => self.step(|file, state| file.set_base_len(state, len)),
+            false => Ok(()),
+        }
     }
 
     /// Writes the changed pages to the redo area; false when it has no room.
@@ -333,25 +356,14 @@ impl StorageBackend for Extent {
                 return Ok(());
             }
         }
+        if len < self.len()? {
+            return self.0.shrink(len);
+        }
         self.0.step(|file, state| {
-            if len < state.len {
-                let State { pages, changed, .. } = state;
-                pages.cut(len, |page| {
-                    changed.insert(page);
-                });
-                // Cut for real: what is beyond must read as zero when it grows again. But not before a
-                // file that a crash leaves says so.
-                if !state.closing {
-                    state.len = len;
-                    file.commit(state)?;
-                    file.sync_now(state)?;
-                    file.set_base_len(state, len)?;
-                }
-            } else {
-                file.set_base_len(state, len)?;
-                // A crash may keep a record and lose the length that it counts on.
-                file.sync_now(state)?;
-            }
+            // What was cut comes back at once, as it will be needed.
+            let extent_bytes = if state.published { file.extent_bytes } else { 0 };
+            file.set_base_len(state, len.max(extent_bytes))?;
+            file.owe_sync(state);
             state.len = len;
             Ok(())
         })
@@ -367,9 +379,15 @@ impl StorageBackend for Extent {
     }
 
     fn close(&self) -> io::Result<()> {
-        let closed = self.0.step(|file, state| {
-            // Without room for the record the file stays as the last commit left it, as after a crash.
-            Ok(state.closing && state.published && file.write_record(state)?)
+        let begun = self.0.step(|file, state| {
+            file.owe_sync(state);
+            Ok(())
+        });
+        let closed = begun.and_then(|()| {
+            self.0.step(|file, state| {
+                // Without room for the record the file stays as the last commit left it, as after a crash.
+                Ok(state.closing && state.published && file.write_record(state)?)
+            })
         });
         let closed = closed.and_then(|closed| {
             self.0.step(|file, state| match closed && state.len < state.base_len {
@@ -444,9 +462,60 @@ mod tests {
         synced(&extent);
         assert_eq!(syncs.load(Ordering::Relaxed), 2);
         extent.set_len(20_000).unwrap();
+        assert_eq!(syncs.load(Ordering::Relaxed), 2, "who reads does not wait for the disk");
+        extent.write(19_000, &[1; 100]).unwrap();
+        extent.commit().unwrap();
         assert_eq!(syncs.load(Ordering::Relaxed), 3, "it has its length before a record needs it");
+        extent.finish_sync().unwrap();
+        assert_eq!(syncs.load(Ordering::Relaxed), 4);
+    }
+
+    #[test]
+    fn a_file_that_was_cut_gets_its_length_back_at_once() {
+        let base = Shared::default();
+        let syncs = base.1.clone();
+        let extent = Extent::over(Box::new(base), 10_000).unwrap();
+        extent.set_len(8_000).unwrap();
+        extent.begin_syncing().unwrap();
+        extent.set_len(100).unwrap();
+        extent.set_len(200).unwrap();
         synced(&extent);
-        assert_eq!(syncs.load(Ordering::Relaxed), 3);
+        let before = syncs.load(Ordering::Relaxed);
+        for len in [400, 800, 1_600, 9_999] {
+            extent.set_len(len).unwrap();
+            synced(&extent);
+        }
+        assert_eq!(syncs.load(Ordering::Relaxed), before);
+    }
+
+    /// redb's close is a commit in two phases: it is not recovered from what its last header names and
+    /// the disk has not.
+    #[test]
+    fn what_the_last_record_names_is_on_disk_before_it() {
+        for shrinks in [true, false] {
+            let base = Shared::default();
+            let (memory, syncs) = (base.0.clone(), base.1.clone());
+            let extent = Extent::over(Box::new(base), 1 << 20).unwrap();
+            extent.set_len(32 * PAGE_BYTES as u64).unwrap();
+            extent.begin_syncing().unwrap();
+            extent.write(0, &[1; PAGE_BYTES]).unwrap();
+            synced(&extent);
+            if !shrinks {
+                extent.begin_closing().unwrap();
+            }
+            extent.write(8 * PAGE_BYTES as u64, &[2; 8 * PAGE_BYTES]).unwrap();
+            extent.write(0, &[2; PAGE_BYTES]).unwrap();
+            syncs.store(FAILS, Ordering::Relaxed);
+            let ended = match shrinks {
+                // As when a database is dropped that nobody closed.
+                true => extent.set_len(16 * PAGE_BYTES as u64),
+                false => extent.close(),
+            };
+            assert!(ended.is_err());
+            let mut read = [0; PAGE_BYTES];
+            reopened(&memory).read(0, &mut read).unwrap();
+            assert_eq!(read, [1; PAGE_BYTES], "shrinks: {shrinks}");
+        }
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use parking_lot::Mutex;
+
 use super::JournalError;
 use super::reading::Reader;
 use super::segment::{ActiveSegment, Head, SegmentError};
@@ -63,10 +65,22 @@ impl Rolling {
         let id = segment.id;
         let (shared, reader, store) =
             (self.shared.clone(), self.reader.clone(), self.store.clone());
-        let seal = move || seal(segment, &shared, &reader, store.as_ref());
-        // Without a thread it stays as a crash would leave it, which is sound too.
-        let thread = std::thread::Builder::new().name("journal-seal".to_owned()).spawn(seal).ok();
-        self.sealing = thread.map(|thread| (id, thread));
+        let segment = Arc::new(Mutex::new(Some(segment)));
+        let given = segment.clone();
+        let seal_given = move || {
+            if let Some(segment) = given.lock().take() {
+                seal(segment, &shared, &reader, store.as_ref());
+            }
+        };
+        match std::thread::Builder::new().name("journal-seal".to_owned()).spawn(seal_given) {
+            Ok(thread) => self.sealing = Some((id, thread)),
+            // Without a thread the writer closes it.
+            Err(_) => {
+                if let Some(segment) = segment.lock().take() {
+                    seal(segment, &self.shared, &self.reader, self.store.as_ref());
+                }
+            }
+        }
     }
 
     /// Returns when no segment is being closed that is `segment`.
@@ -95,8 +109,8 @@ impl Rolling {
     }
 }
 
-/// Published, so that the writer has no name to wait for; a crash leaves a segment without rows, as
-/// every start does.
+/// Published, so that the writer has no name to wait for; a crash leaves a segment without rows, which
+/// the next start deletes.
 fn create(store: &dyn SegmentStore, head: &Head, bytes: u64) -> Created {
     catch_unwind(AssertUnwindSafe(|| ActiveSegment::create(store, head, bytes)))
         .unwrap_or_else(|_| Err(SegmentError::damaged(None, "creating a segment panicked")))

@@ -102,11 +102,14 @@ impl Writer {
             Err(_) => Some("the writer panicked".to_owned()),
         };
         self.syncer.stop();
-        self.rolling.stop();
         if let Some(reason) = &failure {
-            // Who waits is told first: closing what failed may fail in its own way.
+            // Who waits is told first: closing what failed may fail in its own way, and take its time.
             shared.fail(JournalError::Poisoned { reason: reason.as_str().into() });
         }
+        let stopped = catch_unwind(AssertUnwindSafe(|| self.rolling.stop()));
+        let failure = failure.or(stopped
+            .is_err()
+            .then(|| "removing a segment that was not needed panicked".to_owned()));
         let active = self.active;
         let close = || match &failure {
             None => active.seal().err(),

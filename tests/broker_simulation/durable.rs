@@ -1,11 +1,13 @@
-//! What the disk holds, as the oracle has it: plain maps, cloned at every change.
+//! What the disk holds, as the oracle has it: plain maps. A change clones what it is about.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 
 use leveret::model::topology::{ExchangeSpec, Policy, QueueSpec};
 
 use crate::letter::Letter;
+use crate::shared::Shared;
 
 /// Orders messages as the log does.
 pub type Seq = u64;
@@ -19,9 +21,9 @@ pub struct Bound {
     pub key: String,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Hash)]
 pub struct Kept {
-    pub letter: Rc<Letter>,
+    pub letter: Shared<Letter>,
     pub arrived_ms: u64,
     pub due_ms: Option<u64>,
     /// Where it is not settled.
@@ -34,12 +36,23 @@ pub struct Kept {
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Durable {
-    pub exchanges: BTreeMap<String, ExchangeSpec>,
-    pub queues: BTreeMap<String, (QueueNumber, QueueSpec)>,
-    pub bindings: BTreeSet<Bound>,
-    pub policies: BTreeMap<String, Policy>,
-    pub messages: BTreeMap<Seq, Kept>,
+    pub exchanges: Rc<BTreeMap<String, ExchangeSpec>>,
+    pub queues: Rc<BTreeMap<String, (QueueNumber, QueueSpec)>>,
+    pub bindings: Rc<BTreeSet<Bound>>,
+    pub policies: Rc<BTreeMap<String, Policy>>,
+    pub messages: BTreeMap<Seq, Shared<Kept>>,
     pub closed: bool,
+}
+
+/// What mostly tells two of them apart.
+impl Hash for Durable {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Self { exchanges, queues, bindings, policies, messages, closed } = self;
+        exchanges.keys().for_each(|name| name.hash(state));
+        queues.values().for_each(|(number, _)| number.hash(state));
+        policies.keys().for_each(|name| name.hash(state));
+        (bindings, messages, closed).hash(state);
+    }
 }
 
 impl Durable {
@@ -48,7 +61,10 @@ impl Durable {
     }
 
     pub fn settle(&mut self, seq: Seq, queue: QueueNumber) {
-        if let Some(kept) = self.messages.get_mut(&seq) {
+        if self.is_open(seq, queue)
+            && let Some(kept) = self.messages.get_mut(&seq)
+        {
+            let kept = kept.make_mut();
             kept.open.remove(&queue);
             kept.marks.remove(&queue);
             kept.retries.remove(&queue);
@@ -61,7 +77,7 @@ impl Durable {
     /// A queue goes, and its messages with it.
     pub fn forget_queue(&mut self, name: &str, queue: QueueNumber) {
         if self.queues.get(name).is_some_and(|(number, _)| *number == queue) {
-            self.queues.remove(name);
+            Rc::make_mut(&mut self.queues).remove(name);
         }
         let all: Vec<Seq> = self.messages.keys().copied().collect();
         for seq in all {

@@ -19,6 +19,7 @@ use crate::faults::Fault;
 use crate::letter::BODY_BYTES;
 use crate::names::{exchange_name, key, queue_name};
 use crate::step::{ConsumerNumber, HandNumber, Publish, Step};
+use crate::view::{QueueView, View};
 use crate::world::shown;
 
 pub struct Engine {
@@ -110,19 +111,16 @@ impl Engine {
     }
 
     /// What can be seen of the queues.
-    pub fn view(&self) -> BTreeMap<String, String> {
-        let mut views = BTreeMap::new();
+    pub fn view(&self) -> View {
+        let mut views = View::new();
         for status in self.broker.queues() {
             let mut ready = self.peek(status.name.as_str());
             self.fault.reorder(&mut ready);
             assert_eq!(status.ready, ready.len());
             assert_eq!(status.ready_bytes, BODY_BYTES * ready.len() as u64);
-            let ready: Vec<String> = ready
-                .iter()
-                .map(|peeked| shown(body(&peeked.message), peeked.redelivered))
-                .collect();
-            let (unacked, delayed, consumers) = (status.unacked, status.delayed, status.consumers);
-            let view = format!("{ready:?} {unacked} {delayed} {consumers}");
+            let QueueStatus { unacked, delayed, consumers, .. } = status;
+            let ready = ready.iter().map(|peeked| (body(&peeked.message), peeked.redelivered));
+            let view = QueueView { ready: ready.collect(), unacked, delayed, consumers };
             views.insert(status.name.to_string(), view);
         }
         views

@@ -1,6 +1,6 @@
 //! A message as the oracle has it.
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Letter {
     pub body: u64,
     pub exchange: String,
@@ -12,7 +12,7 @@ pub struct Letter {
     pub deaths: Vec<Death>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Death {
     pub queue: String,
     pub reason: &'static str,

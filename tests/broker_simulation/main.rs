@@ -14,10 +14,10 @@ mod letter;
 mod names;
 mod queue;
 mod regressions;
+mod shared;
 mod step;
+mod view;
 mod world;
-
-use std::rc::Rc;
 
 use leveret::journal::OpenError;
 use leveret::model::clock::ManualClock;
@@ -26,8 +26,9 @@ use disk::{Disk, Random};
 use durable::Durable;
 use engine::{Engine, Settled};
 use faults::Fault;
+use shared::{Shared, distinct};
 use step::{Seen, Step, draw, prelude};
-use world::World;
+use world::{World, merged};
 
 const START_MS: u64 = 1_000_000;
 /// Worlds that are as good as each other; more of them and the oracle says nothing any more, and the seed
@@ -144,27 +145,24 @@ impl Run {
     /// Keeps the worlds that give the engine's answer, and look as it looks afterwards.
     fn advance(&mut self, step: &Step, answer: &str, engine: &Engine) -> Result<(), String> {
         let view = engine.view();
-        let outcomes: Vec<(World, String)> =
-            self.worlds.iter().flat_map(|world| world.step(step)).collect();
-        let (mut fit, mut unfit) = (Vec::new(), Vec::new());
-        for (world, expected) in outcomes {
-            if expected == answer && world.view() == view {
+        let (mut fit, mut unfit, mut unfit_count) = (Vec::new(), None, 0);
+        for (world, expected) in self.worlds.iter().flat_map(|world| world.step(step)) {
+            if expected == answer && world.looks_like(&view) {
                 fit.push(world);
             } else {
-                unfit.push((world, expected));
+                unfit.get_or_insert((world, expected));
+                unfit_count += 1;
             }
         }
-        if fit.is_empty() {
-            let (world, expected) = unfit.remove(0);
+        if let (true, Some((world, expected))) = (fit.is_empty(), unfit) {
             let expected_view = world.view();
             return Err(format!(
                 "{step:?}\n  answered {answer:?}, expected {expected:?}\n  looks like {view:#?}\n  \
                  expected {expected_view:#?}\n  and {} more",
-                unfit.len()
+                unfit_count - 1
             ));
         }
-        self.worlds = fit;
-        self.merge();
+        self.worlds = merged(fit);
         Ok(())
     }
 
@@ -177,13 +175,7 @@ impl Run {
     }
 
     fn merge(&mut self) {
-        let mut different: Vec<World> = Vec::new();
-        for world in self.worlds.drain(..) {
-            if !different.contains(&world) {
-                different.push(world);
-            }
-        }
-        self.worlds = different;
+        self.worlds = merged(self.worlds.drain(..));
     }
 
     fn note(&mut self, step: &Step) {
@@ -234,12 +226,8 @@ impl Run {
     }
 
     fn start(&mut self, disk: Disk, clock: std::sync::Arc<ManualClock>) -> Result<Engine, String> {
-        let mut kept: Vec<Rc<Durable>> = Vec::new();
-        for durable in self.worlds.iter().flat_map(|world| &world.history) {
-            if !kept.contains(durable) {
-                kept.push(durable.clone());
-            }
-        }
+        let mut kept: Vec<Shared<Durable>> =
+            distinct(self.worlds.iter().flat_map(World::survivors).cloned(), |_, _| {});
         let engine = loop {
             disk.state().until_crash = (!self.random.one_in(3))
                 .then(|| 1 + self.random.below(if self.lockstep { 2_000 } else { 600 }));
@@ -247,10 +235,12 @@ impl Run {
                 Ok(engine) => break engine,
                 Err(OpenError::Io { .. }) if disk.state().crashed => {
                     // It may have come as far as a life of its own.
-                    let opened: Vec<Rc<Durable>> = kept
+                    let opened: Vec<Shared<Durable>> = kept
                         .iter()
                         .filter(|durable| durable.closed)
-                        .map(|durable| Rc::new(Durable { closed: false, ..(**durable).clone() }))
+                        .map(|durable| {
+                            Shared::new(Durable { closed: false, ..(**durable).clone() })
+                        })
                         .collect();
                     kept.extend(opened);
                     disk.reboot();
@@ -261,17 +251,16 @@ impl Run {
         let now_ms = self.worlds[0].now_ms;
         let numbers = self.worlds.iter().map(World::numbers).max().unwrap();
         let view = engine.view();
-        let started: Vec<World> =
-            kept.iter().flat_map(|durable| World::recovered(durable, now_ms, numbers)).collect();
-        self.worlds = started.iter().filter(|world| world.view() == view).cloned().collect();
-        self.merge();
+        let started = |durable: &Shared<Durable>| World::recovered(durable, now_ms, numbers);
+        let fit = kept.iter().flat_map(started).filter(|world| world.looks_like(&view));
+        self.worlds = merged(fit);
         if self.worlds.is_empty() {
-            let newest = started.last().map(World::view);
-            let oldest = started.first().map(World::view);
+            let shown = |durable: &Shared<Durable>| started(durable).first().map(World::view);
+            let (oldest, newest) = (kept.first().and_then(shown), kept.last().and_then(shown));
             return Err(format!(
                 "after a start it looks like {view:#?}\n  and none of {} states is so; the oldest \
                  {oldest:#?}\n the newest {newest:#?}",
-                started.len()
+                kept.len()
             ));
         }
         self.seen.consumers.clear();

@@ -1,20 +1,22 @@
 //! One queue of the oracle: lists that are searched from end to end.
 
-use std::rc::Rc;
+use std::hash::{Hash, Hasher};
 
 use leveret::broker::ConsumeOptions;
 use leveret::model::topology::{Overflow, QueueSettings, QueueSpec};
 
 use crate::durable::{QueueNumber, Seq};
 use crate::letter::{BODY_BYTES, Letter};
+use crate::shared::Shared;
 use crate::step::ConsumerNumber;
+use crate::view::QueueView;
 
 pub type Tag = u64;
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Hash)]
 pub struct Copy {
     pub seq: Seq,
-    pub letter: Rc<Letter>,
+    pub letter: Shared<Letter>,
     /// From when on its time to live runs.
     pub arrived_ms: u64,
     pub returns: u32,
@@ -22,7 +24,7 @@ pub struct Copy {
     pub failures: u32,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Hash)]
 pub struct Unacked {
     pub tag: Tag,
     pub consumer: Option<ConsumerNumber>,
@@ -30,7 +32,7 @@ pub struct Unacked {
     pub since_ms: u64,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Hash)]
 pub struct Consumer {
     pub number: ConsumerNumber,
     pub prefetch: usize,
@@ -66,6 +68,15 @@ pub struct Queue {
     pub next_tag: Tag,
 }
 
+/// What mostly tells two of them apart.
+impl Hash for Queue {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Self { number, ready, delayed, unacked, consumers, turns, used_ms, next_tag, .. } =
+            self;
+        (number, ready, delayed, unacked, consumers, turns, used_ms, next_tag).hash(state);
+    }
+}
+
 /// What a queue leaves to be done.
 #[derive(Debug, Default)]
 pub struct Effects {
@@ -95,6 +106,26 @@ impl Queue {
             used_ms: now_ms,
             next_tag: 0,
         }
+    }
+
+    pub fn view(&self) -> QueueView {
+        QueueView {
+            ready: self.shown().collect(),
+            unacked: self.unacked.len(),
+            delayed: self.delayed.len(),
+            consumers: self.consumers.len(),
+        }
+    }
+
+    pub fn looks_like(&self, view: &QueueView) -> bool {
+        let QueueView { ready, unacked, delayed, consumers } = view;
+        (self.unacked.len(), self.delayed.len(), self.consumers.len())
+            == (*unacked, *delayed, *consumers)
+            && self.shown().eq(ready.iter().copied())
+    }
+
+    fn shown(&self) -> impl Iterator<Item = (u64, bool)> {
+        self.ready.iter().map(|copy| (copy.letter.body, copy.redelivered))
     }
 
     pub fn insert(&mut self, copy: Copy) {

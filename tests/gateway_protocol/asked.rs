@@ -1,11 +1,11 @@
 //! What one node is asked about the sockets of all.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use leveret::backend::{Audience, Cache, RedisCache};
 use leveret::gateway::{Member, Part};
 use leveret::model::names::UserId;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::nodes::{ask, node, pairs, room};
 use crate::redis_server::RedisServer;
@@ -125,6 +125,51 @@ async fn a_node_that_does_not_answer_is_told_of_until_its_lease_has_ended() {
     in_time(async { while leases.nodes().await.unwrap().len() > 1 {} }).await;
     let members = stand.gateway.members(&room(), &part("", 10)).await.unwrap();
     assert_eq!((members.value.len(), members.missing_nodes), (1, 0));
+}
+
+/// Nor does each question wait a second for it, and it is waited for again when it is heard.
+#[tokio::test]
+async fn a_node_that_was_silent_is_hardly_waited_for_until_it_is_heard() {
+    let server = RedisServer::start();
+    let stand = node(&server, |_| {}).await;
+    let _ada = Socket::connect(&stand, "ada").await;
+    let cache = RedisCache::connect(&server.url(), PATIENCE).await.expect("a connection");
+    let cache = Cache::Redis(cache);
+    let mut hears = cache.subscribe("leveret:nodes:/").await.unwrap();
+    cache.leases().expect("leases").renew("silent", PATIENCE).await.unwrap();
+    let missing = async || stand.gateway.count(&Audience::All).await.unwrap().missing_nodes;
+    assert_eq!(missing().await, 1);
+    // The machine may be busy, but not each time.
+    let mut is_quick = false;
+    for _ in 0..10 {
+        let asked_at = Instant::now();
+        assert_eq!(missing().await, 1);
+        is_quick |= asked_at.elapsed() < Duration::from_secs(1);
+    }
+    assert!(is_quick);
+
+    // It answers the next question, and the others after that.
+    let answers = async {
+        loop {
+            let frame = hears.next().await.expect("a live subscription");
+            let line = frame.split(|byte| *byte == b'\n').next().unwrap();
+            let head: Value = serde_json::from_slice(line).unwrap();
+            let ask = &head["op"]["ask"];
+            let Some(asker) = ask["node"].as_str() else { continue };
+            let part = json!({ "id": ask["id"], "node": "silent", "is_last": true, "items": [41] });
+            let inbox = format!("leveret:node:{asker}:/");
+            cache.publish(&inbox, part.to_string()).await.unwrap();
+        }
+    };
+    let heard = async {
+        while missing().await > 0 {}
+        stand.gateway.count(&Audience::All).await.unwrap()
+    };
+    let count = tokio::select! {
+        () = answers => unreachable!("it answers for ever"),
+        count = in_time(heard) => count,
+    };
+    assert_eq!((count.value, count.missing_nodes), (42, 0));
 }
 
 #[tokio::test]

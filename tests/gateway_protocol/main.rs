@@ -15,6 +15,8 @@ mod connection;
 mod durability;
 mod emit;
 mod event_bridge;
+#[cfg(feature = "redis")]
+mod everywhere;
 mod fanout;
 mod handshake;
 mod heartbeat;

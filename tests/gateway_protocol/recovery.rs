@@ -43,8 +43,9 @@ pub async fn connected(address: SocketAddr, auth: &Value) -> Connected {
     websocket.text(&format!("40{auth}")).await;
     let answer = websocket.next_text().await;
     let told: Value = serde_json::from_str(answer.strip_prefix("40").unwrap()).unwrap();
-    let text = |name: &str| told[name].as_str().unwrap().to_owned();
-    Connected { websocket, sid: text("sid"), pid: text("pid") }
+    let text = |name: &str| told[name].as_str().map(ToOwned::to_owned);
+    // Without recovery there is no pid.
+    Connected { websocket, sid: text("sid").unwrap(), pid: text("pid").unwrap_or_default() }
 }
 
 impl Connected {

@@ -30,7 +30,7 @@ impl Queue {
     }
 
     /// Deliveries have failed. Those that the retry policy tries again are the caller's, to give to
-    /// [`Queue::delay`]; the others die.
+    /// [`Queue::delay`]; the others die. Nothing happens when all are settled already.
     pub(in crate::broker) fn fail(
         &self,
         tags: &[Tag],
@@ -60,6 +60,9 @@ impl Queue {
                 }
             }
             dead.push(held);
+        }
+        if retried.is_empty() && dead.is_empty() {
+            return (retried, Effects::default());
         }
         // What lay in the queue dies before what came out of it.
         let mut effects = self.dispatch(&mut state, now_ms);

@@ -10,11 +10,11 @@ use tokio::time::{Instant, Sleep};
 
 use super::addresses::Place;
 use super::heartbeat::{Beat, Heartbeat, Periods};
-use super::session::{Session, SessionWriter, Turn};
+use super::session::{Session, Turn};
 use super::{Engine, Refused};
 use crate::gateway::close_reason::CloseReason;
 use crate::gateway::metrics::CountedTask;
-use crate::gateway::outbound::{Batch, Outbound, Transport};
+use crate::gateway::outbound::{Batch, Outbound, SessionWriter, Transport};
 use crate::gateway::socket_io::Connection;
 use crate::gateway::websocket::Frame;
 use crate::wire::engine_io::{Handshake, Packet};
@@ -153,13 +153,13 @@ impl Driver {
 
     /// What only a session's end needs is boxed: idle sockets are many.
     #[expect(clippy::manual_async_fn, reason = "the future of one has each argument twice")]
-    fn run_websocket(mut self, mut writer: SessionWriter) -> impl Future<Output = ()> + Send {
+    fn run_websocket(mut self, writer: SessionWriter) -> impl Future<Output = ()> + Send {
         async move {
-            let is_whole = self.write_until_closed(&mut writer).await;
-            if let (true, Some(reason)) = (is_whole, self.session.outbound.close_reason()) {
+            let writer = self.write_until_closed(writer).await;
+            if let (Some(mut writer), Some(reason)) = (writer, self.session.outbound.close_reason())
+            {
                 Box::pin(self.part_by(&mut writer, reason)).await;
             }
-            drop(writer);
             Box::pin(self.leave()).await;
             self.engine.sessions.remove(&self.session);
         }
@@ -173,8 +173,8 @@ impl Driver {
         }
     }
 
-    /// Writes what is queued until the session is closed. False: the last frame may be cut.
-    async fn write_until_closed(&mut self, writer: &mut SessionWriter) -> bool {
+    /// Writes what is queued until the session is closed. `None`: the last frame may be cut.
+    async fn write_until_closed(&mut self, mut writer: SessionWriter) -> Option<SessionWriter> {
         let outbound = Arc::clone(&self.session.outbound);
         let mut batch = Batch::new();
         // Kept while frames come and go: entering and leaving the timer's wheel takes its lock.
@@ -183,22 +183,25 @@ impl Driver {
         while outbound.close_reason().is_none() {
             outbound.take(&mut batch);
             if batch.is_empty() {
-                tokio::select! {
-                    biased;
-                    () = outbound.ready() => {}
-                    () = &mut alarm => {
-                        self.watch.look(&self.session, periods(&self.engine));
-                        alarm.as_mut().reset(self.watch.due());
+                outbound.lay_down(writer);
+                writer = loop {
+                    tokio::select! {
+                        biased;
+                        writer = outbound.pick_up() => break writer?,
+                        () = &mut alarm => {
+                            self.watch.look(&self.session, periods(&self.engine));
+                            alarm.as_mut().reset(self.watch.due());
+                        }
                     }
-                }
+                };
                 continue;
             }
-            if !self.write(writer, &batch, alarm.as_mut()).await {
-                return false;
+            if !self.write(&mut writer, &batch, alarm.as_mut()).await {
+                return None;
             }
             outbound.written(&mut batch);
         }
-        true
+        Some(writer)
     }
 
     /// Writes one batch, and keeps watching meanwhile. False: it was not written to its end.

@@ -4,10 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use tokio::io::WriteHalf;
 use tokio::sync::{Notify, oneshot};
 use uuid::Uuid;
 
@@ -15,13 +12,9 @@ use super::addresses::Place;
 use super::heartbeat::Heard;
 use crate::gateway::close_reason::CloseReason;
 use crate::gateway::metrics::Metrics;
-use crate::gateway::outbound::Outbound;
+use crate::gateway::outbound::{Outbound, SessionWriter};
 use crate::gateway::socket_io::Connection;
-use crate::gateway::websocket::Writer;
 use crate::wire::engine_io::Packet;
-
-/// Writes to the session's WebSocket.
-pub type SessionWriter = Writer<WriteHalf<TokioIo<Upgraded>>>;
 
 pub struct Session {
     /// The `sid`: random, and known to its client alone.

@@ -10,11 +10,11 @@ use hyper_util::rt::TokioIo;
 use tokio::io::ReadHalf;
 
 use super::addresses::Place;
-use super::session::{Look, Session, SessionWriter, Turn};
+use super::session::{Look, Session, Turn};
 use super::{Answer, Engine, Refused, driver};
 use crate::gateway::close_reason::CloseReason;
 use crate::gateway::metrics::CountedTask;
-use crate::gateway::outbound::Batch;
+use crate::gateway::outbound::{Batch, SessionWriter};
 use crate::gateway::websocket::{self, Frame, Incoming, Reader, UpgradeError, WebSocketError};
 use crate::wire::engine_io::{Packet, RequestError};
 

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::extract::{self, ArgError};
 use super::socket::Socket;
+use super::socket_id::SocketId;
 use crate::wire::socket_io::encode::EncodeError;
 
 /// Acknowledgements that one socket may owe at a time.
@@ -42,6 +43,14 @@ impl Reply {
         Self { args, attachments: attachments.to_vec() }
     }
 
+    pub(super) fn of_parts(args: Vec<Box<RawValue>>, attachments: Vec<Bytes>) -> Self {
+        Self { args, attachments }
+    }
+
+    pub(super) fn into_parts(self) -> (Vec<Box<RawValue>>, Vec<Bytes>) {
+        (self.args, self.attachments)
+    }
+
     /// How many arguments there are.
     pub fn len(&self) -> usize {
         self.args.len()
@@ -67,6 +76,24 @@ pub struct Replies {
     pub replies: Vec<(Socket, Reply)>,
     /// The others: too late, or gone.
     pub missing: Vec<Socket>,
+}
+
+/// What a broadcast brought back from the sockets of all nodes.
+#[derive(Debug, Default)]
+pub struct AllReplies {
+    /// Of those that acknowledged in time.
+    pub replies: Vec<(SocketId, Reply)>,
+    /// The others: too late, or gone.
+    pub missing: Vec<SocketId>,
+}
+
+impl From<Replies> for AllReplies {
+    fn from(Replies { replies, missing }: Replies) -> Self {
+        Self {
+            replies: replies.into_iter().map(|(socket, reply)| (socket.id(), reply)).collect(),
+            missing: missing.iter().map(Socket::id).collect(),
+        }
+    }
 }
 
 /// The acknowledgements that one socket owes.

@@ -8,15 +8,16 @@ use smallvec::SmallVec;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::acks::Replies;
+use super::acks::{AllReplies, Replies};
 use super::hub::{Hub, JoinError};
-use super::nodes::{Gathered, Items, Nodes, Question, RemoteSocket};
+use super::nodes::{Gathered, Items, Nodes, Question, RemoteSocket, add_replies};
 use super::outgoing::{Draft, Outgoing};
 use super::recovery::{Audience, Target};
 use super::socket::Socket;
 use super::socket_id::SocketId;
 use crate::backend::{BackendError, Saying, Sent};
 use crate::gateway::error::GatewayError;
+use crate::gateway::outbound::Flush;
 use crate::wire::socket_io::ToArgs;
 use crate::wire::socket_io::encode::EncodeError;
 
@@ -176,12 +177,15 @@ impl<'a> Broadcast<'a> {
     /// Queues a packet, whatever the log of events says; for how many.
     pub(crate) fn push(&self, packet: &Outgoing) -> usize {
         let mut sockets = 0;
-        let is_volatile = self.is_volatile;
-        self.each(|socket| sockets += usize::from(socket.push(packet, is_volatile)));
+        let (is_volatile, mut flush) = (self.is_volatile, Flush::default());
+        self.each(|socket| {
+            sockets += usize::from(socket.push_with(&mut flush, packet, is_volatile));
+        });
         sockets
     }
 
-    /// Sends an event and waits for everybody's acknowledgement, at most for `timeout`.
+    /// Sends an event and waits for everybody's acknowledgement, at most for `timeout`. The sockets of this
+    /// node are sent it; for those of all nodes see [`Self::emit_with_all_acks`].
     ///
     /// # Errors
     /// As [`Self::emit`].
@@ -191,10 +195,42 @@ impl<'a> Broadcast<'a> {
         args: impl ToArgs,
         timeout: Duration,
     ) -> Result<Replies, EncodeError> {
+        let draft = Draft::event(self.hub.name(), event, &args)?;
+        drop(args);
+        Ok(self.collect_acks(&draft, timeout).await)
+    }
+
+    /// Sends an event to the sockets of all nodes and waits for everybody's acknowledgement, at most for
+    /// `timeout`; a node has a second more to tell what came, and one that does not is counted as missing. On
+    /// other nodes it may overtake what was emitted just before.
+    ///
+    /// # Errors
+    /// As [`Self::emit`]; [`GatewayError::Backend`] as [`Self::fetch_all_sockets`]: then some may have been
+    /// sent it.
+    pub async fn emit_with_all_acks(
+        &self,
+        event: &str,
+        args: impl ToArgs,
+        timeout: Duration,
+    ) -> Result<Gathered<AllReplies>, GatewayError> {
+        let draft = Draft::event(self.hub.name(), event, &args)?;
+        drop(args);
+        let here = self.collect_acks(&draft, timeout);
+        let Some(nodes) = self.others() else { return Ok(Gathered::alone(here.await.into())) };
+        let there = nodes.ask_acks(self.audience(), &draft, timeout);
+        let (here, there) = tokio::try_join!(async { Ok(here.await) }, there)?;
+        Ok(there.map(|items| {
+            let mut all = here.into();
+            add_replies(&mut all, &items);
+            all
+        }))
+    }
+
+    /// Sends an event to the chosen sockets of this node, and waits for their acknowledgements.
+    pub(super) async fn collect_acks(&self, draft: &Draft, timeout: Duration) -> Replies {
         let deadline = Instant::now() + timeout;
         let id = self.hub.next_ack();
-        let packet = Outgoing::event(self.hub.name(), event, Some(id), &args)?;
-        drop(args);
+        let packet = draft.with_ack(id);
         if let Some(recovery) = self.hub.recovery() {
             // What was emitted before comes before. Who is too late then has not acknowledged.
             let _ = tokio::time::timeout_at(deadline, recovery.caught_up()).await;
@@ -214,7 +250,7 @@ impl<'a> Broadcast<'a> {
                 Err(_) => replies.missing.push(socket),
             }
         }
-        Ok(replies)
+        replies
     }
 
     /// The chosen sockets that are connected to this process. For those of all nodes see
@@ -237,7 +273,7 @@ impl<'a> Broadcast<'a> {
         // Who moves from one node to another meanwhile is told of by both.
         let mut seen: AHashSet<SocketId> = here.iter().map(RemoteSocket::id).collect();
         Ok(told.map(|items| {
-            let there = items.iter().filter_map(|item| RemoteSocket::read(item));
+            let there = items.iter().filter_map(|item| RemoteSocket::read(&self.hub, item));
             here.into_iter().chain(there.filter(|socket| seen.insert(socket.id()))).collect()
         }))
     }
@@ -256,11 +292,16 @@ impl<'a> Broadcast<'a> {
         Ok(told.map(|items| here + there(items)))
     }
 
-    /// Makes them all join a room.
+    /// Makes them all join a room, on all nodes: those of other nodes between what was emitted before and what
+    /// is emitted after it.
     ///
     /// # Errors
-    /// The first [`JoinError`] of a socket in too many rooms; the others have joined.
+    /// The first [`JoinError`] of a socket of this node in too many rooms; the others have joined. Another
+    /// node logs its own.
     pub fn join(&self, room: &str) -> Result<(), JoinError> {
+        if let Some(nodes) = self.others() {
+            nodes.join(self.audience(), room);
+        }
         let mut outcome = Ok(());
         for socket in self.fetch_sockets() {
             match socket.join(room) {
@@ -272,15 +313,21 @@ impl<'a> Broadcast<'a> {
         outcome
     }
 
-    /// Makes them all leave a room.
+    /// Makes them all leave a room, on all nodes as [`Self::join`].
     pub fn leave(&self, room: &str) {
+        if let Some(nodes) = self.others() {
+            nodes.leave(self.audience(), room);
+        }
         for socket in self.fetch_sockets() {
             socket.leave(room);
         }
     }
 
-    /// Disconnects them from the namespace.
+    /// Disconnects them from the namespace, on all nodes.
     pub fn disconnect(&self) {
+        if let Some(nodes) = self.others() {
+            return nodes.disconnect(self.audience());
+        }
         for socket in self.fetch_sockets() {
             socket.disconnect();
         }

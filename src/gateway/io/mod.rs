@@ -32,7 +32,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 
 pub use ack::Ack;
-pub use acks::{AckError, Replies, Reply};
+pub use acks::{AckError, AllReplies, Replies, Reply};
 pub use broadcast::Broadcast;
 pub use extract::{
     ArgError, Attachments, Call, Contextual, EventName, FromCall, Handler, Positional, Running,

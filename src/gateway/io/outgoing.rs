@@ -76,6 +76,25 @@ impl Draft {
         Outgoing::new(&self.packet, &self.attachments)
     }
 
+    /// As an event that its client acknowledges under `id`.
+    pub fn with_ack(&self, id: u64) -> Outgoing {
+        let (head, data) = self.packet.split_at(self.data_at());
+        let packet = [head, id.to_string().as_bytes(), data].concat();
+        Outgoing::new(&packet, &self.attachments)
+    }
+
+    /// Where the data begin, behind the type, the number of attachments and the namespace.
+    fn data_at(&self) -> usize {
+        let behind = |from: usize, byte: u8| {
+            let rest = self.packet.get(from..).unwrap_or_default();
+            memchr::memchr(byte, rest).map_or(from, |at| from + at + 1)
+        };
+        // The numbers of the message and the packet.
+        let at = 2;
+        let at = if self.attachments.is_empty() { at } else { behind(at, b'-') };
+        if self.packet.get(at) == Some(&b'/') { behind(at, b',') } else { at }
+    }
+
     /// With the offset as the last argument.
     pub fn with_offset(&self, offset: &Offset) -> Outgoing {
         let mut packet = Vec::with_capacity(self.packet.len() + 48);
@@ -150,6 +169,11 @@ impl Outgoing {
         }
         let frames: Vec<Frame> = row.iter().flat_map(|packet| packet.frames.clone()).collect();
         Self { frames: smallvec![Frame::joined(&frames)], row, msgpack: OnceLock::new() }
+    }
+
+    /// Whether several packets were made one.
+    pub fn is_row(&self) -> bool {
+        !self.row.is_empty()
     }
 
     /// Those that were made one, or itself.
@@ -237,6 +261,20 @@ mod tests {
             packet.frames(Parser::Text)[0].payload(),
             r#"42["hi","a",7,"000000000000000a-3"]"#
         );
+    }
+
+    #[test]
+    fn an_event_that_is_acknowledged_is_written_as_one() {
+        for namespace in ["/", "/a-[7"] {
+            let namespace = Namespace::new(namespace).unwrap();
+            let bytes = || Binary::from(&b"\x01"[..]);
+            let text = Draft::event(namespace, "hi", &("a-/,", 7)).unwrap();
+            let asked = Outgoing::event(namespace, "hi", Some(12), &("a-/,", 7)).unwrap();
+            assert_eq!(text.with_ack(12).parts(), asked.parts());
+            let binary = Draft::event(namespace, "hi", &("a-/,", bytes())).unwrap();
+            let asked = Outgoing::event(namespace, "hi", Some(12), &("a-/,", bytes())).unwrap();
+            assert_eq!(binary.with_ack(12).parts(), asked.parts());
+        }
     }
 
     #[test]

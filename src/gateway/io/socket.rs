@@ -22,7 +22,7 @@ use super::reason::DisconnectReason;
 use super::recovery::{Audience, Pid, Recovery};
 use super::socket_id::SocketId;
 use crate::gateway::close_reason::CloseReason;
-use crate::gateway::outbound::Outbound;
+use crate::gateway::outbound::{Flush, Outbound};
 use crate::wire::socket_io::encode::{self, EncodeError};
 use crate::wire::socket_io::{Namespace as Name, ToArgs};
 
@@ -417,14 +417,29 @@ impl Socket {
     }
 
     /// Queues an event of the log; false: it is not connected, or cut. It was for it all the same.
-    pub(crate) fn push_logged(&self, packet: &Outgoing, position: u64) -> bool {
+    pub(crate) fn push_logged(&self, flush: &mut Flush, packet: &Outgoing, position: u64) -> bool {
         self.0.last_logged.store(position, Ordering::Relaxed);
-        self.push(packet, false)
+        self.push_with(flush, packet, false)
     }
 
     /// Queues what somebody sent; false: it is not connected, or has no place for what is volatile.
     pub(crate) fn push(&self, packet: &Outgoing, is_volatile: bool) -> bool {
         self.is_connected() && self.0.outbound.push_all(packet.frames(self.0.parser), is_volatile)
+    }
+
+    /// As [`Self::push`], of what many are sent.
+    pub(crate) fn push_with(
+        &self,
+        flush: &mut Flush,
+        packet: &Outgoing,
+        is_volatile: bool,
+    ) -> bool {
+        if packet.is_row() {
+            // A burst: more follows while the sockets' tasks wait for their turn, and goes with it.
+            return self.push(packet, is_volatile);
+        }
+        let outbound = &self.0.outbound;
+        self.is_connected() && outbound.push_with(flush, packet.frames(self.0.parser), is_volatile)
     }
 
     /// Queues an answer to what the client itself asked, whatever is queued already.

@@ -3,8 +3,10 @@
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use smallvec::SmallVec;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::CONTROL_BYTES_MAX;
@@ -121,10 +123,48 @@ impl Frame {
         self.0.first() == Some(&(FIN | BINARY))
     }
 
+    #[cfg(test)]
+    pub fn wire(&self) -> &[u8] {
+        &self.0
+    }
+
     /// Bytes on the wire, the heads counted.
     pub fn wire_bytes(&self) -> usize {
         self.0.len()
     }
+}
+
+/// How much of some frames was written without waiting.
+#[derive(Debug, PartialEq, Eq)]
+pub enum AtOnce {
+    All,
+    /// So many bytes. The rest is to be written, at least one frame: a cut one, or an empty one that has
+    /// the stream flushed.
+    Part {
+        bytes: usize,
+        rest: SmallVec<[Frame; 1]>,
+    },
+}
+
+impl AtOnce {
+    fn part(bytes: usize, left: &[Frame], written: usize) -> Self {
+        let mut rest: SmallVec<[Frame; 1]> = left.into();
+        if let Some(first) = rest.first_mut() {
+            first.0.advance(written.min(first.wire_bytes()));
+        }
+        Self::Part { bytes, rest }
+    }
+}
+
+/// The frames that are left when so many bytes are written, and how many of these are the first one's.
+fn behind(mut frames: &[Frame], mut written: usize) -> (&[Frame], usize) {
+    while let [first, rest @ ..] = frames
+        && written >= first.0.len()
+    {
+        written -= first.0.len();
+        frames = rest;
+    }
+    (frames, written)
 }
 
 /// Writes frames.
@@ -154,37 +194,67 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         self.io.flush().await
     }
 
-    async fn write_vectored(&mut self, mut frames: &[Frame]) -> io::Result<()> {
-        // Bytes of the first frame that are written already.
-        let mut written = 0;
-        while let [first, rest @ ..] = frames {
-            if written == first.0.len() {
-                (frames, written) = (rest, 0);
-                continue;
-            }
-            let bytes = poll_fn(|cx| {
-                // On the stack only while polled, so a waiting writer stays small.
-                let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-                for (slice, frame) in slices.iter_mut().zip(frames) {
-                    *slice = IoSlice::new(&frame.0);
-                }
-                slices[0] = IoSlice::new(&first.0[written..]);
-                let slices = &slices[..frames.len().min(SLICES_MAX)];
-                Pin::new(&mut self.io).poll_write_vectored(cx, slices)
-            })
-            .await?;
-            if bytes == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
-            written += bytes;
-            while let [first, rest @ ..] = frames
-                && written >= first.0.len()
-            {
-                written -= first.0.len();
-                frames = rest;
-            }
+    async fn write_vectored(&mut self, frames: &[Frame]) -> io::Result<()> {
+        let (mut left, mut of_first) = behind(frames, 0);
+        while !left.is_empty() {
+            let bytes = poll_fn(|cx| self.poll_write(cx, left, of_first)).await?;
+            (left, of_first) = behind(left, of_first + bytes);
         }
         Ok(())
+    }
+
+    /// Writes some of the frames, of the first of which so many bytes are written, and not all. Never none.
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        frames: &[Frame],
+        written: usize,
+    ) -> Poll<io::Result<usize>> {
+        let Some((first, others)) = frames.split_first() else { return Poll::Ready(Ok(0)) };
+        let first = first.0.get(written..).unwrap_or_default();
+        let bytes = if others.is_empty() {
+            // The kernel takes a plain write for less than a vectored one.
+            ready!(Pin::new(&mut self.io).poll_write(cx, first))?
+        } else {
+            // On the stack only while polled, so a waiting writer stays small.
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            for (slice, frame) in slices.iter_mut().zip(frames) {
+                *slice = IoSlice::new(&frame.0);
+            }
+            slices[0] = IoSlice::new(first);
+            let slices = &slices[..frames.len().min(SLICES_MAX)];
+            ready!(Pin::new(&mut self.io).poll_write_vectored(cx, slices))?
+        };
+        Poll::Ready(if bytes == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(bytes) })
+    }
+
+    /// Writes as much as the stream takes without waiting. Several frames are left to [`Self::write`]
+    /// where the stream takes them one by one.
+    ///
+    /// # Errors
+    /// The stream's; the connection is of no more use.
+    pub fn try_write(&mut self, frames: &[Frame]) -> io::Result<AtOnce> {
+        if frames.len() > 1 && !self.io.is_write_vectored() {
+            return Ok(AtOnce::part(0, frames, 0));
+        }
+        let (mut left, mut of_first) = behind(frames, 0);
+        let mut written = 0;
+        // Nobody is woken by the stream: who writes the rest asks it again.
+        let mut cx = Context::from_waker(Waker::noop());
+        while !left.is_empty() {
+            match self.poll_write(&mut cx, left, of_first) {
+                Poll::Ready(bytes) => {
+                    let bytes = bytes?;
+                    written += bytes;
+                    (left, of_first) = behind(left, of_first + bytes);
+                }
+                Poll::Pending => return Ok(AtOnce::part(written, left, of_first)),
+            }
+        }
+        match Pin::new(&mut self.io).poll_flush(&mut cx) {
+            Poll::Ready(flushed) => flushed.map(|()| AtOnce::All),
+            Poll::Pending => Ok(AtOnce::part(written, &[Frame(Bytes::new())], 0)),
+        }
     }
 
     async fn write_coalesced(&mut self, frames: &[Frame]) -> io::Result<()> {

@@ -1,5 +1,6 @@
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::task::coop::unconstrained;
 
 use super::*;
 
@@ -306,6 +307,91 @@ async fn frames_are_written_in_order_whatever_the_stream_takes_at_once() {
         client.read_to_end(&mut received).await.unwrap();
         assert!(received == expected, "{bytes_max} bytes at once, vectored: {vectored}");
     }
+}
+
+#[tokio::test]
+async fn what_a_stream_does_not_take_at_once_is_given_back() {
+    let mut frames: Vec<_> = (0..200).map(|n| Frame::text(format!("{n}").as_bytes())).collect();
+    frames.push(Frame::text(b""));
+    frames.push(Frame::binary(&[7; 7_000]));
+    let expected: Vec<u8> = frames.iter().flat_map(wire).collect();
+    for bytes_max in [1, 3, 100, 1 << 20] {
+        let (io, mut client) = duplex(100);
+        let mut writer = Writer::new(Narrow { io, bytes_max, vectored: true });
+        let (mut left, mut taken, mut received) = (frames.clone(), 0, Vec::new());
+        // Or a task that has done much may find a stream full that is not.
+        let mut try_write =
+            async |left: &[Frame]| unconstrained(async { writer.try_write(left).unwrap() }).await;
+        while let AtOnce::Part { bytes, rest } = try_write(&left).await {
+            taken += bytes;
+            left = rest.into_vec();
+            assert_eq!(taken + left.iter().map(Frame::wire_bytes).sum::<usize>(), expected.len());
+            client.read_buf(&mut received).await.unwrap();
+        }
+        writer.shutdown().await.unwrap();
+        client.read_to_end(&mut received).await.unwrap();
+        assert!(received == expected, "{bytes_max} bytes at once");
+    }
+}
+
+#[tokio::test]
+async fn several_frames_are_not_tried_one_by_one() {
+    let (io, _client) = duplex(100);
+    let mut writer = Writer::new(Narrow { io, bytes_max: 100, vectored: false });
+    let frames = [Frame::text(b"a"), Frame::text(b"b")];
+    let rest = frames.clone().into_iter().collect();
+    assert_eq!(writer.try_write(&frames).unwrap(), AtOnce::Part { bytes: 0, rest });
+    assert_eq!(writer.try_write(&frames[..1]).unwrap(), AtOnce::All);
+}
+
+/// Takes everything, and has it written when it is flushed, as TLS may.
+struct Holding {
+    io: DuplexStream,
+    held: Vec<u8>,
+}
+
+impl AsyncWrite for Holding {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.held.extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { io, held } = &mut *self;
+        while !held.is_empty() {
+            let bytes = ready_or_return!(Pin::new(&mut *io).poll_write(cx, held))?;
+            held.drain(..bytes);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_flush(cx)
+    }
+}
+
+#[tokio::test]
+async fn a_flush_that_has_to_wait_is_left_to_do() {
+    let (io, mut client) = duplex(20);
+    let mut writer = Writer::new(Holding { io, held: Vec::new() });
+    let frame = Frame::text(&[b'x'; 50]);
+    let AtOnce::Part { bytes, rest } = writer.try_write(std::slice::from_ref(&frame)).unwrap()
+    else {
+        panic!("the stream can't have flushed")
+    };
+    assert_eq!((bytes, rest.iter().map(Frame::wire_bytes).sum()), (52, 0));
+    assert!(!rest.is_empty());
+    let mut received = vec![0; 52];
+    let (written, read) = tokio::join!(writer.write(&rest), client.read_exact(&mut received));
+    written.unwrap();
+    read.unwrap();
+    assert_eq!(received, wire(&frame));
+    // Tried again, what is left is the flush alone.
+    assert_eq!(writer.try_write(&rest).unwrap(), AtOnce::All);
 }
 
 /// What a server's frame must look like, by the RFC's words.

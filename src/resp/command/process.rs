@@ -1,5 +1,7 @@
 //! What the system says of this process and its machine, for INFO. `None` where it does not say.
 
+use std::sync::LazyLock;
+
 /// Bytes of memory that the process holds.
 pub(super) fn resident_bytes() -> Option<u64> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
@@ -7,12 +9,15 @@ pub(super) fn resident_bytes() -> Option<u64> {
     Some(pages * u64::try_from(rustix::param::page_size()).ok()?)
 }
 
-/// Bytes of memory that the machine has.
+/// Bytes of memory that the machine has. It is asked once: INFO holds the keyspace.
 pub(super) fn machine_bytes() -> Option<u64> {
-    let info = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let kib = info.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let kib: u64 = kib.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1_024)
+    static BYTES: LazyLock<Option<u64>> = LazyLock::new(|| {
+        let info = std::fs::read_to_string("/proc/meminfo").ok()?;
+        let kib = info.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        let kib: u64 = kib.trim().strip_suffix("kB")?.trim().parse().ok()?;
+        Some(kib * 1_024)
+    });
+    *BYTES
 }
 
 /// Ticks of processor time that went to the process itself, and to the system for it; and ticks a second.

@@ -7,13 +7,16 @@ mod moving;
 mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 
 use leveret::model::topology::{ExchangeSpec, Policy, QueueSettings, QueueSpec};
 
 use crate::durable::{Bound, Durable, QueueNumber, Seq};
 use crate::queue::{Copy, Queue, Tag};
+use crate::shared::{Shared, distinct};
 use crate::step::{ConsumerNumber, HandNumber};
+use crate::view::View;
 
 /// Orders in which queues are looked at that are tried at most, for one step.
 const ORDERS_MAX: usize = 120;
@@ -21,10 +24,10 @@ const ORDERS_MAX: usize = 120;
 #[derive(Debug, Clone, PartialEq)]
 pub struct World {
     pub now_ms: u64,
-    pub exchanges: BTreeMap<String, ExchangeSpec>,
-    pub queues: BTreeMap<String, Queue>,
-    pub bindings: BTreeSet<Bound>,
-    pub policies: BTreeMap<String, Policy>,
+    pub exchanges: Rc<BTreeMap<String, ExchangeSpec>>,
+    pub queues: BTreeMap<String, Shared<Queue>>,
+    pub bindings: Rc<BTreeSet<Bound>>,
+    pub policies: Rc<BTreeMap<String, Policy>>,
     /// Where consumers and deliveries belong.
     pub consumers: BTreeMap<ConsumerNumber, QueueNumber>,
     pub hands: BTreeMap<HandNumber, (QueueNumber, Tag)>,
@@ -32,10 +35,10 @@ pub struct World {
     orphans: BTreeMap<ConsumerNumber, Vec<(Tag, Copy)>>,
     next_seq: Seq,
     next_queue: QueueNumber,
-    /// What the disk holds after each change that may be the last one to survive.
-    pub history: Vec<Rc<Durable>>,
-    /// How long the history was before this step.
-    step_start: usize,
+    past: Past,
+    /// What the disk holds before this step, and after each of its changes, unless it is known that a later
+    /// one survives.
+    history: Vec<Shared<Durable>>,
     /// How many changes of it the step's commit stands for.
     step_changes: usize,
     /// Where the engine may choose among several queues, this is the order that it takes.
@@ -48,6 +51,41 @@ pub struct World {
     answer: String,
 }
 
+/// What the disk may be found to hold after a crash that undoes whole steps. Worlds that differ in nothing
+/// else go the same way until then: they count as equal, and become one with the pasts of all.
+#[derive(Debug, Clone, Default)]
+struct Past(Rc<Vec<Shared<Durable>>>);
+
+impl PartialEq for Past {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Past {
+    fn add(&mut self, more: impl Iterator<Item = Shared<Durable>>) {
+        let states = Rc::make_mut(&mut self.0);
+        *states = distinct(states.drain(..).chain(more), |_, _| {});
+    }
+}
+
+/// One of each.
+pub fn merged(worlds: impl IntoIterator<Item = World>) -> Vec<World> {
+    distinct(worlds, |world, other| {
+        if !Rc::ptr_eq(&world.past.0, &other.past.0) {
+            world.past.add(other.past.0.iter().cloned());
+        }
+    })
+}
+
+/// What mostly tells two of them apart.
+impl Hash for World {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Self { now_ms, queues, hands, next_seq, next_queue, history, order, answer, .. } = self;
+        (now_ms, queues, hands, next_seq, next_queue, history, order, answer).hash(state);
+    }
+}
+
 impl World {
     pub fn new(now_ms: u64) -> Self {
         Self::recovered(&Durable::default(), now_ms, (0, 0)).remove(0)
@@ -58,30 +96,37 @@ impl World {
     }
 
     fn change(&mut self, change: impl FnOnce(&mut Durable)) {
-        let mut durable = self.durable().clone();
-        change(&mut durable);
-        self.history.push(Rc::new(durable));
+        let mut durable = self.history.last().expect("never empty").clone();
+        change(durable.make_mut());
+        self.history.push(durable);
+    }
+
+    fn begin_step(&mut self) {
+        self.past.add(self.history.drain(..self.history.len() - 1));
+        self.step_changes = 0;
+    }
+
+    /// What the disk may hold after a crash.
+    pub fn survivors(&self) -> impl Iterator<Item = &Shared<Durable>> {
+        self.past.0.iter().chain(&self.history)
     }
 
     /// Everything so far is on disk.
     pub fn flushed(&mut self) {
+        self.past = Past::default();
         self.history.drain(..self.history.len() - 1);
     }
 
     /// The first changes of this step are on disk: its messages, or what else it was about.
     pub fn confirmed(&mut self) {
-        let first = self.step_start + self.step_changes.saturating_sub(1);
-        let first = first.min(self.history.len() - 1);
+        self.past = Past::default();
+        let first = self.step_changes.max(1).min(self.history.len() - 1);
         self.history.drain(..first);
     }
 
     /// What this step settled never comes back. It may be as if it had never been written.
     pub fn settled(&mut self) {
-        let start = self.step_start;
-        let (before, after) = match (self.history.get(start - 1), self.history.get(start)) {
-            (Some(before), Some(after)) => (before.clone(), after.clone()),
-            _ => return,
-        };
+        let [before, after, ..] = self.history.as_slice() else { return };
         let is_settled = |seq: Seq, queue: QueueNumber| !after.is_open(seq, queue);
         let settled: Vec<(Seq, QueueNumber)> = before
             .messages
@@ -89,11 +134,14 @@ impl World {
             .flat_map(|(seq, kept)| kept.open.iter().map(|queue| (*seq, *queue)))
             .filter(|(seq, queue)| is_settled(*seq, *queue))
             .collect();
-        let mut place = 0;
-        self.history.retain(|durable| {
-            place += 1;
-            place > start || settled.iter().all(|(seq, queue)| !durable.is_open(*seq, *queue))
-        });
+        if settled.is_empty() {
+            return;
+        }
+        let is_past = |durable: &Shared<Durable>| {
+            settled.iter().all(|(seq, queue)| !durable.is_open(*seq, *queue))
+        };
+        Rc::make_mut(&mut self.past.0).retain(is_past);
+        self.history.remove(0);
     }
 
     /// Numbers that a world after a crash must not give again.
@@ -124,24 +172,22 @@ impl World {
             orphans: BTreeMap::new(),
             next_seq,
             next_queue,
-            history: vec![Rc::new(Durable { closed: false, ..durable.clone() })],
-            step_start: 1,
+            past: Past::default(),
+            history: vec![Shared::new(Durable { closed: false, ..durable.clone() })],
             step_changes: 0,
             order: order.to_vec(),
             involved: BTreeSet::new(),
             deaths: 0,
             answer: String::new(),
         };
-        for (name, (number, spec)) in &durable.queues {
+        for (name, (number, spec)) in &*durable.queues {
             let settings = world.settings(spec);
             let queue = Queue::new(*number, spec.clone(), settings, now_ms);
-            world.queues.insert(name.clone(), queue);
+            world.queues.insert(name.clone(), Shared::new(queue));
         }
         for (&seq, kept) in &durable.messages {
             for &number in &kept.open {
-                let Some(queue) = world.queues.values_mut().find(|q| q.number == number) else {
-                    continue;
-                };
+                let Some(queue) = world.by_number(number) else { continue };
                 let mark = kept.marks.get(&number).copied();
                 let retry = kept.retries.get(&number).copied();
                 let copy = Copy {
@@ -173,7 +219,8 @@ impl World {
     }
 
     fn by_number(&mut self, number: QueueNumber) -> Option<&mut Queue> {
-        self.queues.values_mut().find(|queue| queue.number == number)
+        let queue = self.queues.values_mut().find(|queue| queue.number == number);
+        queue.map(Shared::make_mut)
     }
 
     /// Every order in which the queues can do what is due.
@@ -185,9 +232,9 @@ impl World {
                 .queues
                 .values()
                 .filter(|queue| {
-                    let mut looked_at = (*queue).clone();
+                    let mut looked_at = (***queue).clone();
                     let effects = looked_at.tick(world.now_ms);
-                    effects.unused || looked_at != **queue
+                    effects.unused || looked_at != ***queue
                 })
                 .map(|queue| queue.number)
                 .collect();
@@ -212,14 +259,15 @@ impl World {
     }
 
     /// What can be seen of the queues.
-    pub fn view(&self) -> BTreeMap<String, String> {
-        let view = |queue: &Queue| {
-            let ready = queue.ready.iter().map(|copy| shown(copy.letter.body, copy.redelivered));
-            let ready: Vec<String> = ready.collect();
-            let Queue { unacked, delayed, consumers, .. } = queue;
-            format!("{ready:?} {} {} {}", unacked.len(), delayed.len(), consumers.len())
-        };
-        self.queues.iter().map(|(name, queue)| (name.clone(), view(queue))).collect()
+    pub fn view(&self) -> View {
+        self.queues.iter().map(|(name, queue)| (name.clone(), queue.view())).collect()
+    }
+
+    pub fn looks_like(&self, view: &View) -> bool {
+        self.queues.len() == view.len()
+            && self.queues.iter().zip(view).all(|((name, queue), (seen_name, seen))| {
+                name == seen_name && queue.looks_like(seen)
+            })
     }
 }
 
@@ -229,22 +277,17 @@ fn in_every_order(mut run: impl FnMut(&[QueueNumber]) -> Vec<World>) -> Vec<Worl
     let mut worlds = run(&[]);
     let involved: BTreeSet<QueueNumber> =
         worlds.iter().flat_map(|world| world.involved.iter().copied()).collect();
-    let turbulent =
-        worlds.iter().any(|world| world.deaths > 0 || world.history.len() > world.step_start + 1);
+    let turbulent = worlds.iter().any(|world| world.deaths > 0 || world.history.len() > 2);
     if turbulent && involved.len() > 1 {
         let involved: Vec<QueueNumber> = involved.into_iter().collect();
         for order in orders(&involved) {
             worlds.extend(run(&order));
         }
     }
-    let mut different: Vec<World> = Vec::new();
-    for mut world in worlds {
+    merged(worlds.into_iter().map(|mut world| {
         (world.order, world.involved, world.deaths) = Default::default();
-        if !different.contains(&world) {
-            different.push(world);
-        }
-    }
-    different
+        world
+    }))
 }
 
 pub fn shown(body: u64, redelivered: bool) -> String {

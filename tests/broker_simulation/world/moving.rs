@@ -9,6 +9,7 @@ use super::World;
 use crate::durable::{Bound, Kept, QueueNumber, Seq};
 use crate::letter::Letter;
 use crate::queue::{Copy, Effects};
+use crate::shared::Shared;
 
 /// A dead copy on its way out of a queue that may itself be gone.
 struct Dead {
@@ -39,7 +40,7 @@ impl World {
             if kept.open.contains(&number) && before < count {
                 self.change(|durable| {
                     let kept = durable.messages.get_mut(&seq).expect("it is open");
-                    kept.marks.insert(number, count);
+                    kept.make_mut().marks.insert(number, count);
                 });
             }
         }
@@ -95,7 +96,7 @@ impl World {
         letter: Letter,
         targets: Vec<QueueNumber>,
     ) -> Vec<(QueueNumber, Effects)> {
-        let (letter, new_seq) = (Rc::new(letter), self.next_seq);
+        let (letter, new_seq) = (Shared::new(letter), self.next_seq);
         self.next_seq += 1;
         let open = self.durable_among(&letter, &targets);
         let now_ms = self.now_ms;
@@ -104,7 +105,7 @@ impl World {
             self.change(|durable| {
                 durable.settle(seq, from);
                 if !kept.open.is_empty() {
-                    durable.messages.insert(new_seq, kept);
+                    durable.messages.insert(new_seq, Shared::new(kept));
                 }
             });
         }
@@ -203,18 +204,18 @@ impl World {
             .filter(|bound| bound.queue == name)
             .map(|bound| bound.exchange.clone())
             .collect();
-        self.bindings.retain(|bound| bound.queue != name);
+        Rc::make_mut(&mut self.bindings).retain(|bound| bound.queue != name);
         let unused: Vec<String> =
             sources.into_iter().filter(|source| self.is_done(source)).collect();
         for exchange in &unused {
-            self.exchanges.remove(exchange);
+            Rc::make_mut(&mut self.exchanges).remove(exchange);
         }
         self.change(|durable| {
             durable.forget_queue(name, queue.number);
-            durable.bindings.retain(|bound| bound.queue != name);
-            durable.exchanges.retain(|exchange, _| !unused.contains(exchange));
+            Rc::make_mut(&mut durable.bindings).retain(|bound| bound.queue != name);
+            Rc::make_mut(&mut durable.exchanges).retain(|exchange, _| !unused.contains(exchange));
         });
-        queue.ready
+        queue.ready.clone()
     }
 
     /// An auto-delete exchange that has lost its last binding.
@@ -230,7 +231,7 @@ impl World {
 }
 
 pub(super) fn kept(
-    letter: &Rc<Letter>,
+    letter: &Shared<Letter>,
     now_ms: u64,
     due_ms: Option<u64>,
     open: BTreeSet<QueueNumber>,
@@ -240,7 +241,7 @@ pub(super) fn kept(
     Kept { letter: letter.clone(), arrived_ms, due_ms, open, marks, retries }
 }
 
-pub(super) fn fresh(seq: Seq, letter: &Rc<Letter>, arrived_ms: u64) -> Copy {
+pub(super) fn fresh(seq: Seq, letter: &Shared<Letter>, arrived_ms: u64) -> Copy {
     let letter = letter.clone();
     Copy { seq, letter, arrived_ms, returns: 0, redelivered: false, failures: 0 }
 }

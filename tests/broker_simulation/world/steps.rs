@@ -10,11 +10,12 @@ use super::{World, in_every_order, shown};
 use crate::durable::{Bound, QueueNumber, Seq};
 use crate::letter::{Letter, told};
 use crate::queue::{Copy, Effects, Queue, Tag};
+use crate::shared::Shared;
 use crate::step::{HandNumber, Publish, Step};
 
 /// A message that has its place in the log.
 struct Written {
-    letter: Rc<Letter>,
+    letter: Shared<Letter>,
     seq: Seq,
     due_ms: Option<u64>,
 }
@@ -22,10 +23,10 @@ struct Written {
 impl World {
     /// Every way in which a step can go, with the answer.
     pub fn step(&self, step: &Step) -> Vec<(Self, String)> {
+        let mut before = self.clone();
+        before.begin_step();
         let worlds = in_every_order(|order| {
-            let mut world = self.clone();
-            world.step_start = world.history.len();
-            world.step_changes = 0;
+            let mut world = before.clone();
             world.order = order.to_vec();
             match step {
                 Step::Advance(ms) => {
@@ -89,7 +90,7 @@ impl World {
 
     /// Gives a message its place in the log.
     fn write(&mut self, publish: &Publish, targets: &[QueueNumber]) -> Written {
-        let letter = Rc::new(Letter {
+        let letter = Shared::new(Letter {
             body: publish.body,
             exchange: publish.exchange.to_owned(),
             key: publish.key.to_owned(),
@@ -107,7 +108,7 @@ impl World {
             self.step_changes += 1;
             let kept = kept(&letter, now_ms, due_ms, open);
             self.change(|durable| {
-                durable.messages.insert(seq, kept);
+                durable.messages.insert(seq, Shared::new(kept));
             });
         }
         Written { letter, seq, due_ms }
@@ -130,10 +131,10 @@ impl World {
                 if let Some(existing) = self.exchanges.get(&name) {
                     return if existing == spec { "ok" } else { "other" }.to_owned();
                 }
-                self.exchanges.insert(name.clone(), spec.clone());
+                Rc::make_mut(&mut self.exchanges).insert(name.clone(), spec.clone());
                 if spec.durable {
                     self.change(|durable| {
-                        durable.exchanges.insert(name, spec.clone());
+                        Rc::make_mut(&mut durable.exchanges).insert(name, spec.clone());
                     });
                 }
                 "ok".to_owned()
@@ -146,11 +147,11 @@ impl World {
                 {
                     return "in use".to_owned();
                 }
-                if self.exchanges.remove(*exchange).is_some() {
-                    self.bindings.retain(|bound| !is_source(bound));
+                if Rc::make_mut(&mut self.exchanges).remove(*exchange).is_some() {
+                    Rc::make_mut(&mut self.bindings).retain(|bound| !is_source(bound));
                     self.change(|durable| {
-                        durable.exchanges.remove(*exchange);
-                        durable.bindings.retain(|bound| !is_source(bound));
+                        Rc::make_mut(&mut durable.exchanges).remove(*exchange);
+                        Rc::make_mut(&mut durable.bindings).retain(|bound| !is_source(bound));
                     });
                 }
                 "ok".to_owned()
@@ -162,14 +163,14 @@ impl World {
             Step::Get(queue, hand) => {
                 let Some(queue) = self.queues.get_mut(*queue) else { return "no queue".to_owned() };
                 let number = queue.number;
-                let (taken, effects) = queue.get(now_ms);
+                let (taken, effects) = queue.make_mut().get(now_ms);
                 self.run(number, effects);
                 self.handed(number, *hand, taken)
             }
             Step::Consume { queue, number, options } => {
                 let Some(queue) = self.queues.get_mut(*queue) else { return "no queue".to_owned() };
                 let id = queue.number;
-                let Some(effects) = queue.add_consumer(*number, *options, now_ms) else {
+                let Some(effects) = queue.make_mut().add_consumer(*number, *options, now_ms) else {
                     return "exclusive".to_owned();
                 };
                 self.consumers.insert(*number, id);
@@ -219,7 +220,7 @@ impl World {
             }
             Step::Purge(queue) => {
                 let Some(queue) = self.queues.get_mut(*queue) else { return "no queue".to_owned() };
-                let (number, ready) = (queue.number, std::mem::take(&mut queue.ready));
+                let (number, ready) = (queue.number, std::mem::take(&mut queue.make_mut().ready));
                 for copy in &ready {
                     self.settle(number, copy.seq);
                 }
@@ -227,17 +228,17 @@ impl World {
             }
             Step::Redrive { queue, nth } => self.redrive(queue, *nth),
             Step::SetPolicy(policy) => {
-                self.policies.insert(policy.name.clone(), policy.clone());
+                Rc::make_mut(&mut self.policies).insert(policy.name.clone(), policy.clone());
                 self.change(|durable| {
-                    durable.policies.insert(policy.name.clone(), policy.clone());
+                    Rc::make_mut(&mut durable.policies).insert(policy.name.clone(), policy.clone());
                 });
                 self.apply_policies();
                 "ok".to_owned()
             }
             Step::ClearPolicy(name) => {
-                if self.policies.remove(*name).is_some() {
+                if Rc::make_mut(&mut self.policies).remove(*name).is_some() {
                     self.change(|durable| {
-                        durable.policies.remove(*name);
+                        Rc::make_mut(&mut durable.policies).remove(*name);
                     });
                     self.apply_policies();
                 }
@@ -260,6 +261,7 @@ impl World {
             if queue.spec != *spec {
                 return "other".to_owned();
             }
+            let queue = queue.make_mut();
             queue.used_ms = now_ms;
             let (number, mut effects) = (queue.number, Effects::default());
             queue.dispatch(now_ms, &mut effects);
@@ -268,10 +270,11 @@ impl World {
         }
         let (number, settings) = (self.next_queue, self.settings(spec));
         self.next_queue += 1;
-        self.queues.insert(name.clone(), Queue::new(number, spec.clone(), settings, now_ms));
+        let queue = Queue::new(number, spec.clone(), settings, now_ms);
+        self.queues.insert(name.clone(), Shared::new(queue));
         if spec.durable {
             self.change(|durable| {
-                durable.queues.insert(name, (number, spec.clone()));
+                Rc::make_mut(&mut durable.queues).insert(name, (number, spec.clone()));
             });
         }
         "ok".to_owned()
@@ -297,9 +300,11 @@ impl World {
         }
         let bound =
             Bound { exchange: exchange.to_owned(), queue: queue.to_owned(), key: key.to_owned() };
-        if self.bindings.insert(bound.clone()) && self.is_bindings_end_durable(&bound) {
+        if Rc::make_mut(&mut self.bindings).insert(bound.clone())
+            && self.is_bindings_end_durable(&bound)
+        {
             self.change(|durable| {
-                durable.bindings.insert(bound);
+                Rc::make_mut(&mut durable.bindings).insert(bound);
             });
         }
         "ok".to_owned()
@@ -308,15 +313,15 @@ impl World {
     fn unbind(&mut self, exchange: &str, queue: &str, key: &str) -> String {
         let bound =
             Bound { exchange: exchange.to_owned(), queue: queue.to_owned(), key: key.to_owned() };
-        if self.bindings.remove(&bound) {
+        if Rc::make_mut(&mut self.bindings).remove(&bound) {
             let done = self.is_done(exchange);
             if done {
-                self.exchanges.remove(exchange);
+                Rc::make_mut(&mut self.exchanges).remove(exchange);
             }
             self.change(|durable| {
-                durable.bindings.remove(&bound);
+                Rc::make_mut(&mut durable.bindings).remove(&bound);
                 if done {
-                    durable.exchanges.remove(&bound.exchange);
+                    Rc::make_mut(&mut durable.exchanges).remove(&bound.exchange);
                 }
             });
         }
@@ -364,7 +369,7 @@ impl World {
             let (seq, failures) = (copy.seq, copy.failures);
             self.change(|durable| {
                 let kept = durable.messages.get_mut(&seq).expect("it is open");
-                kept.retries.insert(id, (failures, due_ms));
+                kept.make_mut().retries.insert(id, (failures, due_ms));
             });
         }
         let mut effects = Effects::default();
@@ -383,7 +388,7 @@ impl World {
         let target = death.and_then(|death| self.queues.get(&death.queue));
         let target = target.filter(|target| !target.is_over_length(1)).map(|target| target.number);
         let (Some(death), Some(target)) = (death, target) else { return "can't".to_owned() };
-        self.queues.get_mut(name).expect("just found").ready.remove(nth);
+        self.queues.get_mut(name).expect("just found").make_mut().ready.remove(nth);
         let (exchange, key) = (death.exchange.clone(), death.key.clone());
         let letter = Letter { exchange, key, deaths: Vec::new(), ..(*copy.letter).clone() };
         for (target, effects) in self.transfer(number, copy.seq, letter, vec![target]) {
@@ -399,6 +404,7 @@ impl World {
         for name in names {
             let settings = self.settings(&self.queues[&name].spec);
             let Some(queue) = self.queues.get_mut(&name) else { continue };
+            let queue = queue.make_mut();
             queue.settings = settings;
             let mut looked_at = queue.clone();
             let mut effects = Effects::default();

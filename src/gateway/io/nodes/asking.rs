@@ -18,10 +18,10 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 
 use super::Nodes;
+use super::answering::inbox;
 use super::frame::{Frame, Op};
-use crate::backend::{BackendError, Subscription};
-use crate::gateway::io::broadcast::Broadcast;
-use crate::gateway::io::hub::Hub;
+use crate::backend::BackendError;
+use crate::gateway::io::outgoing::Draft;
 use crate::gateway::io::recovery::{Audience, Pid};
 
 /// How long a node may take to answer.
@@ -30,15 +30,17 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// And when it has to ask a client first, which has a second.
 const CLIENT_WITHIN: Duration = Duration::from_millis(1_500);
 
-/// About the bytes of one part of an answer.
-const PART_BYTES: usize = 256 << 10;
+/// How much longer than its clients a node is waited for that was silent the last time. One that is there takes
+/// milliseconds.
+const SILENT_WITHIN: Duration = Duration::from_millis(50);
 
-/// What one node answers, and what one question may bring: more is an error.
-const ANSWER_BYTES_MAX: usize = 16 << 20;
+/// What one question may bring: more is an error.
 const ANSWERS_BYTES_MAX: usize = 64 << 20;
 
 /// Questions that are answered at one time, those apart that are of one client.
 const ANSWERING_MAX: usize = 32;
+/// And events whose acknowledgements are waited for.
+const COLLECTING_MAX: usize = 1_024;
 /// And asked; more wait for that.
 const ASKING_MAX: usize = 4_096;
 
@@ -55,6 +57,8 @@ pub enum Question {
     Count,
     /// Whether the client of a session answers: true or false.
     Client(String),
+    /// What those acknowledge that the frame's audience chooses, when they are sent its event.
+    Acks { patience_ms: u64 },
     /// One of the application's own: see [`Nodes::answer_with`].
     Application(String),
 }
@@ -82,7 +86,7 @@ impl<T> Gathered<T> {
 /// What others answered, each for itself.
 pub type Items = Vec<Box<RawValue>>;
 
-type Answerer = Box<dyn Fn(&str) -> Items + Send + Sync>;
+pub(super) type Answerer = Box<dyn Fn(&str) -> Items + Send + Sync>;
 
 /// What this node has asked, and how it answers.
 #[derive(Default)]
@@ -93,19 +97,25 @@ pub struct Asking {
     is_reached: AtomicBool,
     hears_answers: AtomicBool,
     heard: Notify,
-    answerer: Mutex<Option<Arc<Answerer>>>,
-    places: Arc<Places>,
+    pub(super) answerer: Mutex<Option<Arc<Answerer>>>,
+    /// Nodes that did not answer the last time, and were not heard since.
+    silent: Mutex<AHashSet<String>>,
+    pub(super) places: Arc<Places>,
 }
 
-struct Places {
-    answering: Semaphore,
+pub(super) struct Places {
+    pub answering: Semaphore,
+    pub collecting: Semaphore,
     asking: Semaphore,
 }
 
 impl Default for Places {
     fn default() -> Self {
-        let (answering, asking) = (Semaphore::new(ANSWERING_MAX), Semaphore::new(ASKING_MAX));
-        Self { answering, asking }
+        Self {
+            answering: Semaphore::new(ANSWERING_MAX),
+            collecting: Semaphore::new(COLLECTING_MAX),
+            asking: Semaphore::new(ASKING_MAX),
+        }
     }
 }
 
@@ -128,13 +138,13 @@ struct State {
 
 /// A part of an answer.
 #[derive(Serialize, Deserialize)]
-struct Part {
-    id: u64,
-    node: String,
-    is_last: bool,
+pub(super) struct Part {
+    pub id: u64,
+    pub node: String,
+    pub is_last: bool,
     #[serde(default)]
-    is_too_much: bool,
-    items: Items,
+    pub is_too_much: bool,
+    pub items: Items,
 }
 
 impl Asking {
@@ -165,6 +175,7 @@ impl Asking {
             tracing::warn!("another node answered what this version does not read");
             return;
         };
+        self.silent.lock().remove(&part.node);
         // Who asked may have given up.
         let Some(gathering) = self.asked.lock().get(&part.id).cloned() else { return };
         let mut state = gathering.state.lock();
@@ -177,7 +188,7 @@ impl Asking {
             state.done.insert(part.node);
         }
         drop(state);
-        gathering.changed.notify_one();
+        gathering.changed.notify_waiters();
     }
 }
 
@@ -187,6 +198,15 @@ struct To<'a> {
     channel: &'a str,
     own: usize,
     leased: Option<&'a [String]>,
+}
+
+/// What they are asked, of whom, and how long they may take.
+struct Asks {
+    audience: Audience,
+    question: Question,
+    /// The event of [`Question::Acks`].
+    packet: (Bytes, Vec<Bytes>),
+    patience: Duration,
 }
 
 /// Of which answers are still taken in.
@@ -199,6 +219,18 @@ struct Asked<'a> {
 impl Drop for Asked<'_> {
     fn drop(&mut self) {
         self.asking.asked.lock().remove(&self.id);
+    }
+}
+
+impl Gathering {
+    async fn until(&self, is_enough: impl Fn(&State) -> bool) {
+        loop {
+            let changed = self.changed.notified();
+            if is_enough(&self.state.lock()) {
+                return;
+            }
+            changed.await;
+        }
     }
 }
 
@@ -225,12 +257,32 @@ impl Nodes {
         audience: Audience,
         question: Question,
     ) -> Result<Gathered<Items>, BackendError> {
+        let packet = Default::default();
+        self.ask_all(Asks { audience, question, packet, patience: ANSWER_WITHIN }).await
+    }
+
+    /// Has the other nodes send an event to their sockets, and what those acknowledge in `patience`.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub async fn ask_acks(
+        &self,
+        audience: Audience,
+        draft: &Draft,
+        patience: Duration,
+    ) -> Result<Gathered<Items>, BackendError> {
+        let patience_ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+        let (question, packet) = (Question::Acks { patience_ms }, draft.parts());
+        let patience = patience.saturating_add(ANSWER_WITHIN);
+        self.ask_all(Asks { audience, question, packet, patience }).await
+    }
+
+    async fn ask_all(&self, asks: Asks) -> Result<Gathered<Items>, BackendError> {
         // Before it is published: whether this node is one of those that are reached, and who is there.
         let own = usize::from(self.asking.is_reached.load(Ordering::Acquire));
         let leased = self.leased().await?;
         let to = To { channel: &self.channel, own, leased: leased.as_deref() };
-        let told = self.publish_question(to, audience, question, ANSWER_WITHIN).await?;
-        let State { items, silent, .. } = told;
+        let State { items, silent, .. } = self.publish_question(to, asks).await?;
         Ok(Gathered { value: items, missing_nodes: silent })
     }
 
@@ -253,9 +305,11 @@ impl Nodes {
     /// A cache that does not answer: nobody knows.
     pub async fn has_client(&self, node: &str, pid: Pid) -> Result<bool, BackendError> {
         let inbox = inbox(&self.namespace, node);
-        let (to, question) =
-            (To { channel: &inbox, own: 0, leased: None }, Question::Client(pid.to_string()));
-        let told = self.publish_question(to, Default::default(), question, CLIENT_WITHIN).await?;
+        let to = To { channel: &inbox, own: 0, leased: None };
+        let (audience, packet) = Default::default();
+        let question = Question::Client(pid.to_string());
+        let asks = Asks { audience, question, packet, patience: CLIENT_WITHIN };
+        let told = self.publish_question(to, asks).await?;
         Ok(told.items.iter().any(|item| item.get() == "true"))
     }
 
@@ -263,9 +317,7 @@ impl Nodes {
     async fn publish_question(
         &self,
         To { channel, own, leased }: To<'_>,
-        audience: Audience,
-        question: Question,
-        patience: Duration,
+        Asks { audience, question, packet, patience }: Asks,
     ) -> Result<State, BackendError> {
         let refused = |why: &str| BackendError::CacheUnreachable(why.into());
         // They are there as long as this is.
@@ -275,7 +327,7 @@ impl Nodes {
             return Err(refused("other nodes can't be heard yet"));
         }
         let op = Op::Ask { id: asked.id, node: self.node.to_string(), question };
-        let frame = Frame { op, audience, packet: Default::default() };
+        let frame = Frame { op, audience, packet };
         let reached = self.cache.publish(channel, frame.encode()).await?;
         let others = reached.saturating_sub(own);
         let silent = |state: &State| match leased {
@@ -284,147 +336,33 @@ impl Nodes {
         };
         let is_over =
             |state: &State| state.done.len() >= others || silent(state) == 0 || state.is_too_much;
+        // Those that were silent before apart.
+        let has_most = |state: &State| {
+            let before = self.asking.silent.lock();
+            is_over(state)
+                || leased.is_some_and(|leased| {
+                    leased.iter().all(|node| state.done.contains(node) || before.contains(node))
+                })
+        };
+        let gathering = &asked.gathering;
+        let silent_within = patience.saturating_sub(ANSWER_WITHIN).saturating_add(SILENT_WITHIN);
         let all = async {
-            loop {
-                let changed = asked.gathering.changed.notified();
-                if is_over(&asked.gathering.state.lock()) {
-                    return;
-                }
-                changed.await;
-            }
+            tokio::join!(
+                gathering.until(has_most),
+                timeout(silent_within, gathering.until(is_over))
+            )
         };
         // Who has not answered by then is silent.
         let _ = timeout(patience, all).await;
-        let mut state = std::mem::take(&mut *asked.gathering.state.lock());
+        let mut state = std::mem::take(&mut *gathering.state.lock());
         if state.is_too_much {
             return Err(refused("the other nodes' answers are too large to be put together"));
         }
         state.silent = silent(&state);
+        if let Some(leased) = leased {
+            let silent = leased.iter().filter(|node| !state.done.contains(*node));
+            *self.asking.silent.lock() = silent.cloned().collect();
+        }
         Ok(state)
-    }
-
-    /// Answers another node, in a task of its own.
-    pub(super) fn answer(
-        hub: &Arc<Hub>,
-        asker: String,
-        id: u64,
-        audience: Audience,
-        question: Question,
-    ) {
-        let Some(nodes) = hub.nodes().filter(|nodes| *nodes.node != *asker) else { return };
-        let places = Arc::clone(&nodes.asking.places);
-        let hub = Arc::clone(hub);
-        tokio::spawn(async move {
-            let Some(nodes) = hub.nodes() else { return };
-            let items = match question {
-                Question::Client(pid) => {
-                    let is_there = has_client(&hub, &pid).await;
-                    serde_json::value::to_raw_value(&is_there).into_iter().collect()
-                }
-                question => {
-                    // Who asks is told that this node is missing when too many do.
-                    let Ok(_place) = places.answering.try_acquire() else { return };
-                    nodes.items(&hub, &audience, question)
-                }
-            };
-            nodes.send_parts(&asker, id, items);
-        });
-    }
-
-    fn items(&self, hub: &Arc<Hub>, audience: &Audience, question: Question) -> Items {
-        let chosen = Broadcast::new(Arc::clone(hub)).for_audience(audience).local();
-        let raw = |item: serde_json::Result<Box<RawValue>>| item.ok();
-        match question {
-            Question::Sockets => {
-                let sockets = chosen.fetch_sockets();
-                let shown = sockets.iter().map(super::remote::Shown::of);
-                shown.filter_map(|shown| raw(serde_json::value::to_raw_value(&shown))).collect()
-            }
-            Question::Count => {
-                raw(serde_json::value::to_raw_value(&chosen.count())).into_iter().collect()
-            }
-            Question::Application(question) => {
-                let answerer = self.asking.answerer.lock().clone();
-                answerer.map(|answerer| answerer(&question)).unwrap_or_default()
-            }
-            Question::Client(_) => Items::new(),
-        }
-    }
-
-    fn send_parts(&self, asker: &str, id: u64, items: Items) {
-        let channel = inbox(&self.namespace, asker);
-        let bytes: usize = items.iter().map(|item| item.get().len()).sum();
-        let is_too_much = bytes > ANSWER_BYTES_MAX;
-        let mut items = if is_too_much { Vec::new() } else { items }.into_iter().peekable();
-        loop {
-            let (mut part, mut bytes) = (Vec::new(), 0);
-            while bytes < PART_BYTES
-                && let Some(item) = items.next()
-            {
-                bytes += item.get().len();
-                part.push(item);
-            }
-            let is_last = items.peek().is_none();
-            let node = self.node.to_string();
-            let part = Part { id, node, is_last, is_too_much, items: part };
-            // Texts and numbers always have a JSON form.
-            let payload = serde_json::to_vec(&part).unwrap_or_default();
-            if let Err(error) = self.log.publish(&channel, payload).map(drop) {
-                tracing::warn!(%error, "another node is not answered");
-                return;
-            }
-            if is_last {
-                return;
-            }
-        }
-    }
-}
-
-/// Whether the client of a session of this node answers, if one is there as far as the node knows.
-async fn has_client(hub: &Hub, pid: &str) -> bool {
-    let (Some(recovery), Some(pid)) = (hub.recovery(), Pid::parse(pid)) else { return false };
-    recovery.ask_client(pid).await.is_some_and(|holder| !holder.is_deserted())
-}
-
-/// The channel on which a node hears what is for it alone.
-fn inbox(namespace: &str, node: &str) -> String {
-    format!("leveret:node:{node}:{namespace}")
-}
-
-/// Hears what is for this node alone, for as long as there is the namespace: answers to what it asked, and
-/// questions.
-pub async fn follow_inbox(
-    hub: std::sync::Weak<Hub>,
-    cache: crate::backend::Cache,
-    node: Arc<str>,
-    namespace: String,
-) {
-    let channel = inbox(&namespace, &node);
-    let mut answers: Option<Subscription> = None;
-    loop {
-        let Some(listening) = &mut answers else {
-            let listening = cache.subscribe(&channel).await;
-            let Some(hub) = hub.upgrade() else { return };
-            match listening {
-                Ok(listening) => {
-                    answers = Some(listening);
-                    hub.nodes().iter().for_each(|nodes| nodes.asking.note_hearing());
-                }
-                Err(error) => {
-                    drop(hub);
-                    tracing::debug!(%error, "answers of other nodes are not listened to");
-                    tokio::time::sleep(super::LISTEN_AGAIN).await;
-                }
-            }
-            continue;
-        };
-        let Some(answer) = listening.next().await else { return };
-        let Some(hub) = hub.upgrade() else { return };
-        match Frame::decode(&answer) {
-            Some(Frame { op: Op::Ask { id, node, question }, audience, .. }) => {
-                Nodes::answer(&hub, node, id, audience, question);
-            }
-            _ => hub.nodes().iter().for_each(|nodes| nodes.asking.take_in(&answer)),
-        }
     }
 }

@@ -18,6 +18,18 @@ pub enum Op {
     },
     /// Ends the sockets' sessions.
     Close,
+    /// Takes the sockets off the namespace.
+    Disconnect,
+    /// The sockets join a room, but those of the node that says it, which have.
+    Join {
+        room: String,
+        node: String,
+    },
+    /// And leave one.
+    Leave {
+        room: String,
+        node: String,
+    },
     /// A node has a session from now on, as one that was taken so often.
     Taken {
         pid: String,

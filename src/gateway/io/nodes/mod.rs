@@ -1,17 +1,19 @@
 //! Many nodes on one cache: what is sent to a namespace reaches its sockets on all of them.
 //!
 //! Owns: the namespace's log that all nodes append to and read (`frame` is an entry's form), its channel
-//! for what is news or nothing, and for what nodes ask each other (`asking`); what Socket.IO's Redis emitter publishes (`emitter`). May import: `backend`, and of the library what a broadcast is.
+//! for what is news or nothing, and for what nodes ask each other (`asking`, `answering`); what Socket.IO's Redis emitter publishes (`emitter`). May import: `backend`, and of the library what a broadcast is.
 //!
 //! What always holds: an event of the log is sent by every node when that reads it, by the one that
 //! appended it too; so all have one order, and none hears its own echo; and an event's offset is the
 //! same on all nodes: the log's epoch, and how many entries it had by then. A node that was left behind by
 //! what the log keeps closes its sockets' transports, which come back and are told that they are new.
 
+mod answering;
 mod asking;
 mod emitter;
 mod frame;
 mod remote;
+mod replied;
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -24,6 +26,7 @@ use tokio::time::sleep;
 
 pub use self::asking::{Gathered, Items, Question};
 pub use self::remote::RemoteSocket;
+pub use self::replied::add as add_replies;
 
 use self::asking::Asking;
 use self::frame::{Frame, Op};
@@ -114,7 +117,7 @@ impl Nodes {
         tokio::spawn(follow_channel(Arc::downgrade(hub), cache, channel));
         let namespace = hub.name().as_str().to_owned();
         let (cache, node) = (self.cache.clone(), Arc::clone(&self.node));
-        let inbox = asking::follow_inbox(Arc::downgrade(hub), cache, node, namespace.clone());
+        let inbox = answering::follow_inbox(Arc::downgrade(hub), cache, node, namespace.clone());
         tokio::spawn(inbox);
         tokio::spawn(emitter::follow(Arc::downgrade(hub), self.cache.clone(), namespace));
     }
@@ -186,6 +189,35 @@ impl Nodes {
     pub fn close(&self, audience: Audience) -> Result<Sent, BackendError> {
         let frame = Frame { op: Op::Close, audience, packet: Default::default() };
         self.log.send(frame.encode())
+    }
+
+    /// Takes sockets off the namespace, on whichever node they are.
+    pub fn disconnect(&self, audience: Audience) {
+        self.have_done(Op::Disconnect, audience);
+    }
+
+    /// Has sockets of other nodes join a room.
+    pub fn join(&self, audience: Audience, room: &str) {
+        let (room, node) = (room.to_owned(), self.node.to_string());
+        self.have_done(Op::Join { room, node }, audience);
+    }
+
+    /// Has sockets of other nodes leave a room.
+    pub fn leave(&self, audience: Audience, room: &str) {
+        let (room, node) = (room.to_owned(), self.node.to_string());
+        self.have_done(Op::Leave { room, node }, audience);
+    }
+
+    /// Between the events before and those behind it.
+    fn have_done(&self, op: Op, audience: Audience) {
+        let frame = Frame { op, audience, packet: Default::default() };
+        if let Err(error) = self.log.send(frame.encode()) {
+            tracing::error!(%error, op = ?frame.op, "sockets of other nodes were not reached");
+        }
+    }
+
+    fn is(&self, node: &str) -> bool {
+        *self.node == *node
     }
 
     /// Keeps a room's message and sends it to its members, in one step.
@@ -327,12 +359,17 @@ async fn follow_channel(hub: Weak<Hub>, cache: Cache, channel: String) {
 }
 
 fn deliver(hub: &Arc<Hub>, entry: &Bytes) {
-    let Some(Frame { op, audience, packet: (text, attachments) }) = Frame::decode(entry) else {
+    let Some(frame) = Frame::decode(entry) else {
         tracing::warn!("another node sent what this version does not read");
         metrics::counter!("leveret_nodes_unread_total").increment(1);
         return;
     };
+    if matches!(frame.op, Op::Ask { .. }) {
+        return Nodes::answer(hub, frame);
+    }
+    let Frame { op, audience, packet: (text, attachments) } = frame;
     let chosen = Broadcast::new(Arc::clone(hub)).for_audience(&audience).local();
+    let is_own = |node: &str| hub.nodes().is_some_and(|nodes| nodes.is(node));
     match op {
         Op::Event { is_logged: true, .. } if let Some(recovery) = hub.recovery() => {
             hub.count_deliveries(chosen.count());
@@ -345,14 +382,22 @@ fn deliver(hub: &Arc<Hub>, entry: &Bytes) {
             hub.count_deliveries(sockets);
         }
         Op::Close => chosen.close(),
-        Op::Ask { id, node, question } => {
-            Nodes::answer(hub, node, id, audience.clone(), question);
+        Op::Disconnect => chosen.disconnect(),
+        Op::Join { node, .. } | Op::Leave { node, .. } if is_own(&node) => {}
+        Op::Join { room, .. } => {
+            if let Err(error) = chosen.join(&room) {
+                tracing::warn!(room, %error, "a socket did not join, as another node asked for");
+            }
         }
+        Op::Leave { room, .. } => chosen.leave(&room),
         Op::Taken { pid, node, takes } => {
-            let is_own = hub.nodes().is_some_and(|nodes| *nodes.node == *node);
-            if let (Some(recovery), Some(pid), false) = (hub.recovery(), Pid::parse(&pid), is_own) {
+            if let (Some(recovery), Some(pid), false) =
+                (hub.recovery(), Pid::parse(&pid), is_own(&node))
+            {
                 recovery.let_go(pid, takes);
             }
         }
+        // See above.
+        Op::Ask { .. } => {}
     }
 }

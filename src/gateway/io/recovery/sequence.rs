@@ -13,6 +13,7 @@ use super::session::Ended;
 use super::{DETACHED_MAX, Order, PENDING_BYTES_MAX, Pending, Recovery, Told};
 use crate::gateway::io::outgoing::ROW_BYTES_MAX;
 use crate::gateway::io::{Hub, Outgoing};
+use crate::gateway::outbound::Flush;
 
 /// How often sessions and the log are looked at when nothing else happens.
 const LOOK_MAX: Duration = Duration::from_secs(60);
@@ -210,9 +211,9 @@ fn send(hub: &Arc<Hub>, row: &[Arc<Entry>]) -> usize {
         [entry] => entry.packet.clone(),
         row => Outgoing::joined(row.iter().map(|entry| entry.packet.clone()).collect()),
     };
-    let mut sockets = 0;
+    let (mut sockets, mut flush) = (0, Flush::default());
     hub.choose(&last.audience).each(|socket| {
-        sockets += usize::from(socket.push_logged(&packet, last.offset.position));
+        sockets += usize::from(socket.push_logged(&mut flush, &packet, last.offset.position));
     });
     sockets
 }
