@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::auth::{Authenticator, Claims};
 use super::channels::Channels;
-use super::directory::{self, Presence};
+use super::directory::{self, Part, Presence};
 use super::events;
 use super::expiry::{self, Expiries};
 use super::guard::Caller;
@@ -283,9 +283,7 @@ impl Application {
 
     /// Notes all users again that have a socket here, and in which rooms.
     pub fn note_all(&self) {
-        for user in self.roster.lock().present() {
-            self.presence.changed(&user.user);
-        }
+        self.roster.lock().users().for_each(|user| self.presence.changed(user));
         let rooms = Arc::clone(&self.rooms);
         tokio::spawn(async move { rooms.recount_all().await });
     }
@@ -402,8 +400,9 @@ impl Application {
         self.roster.lock().presence(user)
     }
 
-    pub fn present(&self) -> Vec<Presence> {
-        self.roster.lock().present()
+    /// See [`Roster::present`].
+    pub fn present(&self, part: &Part) -> Vec<Presence> {
+        self.roster.lock().present(part)
     }
 
     /// The sockets in a room.

@@ -112,7 +112,7 @@ pub fn answer(application: &Arc<Application>) {
         let Some(application) = application.upgrade() else { return Items::new() };
         match serde_json::from_str(question) {
             Ok(Asked::Members(room, part)) => items(part.of(application.members_here(&room))),
-            Ok(Asked::Present(part)) => items(part.of(application.present())),
+            Ok(Asked::Present(part)) => items(application.present(&part)),
             Ok(Asked::Presence(user)) => items(application.presence_of(&user)),
             Err(error) => {
                 tracing::warn!(%error, "another node asks what this version does not know");
@@ -223,7 +223,7 @@ impl Gateway {
     /// # Errors
     /// See [`Self::presence`].
     pub async fn present(&self, part: &Part) -> Result<Gathered<Vec<Presence>>, BackendError> {
-        let here = self.application.present();
+        let here = self.application.present(part);
         self.application.gather(here, Asked::Present(part.clone()), part).await
     }
 
