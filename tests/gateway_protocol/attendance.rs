@@ -240,3 +240,20 @@ async fn a_user_whose_room_is_noted_again_is_not_told_of_itself() {
         assert_eq!(comings(socket).await, []);
     }
 }
+
+#[tokio::test]
+async fn what_a_dead_node_held_that_nobody_can_read_is_forgotten() {
+    let server = RedisServer::start();
+    let cache = RedisCache::connect(&server.url(), PATIENCE).await.expect("a connection");
+    let leases = Cache::Redis(cache).leases().expect("leases");
+    let script = "for i = 1, 700 do redis.call('HSET', KEYS[1], 'no name ' .. i, '') end \
+         redis.call('HSET', KEYS[1], 'no text \\255', '') \
+         redis.call('HSET', KEYS[1], '5:usersbob', '') redis.call('ZADD', KEYS[2], 1, 'dead')";
+    ask(&server, &["EVAL", script, "2", "leveret:holds:dead", "leveret:node-leases"]);
+    let lapsed = leases.lapsed().await.unwrap();
+    let [(node, holding)] = &lapsed[..] else { panic!("{lapsed:?}") };
+    assert_eq!((&**node, &*holding.member), ("dead", "bob"));
+    assert!(leases.take_over(node, holding, &[]).unwrap().gone().await.unwrap());
+    assert_eq!(leases.lapsed().await.unwrap(), []);
+    assert_eq!(ask(&server, &["ZCARD", "leveret:node-leases"]).trim(), "0");
+}
