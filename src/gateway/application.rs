@@ -451,19 +451,6 @@ impl Application {
         self.presence.flush().await;
     }
 
-    /// Waits until the other nodes know who has left this one, which is shut down.
-    pub async fn part_from_nodes(&self) {
-        let Some(lease) = &self.lease else { return };
-        // What was given up is on its way.
-        let parted = async {
-            self.cache.flush().await?;
-            lease.end().await
-        };
-        if let Err(error) = parted.await {
-            tracing::warn!(%error, "other nodes learn that this one is gone when its lease ends");
-        }
-    }
-
     /// Waits while the log of events is behind.
     pub async fn log_has_room(&self) {
         if let Some(recovery) = self.hub.recovery() {

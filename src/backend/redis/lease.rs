@@ -47,9 +47,14 @@ const RENEW: &str = "local time = redis.call('TIME') \
      redis.call('ZADD', 'leveret:node-leases', string.format('%.0f', now + ARGV[2]), ARGV[1]) \
      return ended and 1 or 0";
 
-/// A node that holds nothing has no lease any more.
-const END: &str = "if redis.call('HLEN', KEYS[1]) == 0 then \
-     redis.call('ZREM', 'leveret:node-leases', ARGV[1]) end";
+/// A node that holds nothing has no lease any more; one that does is marked as over until its lease ends.
+const END: &str = "local time = redis.call('TIME') \
+     local now = time[1] * 1000 + math.floor(time[2] / 1000) \
+     local left = tonumber(redis.call('ZSCORE', 'leveret:node-leases', ARGV[1]) or 0) - now \
+     if redis.call('HLEN', KEYS[1]) == 0 then redis.call('ZREM', 'leveret:node-leases', ARGV[1]) \
+     elseif left > 0 then \
+       redis.call('SET', 'leveret:node-over:' .. ARGV[1], '', 'PX', string.format('%.0f', left + 1)) \
+     end";
 
 /// {{node, name, note, name, note ...}, ...} of nodes whose leases have ended; one that holds nothing is
 /// forgotten.
@@ -70,7 +75,11 @@ const LAPSED: &str = "local time = redis.call('TIME') \
 
 const LEASED: &str = "local time = redis.call('TIME') \
      local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)) \
-     return redis.call('ZRANGEBYSCORE', 'leveret:node-leases', now, '+inf')";
+     local there = {} \
+     for _, node in ipairs(redis.call('ZRANGEBYSCORE', 'leveret:node-leases', now, '+inf')) do \
+       if redis.call('EXISTS', 'leveret:node-over:' .. node) == 0 then there[#there + 1] = node end \
+     end \
+     return there";
 
 /// What a node's holding is called: colons may be in both parts.
 fn name(holding: &Holding) -> String {
