@@ -149,7 +149,7 @@ impl Leases {
         }
     }
 
-    /// The nodes that have a lease.
+    /// The nodes that have a lease, without those that were shut down.
     ///
     /// # Errors
     /// See [`Leases::renew`].

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::auth::{Authenticator, Claims};
 use super::channels::Channels;
-use super::directory::{self, Presence};
+use super::directory::{self, Part, Presence};
 use super::events;
 use super::expiry::{self, Expiries};
 use super::guard::Caller;
@@ -24,7 +24,7 @@ use super::options::{GatewayOptions, Limits};
 use super::presence::{self, PresenceQueue};
 use super::rooms::Rooms;
 use super::roster::{Arrival, Departure, OFFLINE, ONLINE, Roster};
-use crate::backend::{Audience, Cache, Saying};
+use crate::backend::{Audience, BackendError, Cache, Saying};
 use crate::model::clock::SharedClock;
 use crate::model::names::{RoomId, UserId};
 use crate::wire::socket_io::ToArgs;
@@ -283,9 +283,7 @@ impl Application {
 
     /// Notes all users again that have a socket here, and in which rooms.
     pub fn note_all(&self) {
-        for user in self.roster.lock().present() {
-            self.presence.changed(&user.user);
-        }
+        self.roster.lock().users().for_each(|user| self.presence.changed(user));
         let rooms = Arc::clone(&self.rooms);
         tokio::spawn(async move { rooms.recount_all().await });
     }
@@ -402,8 +400,9 @@ impl Application {
         self.roster.lock().presence(user)
     }
 
-    pub fn present(&self) -> Vec<Presence> {
-        self.roster.lock().present()
+    /// See [`Roster::present`].
+    pub fn present(&self, part: &Part) -> Vec<Presence> {
+        self.roster.lock().present(part)
     }
 
     /// The sockets in a room.
@@ -426,22 +425,30 @@ impl Application {
         here
     }
 
+    /// As [`Self::disconnect_user`], and waits until the nodes know of it.
+    ///
+    /// # Errors
+    /// The cache that they share does not answer: whether all of them will know is unknown.
+    pub async fn disconnect_user_surely(&self, user: &UserId) -> Result<usize, BackendError> {
+        let room = personal_room(user);
+        let hubs = self.watched.read().clone();
+        let (mut here, mut closing) = (0, Vec::with_capacity(hubs.len()));
+        for hub in hubs {
+            let sockets = Broadcast::new(hub).to(&room);
+            here += sockets.count();
+            closing.push(sockets.closing());
+        }
+        for closing in closing {
+            if let Some(sent) = closing? {
+                sent.durable().await?;
+            }
+        }
+        Ok(here)
+    }
+
     /// Waits until presence is written as it is now.
     pub async fn flush_presence(&self) {
         self.presence.flush().await;
-    }
-
-    /// Waits until the other nodes know who has left this one, which is shut down.
-    pub async fn part_from_nodes(&self) {
-        let Some(lease) = &self.lease else { return };
-        // What was given up is on its way.
-        let parted = async {
-            self.cache.flush().await?;
-            lease.end().await
-        };
-        if let Err(error) = parted.await {
-            tracing::warn!(%error, "other nodes learn that this one is gone when its lease ends");
-        }
     }
 
     /// Waits while the log of events is behind.

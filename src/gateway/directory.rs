@@ -1,10 +1,13 @@
 //! What a back end asks the gateway: who is there, who is in a room, what was said there; over all nodes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ahash::AHashMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::Gateway;
 use super::application::{Application, personal_room};
@@ -14,6 +17,10 @@ use super::roster::OFFLINE;
 use crate::backend::{Audience, BackendError};
 use crate::model::clock::UnixMs;
 use crate::model::names::{RoomId, UserId};
+
+/// How long a user's sockets are counted at most before they are disconnected: a node's second to answer, and
+/// the server's time.
+const COUNTED_WITHIN: Duration = Duration::from_millis(1_500);
 
 /// A user, as the others see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,7 +112,7 @@ pub fn answer(application: &Arc<Application>) {
         let Some(application) = application.upgrade() else { return Items::new() };
         match serde_json::from_str(question) {
             Ok(Asked::Members(room, part)) => items(part.of(application.members_here(&room))),
-            Ok(Asked::Present(part)) => items(part.of(application.present())),
+            Ok(Asked::Present(part)) => items(application.present(&part)),
             Ok(Asked::Presence(user)) => items(application.presence_of(&user)),
             Err(error) => {
                 tracing::warn!(%error, "another node asks what this version does not know");
@@ -163,10 +170,14 @@ impl Application {
     /// As [`Broadcast::count_all_sockets`].
     pub async fn count_of(&self, user: &UserId) -> Result<Gathered<usize>, GatewayError> {
         let room = personal_room(user);
+        let mut counts = JoinSet::new();
+        for hub in self.watched.read().clone() {
+            let room = room.clone();
+            counts.spawn(async move { Broadcast::new(hub).to(&room).count_all_sockets().await });
+        }
         let mut all = Gathered::alone(0);
-        let hubs = self.watched.read().clone();
-        for hub in hubs {
-            let of_hub = Broadcast::new(hub).to(&room).count_all_sockets().await?;
+        for of_hub in counts.join_all().await {
+            let of_hub = of_hub?;
             all.value += of_hub.value;
             all.missing_nodes = all.missing_nodes.max(of_hub.missing_nodes);
         }
@@ -212,7 +223,7 @@ impl Gateway {
     /// # Errors
     /// See [`Self::presence`].
     pub async fn present(&self, part: &Part) -> Result<Gathered<Vec<Presence>>, BackendError> {
-        let here = self.application.present();
+        let here = self.application.present(part);
         self.application.gather(here, Asked::Present(part.clone()), part).await
     }
 
@@ -262,5 +273,28 @@ impl Gateway {
     /// one. Stock clients find the reason `io server disconnect` and do not reconnect by themselves.
     pub fn disconnect_user(&self, user: &UserId) -> usize {
         self.application.disconnect_user(user)
+    }
+
+    /// As [`Self::disconnect_user`]; how many there were on all nodes, as of those that go nobody knows it
+    /// afterwards. They are counted for 1.5 s at most. It is done also when nobody waits for it any more.
+    ///
+    /// # Errors
+    /// The cache that the nodes share does not answer: whether it was done is unknown. A count that fails is no
+    /// error, but the count of this node, with one that is missing.
+    pub async fn disconnect_user_counted(
+        &self,
+        user: &UserId,
+    ) -> Result<Gathered<usize>, BackendError> {
+        let (application, user) = (Arc::clone(&self.application), user.clone());
+        let disconnecting = tokio::spawn(async move {
+            let counted = timeout(COUNTED_WITHIN, application.count_of(&user)).await;
+            let here = application.disconnect_user_surely(&user).await?;
+            Ok(match counted {
+                Ok(Ok(all)) => all,
+                Ok(Err(_)) | Err(_) => Gathered { value: here, missing_nodes: 1 },
+            })
+        });
+        let ended = |_| Err(BackendError::CacheUnreachable("the gateway is ending".into()));
+        disconnecting.await.unwrap_or_else(ended)
     }
 }

@@ -83,13 +83,15 @@ impl NodeLease {
         Ok(!self.leases.give_up(&self.node, &holding, &says)?.gone().await?)
     }
 
-    /// The node is shut down, and what it gave up is noted.
+    /// The node is shut down: the others do not miss it. Done once; what it gave up before is to be noted first.
     ///
     /// # Errors
     /// A cache that does not answer.
     pub async fn end(&self) -> Result<(), BackendError> {
-        self.is_over.store(true, Ordering::Release);
-        self.leases.end(&self.node).await
+        match self.is_over.swap(true, Ordering::AcqRel) {
+            true => Ok(()),
+            false => self.leases.end(&self.node).await,
+        }
     }
 
     /// The user has a socket in the room here; `says` is said if it had none on any node. `place` is kept until
@@ -161,6 +163,29 @@ impl NodeLease {
                 }
             }
         });
+    }
+}
+
+impl Application {
+    /// Waits until the other nodes know who has left this one, which is shut down.
+    pub async fn part_from_nodes(&self) {
+        let Some(lease) = self.lease() else { return };
+        // What was given up is on its way.
+        let parted = async {
+            self.cache.flush().await?;
+            lease.end().await
+        };
+        if let Err(error) = parted.await {
+            tracing::warn!(%error, "other nodes learn that this one is gone when its lease ends");
+        }
+    }
+
+    /// As [`Self::part_from_nodes`], when there was no time for what comes before.
+    pub async fn end_lease(&self) {
+        let Some(lease) = self.lease() else { return };
+        if let Err(error) = lease.end().await {
+            tracing::warn!(%error, "this node is missed until its lease ends");
+        }
     }
 }
 

@@ -193,5 +193,6 @@ impl Gateway {
             self.application.part_from_nodes().await;
         };
         self.io.engine().shut_down(self.application.flush_rooms(), after).await;
+        self.application.end_lease().await;
     }
 }

@@ -190,6 +190,8 @@ async fn write(application: &Application, user: &UserId) -> bool {
                 Err(_) => return is_there,
             }
         }
+        // It went in the step in which it was given up, and may be another node's by now.
+        None if application.lease().is_some() => Ok(()),
         None => application.cache.delete(&key).await.map(|_| ()),
     };
     if let Err(error) = written {

@@ -169,8 +169,9 @@ impl RoomHandle {
         &self.0.room
     }
 
-    /// Makes the peer a member; when this returns it has been sent `room:history`, the others have been told,
-    /// and it comes back into the room after a crash.
+    /// Makes the peer a member; when this returns it has been sent `room:history` and comes back into the room
+    /// after a crash. The others have been told, unless there are other nodes: then they are when the cache that
+    /// these share has noted it.
     ///
     /// # Errors
     /// [`Refusal::NoHistory`], [`Refusal::RoomGone`].
@@ -182,7 +183,8 @@ impl RoomHandle {
         Ok(())
     }
 
-    /// Returns when the peer is out of the room, also after a crash, and the others have been told.
+    /// Returns when the peer is out of the room, also after a crash. For when the others are told see
+    /// [`Self::join`].
     ///
     /// # Errors
     /// [`Refusal::RoomGone`].

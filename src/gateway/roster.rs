@@ -3,12 +3,13 @@
 //! A socket of a namespace beside the application's own is a guest: it makes nobody present, and counts
 //! only for its user's bound.
 
+use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use ahash::AHashMap;
 use tokio::time::Instant;
 
-use super::directory::Presence;
+use super::directory::{Part, Presence};
 use super::shrink;
 use crate::model::clock::UnixMs;
 use crate::model::names::UserId;
@@ -154,8 +155,23 @@ impl Roster {
     }
 
     /// Everybody who is there, in no order.
-    pub fn present(&self) -> Vec<Presence> {
-        self.users.iter().map(|(id, user)| user.seen_as(id)).collect()
+    pub fn users(&self) -> impl Iterator<Item = &UserId> {
+        self.users.keys()
+    }
+
+    /// Some of who is there, in the order of their ids. Only they are copied, however many there are.
+    pub fn present(&self, Part { after, limit }: &Part) -> Vec<Presence> {
+        let mut first: BinaryHeap<&UserId> = BinaryHeap::new();
+        for id in self.users.keys().filter(|id| id.as_str() > after.as_str()) {
+            if first.len() < *limit {
+                first.push(id);
+            } else if let Some(mut last) = first.peek_mut()
+                && id < *last
+            {
+                *last = id;
+            }
+        }
+        first.into_sorted_vec().into_iter().filter_map(|id| self.presence(id)).collect()
     }
 
     pub fn set_status(&mut self, user: &UserId, status: &str, now_ms: UnixMs) {
@@ -194,7 +210,7 @@ mod tests {
         let mut roster = Roster::default();
         let ada = user("ada");
         assert!(roster.arrive_as_guest(&ada, 2));
-        assert_eq!((roster.status(&ada), roster.present().len()), (None, 0));
+        assert_eq!((roster.status(&ada), roster.users().count()), (None, 0));
         assert_eq!(roster.arrive(&ada, 2), Arrival::First);
         assert_eq!(roster.arrive(&ada, 2), Arrival::TooMany);
         assert!(!roster.arrive_as_guest(&ada, 2));
@@ -219,5 +235,22 @@ mod tests {
         assert_eq!(roster.depart(&ada, grace, now), Departure::Absent);
         assert_eq!(roster.give_up(&ada, grace, now + grace), Ok(true));
         assert_eq!(roster.arrive(&ada, 2), Arrival::First);
+    }
+
+    #[test]
+    fn a_page_has_the_first_of_those_behind_a_name() {
+        let mut roster = Roster::default();
+        for name in ["eve", "bob", "dan", "ada", "cy"] {
+            roster.arrive(&user(name), 1);
+        }
+        let page = |after: &str, limit| -> Vec<String> {
+            let part = Part { after: after.to_owned(), limit };
+            roster.present(&part).iter().map(|there| there.user.to_string()).collect()
+        };
+        assert_eq!(page("", 2), ["ada", "bob"]);
+        assert_eq!(page("bob", 2), ["cy", "dan"]);
+        assert_eq!(page("c", 9), ["cy", "dan", "eve"]);
+        assert_eq!(page("", 0), Vec::<String>::new());
+        assert_eq!(page("eve", 1), Vec::<String>::new());
     }
 }

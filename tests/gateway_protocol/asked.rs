@@ -7,7 +7,7 @@ use leveret::gateway::{Member, Part};
 use leveret::model::names::UserId;
 use serde_json::{Value, json};
 
-use crate::nodes::{node, pairs, room};
+use crate::nodes::{ask, node, pairs, room};
 use crate::redis_server::RedisServer;
 use crate::socket::Socket;
 use crate::stand::{PATIENCE, in_time};
@@ -181,6 +181,7 @@ async fn while_the_server_is_away_who_asks_is_told_so_and_not_half_of_it() {
     server.kill();
     assert!(stand.gateway.members(&room(), &part("", 10)).await.is_err());
     assert!(stand.gateway.io().root().everybody().fetch_all_sockets().await.is_err());
+    assert!(stand.gateway.disconnect_user_counted(&UserId::new("ada").unwrap()).await.is_err());
     server.start_again();
     in_time(async {
         while stand.gateway.members(&room(), &part("", 10)).await.is_err() {
@@ -188,4 +189,25 @@ async fn while_the_server_is_away_who_asks_is_told_so_and_not_half_of_it() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_user_is_disconnected_though_nobody_waits_for_it_and_its_sockets_cannot_be_counted() {
+    let server = RedisServer::start();
+    let stand = node(&server, |_| {}).await;
+    let leases = stand.cache.leases().expect("leases");
+    leases.renew("silent", PATIENCE).await.unwrap();
+    let cache = RedisCache::connect(&server.url(), PATIENCE).await.expect("a connection");
+    let _hears = Cache::Redis(cache).subscribe("leveret:nodes:/").await.unwrap();
+    let (ada, bob) = (UserId::new("ada").unwrap(), UserId::new("bob").unwrap());
+    let (_ada, _bob) = (Socket::connect(&stand, "ada").await, Socket::connect(&stand, "bob").await);
+    let given_up = stand.gateway.disconnect_user_counted(&ada);
+    let waited = tokio::time::timeout(Duration::from_millis(50), given_up).await;
+    assert!(waited.is_err(), "the silent node is waited for");
+    stand.connections(1).await;
+    ask(&server, &["SET", "leveret:node-leases", "no leases"]);
+    assert!(stand.gateway.count_of(&bob).await.is_err());
+    let gone = stand.gateway.disconnect_user_counted(&bob).await.unwrap();
+    assert_eq!((gone.value, gone.missing_nodes), (1, 1));
+    stand.connections(0).await;
 }

@@ -240,3 +240,39 @@ async fn a_user_whose_room_is_noted_again_is_not_told_of_itself() {
         assert_eq!(comings(socket).await, []);
     }
 }
+
+/// Who may still come back elsewhere within the grace is held by it until its lease ends.
+#[tokio::test]
+async fn a_node_that_is_shut_down_within_the_grace_of_its_users_is_not_missed() {
+    let server = RedisServer::start();
+    let set = |options: &mut GatewayOptions| options.presence_grace = Duration::from_secs(60);
+    let (one, other) = (node(&server, set).await, node(&server, |_| {}).await);
+    let _watcher = Socket::connect(&other, "watcher").await;
+    let _bob = Socket::connect(&one, "bob").await;
+    in_time(async { while other.cache.get("presence:bob").await.unwrap().is_none() {} }).await;
+    in_time(one.gateway.shutdown()).await;
+    assert!(other.cache.get("presence:bob").await.unwrap().is_some());
+    let held = ask(&server, &["ZCARD", "leveret:node-leases"]);
+    assert_eq!(held.trim(), "2", "its user is still held");
+    assert_eq!(other.cache.leases().expect("leases").nodes().await.unwrap().len(), 1);
+    let part = Part { after: String::new(), limit: 10 };
+    let present = other.gateway.present(&part).await.unwrap();
+    assert_eq!((present.value.len(), present.missing_nodes), (1, 0));
+}
+
+#[tokio::test]
+async fn what_a_dead_node_held_that_nobody_can_read_is_forgotten() {
+    let server = RedisServer::start();
+    let cache = RedisCache::connect(&server.url(), PATIENCE).await.expect("a connection");
+    let leases = Cache::Redis(cache).leases().expect("leases");
+    let script = "for i = 1, 700 do redis.call('HSET', KEYS[1], 'no name ' .. i, '') end \
+         redis.call('HSET', KEYS[1], 'no text \\255', '') \
+         redis.call('HSET', KEYS[1], '5:usersbob', '') redis.call('ZADD', KEYS[2], 1, 'dead')";
+    ask(&server, &["EVAL", script, "2", "leveret:holds:dead", "leveret:node-leases"]);
+    let lapsed = leases.lapsed().await.unwrap();
+    let [(node, holding)] = &lapsed[..] else { panic!("{lapsed:?}") };
+    assert_eq!((&**node, &*holding.member), ("dead", "bob"));
+    assert!(leases.take_over(node, holding, &[]).unwrap().gone().await.unwrap());
+    assert_eq!(leases.lapsed().await.unwrap(), []);
+    assert_eq!(ask(&server, &["ZCARD", "leveret:node-leases"]).trim(), "0");
+}

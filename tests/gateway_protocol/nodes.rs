@@ -488,3 +488,18 @@ async fn what_an_emitter_asks_of_many_rooms_is_done_in_slices() {
         assert!(!seen.is_empty(), "it was done in one go");
     }
 }
+
+/// Another node may have it again right after the step that gives it up.
+#[tokio::test]
+async fn the_key_of_a_user_that_left_goes_in_the_step_that_gives_it_up_and_not_once_more() {
+    let server = RedisServer::start();
+    let stand = node(&server, |options| options.recovery = None).await;
+    let ada = Socket::connect(&stand, "ada").await;
+    in_time(async { while stand.cache.get("presence:ada").await.unwrap().is_none() {} }).await;
+    ask(&server, &["CONFIG", "RESETSTAT"]);
+    drop(ada);
+    in_time(async { while stand.cache.get("presence:ada").await.unwrap().is_some() {} }).await;
+    in_time(stand.gateway.shutdown()).await;
+    let calls = ask(&server, &["INFO", "commandstats"]);
+    assert!(calls.contains("cmdstat_del:calls=1,"), "{calls}");
+}

@@ -47,9 +47,14 @@ const RENEW: &str = "local time = redis.call('TIME') \
      redis.call('ZADD', 'leveret:node-leases', string.format('%.0f', now + ARGV[2]), ARGV[1]) \
      return ended and 1 or 0";
 
-/// A node that holds nothing has no lease any more.
-const END: &str = "if redis.call('HLEN', KEYS[1]) == 0 then \
-     redis.call('ZREM', 'leveret:node-leases', ARGV[1]) end";
+/// A node that holds nothing has no lease any more; one that does is marked as over until its lease ends.
+const END: &str = "local time = redis.call('TIME') \
+     local now = time[1] * 1000 + math.floor(time[2] / 1000) \
+     local left = tonumber(redis.call('ZSCORE', 'leveret:node-leases', ARGV[1]) or 0) - now \
+     if redis.call('HLEN', KEYS[1]) == 0 then redis.call('ZREM', 'leveret:node-leases', ARGV[1]) \
+     elseif left > 0 then \
+       redis.call('SET', 'leveret:node-over:' .. ARGV[1], '', 'PX', string.format('%.0f', left + 1)) \
+     end";
 
 /// {{node, name, note, name, note ...}, ...} of nodes whose leases have ended; one that holds nothing is
 /// forgotten.
@@ -70,7 +75,11 @@ const LAPSED: &str = "local time = redis.call('TIME') \
 
 const LEASED: &str = "local time = redis.call('TIME') \
      local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)) \
-     return redis.call('ZRANGEBYSCORE', 'leveret:node-leases', now, '+inf')";
+     local there = {} \
+     for _, node in ipairs(redis.call('ZRANGEBYSCORE', 'leveret:node-leases', now, '+inf')) do \
+       if redis.call('EXISTS', 'leveret:node-over:' .. node) == 0 then there[#there + 1] = node end \
+     end \
+     return there";
 
 /// What a node's holding is called: colons may be in both parts.
 fn name(holding: &Holding) -> String {
@@ -82,6 +91,13 @@ fn named(name: &str, note: String) -> Option<Holding> {
     let (length, rest) = name.split_once(':')?;
     let (group, member) = rest.split_at_checked(length.parse().ok()?)?;
     Some(Holding { group: group.into(), member: member.into(), note })
+}
+
+/// A node that is gone and something that it held; `None`: it cannot be read, or not be given up by that name.
+fn read(node: &[u8], text: &[u8], note: Vec<u8>) -> Option<(String, Holding)> {
+    let (node, text) = (std::str::from_utf8(node).ok()?, std::str::from_utf8(text).ok()?);
+    let holding = named(text, String::from_utf8(note).ok()?)?;
+    (name(&holding) == text).then(|| (node.to_owned(), holding))
 }
 
 #[derive(Clone, Copy)]
@@ -158,16 +174,43 @@ impl RedisCache {
     pub async fn lapsed_holdings(&self) -> Result<Vec<(String, Holding)>, BackendError> {
         let mut lapsed = cmd("EVAL");
         lapsed.arg(LAPSED).arg(0).arg(LAPSED_MAX);
-        let nodes: Vec<Vec<String>> = self.link.run(&lapsed).await?;
-        let mut found = Vec::new();
-        for node in nodes {
-            let mut texts = node.into_iter();
-            let Some(node) = texts.next() else { continue };
-            while let (Some(name), Some(note)) = (texts.next(), texts.next()) {
-                found.extend(named(&name, note).map(|holding| (node.clone(), holding)));
+        loop {
+            let nodes: Vec<Vec<Vec<u8>>> = self.link.run(&lapsed).await?;
+            let (mut found, mut unread) = (Vec::new(), false);
+            for node in nodes {
+                let mut texts = node.into_iter();
+                let Some(node) = texts.next() else { continue };
+                let mut unreadable = Vec::new();
+                while let (Some(name), Some(note)) = (texts.next(), texts.next()) {
+                    match read(&node, &name, note) {
+                        Some(holding) => found.push(holding),
+                        None => unreadable.push(name),
+                    }
+                }
+                if !unreadable.is_empty() {
+                    unread = true;
+                    self.forget_unreadable(&node, unreadable).await?;
+                }
+            }
+            // Behind what nobody can read there may be more.
+            if !found.is_empty() || !unread {
+                return Ok(found);
             }
         }
-        Ok(found)
+    }
+
+    /// What stays would be found again each time, in the place of what can be read.
+    async fn forget_unreadable(
+        &self,
+        node: &[u8],
+        names: Vec<Vec<u8>>,
+    ) -> Result<(), BackendError> {
+        let (count, first) = (names.len(), names.first().map(|name| name.escape_ascii()));
+        let first = first.map(|name| name.to_string()).unwrap_or_default();
+        tracing::warn!(count, first, "what a node held that is gone cannot be read");
+        let mut forget = cmd("HDEL");
+        forget.arg([b"leveret:holds:", node].concat()).arg(names);
+        self.link.run(&forget).await
     }
 
     pub async fn leased_nodes(&self) -> Result<Vec<String>, BackendError> {
@@ -206,5 +249,9 @@ mod tests {
             assert!(read.is_none() || text == "2:é", "{text}: {read:?}");
         }
         assert_eq!(named("1:é", String::new()), None);
+        assert!(read(b"n", b"5:users", vec![]).is_some());
+        // Its name would be another one.
+        assert_eq!(read(b"n", b"05:users", vec![]), None);
+        assert_eq!(read(b"n", b"5:users", vec![0xff]), None);
     }
 }

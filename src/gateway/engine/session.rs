@@ -154,7 +154,8 @@ impl Session {
         tokio::time::sleep(TICK).await;
         tokio::time::sleep(TICK).await;
         let done = look.done.notified();
-        if self.state.lock().look.is_none() {
+        // The next WebSocket may be at it already, and nobody is told any more that this one ended.
+        if !self.state.lock().look.as_ref().is_some_and(|now| Arc::ptr_eq(now, &look)) {
             return;
         }
         look.asked.notify_one();
@@ -327,5 +328,37 @@ impl Drop for PollTurn<'_> {
         if !self.answered {
             self.session.outbound.close(CloseReason::TransportError);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use super::*;
+    use crate::gateway::engine::addresses::Addresses;
+    use crate::gateway::io::{Keeping, Namespaces};
+    use crate::gateway::options::Limits;
+    use crate::gateway::outbound::Transport;
+
+    fn polling() -> Session {
+        let (limits, metrics) = (Limits::default(), Arc::new(Metrics::new()));
+        let place = Addresses::new(&limits).take(None).unwrap();
+        let outbound = Arc::new(Outbound::new(Transport::Polling, 1 << 20));
+        let namespaces = Namespaces::new(limits, Arc::clone(&metrics), Keeping::Off(None));
+        let connection = Connection::new(Arc::new(namespaces), Arc::clone(&outbound));
+        Session::new(outbound, connection, Some(oneshot::channel().0), metrics, place)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_meets_the_end_of_one_probe_does_not_wait_for_the_next() {
+        let session = polling();
+        session.begin_probe().unwrap();
+        let mut request = pin!(session.probe_looked());
+        assert!(request.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        session.abandon_probe();
+        let _next = session.begin_probe().unwrap();
+        tokio::time::timeout(Duration::from_secs(1), request).await.expect("it goes on");
     }
 }

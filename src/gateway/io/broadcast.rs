@@ -15,7 +15,7 @@ use super::outgoing::{Draft, Outgoing};
 use super::recovery::{Audience, Target};
 use super::socket::Socket;
 use super::socket_id::SocketId;
-use crate::backend::Saying;
+use crate::backend::{BackendError, Saying, Sent};
 use crate::gateway::error::GatewayError;
 use crate::gateway::outbound::Flush;
 use crate::wire::socket_io::ToArgs;
@@ -335,12 +335,23 @@ impl<'a> Broadcast<'a> {
 
     /// Ends their sessions, and every namespace with them, on all nodes.
     pub fn close(&self) {
+        if let Err(error) = self.closing() {
+            tracing::error!(%error, "sockets were not closed");
+        }
+    }
+
+    /// As [`Self::close`]. What is given, if anything, says when the nodes know of it.
+    ///
+    /// # Errors
+    /// Too much waits to be sent to them.
+    pub(crate) fn closing(&self) -> Result<Option<Sent>, BackendError> {
         if let Some(nodes) = self.others() {
-            return nodes.close(self.audience());
+            return nodes.close(self.audience()).map(Some);
         }
         for socket in self.fetch_sockets() {
             socket.close();
         }
+        Ok(None)
     }
 
     /// Visits each chosen socket once. The work grows with the rooms that are named, and no others.

@@ -164,9 +164,7 @@ pub(super) async fn disconnect(
     parameters: Parameters,
 ) -> Result<Response, Problem> {
     parameters.end()?;
-    // Of those that go nobody knows how many they were.
-    let counted = shared.gateway.count_of(&user).await;
-    shared.gateway.disconnect_user(&user);
-    let Gathered { value, missing_nodes } = counted.map_err(unavailable)?;
+    let gone = shared.gateway.disconnect_user_counted(&user).await;
+    let Gathered { value, missing_nodes } = gone.map_err(refusal)?;
     Ok(answer(StatusCode::OK, &with_missing(json!({ "sockets": value }), missing_nodes)))
 }

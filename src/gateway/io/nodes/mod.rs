@@ -35,7 +35,7 @@ use super::hub::Hub;
 use super::outgoing::{Draft, Outgoing};
 use super::recovery::{Audience, Pid, Recent, Recovery, SharedSessions};
 use crate::backend::{
-    BackendError, Cache, LogEntry, Place, Post, Posting, Push, Read, Saying, SharedLog,
+    BackendError, Cache, LogEntry, Place, Post, Posting, Push, Read, Saying, Sent, SharedLog,
     Subscription,
 };
 use crate::gateway::close_reason::CloseReason;
@@ -183,8 +183,12 @@ impl Nodes {
     }
 
     /// Ends the sessions of sockets, on whichever node they are.
-    pub fn close(&self, audience: Audience) {
-        self.have_done(Op::Close, audience);
+    ///
+    /// # Errors
+    /// Too much waits to be sent.
+    pub fn close(&self, audience: Audience) -> Result<Sent, BackendError> {
+        let frame = Frame { op: Op::Close, audience, packet: Default::default() };
+        self.log.send(frame.encode())
     }
 
     /// Takes sockets off the namespace, on whichever node they are.
