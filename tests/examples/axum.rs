@@ -108,6 +108,7 @@ fn everything(root: &Namespace) {
         ack.send(&moved).ok();
     });
     root.on("leave me", |socket: Socket| async move { socket.disconnect() });
+    root.on("end me", |socket: Socket| async move { socket.close() });
     root.on("cut me", |socket: Socket| async move { socket.cut() });
 }
 

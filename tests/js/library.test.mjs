@@ -213,6 +213,19 @@ for (const [name, start] of Object.entries(SERVERS)) {
         assert.deepEqual(await call(root, "echo", 1, 2), [1, 2]);
       });
 
+      test("who is disconnected from the whole stays away from each namespace", async () => {
+        const shared = { forceNew: false, multiplex: true };
+        const root = client("/", {}, shared);
+        await next(root, "welcome");
+        const second = root.io.socket("/private", { auth: { name: "bob" } });
+        open.push(second);
+        await next(second, "connect");
+        const whys = Promise.all([root, second].map((socket) => next(socket, "disconnect")));
+        root.emit("end me");
+        for (const [why] of await whys) assert.equal(why, "io server disconnect");
+        assert.deepEqual([root.active, second.active], [false, false]);
+      });
+
       test("who leaves is told of with the reason and the rooms", async () => {
         const [ada, bob, eve] = [await enter(), await enter(), await enter()];
         await call(bob, "join", "one");

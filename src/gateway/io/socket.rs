@@ -22,7 +22,7 @@ use super::reason::DisconnectReason;
 use super::recovery::{Audience, Pid, Recovery};
 use super::socket_id::SocketId;
 use crate::gateway::close_reason::CloseReason;
-use crate::gateway::outbound::{Flush, Outbound};
+use crate::gateway::outbound::{Flush, Member, Outbound};
 use crate::wire::socket_io::encode::{self, EncodeError};
 use crate::wire::socket_io::{Namespace as Name, ToArgs};
 
@@ -230,14 +230,11 @@ impl Socket {
         self.after_pending(move || socket.disconnect_at_once());
     }
 
-    /// Ends the client's session, and every namespace with it, after what is queued. The stock client
-    /// does not come back by itself.
+    /// Disconnects the client from every namespace and ends its session, after what is queued. The stock
+    /// client does not come back by itself.
     pub fn close(&self) {
-        let socket = self.clone();
-        self.after_pending(move || {
-            socket.disconnect_at_once();
-            socket.close_for(CloseReason::ForcedClose);
-        });
+        let outbound = Arc::clone(&self.0.outbound);
+        Arc::clone(&self.0).part(Box::new(move || outbound.end()));
     }
 
     /// What was emitted before comes before.
@@ -320,6 +317,8 @@ impl Socket {
 
     pub(crate) fn admit(&self, greeting: &Outgoing) {
         self.0.state.store(CONNECTED, Ordering::Release);
+        let inner = Arc::downgrade(&self.0);
+        self.0.outbound.add_member(inner);
         self.hub().admit(self, greeting);
     }
 
@@ -334,6 +333,7 @@ impl Socket {
         if self.0.state.swap(GONE, Ordering::AcqRel) != CONNECTED {
             return None;
         }
+        self.0.outbound.remove_member(&self.0);
         hub.expel(self);
         if let Some((recovery, delivery)) = hub.recovery().zip(delivery.as_deref_mut()) {
             recovery.detach(delivery, self, reason);
@@ -364,6 +364,7 @@ impl Socket {
     /// Its client is back on another connection: this one ends.
     pub(crate) fn make_way(&self) {
         if self.0.state.swap(GONE, Ordering::AcqRel) == CONNECTED {
+            self.0.outbound.remove_member(&self.0);
             self.hub().expel(self);
             self.0.kept.lock().acks.clear();
             self.0.outbound.close(CloseReason::ForcedClose);
@@ -461,6 +462,17 @@ impl Socket {
 
     pub(crate) fn acknowledged(&self, id: u64, reply: impl FnOnce() -> Reply) {
         self.0.kept.lock().acks.settle(id, reply);
+    }
+}
+
+impl Member for Inner {
+    fn part(self: Arc<Self>, then: Box<dyn FnOnce() + Send>) {
+        let socket = Socket(self);
+        let parting = socket.clone();
+        socket.after_pending(move || {
+            parting.disconnect_at_once();
+            then();
+        });
     }
 }
 
