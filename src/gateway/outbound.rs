@@ -175,8 +175,10 @@ impl Outbound {
             let kept = usize::from(state.is_cut);
             state.frames.truncate(kept);
             state.frames.shrink_to_fit();
+            // Before anybody else has the lock: what came behind the gap would hide it from who comes back.
+            state.closed = Some(CloseReason::SlowConsumer);
             drop(state);
-            self.close(CloseReason::SlowConsumer);
+            self.tell_closed();
             return None;
         }
         Some(state.enqueue(frames, weight))
@@ -208,6 +210,10 @@ impl Outbound {
         }
         state.closed = Some(reason);
         drop(state);
+        self.tell_closed();
+    }
+
+    fn tell_closed(&self) {
         self.ready.notify_one();
         self.eased.notify_waiters();
         self.closing.notify_waiters();
