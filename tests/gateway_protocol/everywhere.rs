@@ -118,6 +118,35 @@ async fn who_does_not_acknowledge_in_time_is_missing_on_whichever_node() {
 }
 
 #[tokio::test]
+async fn a_volatile_question_is_not_for_who_has_something_to_read_on_another_node() {
+    let mut nodes = Nodes::start(None).await;
+    let busy = nodes.clients[2].sid.clone();
+    let other = nodes.other.root().everybody().to(&busy).local();
+    let filler = "x".repeat(100_000);
+    while other.clone().volatile().emit("tick", &filler).unwrap() == 1 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let root = nodes.one.root().everybody().volatile();
+    let asking = root.emit_with_all_acks("ask", ("a", 1), PATIENCE);
+    let answering = async {
+        for client in &mut nodes.clients[..2] {
+            let id = asked(client).await;
+            client.websocket.text(&format!("43{id}[]")).await;
+        }
+    };
+    let (told, ()) = in_time(async { tokio::join!(asking, answering) }).await;
+    let told = told.unwrap().value;
+    assert_eq!(told.replies.len(), 2);
+    assert_eq!(told.missing.iter().map(ToString::to_string).collect::<Vec<_>>(), [busy.clone()]);
+    other.emit("end", ()).unwrap();
+    let mut texts = Vec::new();
+    while texts.last().is_none_or(|last| last != r#"42["end"]"#) {
+        texts.push(nodes.clients[2].websocket.next_text().await);
+    }
+    assert!(texts.iter().all(|text| !text.contains("ask")));
+}
+
+#[tokio::test]
 async fn sockets_of_all_nodes_join_leave_and_go() {
     for recovery in [None, Some(Recovery::default())] {
         let mut nodes = Nodes::start(recovery).await;

@@ -1,5 +1,8 @@
 //! Sending to many: who they are, and what is done with them.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +11,7 @@ use smallvec::SmallVec;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::acks::{AllReplies, Replies};
+use super::acks::{AllReplies, PATIENCE_MAX, Replies};
 use super::hub::{Hub, JoinError};
 use super::nodes::{Gathered, Items, Nodes, Question, RemoteSocket, add_replies};
 use super::outgoing::{Draft, Outgoing};
@@ -184,8 +187,10 @@ impl<'a> Broadcast<'a> {
         sockets
     }
 
-    /// Sends an event and waits for everybody's acknowledgement, at most for `timeout`. The sockets of this
-    /// node are sent it; for those of all nodes see [`Self::emit_with_all_acks`].
+    /// Sends an event and waits for everybody's acknowledgement, at most for `timeout`, and never longer than
+    /// a day. Who is not sent it, as one that has something to read already where it is
+    /// [volatile](Self::volatile), is missing. The sockets of this node are sent it; for those of all nodes see
+    /// [`Self::emit_with_all_acks`].
     ///
     /// # Errors
     /// As [`Self::emit`].
@@ -215,9 +220,10 @@ impl<'a> Broadcast<'a> {
     ) -> Result<Gathered<AllReplies>, GatewayError> {
         let draft = Draft::event(self.hub.name(), event, &args)?;
         drop(args);
+        let timeout = timeout.min(PATIENCE_MAX);
         let here = self.collect_acks(&draft, timeout);
         let Some(nodes) = self.others() else { return Ok(Gathered::alone(here.await.into())) };
-        let there = nodes.ask_acks(self.audience(), &draft, timeout);
+        let there = nodes.ask_acks(self.audience(), &draft, self.is_volatile, timeout);
         let (here, there) = tokio::try_join!(async { Ok(here.await) }, there)?;
         Ok(there.map(|items| {
             let mut all = here.into();
@@ -228,6 +234,7 @@ impl<'a> Broadcast<'a> {
 
     /// Sends an event to the chosen sockets of this node, and waits for their acknowledgements.
     pub(super) async fn collect_acks(&self, draft: &Draft, timeout: Duration) -> Replies {
+        let timeout = timeout.min(PATIENCE_MAX);
         let deadline = Instant::now() + timeout;
         let id = self.hub.next_ack();
         let packet = draft.with_ack(id);
@@ -237,11 +244,8 @@ impl<'a> Broadcast<'a> {
         }
         let (mut pending, mut replies) = (Vec::new(), Replies::default());
         self.each(|socket| match socket.expect_ack(id) {
-            Some(ack) => {
-                socket.push(&packet, false);
-                pending.push(ack);
-            }
-            None => replies.missing.push(socket.clone()),
+            Some(ack) if socket.push(&packet, self.is_volatile) => pending.push(ack),
+            _ => replies.missing.push(socket.clone()),
         });
         for ack in pending {
             let socket = ack.socket.clone();

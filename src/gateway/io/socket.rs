@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use super::acks::{AckError, PendingAck, Reply, Waiting};
+use super::acks::{AckError, PATIENCE_MAX, PendingAck, Reply, Waiting};
 use super::broadcast::Broadcast;
 use super::extensions::Extensions;
 use super::hub::{Hub, JoinError};
@@ -161,7 +161,7 @@ impl Socket {
         Ok(())
     }
 
-    /// Sends an event and waits for its acknowledgement, at most for `timeout`. In a handler of
+    /// Sends an event and waits for its acknowledgement, at most for `timeout` and for a day. In a handler of
     /// [`on_in_order`](super::Namespace::on_in_order) it can only time out, as the client's
     /// acknowledgement waits for that handler.
     ///
@@ -173,6 +173,7 @@ impl Socket {
         args: impl ToArgs,
         timeout: Duration,
     ) -> Result<Reply, AckError> {
+        let timeout = timeout.min(PATIENCE_MAX);
         let deadline = Instant::now() + timeout;
         let id = self.hub().next_ack();
         let packet = Outgoing::event(self.hub().name(), event, Some(id), &args)?;
@@ -186,9 +187,8 @@ impl Socket {
             return Err(AckError::Disconnected);
         }
         let ack = self.expect_ack(id).ok_or(AckError::TooMany)?;
-        self.push(&packet, false);
-        if !self.is_connected() {
-            // It left before it was noted, so that nobody told the note.
+        if !self.push(&packet, false) {
+            // Where it left before it was noted, nobody tells the note.
             return Err(AckError::Disconnected);
         }
         ack.wait(timeout, deadline).await

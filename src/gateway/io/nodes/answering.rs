@@ -20,9 +20,6 @@ const PART_BYTES: usize = 256 << 10;
 /// What one node answers: more is an error.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
 
-/// Nobody waits longer for an acknowledgement.
-const PATIENCE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-
 impl Nodes {
     /// Answers another node, in a task of its own.
     pub(super) fn answer(
@@ -40,11 +37,12 @@ impl Nodes {
                     let is_there = has_client(&hub, &pid).await;
                     serde_json::value::to_raw_value(&is_there).into_iter().collect()
                 }
-                Question::Acks { patience_ms } => {
+                Question::Acks { patience_ms, is_volatile } => {
                     let Ok(_place) = places.collecting.try_acquire() else { return };
                     let draft = Draft::of_parts(&text, attachments);
                     let chosen = hub.choose(&audience).local();
-                    let patience = Duration::from_millis(patience_ms).min(PATIENCE_MAX);
+                    let chosen = if is_volatile { chosen.volatile() } else { chosen };
+                    let patience = Duration::from_millis(patience_ms);
                     replied::items(chosen.collect_acks(&draft, patience).await)
                 }
                 question => {

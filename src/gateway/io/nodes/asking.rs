@@ -58,7 +58,11 @@ pub enum Question {
     /// Whether the client of a session answers: true or false.
     Client(String),
     /// What those acknowledge that the frame's audience chooses, when they are sent its event.
-    Acks { patience_ms: u64 },
+    Acks {
+        patience_ms: u64,
+        #[serde(default)]
+        is_volatile: bool,
+    },
     /// One of the application's own: see [`Nodes::answer_with`].
     Application(String),
 }
@@ -269,10 +273,12 @@ impl Nodes {
         &self,
         audience: Audience,
         draft: &Draft,
+        is_volatile: bool,
         patience: Duration,
     ) -> Result<Gathered<Items>, BackendError> {
         let patience_ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
-        let (question, packet) = (Question::Acks { patience_ms }, draft.parts());
+        let question = Question::Acks { patience_ms, is_volatile };
+        let packet = draft.parts();
         let patience = patience.saturating_add(ANSWER_WITHIN);
         self.ask_all(Asks { audience, question, packet, patience }).await
     }
