@@ -137,13 +137,48 @@ async fn a_volatile_question_is_not_for_who_has_something_to_read_on_another_nod
     let (told, ()) = in_time(async { tokio::join!(asking, answering) }).await;
     let told = told.unwrap().value;
     assert_eq!(told.replies.len(), 2);
-    assert_eq!(told.missing.iter().map(ToString::to_string).collect::<Vec<_>>(), [busy.clone()]);
+    assert_eq!(told.missing.iter().map(ToString::to_string).collect::<Vec<_>>(), [busy]);
     other.emit("end", ()).unwrap();
     let mut texts = Vec::new();
     while texts.last().is_none_or(|last| last != r#"42["end"]"#) {
         texts.push(nodes.clients[2].websocket.next_text().await);
     }
     assert!(texts.iter().all(|text| !text.contains("ask")));
+}
+
+#[tokio::test]
+async fn what_is_done_right_after_an_event_is_done_after_it_on_each_node() {
+    for recovery in [None, Some(Recovery::default())] {
+        let mut nodes = Nodes::start(recovery).await;
+        let root = nodes.one.root().clone();
+        for n in 0..20 {
+            root.to("all").emit("early", &n).unwrap();
+            root.everybody().join("all").unwrap();
+            root.to("all").emit("in", &n).unwrap();
+            root.to("all").leave("all");
+            root.to("all").emit("late", &n).unwrap();
+            root.emit("end", &n).unwrap();
+            for (at, client) in nodes.clients.iter_mut().enumerate() {
+                let mut got = in_time(client.event()).await.0;
+                // The first node's own client is in the room at once.
+                if at == 0 && got[0] == "early" {
+                    got = in_time(client.event()).await.0;
+                }
+                assert_eq!(got, json!(["in", n]));
+                assert_eq!(in_time(client.event()).await.0, json!(["end", n]));
+            }
+        }
+        root.everybody().join("all").unwrap();
+        root.to("all").leave("all");
+        root.everybody().join("all").unwrap();
+        root.to("all").emit("bye", &1).unwrap();
+        root.to("all").disconnect();
+        root.to("all").emit("late", &1).unwrap();
+        for client in &mut nodes.clients {
+            assert_eq!(in_time(client.event()).await.0, json!(["bye", 1]));
+            assert_eq!(in_time(client.websocket.next_text()).await, "41");
+        }
+    }
 }
 
 #[tokio::test]

@@ -297,7 +297,7 @@ impl<'a> Broadcast<'a> {
     }
 
     /// Makes them all join a room, on all nodes: those of other nodes between what was emitted before and what
-    /// is emitted after it.
+    /// is emitted after it, those of this node at once.
     ///
     /// # Errors
     /// The first [`JoinError`] of a socket of this node in too many rooms; the others have joined. Another
@@ -317,11 +317,15 @@ impl<'a> Broadcast<'a> {
         outcome
     }
 
-    /// Makes them all leave a room, on all nodes as [`Self::join`].
+    /// Makes them all leave a room, on all nodes: between what was emitted before and what is emitted after it.
     pub fn leave(&self, room: &str) {
-        if let Some(nodes) = self.others() {
-            nodes.leave(self.audience(), room);
+        match self.others() {
+            Some(nodes) => nodes.leave(&self.hub, self.audience(), room),
+            None => self.leave_at_once(room),
         }
+    }
+
+    pub(super) fn leave_at_once(&self, room: &str) {
         for socket in self.fetch_sockets() {
             socket.leave(room);
         }
@@ -329,11 +333,9 @@ impl<'a> Broadcast<'a> {
 
     /// Disconnects them from the namespace, on all nodes.
     pub fn disconnect(&self) {
-        if let Some(nodes) = self.others() {
-            return nodes.disconnect(self.audience());
-        }
-        for socket in self.fetch_sockets() {
-            socket.disconnect();
+        match self.others() {
+            Some(nodes) => nodes.disconnect(self.audience()),
+            None => self.disconnect_in_place(),
         }
     }
 
@@ -352,10 +354,42 @@ impl<'a> Broadcast<'a> {
         if let Some(nodes) = self.others() {
             return nodes.close(self.audience()).map(Some);
         }
-        for socket in self.fetch_sockets() {
-            socket.close();
-        }
+        self.close_in_place();
         Ok(None)
+    }
+
+    /// Those of this node join a room as a node asks for it.
+    pub(super) fn join_in_place(&self, room: String) {
+        self.in_place(move |chosen| {
+            if let Err(error) = chosen.join(&room) {
+                tracing::warn!(room, %error, "a socket did not join, as a node asked for");
+            }
+        });
+    }
+
+    pub(super) fn leave_in_place(&self, room: String) {
+        self.in_place(move |chosen| chosen.leave_at_once(&room));
+    }
+
+    pub(super) fn disconnect_in_place(&self) {
+        self.in_place(|chosen| {
+            chosen.fetch_sockets().iter().for_each(Socket::disconnect_at_once);
+        });
+    }
+
+    pub(super) fn close_in_place(&self) {
+        self.in_place(|chosen| chosen.fetch_sockets().iter().for_each(Socket::close_at_once));
+    }
+
+    /// Does something with those of this node that are chosen once what was emitted before is sent, which may
+    /// be at once.
+    pub(super) fn in_place(&self, act: impl FnOnce(Broadcast<'_>) + Send + 'static) {
+        let (hub, audience) = (Arc::clone(&self.hub), self.audience());
+        let act = move || act(hub.choose(&audience).local());
+        match self.hub.recovery() {
+            Some(recovery) => recovery.after_pending(0, act),
+            None => act(),
+        }
     }
 
     /// Visits each chosen socket once. The work grows with the rooms that are named, and no others.

@@ -1,5 +1,6 @@
 //! One client in one namespace.
 
+mod ending;
 mod rooms;
 
 use std::fmt;
@@ -22,7 +23,7 @@ use super::reason::DisconnectReason;
 use super::recovery::{Audience, Pid, Recovery};
 use super::socket_id::SocketId;
 use crate::gateway::close_reason::CloseReason;
-use crate::gateway::outbound::{Flush, Member, Outbound};
+use crate::gateway::outbound::{Flush, Outbound};
 use crate::wire::socket_io::encode::{self, EncodeError};
 use crate::wire::socket_io::{Namespace as Name, ToArgs};
 
@@ -223,48 +224,6 @@ impl Socket {
         Broadcast::new(Arc::clone(self.hub()))
     }
 
-    /// Disconnects it from its namespace; the client's other namespaces stay. The stock client does not
-    /// come back by itself.
-    pub fn disconnect(&self) {
-        let socket = self.clone();
-        self.after_pending(move || socket.disconnect_at_once());
-    }
-
-    /// Disconnects the client from every namespace and ends its session, after what is queued. The stock
-    /// client does not come back by itself.
-    pub fn close(&self) {
-        let outbound = Arc::clone(&self.0.outbound);
-        Arc::clone(&self.0).part(Box::new(move || outbound.end()));
-    }
-
-    /// What was emitted before comes before.
-    fn after_pending(&self, act: impl FnOnce() + Send + 'static) {
-        match self.hub().recovery() {
-            Some(recovery) if self.is_connected() => recovery.after_pending(0, act),
-            _ => act(),
-        }
-    }
-
-    pub(crate) fn disconnect_at_once(&self) {
-        if !self.is_connected() {
-            return;
-        }
-        let name = self.hub().name();
-        self.answer(&Outgoing::packet(|out| encode::disconnect(out, name)));
-        if let Some(told) = self.depart(DisconnectReason::ServerNamespace) {
-            tokio::spawn(told);
-        }
-    }
-
-    /// Closes the client's connection, as if its network had failed: the stock client comes back by itself.
-    pub fn cut(&self) {
-        self.close_for(CloseReason::ForcedClose);
-    }
-
-    pub(crate) fn close_for(&self, reason: CloseReason) {
-        self.0.outbound.close(reason);
-    }
-
     /// Keeps a value of the application's, one a type.
     pub fn insert<T: Send + Sync + 'static>(&self, value: T) {
         self.insert_shared(Arc::new(value));
@@ -462,17 +421,6 @@ impl Socket {
 
     pub(crate) fn acknowledged(&self, id: u64, reply: impl FnOnce() -> Reply) {
         self.0.kept.lock().acks.settle(id, reply);
-    }
-}
-
-impl Member for Inner {
-    fn part(self: Arc<Self>, then: Box<dyn FnOnce() + Send>) {
-        let socket = Socket(self);
-        let parting = socket.clone();
-        socket.after_pending(move || {
-            parting.disconnect_at_once();
-            then();
-        });
     }
 }
 
