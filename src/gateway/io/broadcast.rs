@@ -206,8 +206,8 @@ impl<'a> Broadcast<'a> {
     }
 
     /// Sends an event to the sockets of all nodes and waits for everybody's acknowledgement, at most for
-    /// `timeout`; a node has a second more to tell what came, and one that does not is counted as missing. On
-    /// other nodes it may overtake what was emitted just before.
+    /// `timeout` and for a day; a node has a second more to tell what came, and one that does not is counted as
+    /// missing. On other nodes it may overtake what was emitted just before. Dropped, it is given up there too.
     ///
     /// # Errors
     /// As [`Self::emit`]; [`GatewayError::Backend`] as [`Self::fetch_all_sockets`]: then some may have been

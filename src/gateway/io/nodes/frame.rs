@@ -45,6 +45,11 @@ pub enum Op {
         node: String,
         question: Question,
     },
+    /// And waits no longer for what is acknowledged.
+    GiveUp {
+        id: u64,
+        node: String,
+    },
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -427,6 +427,9 @@ fn deliver(hub: &Arc<Hub>, entry: &Bytes) {
                 recovery.let_go(pid, takes);
             }
         }
+        Op::GiveUp { id, node } => {
+            hub.nodes().iter().for_each(|nodes| nodes.asking.give_up(&(node.clone(), id)));
+        }
         // See above.
         Op::Ask { .. } => {}
     }
