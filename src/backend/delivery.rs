@@ -34,7 +34,8 @@ impl Consumer {
     }
 }
 
-/// A message that is yours until you settle it. Dropped unsettled, it counts as failed.
+/// A message that is yours until you settle it. Dropped unsettled, it counts as failed; where its queue has
+/// neither a retry policy nor a dead-letter exchange, it goes back instead.
 pub enum Delivery {
     Embedded(broker::Delivery),
     #[cfg(feature = "rabbitmq")]
@@ -158,7 +159,8 @@ impl Delivery {
         committed(last).await
     }
 
-    /// A failure: the queue's retry policy holds it for a while, or it is dead-lettered with `error`.
+    /// A failure: the queue's retry policy holds it for a while, or it is dead-lettered with `error`. In a
+    /// queue without either it is gone.
     ///
     /// # Errors
     /// When the back end could not be told.

@@ -21,8 +21,9 @@ pub(crate) const DROPPED_ERROR: &str = "the consumer dropped the delivery withou
 /// are requeued keep their order, and so go back in one.
 const SETTLED_TOGETHER_MAX: usize = 1_024;
 
-/// A message that is its holder's until it is settled. Dropped unsettled, it counts as failed, as
-/// if its consumer had crashed.
+/// A message that is its holder's until it is settled. Dropped unsettled, as by a consumer that crashed,
+/// it counts as failed where a retry policy or a dead-letter exchange takes what fails; elsewhere it
+/// returns to its queue, counted as [`Delivery::requeue`] counts it, so that nobody loses it.
 pub struct Delivery {
     pub(super) inner: Arc<Inner>,
     pub(super) queue: Arc<Queue>,
@@ -90,7 +91,8 @@ impl Delivery {
     }
 
     /// Says that it failed (basic.reject without requeue): the queue's retry policy holds it for a
-    /// while; without one, or at its limit, it is dead-lettered with `error` in `x-last-error`.
+    /// while; without one, or at its limit, it is dead-lettered with `error` in `x-last-error`. Without a
+    /// dead-letter exchange it is gone then, as in RabbitMQ.
     pub fn fail(mut self, error: &str) {
         self.settled = true;
         self.inner.fail(&self.queue, &[self.parcel.tag], Some(error));
@@ -99,8 +101,15 @@ impl Delivery {
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        if !self.settled {
+        if self.settled {
+            return;
+        }
+        let settings = self.queue.settings();
+        if settings.retry.is_some() || settings.dead_letter.is_some() {
             self.inner.fail(&self.queue, &[self.parcel.tag], Some(DROPPED_ERROR));
+        } else {
+            let effects = self.queue.requeue([(self.parcel.tag, true)], self.inner.now_ms());
+            self.inner.run(&self.queue, effects);
         }
     }
 }

@@ -1,9 +1,9 @@
 //! What is rejected goes to the dead-letter exchange, with its history, and never round for ever.
 
 use leveret::model::message::{Headers, Message, Value};
-use leveret::model::topology::ExchangeKind;
+use leveret::model::topology::{ExchangeKind, QueueSpec};
 
-use super::fixture::{Fixture, dying_queue, text, with_headers};
+use super::fixture::{Fixture, dying_queue, next, queue_name, text, with_headers};
 use super::peer::{Peer, on_both};
 
 fn deaths(message: &Message) -> Vec<Headers> {
@@ -77,6 +77,28 @@ async fn a_delivery_that_is_dropped_unsettled_counts_as_failed() {
     drop(consumer.next().await);
     let mut dead = f.consume("dead", 1).await;
     assert_eq!(text(dead.next().await.message()), "1");
+}
+
+/// Embedded only, as above. What a dead consumer held goes back in RabbitMQ too.
+#[tokio::test]
+async fn a_delivery_that_is_dropped_where_nothing_takes_the_failed_goes_back() {
+    let f = Fixture::new();
+    f.queue("plain").await;
+    f.declare(QueueSpec::quorum(queue_name("limited")).delivery_limit(1)).await;
+    for queue in ["plain", "limited"] {
+        f.publish("", queue, "1").await;
+        let mut consumer = f.consume(queue, 1).await;
+        let first = next(&mut consumer).await;
+        assert!(!first.redelivered());
+        drop(first);
+        let again = next(&mut consumer).await;
+        assert_eq!((text(again.message()).as_str(), again.redelivered()), ("1", true));
+        assert_eq!(again.delivery_count(), 1);
+        drop(again);
+        let left = if queue == "plain" { 1 } else { 0 };
+        let (ready, unacked, _) = f.depth(queue).await;
+        assert_eq!(ready + unacked, left, "{queue}");
+    }
 }
 
 #[tokio::test]
