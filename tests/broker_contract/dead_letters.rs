@@ -143,20 +143,60 @@ async fn the_keys_of_cc_are_in_the_history_and_lead_on_unless_a_key_is_set() {
     .await;
 }
 
+/// Asserts that a death has these fields, some time, and no others.
+fn assert_death(death: &Headers, expected: &[(&str, Value)]) {
+    let mut told = death.clone();
+    assert!(matches!(told.remove("time"), Some(Value::Timestamp(1..))), "{death:?}");
+    let expected: Headers =
+        expected.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+    assert_eq!(told.sorted(), expected.sorted());
+}
+
 #[tokio::test]
-async fn a_second_death_in_the_same_queue_raises_the_count() {
+async fn a_second_death_in_the_same_queue_raises_the_count_and_tells_of_the_first() {
     on_both(async |f| {
-        // The dead letters of q come straight back to it.
-        f.declare(dying_queue("q", "", Some("q"))).await;
-        f.publish("", "q", "1").await;
-        let mut consumer = f.consume("q", 1).await;
-        for _ in 0..3 {
-            consumer.next().await.reject().await;
+        for (queue, next) in [("a", "b"), ("b", "c"), ("c", "a")] {
+            f.declare(dying_queue(queue, "", Some(next))).await;
         }
-        let delivery = consumer.next().await;
-        let deaths = deaths(delivery.message());
-        assert_eq!(deaths.len(), 1);
-        assert_eq!(deaths[0].get("count").and_then(Value::as_int), Some(3));
+        f.exchange("events", ExchangeKind::Topic).await;
+        f.bind("a", "events", "#").await;
+        let mut message = with_headers("events", "order.created", "1", []);
+        message.properties.expiration_ms = Some(3_600_000);
+        assert_eq!(f.send(message).await, Ok(true));
+        // It dies in "a" a second time: under another key, of another exchange, without an expiration.
+        for queue in ["a", "b", "c", "a", "b"] {
+            f.get(queue).await.reject().await;
+        }
+        let delivery = f.get("c").await;
+        let properties = &delivery.message().properties;
+        assert_eq!(properties.expiration_ms, None);
+        for (field, value) in [("queue", "a"), ("reason", "rejected"), ("exchange", "events")] {
+            let name = format!("x-first-death-{field}");
+            assert_eq!(properties.headers.get(&name), Some(&Value::from(value)), "{name}");
+        }
+        let mut deaths = deaths(delivery.message());
+        let first = deaths.first().and_then(|death| death.get("queue")).cloned();
+        assert_eq!(first, Some(Value::from("b")));
+        // The server turns those behind the first around with each death.
+        if let Peer::RabbitMq(_) = f {
+            deaths[1..].reverse();
+        }
+        let common = |queue: &str, count: i64, exchange: &str, key: &str| {
+            vec![
+                ("queue", Value::from(queue)),
+                ("reason", Value::from("rejected")),
+                ("count", Value::Int(count)),
+                ("exchange", Value::from(exchange)),
+                ("routing-keys", Value::List(vec![Value::from(key)])),
+            ]
+        };
+        assert_eq!(deaths.len(), 3);
+        assert_death(&deaths[0], &common("b", 2, "", "b"));
+        let mut expired = common("a", 2, "events", "order.created");
+        expired.push(("original-expiration", Value::from("3600000")));
+        assert_death(&deaths[1], &expired);
+        assert_death(&deaths[2], &common("c", 1, "", "c"));
+        delivery.ack().await;
     })
     .await;
 }
