@@ -14,10 +14,7 @@ use super::vhost::Vhost;
 use super::{Broker, Inner};
 use crate::journal::{Commit, Entry, Group, Position};
 use crate::model::clock::UnixMs;
-use crate::model::message::{Message, Value};
-
-/// Delays a message: it becomes ready in its queues after so many milliseconds.
-pub(crate) const X_DELAY: &str = "x-delay";
+use crate::model::message::{Message, Value, X_DELAY};
 
 /// What became of a published message.
 pub struct Published {
