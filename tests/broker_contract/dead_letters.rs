@@ -160,7 +160,7 @@ fn assert_death(death: &Headers, expected: &[(&str, Value)]) {
 }
 
 #[tokio::test]
-async fn a_second_death_in_the_same_queue_raises_the_count_and_tells_of_the_first() {
+async fn a_second_death_in_the_same_queue_raises_the_count() {
     on_both(async |f| {
         for (queue, next) in [("a", "b"), ("b", "c"), ("c", "a")] {
             f.declare(dying_queue(queue, "", Some(next))).await;
