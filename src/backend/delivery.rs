@@ -95,11 +95,11 @@ impl Delivery {
     /// [`Delivery::ack_with`], or calls [`super::Cache::flush`] before.
     ///
     /// # Errors
-    /// When the back end could not be told.
+    /// When the back end could not be told, or its queue has taken it back after the consumer timeout.
     pub async fn ack(self) -> Result<(), BackendError> {
         match self {
             Self::Embedded(delivery) => {
-                let _commit = delivery.ack();
+                let _commit = delivery.try_ack()?;
                 Ok(())
             }
             #[cfg(feature = "rabbitmq")]
@@ -138,7 +138,8 @@ impl Delivery {
         }
     }
 
-    /// Settles many, and resolves when that is durable: no crash brings them back.
+    /// Settles many, and resolves when that is durable: no crash brings them back. Those that their queues
+    /// have taken back after the consumer timeout come back all the same.
     ///
     /// # Errors
     /// When the commit failed: whether they come back is unknown then.

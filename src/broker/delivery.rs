@@ -77,10 +77,22 @@ impl Delivery {
     }
 
     /// Settles it for good. The future, if it is a durable message, resolves when that is committed:
-    /// from then on no crash brings it back.
+    /// from then on no crash brings it back. What the queue took back meanwhile stays there: who has to know
+    /// asks [`Delivery::try_ack`].
     pub fn ack(mut self) -> Option<Commit> {
         self.settled = true;
         self.inner.ack(&self.queue, self.parcel.tag)
+    }
+
+    /// As [`Delivery::ack`].
+    ///
+    /// # Errors
+    /// The queue's consumer timeout took it back (406 in AMQP): it is delivered again.
+    pub fn try_ack(self) -> Result<Option<Commit>, BrokerError> {
+        if self.queue.has_taken_back(self.parcel.tag) {
+            return Err(taken_back());
+        }
+        Ok(self.ack())
     }
 
     /// Returns it to its old place in the queue (basic.nack with requeue).
@@ -275,6 +287,12 @@ impl Inner {
             failed.entry = Some(entry);
         }
     }
+}
+
+/// Settling it again settles nothing.
+pub(super) fn taken_back() -> BrokerError {
+    let text = "the delivery is settled, or its queue has taken it back";
+    BrokerError::Precondition(text.to_owned())
 }
 
 /// From 0 to 1. Jitter needs to differ between processes, not to be unpredictable.
