@@ -3,8 +3,8 @@
 use leveret::model::message::{Headers, Message, Value};
 use leveret::model::topology::{ExchangeKind, QueueSpec};
 
-use super::fixture::{Fixture, dying_queue, next, queue_name, text, with_headers};
-use super::peer::{Peer, on_both};
+use super::fixture::{Fixture, dying_queue, queue_name, text, with_headers};
+use super::peer::{Peer, Taken, on_both};
 
 fn deaths(message: &Message) -> Vec<Headers> {
     match message.properties.headers.get("x-death") {
@@ -79,26 +79,26 @@ async fn a_delivery_that_is_dropped_unsettled_counts_as_failed() {
     assert_eq!(text(dead.next().await.message()), "1");
 }
 
-/// Embedded only, as above. What a dead consumer held goes back in RabbitMQ too.
 #[tokio::test]
-async fn a_delivery_that_is_dropped_where_nothing_takes_the_failed_goes_back() {
-    let f = Fixture::new();
-    f.queue("plain").await;
-    f.declare(QueueSpec::quorum(queue_name("limited")).delivery_limit(1)).await;
-    for queue in ["plain", "limited"] {
-        f.publish("", queue, "1").await;
-        let mut consumer = f.consume(queue, 1).await;
-        let first = next(&mut consumer).await;
-        assert!(!first.redelivered());
-        drop(first);
-        let again = next(&mut consumer).await;
-        assert_eq!((text(again.message()).as_str(), again.redelivered()), ("1", true));
-        assert_eq!(again.delivery_count(), 1);
-        drop(again);
-        let left = if queue == "plain" { 1 } else { 0 };
-        let (ready, unacked, _) = f.depth(queue).await;
-        assert_eq!(ready + unacked, left, "{queue}");
-    }
+async fn what_a_dead_consumer_held_goes_back_where_nothing_takes_the_failed() {
+    on_both(async |f| {
+        f.queue("plain").await;
+        f.declare(QueueSpec::quorum(queue_name("limited")).delivery_limit(1)).await;
+        for (queue, left) in [("plain", 1), ("limited", 0)] {
+            f.publish("", queue, "1").await;
+            for redelivered in [false, true] {
+                let mut consumer = f.consume(queue, 1).await;
+                let held = consumer.next().await;
+                assert_eq!((text(held.message()).as_str(), held.redelivered()), ("1", redelivered));
+                match held {
+                    Taken::Embedded(delivery) => drop((delivery, consumer)),
+                    held @ Taken::RabbitMq(_) => consumer.leave(held).await,
+                }
+            }
+            f.holds(queue, (left, 0, 0)).await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
