@@ -18,6 +18,7 @@ mod exchange_life;
 mod explain;
 mod fixture;
 mod headers_exchange;
+mod killed;
 mod peer;
 mod policies;
 mod priorities;
