@@ -36,6 +36,8 @@ mod fixture;
 mod headers_exchange;
 #[path = "broker_contract/peer.rs"]
 mod peer;
+#[path = "broker_contract/planted.rs"]
+mod planted;
 #[path = "broker_contract/policies.rs"]
 mod policies;
 #[path = "broker_contract/priorities.rs"]

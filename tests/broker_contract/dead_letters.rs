@@ -27,7 +27,7 @@ async fn with_dead_letters(f: &Peer) {
 }
 
 #[tokio::test]
-async fn a_rejected_message_is_dead_lettered_once_with_its_history_and_error() {
+pub async fn a_rejected_message_is_dead_lettered_once_with_its_history_and_error() {
     on_both(async |f| {
         with_dead_letters(f).await;
         f.exchange("events", ExchangeKind::Topic).await;
@@ -122,7 +122,7 @@ async fn the_keys_of_cc_are_in_the_history_and_lead_on_unless_a_key_is_set() {
 }
 
 #[tokio::test]
-async fn a_second_death_in_the_same_queue_raises_the_count() {
+pub async fn a_second_death_in_the_same_queue_raises_the_count() {
     on_both(async |f| {
         // The dead letters of q come straight back to it.
         f.declare(dying_queue("q", "", Some("q"))).await;

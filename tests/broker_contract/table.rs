@@ -304,7 +304,9 @@ fn missing(rows: &[Row], read: impl Fn(&str) -> String) -> Vec<String> {
             for test in *tests {
                 let declared = source.split("#[tokio::test]").skip(1);
                 let name = format!("async fn {test}(");
-                if !declared.into_iter().any(|rest| rest.trim_start().starts_with(&name)) {
+                let bare =
+                    |rest: &str| rest.trim_start().trim_start_matches("pub ").starts_with(&name);
+                if !declared.into_iter().any(bare) {
                     missing.push(format!("{area}: {file}::{test}"));
                 }
             }
