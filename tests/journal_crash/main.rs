@@ -4,6 +4,7 @@
 
 #![allow(clippy::type_complexity)]
 
+mod broker;
 mod disk;
 mod effects;
 mod faults;
