@@ -139,10 +139,10 @@ pub struct JournalOptions {
     /// sixteenth of the disk if that is less.
     pub segment_bytes_max: u64,
     /// [`Journal::admit`] waits while more is appended and not committed; a sixteenth of the disk
-    /// if that is less.
+    /// if that is less, or what finds its place beside the reserve.
     pub uncommitted_bytes_max: usize,
     /// The disk alarm is on while less is free; an eighth of the disk if that is less. It has to
-    /// hold what is uncommitted, and the acknowledgements that drain a full disk.
+    /// hold the acknowledgements that drain a full disk, and what moves meanwhile.
     pub reserve_bytes: u64,
 }
 

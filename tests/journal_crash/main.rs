@@ -8,6 +8,7 @@ mod broker;
 mod disk;
 mod effects;
 mod faults;
+mod full;
 mod model;
 
 use std::future::{Future, poll_fn};
