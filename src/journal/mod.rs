@@ -22,7 +22,7 @@
 //! - A sealed segment's file is never written to again, and a published one always opens.
 //! - Every row carries its length and checksum, verified at each read.
 //! - Any failure to write poisons the journal: later commits fail, reads go on.
-//! - What is written is at most twice what was appended (see `compaction`; [`Journal::stats`] counts).
+//! - Less than twice what was appended is written in all (see `compaction`; [`Journal::stats`] counts).
 
 mod batch;
 mod check;

@@ -90,6 +90,7 @@ async fn recovers(disk: &Disk, journal: &Journal) {
     let ended = tokio::time::timeout(PATIENCE, alarm.wait_for(|alarmed| !*alarmed)).await;
     let stats = journal.stats();
     assert!(ended.is_ok(), "{} bytes are free, and the alarm stays: {stats:?}", free_bytes(disk));
+    assert!(stats.bytes_rewritten < stats.bytes_appended, "{stats:?}");
     journal.admit(1).await.unwrap();
 }
 
