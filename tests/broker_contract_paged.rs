@@ -42,6 +42,8 @@ mod planted;
 mod policies;
 #[path = "broker_contract/priorities.rs"]
 mod priorities;
+#[path = "broker_contract/properties.rs"]
+mod properties;
 #[path = "broker_contract/publish_all.rs"]
 mod publish_all;
 #[path = "broker_contract/queue_length.rs"]

@@ -23,6 +23,7 @@ mod peer;
 mod planted;
 mod policies;
 mod priorities;
+mod properties;
 mod publish_all;
 mod queue_length;
 mod queue_life;
