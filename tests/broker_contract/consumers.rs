@@ -13,7 +13,7 @@ async fn consume(f: &Peer, options: ConsumeOptions) -> PeerConsumer {
 }
 
 #[tokio::test]
-async fn a_higher_priority_gets_all_while_it_can_take_them() {
+pub async fn a_higher_priority_gets_all_while_it_can_take_them() {
     on_both(async |f| {
         f.queue("q").await;
         let with = |priority, prefetch| ConsumeOptions { priority, prefetch, ..Default::default() };
@@ -37,7 +37,7 @@ async fn a_higher_priority_gets_all_while_it_can_take_them() {
 }
 
 #[tokio::test]
-async fn an_exclusive_consumer_is_alone() {
+pub async fn an_exclusive_consumer_is_alone() {
     on_both(async |f| {
         f.queue("q").await;
         let exclusive = ConsumeOptions { exclusive: true, ..Default::default() };

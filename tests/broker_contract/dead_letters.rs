@@ -27,7 +27,7 @@ async fn with_dead_letters(f: &Peer) {
 }
 
 #[tokio::test]
-async fn a_rejected_message_is_dead_lettered_once_with_its_history_and_error() {
+pub async fn a_rejected_message_is_dead_lettered_once_with_its_history_and_error() {
     on_both(async |f| {
         with_dead_letters(f).await;
         f.exchange("events", ExchangeKind::Topic).await;
@@ -160,7 +160,7 @@ fn assert_death(death: &Headers, expected: &[(&str, Value)]) {
 }
 
 #[tokio::test]
-async fn a_second_death_in_the_same_queue_raises_the_count() {
+pub async fn a_second_death_in_the_same_queue_raises_the_count() {
     on_both(async |f| {
         for (queue, next) in [("a", "b"), ("b", "c"), ("c", "a")] {
             f.declare(dying_queue(queue, "", Some(next))).await;
