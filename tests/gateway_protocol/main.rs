@@ -23,6 +23,7 @@ mod heartbeat;
 mod http;
 mod library;
 mod limits;
+mod limits_off;
 #[cfg(feature = "redis")]
 mod moves;
 mod msgpack;
