@@ -12,6 +12,9 @@ mod bridge;
 mod channels;
 mod compression;
 mod connection;
+#[path = "../journal_crash/disk.rs"]
+#[allow(dead_code, reason = "the tests of crashes ask for more")]
+mod disk;
 mod durability;
 mod emit;
 mod event_bridge;
@@ -44,6 +47,7 @@ mod redis_proxy;
 mod redis_server;
 mod repeats;
 mod resume;
+mod returning;
 mod rooms;
 mod shutdown;
 mod socket;
