@@ -9,6 +9,7 @@ mod asked;
 mod attendance;
 mod bad_input;
 mod bridge;
+mod bystanders;
 mod channels;
 mod compression;
 mod connection;
