@@ -11,10 +11,12 @@
 //! transaction counts as a whole from its one record on, and takes one sync. What redb
 //! changes as it closes is one record more.
 //!
-//! A sync is only noted when a transaction is done, and done by who calls `finish_sync`, maybe on another
-//! thread: so the next transaction is prepared meanwhile. Nothing is written to the file until it is
-//! done, so the file never holds anything that it would not hold if redb had waited. That goes for the first
-//! transaction of a file, too, and the sync of the file before (`follow`).
+//! A sync is only noted when a transaction is done, and done by who calls `finish_commits`, maybe on another
+//! thread: so the next transaction is prepared meanwhile, up to its record, which is written by who ends the
+//! sync. Until then nothing is written to the file but rows, to places where nothing was before:
+//! whatever the disk holds speaks of none of them. So the file never says anything that it would
+//! not say if redb had waited. That goes for the first transaction of a file, too, and the sync of the file
+//! before (`follow`).
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -26,6 +28,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use redb::StorageBackend;
 
 use super::pages::{PAGE_BYTES, Pages};
+use super::position_set::PositionSet;
 use super::redo::Redo;
 
 /// A larger write, in whole pages, goes to its place at once: to move it twice costs more than a
@@ -53,7 +56,7 @@ struct File {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sync {
     Done,
-    /// Nothing is written to the file before it is done.
+    /// No record is written before it is done.
     Owed,
     /// Somebody is at it.
     Running,
@@ -68,10 +71,17 @@ struct State {
     pages: Pages,
     /// Those that differ from what the file and its redo area say, or that left `pages` for their place.
     changed: BTreeSet<u64>,
+    /// Everything that was ever written to: a tree that is on disk may hold it.
+    used: PositionSet,
     redo: Redo,
     /// The file was changed in other places than the redo area after the last sync.
     dirty: bool,
     sync: Sync,
+    /// The record of the next transaction, and its place in the redo area: written when the sync is done.
+    next_record: Option<(u64, Vec<u8>)>,
+    /// Transactions that were committed, and those of them that are on disk.
+    commits: u64,
+    synced_commits: u64,
     /// The file whose sync is owed, if it is not this one's.
     before: Option<Extent>,
     published: bool,
@@ -92,9 +102,13 @@ impl Extent {
             base_len: 0,
             pages: Pages::default(),
             changed: BTreeSet::new(),
+            used: PositionSet::default(),
             redo,
             dirty: true,
             sync: Sync::Done,
+            next_record: None,
+            commits: 0,
+            synced_commits: 0,
             before: None,
             published: false,
             closing: false,
@@ -120,22 +134,32 @@ impl Extent {
         self.finish_sync()
     }
 
-    /// Nothing is written from here on before the last sync of another file is done.
-    pub(super) fn follow(&self, before: Extent) {
+    /// No record is written from here on before the last sync of another file is done, which counts as a
+    /// commit of this one: how many there are by now.
+    pub(super) fn follow(&self, before: Extent) -> u64 {
         let mut state = self.0.state.lock();
         state.before = Some(before);
         state.sync = Sync::Owed;
+        state.commits += 1;
+        state.commits
     }
 
-    /// redb committed a transaction: what it changed is written as one record, and a sync is owed.
-    pub(super) fn commit(&self) -> io::Result<()> {
-        self.0.step(File::commit)
+    /// redb committed a transaction: what it changed is written as one record, and a sync is owed. How many
+    /// there are by now. The record waits in memory while an earlier sync is owed; that of a second
+    /// transaction waits here.
+    pub(super) fn commit(&self) -> io::Result<u64> {
+        self.0.commit_or_wait()
     }
 
-    /// Returns when every transaction is on disk that was committed. Until then redb may prepare its next
-    /// transaction in memory: its first write to the file waits.
+    /// Returns when every transaction is on disk that was committed.
     pub(super) fn finish_sync(&self) -> io::Result<()> {
         self.0.synced().map(drop)
+    }
+
+    /// Returns when the first `commits` transactions are on disk.
+    pub(super) fn finish_commits(&self, commits: u64) -> io::Result<()> {
+        let mut state = self.0.state.lock();
+        self.0.wait_until(&mut state, |state| state.synced_commits >= commits)
     }
 
     /// What redb writes from now on is for its close. The redo area begins again, which takes two
@@ -157,6 +181,10 @@ impl State {
         self.failure.as_ref().map_or(Ok(()), |reason| Err(io::Error::other(reason.clone())))
     }
 
+    fn has_changes(&self) -> bool {
+        self.published && (!self.changed.is_empty() || self.dirty)
+    }
+
     /// Remembers a failure.
     fn noted<T>(&mut self, outcome: io::Result<T>) -> io::Result<T> {
         if let Err(error) = &outcome {
@@ -170,30 +198,74 @@ impl File {
     /// The state, when no sync is owed.
     fn synced(&self) -> io::Result<MutexGuard<'_, State>> {
         let mut state = self.state.lock();
+        self.wait_until(&mut state, |_| false)?;
+        Ok(state)
+    }
+
+    /// Syncs what is owed, or waits for who is at it, until `is_enough`, or nothing is owed.
+    fn wait_until(
+        &self,
+        state: &mut MutexGuard<'_, State>,
+        is_enough: impl Fn(&State) -> bool,
+    ) -> io::Result<()> {
         loop {
             state.check_failure()?;
             match state.sync {
-                Sync::Done => return Ok(state),
-                Sync::Running => self.synced.wait(&mut state),
-                Sync::Owed => {
-                    state.sync = Sync::Running;
-                    let before = state.before.take();
-                    let own = before.is_none();
-                    let sync =
-                        || before.map_or_else(|| self.base.sync_data(), |it| it.finish_sync());
-                    let sync = || {
-                        catch_unwind(AssertUnwindSafe(sync))
-                            .unwrap_or_else(|_| Err(io::Error::other("the sync panicked")))
-                    };
-                    // Who reads does not wait for the disk.
-                    let outcome = MutexGuard::unlocked(&mut state, sync);
-                    state.sync = Sync::Done;
-                    state.dirty &= !own;
-                    self.synced.notify_all();
-                    state.noted(outcome)?;
-                }
+                _ if is_enough(state) => return Ok(()),
+                Sync::Done => return Ok(()),
+                Sync::Running => self.synced.wait(state),
+                Sync::Owed => self.sync(state)?,
             }
         }
+    }
+
+    /// Does the sync that is owed, and writes the record that waited for it, whose sync is owed then.
+    fn sync(&self, state: &mut MutexGuard<'_, State>) -> io::Result<()> {
+        state.sync = Sync::Running;
+        let before = state.before.take();
+        let commits = state.commits - u64::from(state.next_record.is_some());
+        // What is written while it runs is for the next.
+        state.dirty &= before.is_some();
+        let sync = || before.map_or_else(|| self.base.sync_data(), |it| it.finish_sync());
+        let sync = || {
+            catch_unwind(AssertUnwindSafe(sync))
+                .unwrap_or_else(|_| Err(io::Error::other("the sync panicked")))
+        };
+        // Who reads does not wait for the disk.
+        let mut outcome = MutexGuard::unlocked(state, sync);
+        state.sync = Sync::Done;
+        if outcome.is_ok() {
+            state.synced_commits = commits;
+            if let Some((at, record)) = state.next_record.take() {
+                outcome = self.base.write(at, &record);
+                state.sync = Sync::Owed;
+            }
+        }
+        self.synced.notify_all();
+        state.noted(outcome)
+    }
+
+    /// As [`Extent::commit`].
+    fn commit_or_wait(&self) -> io::Result<u64> {
+        let mut state = self.state.lock();
+        self.wait_until(&mut state, |state| state.next_record.is_none())?;
+        let outcome = match state.sync {
+            Sync::Done => self.commit(&mut state),
+            _ if !state.has_changes() => Ok(()),
+            _ => match self.next_record(&mut state) {
+                Some(record) => {
+                    state.next_record = Some(record);
+                    state.commits += 1;
+                    Ok(())
+                }
+                None => {
+                    self.wait_until(&mut state, |_| false)?;
+                    self.commit(&mut state)
+                }
+            },
+        };
+        state.noted(outcome)?;
+        Ok(state.commits)
     }
 
     /// Runs a step that changes the file; after one that failed there is no other.
@@ -234,10 +306,11 @@ impl File {
     }
 
     fn commit(&self, state: &mut State) -> io::Result<()> {
-        if !state.published || (state.changed.is_empty() && !state.dirty) {
+        if !state.has_changes() {
             return Ok(());
         }
-        match state.pages.len() <= PAGES_MAX && self.write_record(state)? {
+        state.commits += 1;
+        match self.write_record(state)? {
             true => Ok(()),
             false => self.checkpoint(state),
         }
@@ -278,13 +351,23 @@ impl File {
 
     /// Writes the changed pages to the redo area; false when it has no room.
     fn write_record(&self, state: &mut State) -> io::Result<bool> {
-        let State { pages, changed, redo, .. } = state;
-        let changes = changed.iter().map(|&page| (page, pages.get(page)));
-        let Some((at, record)) = redo.record(changes) else { return Ok(false) };
-        self.base.write(at, record)?;
-        changed.clear();
+        let Some((at, record)) = self.next_record(state) else { return Ok(false) };
+        self.base.write(at, &record)?;
         state.sync = Sync::Owed;
         Ok(true)
+    }
+
+    /// The record of what changed, and its place; none when it has no room, or too much is in memory.
+    fn next_record(&self, state: &mut State) -> Option<(u64, Vec<u8>)> {
+        let State { pages, changed, redo, .. } = state;
+        if pages.len() > PAGES_MAX {
+            return None;
+        }
+        let changes = changed.iter().map(|&page| (page, pages.get(page)));
+        let (at, record) = redo.record(changes)?;
+        let record = (at, record.to_vec());
+        changed.clear();
+        Some(record)
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
@@ -294,13 +377,22 @@ impl File {
             return self.write_small(offset, data);
         }
         let first = offset / PAGE_BYTES as u64;
-        let end = first + (data.len() / PAGE_BYTES) as u64;
-        self.step(|file, state| {
+        let range = first..first + (data.len() / PAGE_BYTES) as u64;
+        let write = |file: &Self, state: &mut State| {
             check(state, offset, data.len())?;
-            state.changed.extend(state.pages.remove_range(first..end));
+            state.changed.extend(state.pages.remove_range(range.clone()));
             state.dirty = true;
             file.base.write(file.begins_at + offset, data)
-        })
+        };
+        let mut state = self.state.lock();
+        let used = range.clone().fold(false, |used, page| used | !state.used.insert(page));
+        if used {
+            drop(state);
+            return self.step(write);
+        }
+        state.check_failure()?;
+        let outcome = write(self, &mut state);
+        state.noted(outcome)
     }
 
     /// To memory, so it waits for no sync.
@@ -308,7 +400,7 @@ impl File {
         let mut state = self.state.lock();
         state.check_failure()?;
         check(&state, offset, data.len())?;
-        let State { base_len, pages, changed, .. } = &mut *state;
+        let State { base_len, pages, changed, used, .. } = &mut *state;
         let base = |offset, out: &mut [u8]| {
             let there = base_len.saturating_sub(offset).min(out.len() as u64);
             let there = usize::try_from(there).unwrap_or(out.len());
@@ -316,6 +408,7 @@ impl File {
         };
         pages.write(offset, data, base, |page| {
             changed.insert(page);
+            used.insert(page);
         })
     }
 }
@@ -369,7 +462,7 @@ impl StorageBackend for Extent {
         })
     }
 
-    /// A transaction is synced by [`Extent::commit`], and the file's length as it changes.
+    /// A transaction is synced by [`Extent::finish_commits`], and the file's length before anything counts on it.
     fn sync_data(&self) -> io::Result<()> {
         self.0.state.lock().check_failure()
     }
@@ -465,9 +558,9 @@ mod tests {
         assert_eq!(syncs.load(Ordering::Relaxed), 2, "who reads does not wait for the disk");
         extent.write(19_000, &[1; 100]).unwrap();
         extent.commit().unwrap();
-        assert_eq!(syncs.load(Ordering::Relaxed), 3, "it has its length before a record needs it");
+        assert_eq!(syncs.load(Ordering::Relaxed), 2, "nor who commits");
         extent.finish_sync().unwrap();
-        assert_eq!(syncs.load(Ordering::Relaxed), 4);
+        assert_eq!(syncs.load(Ordering::Relaxed), 4, "it has its length before a record needs it");
     }
 
     #[test]
@@ -583,24 +676,101 @@ mod tests {
         assert!(read == expected);
     }
 
-    #[test]
-    fn nothing_is_written_to_the_file_before_an_owed_sync_is_done() {
-        let base = Shared::default();
-        let (memory, syncs) = (base.0.clone(), base.1.clone());
+    /// One whose first page is 1, by a commit whose sync is owed.
+    fn with_owed_sync(base: Shared) -> Extent {
         let extent = Extent::over(Box::new(base), 1 << 20).unwrap();
         extent.set_len(1 << 20).unwrap();
         extent.begin_syncing().unwrap();
         extent.write(0, &[1; PAGE_BYTES]).unwrap();
-        extent.commit().unwrap();
+        assert_eq!(extent.commit().unwrap(), 1);
+        extent
+    }
+
+    fn first_page(base: &Arc<InMemoryBackend>) -> u8 {
+        let mut read = [0; PAGE_BYTES];
+        reopened(base).read(0, &mut read).unwrap();
+        read[0]
+    }
+
+    #[test]
+    fn nothing_of_use_is_written_over_before_an_owed_sync_is_done() {
+        let base = Shared::default();
+        let (memory, syncs) = (base.0.clone(), base.1.clone());
+        let extent = with_owed_sync(base);
         let before = syncs.load(Ordering::Relaxed);
         extent.write(0, &[2; PAGE_BYTES]).unwrap();
-        let mut read = [0; PAGE_BYTES];
-        reopened(&memory).read(0, &mut read).unwrap();
-        assert_eq!((read, syncs.load(Ordering::Relaxed)), ([1; PAGE_BYTES], before));
+        assert_eq!((first_page(&memory), syncs.load(Ordering::Relaxed)), (1, before));
+        // Rows to where nothing was wait for nothing.
+        let offset = 8 * PAGE_BYTES as u64;
+        extent.write(offset, &[4; 8 * PAGE_BYTES]).unwrap();
+        let mut row = [0; PAGE_BYTES];
+        memory.read(extent.0.begins_at + offset, &mut row).unwrap();
+        assert_eq!((row[0], syncs.load(Ordering::Relaxed)), (4, before));
+        extent.write(offset, &[5; 8 * PAGE_BYTES]).unwrap();
+        assert_eq!(syncs.load(Ordering::Relaxed), before + 1, "who writes over them syncs first");
         extent.write(0, &[3; 8 * PAGE_BYTES]).unwrap();
-        assert_eq!(syncs.load(Ordering::Relaxed), before + 1, "who writes first syncs");
         extent.finish_sync().unwrap();
         assert_eq!(syncs.load(Ordering::Relaxed), before + 1);
+    }
+
+    #[test]
+    fn a_record_waits_for_the_sync_of_the_one_before() {
+        let base = Shared::default();
+        let (memory, syncs) = (base.0.clone(), base.1.clone());
+        let extent = with_owed_sync(base);
+        let before = syncs.load(Ordering::Relaxed);
+        extent.write(8 * PAGE_BYTES as u64, &[4; 8 * PAGE_BYTES]).unwrap();
+        extent.write(0, &[2; PAGE_BYTES]).unwrap();
+        assert_eq!(extent.commit().unwrap(), 2);
+        assert_eq!((first_page(&memory), syncs.load(Ordering::Relaxed)), (1, before));
+        extent.finish_commits(1).unwrap();
+        assert_eq!((first_page(&memory), syncs.load(Ordering::Relaxed)), (2, before + 1));
+        extent.write(0, &[3; PAGE_BYTES]).unwrap();
+        assert_eq!(extent.commit().unwrap(), 3);
+        assert_eq!(first_page(&memory), 2);
+        extent.write(0, &[4; PAGE_BYTES]).unwrap();
+        assert_eq!(extent.commit().unwrap(), 4);
+        assert_eq!((first_page(&memory), syncs.load(Ordering::Relaxed)), (3, before + 2));
+        extent.finish_commits(4).unwrap();
+        assert_eq!((first_page(&memory), syncs.load(Ordering::Relaxed)), (4, before + 4));
+    }
+
+    #[test]
+    fn a_record_is_not_written_after_a_sync_that_failed() {
+        let base = Shared::default();
+        let (memory, syncs) = (base.0.clone(), base.1.clone());
+        let extent = with_owed_sync(base);
+        extent.write(0, &[2; PAGE_BYTES]).unwrap();
+        extent.commit().unwrap();
+        syncs.store(FAILS, Ordering::Relaxed);
+        assert!(extent.finish_commits(1).is_err());
+        syncs.store(0, Ordering::Relaxed);
+        assert!(extent.finish_commits(2).is_err());
+        assert!(extent.commit().is_err());
+        assert_eq!((first_page(&memory), syncs.load(Ordering::Relaxed)), (1, 0));
+    }
+
+    #[test]
+    fn the_first_record_waits_for_the_file_before() {
+        let before = Shared::default();
+        let (old, syncs) = (before.0.clone(), before.1.clone());
+        let first = with_owed_sync(before);
+        let base = Shared::default();
+        let (memory, own_syncs) = (base.0.clone(), base.1.clone());
+        let extent = Extent::over(Box::new(base), 1 << 20).unwrap();
+        extent.set_len(1 << 20).unwrap();
+        extent.begin_syncing().unwrap();
+        let (earlier, own_earlier) =
+            (syncs.load(Ordering::Relaxed), own_syncs.load(Ordering::Relaxed));
+        assert_eq!(extent.follow(first), 1);
+        extent.write(0, &[2; PAGE_BYTES]).unwrap();
+        assert_eq!(extent.commit().unwrap(), 2);
+        assert_eq!((first_page(&old), first_page(&memory)), (1, 0));
+        extent.finish_commits(1).unwrap();
+        assert_eq!(syncs.load(Ordering::Relaxed), earlier + 1);
+        assert_eq!((first_page(&memory), own_syncs.load(Ordering::Relaxed)), (2, own_earlier));
+        extent.finish_commits(2).unwrap();
+        assert_eq!(own_syncs.load(Ordering::Relaxed), own_earlier + 1);
     }
 
     #[test]

@@ -50,6 +50,7 @@ mod shared;
 mod stats;
 mod store;
 mod syncer;
+mod syncing;
 #[cfg(test)]
 mod tests;
 mod writer;

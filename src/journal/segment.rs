@@ -112,6 +112,8 @@ pub(super) struct ActiveSegment {
     /// Where the last commit's facts lie.
     written: Written,
     index: IndexWriter,
+    /// How many its extent has had.
+    commits: u64,
 }
 
 /// The rows of an open transaction.
@@ -175,6 +177,7 @@ impl ActiveSegment {
             bytes_planned: bytes,
             written: Written::default(),
             index: IndexWriter::for_segment(bytes),
+            commits: 0,
         })
     }
 
@@ -204,7 +207,7 @@ impl ActiveSegment {
             return Ok(0);
         }
         transaction.commit()?;
-        self.extent.commit()?;
+        self.commits = self.extent.commit()?;
         self.next_row = next_row;
         self.row_bytes += bytes;
         self.written = written;
@@ -222,14 +225,14 @@ impl ActiveSegment {
         OpenSegment(self.database.clone())
     }
 
-    /// The sync of the last commit.
+    /// The sync of the last commit, and of all before it.
     pub(super) fn unfinished_sync(&self) -> UnfinishedSync {
-        UnfinishedSync(self.extent.clone())
+        UnfinishedSync { extent: self.extent.clone(), commits: self.commits }
     }
 
-    /// It is written to after `before`, whose last commit may be on its way to the disk.
-    pub(super) fn follow(&self, before: &Self) {
-        self.extent.follow(before.extent.clone());
+    /// It is written to after `before`, whose last commits may be on their way to the disk.
+    pub(super) fn follow(&mut self, before: &Self) {
+        self.commits = self.extent.follow(before.extent.clone());
     }
 
     /// Closes it for good.
@@ -258,12 +261,15 @@ impl OpenSegment {
 }
 
 /// A commit that is on its way to the disk.
-pub(super) struct UnfinishedSync(Extent);
+pub(super) struct UnfinishedSync {
+    extent: Extent,
+    commits: u64,
+}
 
 impl UnfinishedSync {
     /// Returns when it is on disk.
     pub(super) fn finish(&self) -> Result<(), SegmentError> {
-        Ok(self.0.finish_sync()?)
+        Ok(self.extent.finish_commits(self.commits)?)
     }
 }
 

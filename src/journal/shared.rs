@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use super::batch::Batch;
 use super::commit::{Commit, Commits, Waiters};
 use super::gate::Gate;
+use super::syncing::Syncing;
 use super::{Appended, Durability, Entry, Group, JournalError, Kind, Payload, Position, Urgency};
 
 /// Under relaxed durability a commit follows an append within this time.
@@ -45,9 +46,7 @@ struct Open {
     spare: Batch,
     /// Who waits for the batches that the writer has taken.
     committing: Vec<Arc<Waiters>>,
-    /// Commits that are on their way to the disk, or are being settled, while the writer goes on: see
-    /// `syncer`.
-    syncing: usize,
+    syncing: Syncing,
     /// Commit as soon as the writer can.
     due_now: bool,
     due: Option<Instant>,
@@ -183,7 +182,7 @@ impl Shared {
     fn will_be_written(&self, open: &mut Open, bytes_added: usize, urgency: Urgency) {
         self.set_due(open, urgency);
         let before = open.batch.live_bytes().saturating_sub(bytes_added);
-        if open.syncing > 0 && before < LARGE_BATCH_BYTES && open.batch.is_large() {
+        if open.syncing.is_any() && before < LARGE_BATCH_BYTES && open.batch.is_large() {
             self.wake.notify_one();
         }
     }
@@ -260,7 +259,7 @@ impl Shared {
         loop {
             let due =
                 open.due_now || open.closing || open.due.is_some_and(|due| due <= Instant::now());
-            if open.syncing > 0 && !open.closing && !(due && open.batch.is_large()) {
+            if open.syncing.is_any() && !open.closing && !(due && open.batch.is_large()) {
                 self.wake.wait(&mut open);
                 continue;
             }
@@ -288,23 +287,35 @@ impl Shared {
     }
 
     /// More for the commit that the writer prepares while another one is on its way to the disk: each
-    /// large batch, and what is open when the disk is free again. `None` when nothing is to be added.
-    pub(super) fn more(&self) -> Option<Batch> {
+    /// large batch, and what is open when the disk is free again, or, with enough to write, when it
+    /// is time to write that. `None` when nothing is to be added.
+    pub(super) fn more(&self, has_enough: bool) -> Option<Batch> {
         let mut open = self.open.lock();
-        while open.syncing > 0 && !open.closing && !(open.due_now && open.batch.is_large()) {
-            self.wake.wait(&mut open);
+        while open.syncing.is_any() && !open.closing {
+            let until = open.syncing.write_at().filter(|_| has_enough);
+            if until.is_some_and(|until| until <= Instant::now()) {
+                return None;
+            }
+            if open.due_now && open.batch.is_large() {
+                break;
+            }
+            match until {
+                None => self.wake.wait(&mut open),
+                Some(until) if self.wake.wait_until(&mut open, until).timed_out() => break,
+                Some(_) => {}
+            }
         }
         if open.due_now { open.take() } else { None }
     }
 
     /// Whether a commit is on its way to the disk.
     pub(super) fn is_syncing(&self) -> bool {
-        self.open.lock().syncing > 0
+        self.open.lock().syncing.is_any()
     }
 
     /// The commit that the writer wrote goes to the disk without it.
     pub(super) fn begin_syncing(&self) {
-        self.open.lock().syncing += 1;
+        self.open.lock().syncing.begin();
     }
 
     /// The commit is on disk.
@@ -312,7 +323,7 @@ impl Shared {
         for batch in batches {
             self.committed(batch);
         }
-        self.open.lock().syncing -= 1;
+        self.open.lock().syncing.end();
         self.wake.notify_one();
     }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use redb::StorageBackend;
 use redb::backends::FileBackend;
+use rustix::fs::FallocateFlags;
 
 use super::OpenError;
 
@@ -134,9 +135,63 @@ impl FolderStore {
     }
 }
 
-fn backend(file: File) -> io::Result<Box<dyn StorageBackend>> {
-    let backend = FileBackend::new(file).map_err(io::Error::other)?;
-    Ok(Box::new(backend))
+fn backend(file: File) -> io::Result<FileBackend> {
+    FileBackend::new(file).map_err(io::Error::other)
+}
+
+/// A segment that is written to. What it grows by is allocated at once, where that is a small share of what
+/// is free: so the disk's blocks need not be found for each write, and are next to each other.
+#[derive(Debug)]
+struct GrowingFile {
+    file: File,
+    backend: FileBackend,
+}
+
+impl GrowingFile {
+    const FREE_SHARE: u64 = 16;
+
+    fn over(file: File) -> io::Result<Self> {
+        Ok(Self { backend: backend(file.try_clone()?)?, file })
+    }
+
+    fn allocate(&self, from: u64, bytes: u64) -> io::Result<()> {
+        let disk = rustix::fs::fstatvfs(&self.file)?;
+        if bytes < disk.f_bavail.saturating_mul(disk.f_frsize) / Self::FREE_SHARE {
+            rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, from, bytes)?;
+        }
+        Ok(())
+    }
+}
+
+impl StorageBackend for GrowingFile {
+    fn len(&self) -> io::Result<u64> {
+        self.backend.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.backend.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let before = self.backend.len()?;
+        if before < len {
+            // A file system that can't, or has no room after all, finds its blocks as they are written.
+            let _ = self.allocate(before, len - before);
+        }
+        self.backend.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.backend.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.backend.write(offset, data)
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.backend.close()
+    }
 }
 
 impl Drop for FolderStore {
@@ -158,12 +213,14 @@ impl SegmentStore for FolderStore {
 
     fn open(&self, segment: u64) -> io::Result<Box<dyn StorageBackend>> {
         // Published segments are only read; see `Overlay`.
-        backend(File::open(self.path(segment))?)
+        Ok(Box::new(backend(File::open(self.path(segment))?)?))
     }
 
     fn create(&self, segment: u64) -> io::Result<Box<dyn StorageBackend>> {
         let path = self.unpublished_path(segment);
-        backend(OpenOptions::new().create(true).truncate(true).read(true).write(true).open(path)?)
+        let mut options = OpenOptions::new();
+        let file = options.create(true).truncate(true).read(true).write(true).open(path)?;
+        Ok(Box::new(GrowingFile::over(file)?))
     }
 
     fn publish(&self, segment: u64) -> io::Result<()> {
@@ -218,6 +275,23 @@ mod tests {
         assert!(store.list().unwrap().is_empty());
         assert!(store.remove(7).is_err());
         assert!(store.free_bytes().unwrap() <= store.size_bytes().unwrap());
+    }
+
+    #[test]
+    fn a_created_segment_has_its_blocks_before_they_are_written() {
+        use std::os::unix::fs::MetadataExt;
+        const BYTES: u64 = 4 * 1024 * 1024;
+        let folder = tempfile::tempdir().unwrap();
+        let store = FolderStore::open(folder.path()).unwrap();
+        let segment = store.create(1).unwrap();
+        segment.set_len(BYTES).unwrap();
+        let blocks = || fs::metadata(store.unpublished_path(1)).unwrap().blocks() * 512;
+        assert!(blocks() >= BYTES, "{}", blocks());
+        let mut read = [1; 16];
+        segment.read(BYTES - 16, &mut read).unwrap();
+        assert_eq!(read, [0; 16]);
+        segment.set_len(8_192).unwrap();
+        assert!(blocks() < BYTES, "{}", blocks());
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub(super) struct Syncer {
 
 impl Syncer {
     pub(super) fn start(shared: Arc<Shared>) -> std::io::Result<Self> {
-        // The writer writes no other before this one is on disk; one more may wait to be settled.
+        // One more is written meanwhile, and counts once this one is on disk; that may wait to be settled.
         let (unsynced, work) = flume::bounded(1);
         let thread = std::thread::Builder::new()
             .name("journal-sync".to_owned())

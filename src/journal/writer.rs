@@ -2,8 +2,8 @@
 //!
 //! It takes the open batch, encodes it, and commits it as one transaction of the active segment;
 //! meanwhile the next batch grows. If there is one by then, another thread waits for the disk and
-//! settles those who wait (`syncer`), while this one encodes. Between batches it compacts. Any failure
-//! ends it, and with it the journal.
+//! settles those who wait (`syncer`), while this one encodes, and writes what it can. Between batches it
+//! compacts. Any failure ends it, and with it the journal.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,7 +19,7 @@ use super::rolling::Rolling;
 use super::row::empty_row;
 use super::row_writer::RowWriter;
 use super::segment::{ActiveSegment, Head, SegmentError};
-use super::shared::{Shared, Work};
+use super::shared::{LARGE_BATCH_BYTES, Shared, Work};
 use super::stats::Counters;
 use super::store::SegmentStore;
 use super::syncer::{Syncer, Unsynced};
@@ -203,7 +203,7 @@ impl Writer {
                 write_batch(batch, id, liveness, writer, &mut |row| rows.append(row))?;
                 next += 1;
                 if rows.bytes() < COMMIT_BYTES_MAX && shared.is_syncing() {
-                    batches.extend(shared.more());
+                    batches.extend(shared.more(rows.bytes() >= LARGE_BATCH_BYTES as u64));
                 }
             }
             writer.finish(&mut |row| rows.append(row))?;
@@ -241,7 +241,7 @@ impl Writer {
             return Ok(());
         }
         self.head = self.next_head();
-        let next = self.rolling.next(&self.head, size)?;
+        let mut next = self.rolling.next(&self.head, size)?;
         next.follow(&self.active);
         let sealed = std::mem::replace(&mut self.active, next);
         self.sealed_bytes.insert(sealed.id, sealed.row_bytes);

@@ -6,11 +6,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use leveret::journal::{SegmentStore, StorageBackend};
 
 const SECTOR_BYTES: usize = 512;
+
+/// A sync that lingers does so for at most this long, if nothing is written meanwhile.
+const LINGER_MAX: Duration = Duration::from_millis(2);
 
 /// SplitMix64: small, and the same on every machine.
 #[derive(Clone)]
@@ -96,6 +100,11 @@ pub struct DiskState {
     pub until_error: Option<u64>,
     /// The canary: a sync answers and does nothing.
     pub lies: bool,
+    /// A sync goes on until something more is written, which it does not cover.
+    pub lingers: bool,
+    /// Writes that came during a sync.
+    pub overtaken: u64,
+    writes: u64,
     pub free_bytes: u64,
     random: Option<Random>,
 }
@@ -126,7 +135,7 @@ impl DiskState {
 }
 
 #[derive(Clone, Default)]
-pub struct Disk(Arc<Mutex<DiskState>>);
+pub struct Disk(Arc<(Mutex<DiskState>, Condvar)>);
 
 impl Disk {
     pub fn new(random: Random) -> Self {
@@ -139,7 +148,7 @@ impl Disk {
     }
 
     pub fn state(&self) -> MutexGuard<'_, DiskState> {
-        self.0.lock().unwrap()
+        self.0.0.lock().unwrap()
     }
 
     pub fn store(&self) -> Box<dyn SegmentStore> {
@@ -250,6 +259,23 @@ impl Backend {
     }
 }
 
+impl Backend {
+    /// Lets others write while a sync goes on. How many changes it covers: those that there were before.
+    fn linger(&self) -> usize {
+        let state = self.disk.state();
+        let covered = state.files.get(&self.file).map_or(0, |file| file.unsynced.len());
+        if state.lingers && !state.crashed {
+            let writes = state.writes;
+            let lingered = self.disk.0.1.wait_timeout_while(state, LINGER_MAX, |state| {
+                state.writes == writes && !state.crashed
+            });
+            let mut state = lingered.unwrap_or_else(PoisonError::into_inner).0;
+            state.overtaken += u64::from(state.writes != writes);
+        }
+        covered
+    }
+}
+
 impl StorageBackend for Backend {
     fn len(&self) -> io::Result<u64> {
         let state = self.disk.state();
@@ -277,8 +303,9 @@ impl StorageBackend for Backend {
         if self.disk.state().lies {
             return self.change(|_| {});
         }
+        let covered = self.linger();
         self.change(|file| {
-            for change in file.unsynced.drain(..) {
+            for change in file.unsynced.drain(..covered) {
                 match change {
                     Unsynced::Length(len) => file.synced.resize(len, 0),
                     Unsynced::Write { offset, data } => put(&mut file.synced, offset, &data),
@@ -289,9 +316,12 @@ impl StorageBackend for Backend {
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let offset = usize::try_from(offset).unwrap();
-        self.change(|file| {
+        let outcome = self.change(|file| {
             put(&mut file.now, offset, data);
             file.unsynced.push(Unsynced::Write { offset, data: data.to_vec() });
-        })
+        });
+        self.disk.state().writes += 1;
+        self.disk.0.1.notify_all();
+        outcome
     }
 }

@@ -31,10 +31,13 @@ struct Plan {
     fault: Fault,
     /// The operation at which the first life ends; a random one if nothing is said.
     crash_at: Option<u64>,
+    /// Many payloads are so large that the next commit is written while the disk is at one, which takes its time.
+    large: bool,
 }
 
 impl Plan {
-    const USUAL: Self = Self { lives: 4, groups: 40, fault: Fault::None, crash_at: None };
+    const USUAL: Self =
+        Self { lives: 4, groups: 40, fault: Fault::None, crash_at: None, large: false };
 }
 
 /// What the model must notice.
@@ -81,18 +84,18 @@ impl Fault {
     }
 }
 
-fn options() -> JournalOptions {
+fn options(plan: Plan) -> JournalOptions {
     JournalOptions {
         durability: Durability::Strict,
-        segment_bytes_max: 64 * 1024,
+        segment_bytes_max: if plan.large { 4 * 1024 * 1024 } else { 64 * 1024 },
         reserve_bytes: 0,
         ..JournalOptions::default()
     }
 }
 
-fn reopen(disk: &Disk) -> Result<(Journal, Vec<(Entry, Vec<u8>)>), OpenError> {
+fn reopen(disk: &Disk, plan: Plan) -> Result<(Journal, Vec<(Entry, Vec<u8>)>), OpenError> {
     let mut replayed = Vec::new();
-    let journal = Journal::open(disk.store(), options(), &mut |entry, kind, payload| {
+    let journal = Journal::open(disk.store(), options(plan), &mut |entry, kind, payload| {
         assert_eq!(kind, KIND);
         replayed.push((entry, payload.to_vec()));
         Ok(())
@@ -107,6 +110,8 @@ struct Done {
     confirmed: usize,
     failed_opens: u64,
     poisoned: u64,
+    /// Writes that came while a sync went on.
+    overtaken: u64,
 }
 
 impl Done {
@@ -115,6 +120,7 @@ impl Done {
         self.confirmed += other.confirmed;
         self.failed_opens += other.failed_opens;
         self.poisoned += other.poisoned;
+        self.overtaken += other.overtaken;
     }
 }
 
@@ -124,6 +130,7 @@ fn play(seed: u64, plan: Plan) -> Result<Done, String> {
     let mut random = Random(seed);
     let disk = Disk::new(Random(random.next()));
     disk.state().lies = plan.fault == Fault::EarlyConfirm;
+    disk.state().lingers = plan.large;
     let mut model = Model::default();
     let mut done = Done::default();
     for life in 0..plan.lives {
@@ -131,7 +138,7 @@ fn play(seed: u64, plan: Plan) -> Result<Done, String> {
         let typical = plan.groups * 3;
         let until_crash = (!random.one_in(4)).then(|| 1 + random.below(typical));
         disk.state().until_crash = plan.crash_at.filter(|_| life == 0).or(until_crash);
-        let (journal, mut replayed) = match reopen(&disk) {
+        let (journal, mut replayed) = match reopen(&disk, plan) {
             Ok(opened) => opened,
             Err(OpenError::Io { .. }) if disk.state().crashed => {
                 done.failed_opens += 1;
@@ -142,13 +149,14 @@ fn play(seed: u64, plan: Plan) -> Result<Done, String> {
         };
         plan.fault.spoil(&mut replayed, &model);
         model.check(&replayed).map_err(|error| format!("life {life}: {error}"))?;
-        let stats = runtime.block_on(live(&journal, &disk, &mut model, &mut random, plan.groups));
+        let stats = runtime.block_on(live(&journal, &disk, &mut model, &mut random, plan));
         done.bytes_rewritten += stats.bytes_rewritten;
         done.poisoned += u64::from(journal.writable() != Err(JournalError::Closed));
         disk.reboot();
     }
-    let (_, replayed) = reopen(&disk).map_err(|error| format!("at the end: {error}"))?;
+    let (_, replayed) = reopen(&disk, plan).map_err(|error| format!("at the end: {error}"))?;
     model.check(&replayed).map_err(|error| format!("at the end: {error}"))?;
+    done.overtaken = disk.state().overtaken;
     done.confirmed = model.confirmed.iter().filter(|&&confirmed| confirmed).count();
     Ok(done)
 }
@@ -158,7 +166,7 @@ async fn live(
     disk: &Disk,
     model: &mut Model,
     random: &mut Random,
-    groups: u64,
+    plan: Plan,
 ) -> Stats {
     let mut commits: Vec<(usize, Awaited)> = Vec::new();
     let mut alive: Vec<usize> = model
@@ -169,7 +177,7 @@ async fn live(
         .map(|(index, _)| index)
         .collect();
     let patient = random.one_in(2);
-    for _ in 0..groups {
+    for _ in 0..plan.groups {
         let group_index = model.confirmed.len();
         model.confirmed.push(false);
         let mut group = Group::new();
@@ -187,7 +195,7 @@ async fn live(
         }
         let mut payloads = Vec::new();
         for _ in 0..random.below(4) {
-            let payload = draw_payload(model, random);
+            let payload = draw_payload(model, random, plan);
             group.fact(KIND, Arc::new(payload.clone()));
             payloads.push(payload);
         }
@@ -209,7 +217,7 @@ async fn live(
         }
         commits.push((group_index, Awaited::One(appended.commit)));
         if random.one_in(6) {
-            commits.push(append_facts(journal, model, random, &mut alive, urgency));
+            commits.push(append_facts(journal, model, random, &mut alive, urgency, plan));
         }
         if random.one_in(5) {
             let flushed = journal.flush().await;
@@ -246,8 +254,8 @@ async fn live(
     journal.stats()
 }
 
-fn draw_payload(model: &mut Model, random: &mut Random) -> Vec<u8> {
-    let bytes = match random.below(40) {
+fn draw_payload(model: &mut Model, random: &mut Random, plan: Plan) -> Vec<u8> {
+    let bytes = match random.below(if plan.large { 4 } else { 40 }) {
         0 => 300_000,
         1..4 => random.below(60_000),
         _ => random.below(3_000),
@@ -265,10 +273,11 @@ fn append_facts(
     random: &mut Random,
     alive: &mut Vec<usize>,
     urgency: Urgency,
+    plan: Plan,
 ) -> (usize, Awaited) {
     let count = 1 + random.below(5);
     let payloads: Vec<Arc<Vec<u8>>> =
-        (0..count).map(|_| Arc::new(draw_payload(model, random))).collect();
+        (0..count).map(|_| Arc::new(draw_payload(model, random, plan))).collect();
     let commits = journal.append_facts(KIND, &payloads, urgency);
     let first = model.confirmed.len();
     for (position, payload) in commits.positions().zip(payloads) {
@@ -349,6 +358,20 @@ fn what_was_confirmed_survives_a_power_failure_at_every_operation() {
                 panic!("seed {seed}, operation {operation}: {error}");
             }
         }
+    }
+}
+
+#[test]
+fn what_was_confirmed_survives_a_power_failure_during_a_long_sync() {
+    let mut done = Done::default();
+    for seed in seeds(100) {
+        match play(seed, Plan { large: true, ..Plan::USUAL }) {
+            Ok(one) => done.add(&one),
+            Err(error) => panic!("seed {seed}: {error}"),
+        }
+    }
+    if std::env::var_os("LEVERET_SEEDS").is_none() {
+        assert!(done.overtaken > 100 && done.confirmed > 1_000 && done.poisoned > 0, "{done:?}");
     }
 }
 
