@@ -106,10 +106,7 @@ impl Writer {
             // Who waits is told first: closing what failed may fail in its own way, and take its time.
             shared.fail(JournalError::Poisoned { reason: reason.as_str().into() });
         }
-        let stopped = catch_unwind(AssertUnwindSafe(|| self.rolling.stop()));
-        let failure = failure.or(stopped
-            .is_err()
-            .then(|| "removing a segment that was not needed panicked".to_owned()));
+        self.rolling.stop();
         let active = self.active;
         let close = || match &failure {
             None => active.seal().err(),
