@@ -17,7 +17,7 @@ pub async fn a_higher_priority_gets_all_while_it_can_take_them() {
     on_both(async |f| {
         f.queue("q").await;
         let with = |priority, prefetch| ConsumeOptions { priority, prefetch, ..Default::default() };
-        let mut low = consume(f, with(-1, 10)).await;
+        let mut low = consume(f, with(-1, 1)).await;
         let mut high = consume(f, with(5, 2)).await;
         for body in ["1", "2", "3"] {
             f.publish("", "q", body).await;
