@@ -158,7 +158,7 @@ impl Outbound {
         let drain = self.queue(frames, is_volatile);
         match drain {
             Some(Drain::Transport) => self.ready.notify_one(),
-            Some(Drain::Anybody) => flush.add(self),
+            Some(Drain::Anybody) => flush.add(self, frames.iter().map(weight).sum()),
             Some(Drain::Same) | None => {}
         }
         drain.is_some()

@@ -127,6 +127,9 @@ impl Extent {
                 file.set_base_len(state, file.extent_bytes)?;
             }
             file.write_in_place(state)?;
+            // A file system changes nothing of its own for what is written over.
+            let area = usize::try_from(file.begins_at).unwrap_or_default();
+            file.base.write(0, &vec![0; area])?;
             file.base.write(0, &state.redo.begin())?;
             state.sync = Sync::Owed;
             Ok(())

@@ -97,13 +97,19 @@ impl Rolling {
         }
     }
 
-    /// Returns when nothing more is being done. What was prepared for nothing is removed.
+    /// Returns when nothing more is being done. What was prepared for nothing is removed; the next start
+    /// does it where that fails.
     pub(super) fn stop(&mut self) {
         self.finish_sealing();
         let Some(Ok(Ok(unused))) = self.next.take().map(JoinHandle::join) else { return };
         let id = unused.id;
-        drop(unused);
-        if let Err(error) = self.store.remove(id) {
+        let remove = || {
+            drop(unused);
+            self.store.remove(id).map_err(|error| error.to_string())
+        };
+        let removed = catch_unwind(AssertUnwindSafe(remove))
+            .unwrap_or_else(|_| Err("closing it panicked".to_owned()));
+        if let Err(error) = removed {
             tracing::warn!(%error, segment = id, "an empty segment was not removed");
         }
     }

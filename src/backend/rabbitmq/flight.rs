@@ -76,10 +76,14 @@ impl Flight {
     /// Resolves when it is known what became of the message.
     pub fn poll_landed(&self, who: Waits, context: &mut Context<'_>) -> Poll<Outcome> {
         self.waiting.add(who, context.waker());
-        match &*self.advance(Some(who)) {
-            Stage::Landed(outcome) => Poll::Ready(outcome.clone()),
-            _ => Poll::Pending,
-        }
+        let outcome = match &*self.advance(Some(who)) {
+            Stage::Landed(outcome) => outcome.clone(),
+            _ => return Poll::Pending,
+        };
+        // A waker keeps its task in memory.
+        let own = who.place(&mut self.waiting.0.lock()).take();
+        drop(own);
+        Poll::Ready(outcome)
     }
 
     /// Resolves when the message has been written, or never will be.
@@ -210,6 +214,9 @@ pub(super) fn unconfirmed(why: impl std::fmt::Display) -> BackendError {
 fn unsent(error: lapin::Error, about: &str) -> BackendError {
     match error.kind() {
         ErrorKind::SerialisationError(_) => refusal(error),
+        ErrorKind::InvalidChannelState(_, "basic.publish") => {
+            unreachable("not sent: the channel is closed")
+        }
         _ => failed(error, about),
     }
 }
@@ -274,5 +281,18 @@ mod tests {
         assert_eq!(woken.0.load(Ordering::SeqCst), 1, "the publisher, and not the sender itself");
         assert!(flight.poll_landed(Waits::Publisher, &mut context).is_ready());
         assert_eq!(window.available_permits(), 1);
+    }
+    #[test]
+    fn a_flight_that_landed_keeps_no_task() {
+        let window = Arc::new(Semaphore::new(1));
+        let flight = Flight::new(window.try_acquire_owned().unwrap());
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(woken.clone());
+        let mut context = Context::from_waker(&waker);
+        assert!(flight.poll_landed(Waits::Publisher, &mut context).is_pending());
+        flight.land(Ok(()));
+        assert!(flight.poll_landed(Waits::Publisher, &mut context).is_ready());
+        drop(waker);
+        assert_eq!(Arc::strong_count(&woken), 1);
     }
 }

@@ -36,7 +36,7 @@ impl Line {
         let session = link.session_until(deadline).await?;
         let channel = Arc::new(session.publishing_channel().await?);
         let flights = Arc::new(Flights { list: Mutex::default(), starving, wanted: Notify::new() });
-        tokio::spawn(land_all(flights.clone(), session.end()));
+        tokio::spawn(land_all(Ends(flights.clone()), session.end()));
         Ok(Self { session, channel, flights })
     }
 
@@ -186,12 +186,48 @@ fn ended() -> BackendError {
     unconfirmed("the connection ended")
 }
 
+/// Nothing waits any more once the task is over, or dropped with its runtime.
+struct Ends(Arc<Flights>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
 /// Until the channel is done with, or the session has ended: lapin leaves some without an answer then.
-async fn land_all(flights: Arc<Flights>, end: impl Future<Output = ()>) {
+async fn land_all(flights: Ends, end: impl Future<Output = ()>) {
     tokio::select! {
         biased;
         () = end => {}
-        () = flights.land() => {}
+        () = flights.0.land() => {}
     }
-    flights.end();
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll, Waker};
+
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    #[test]
+    fn what_is_in_flight_lands_when_the_runtime_of_the_session_ends() {
+        let starving = Arc::default();
+        let flights = Arc::new(Flights { list: Mutex::default(), starving, wanted: Notify::new() });
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.spawn(land_all(Ends(flights.clone()), std::future::pending()));
+        let share = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let flight = Flight::new(share);
+        flight.send("queue".into(), Box::pin(std::future::pending()));
+        flights.add(flight.clone());
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(flight.poll_landed(Waits::Publisher, &mut context).is_pending());
+        drop(runtime);
+        let Poll::Ready(outcome) = flight.poll_landed(Waits::Publisher, &mut context) else {
+            panic!("nobody lands it");
+        };
+        assert!(outcome.unwrap_err().to_string().contains("it may have arrived or not"));
+    }
 }

@@ -29,9 +29,12 @@ use super::session::Session;
 use super::values::{precondition, properties, short};
 use crate::backend::{Alarm, BackendError, PublishAllError, PublishedAll};
 use crate::broker::BrokerError;
-use crate::broker::shared::{X_DELAY, check_bounds, check_keys};
-use crate::model::message::{Message, Value};
+use crate::broker::shared::{check_bounds, check_keys};
+use crate::model::message::{Message, Value, X_DELAY};
 use crate::model::names::ExchangeName;
+
+/// A larger body is copied by the task that empties the queue, where nobody waits for a lock meanwhile.
+const DIRECT_BYTES_MAX: usize = 64 * 1024;
 
 /// Messages, and units of their bodies, that may be without a confirm: 64 MiB in all.
 pub(super) const WINDOW_UNITS: u32 = 16_384;
@@ -199,6 +202,7 @@ impl Publisher {
         let confirm = Confirm(State::Awaited(flight.clone()));
         let mut now = self.way.now.lock();
         if now.queued == 0
+            && outgoing.body.len() <= DIRECT_BYTES_MAX
             && let Some(line) = now.line.as_ref().filter(|line| line.is_free())
         {
             line.send(outgoing, flight);
@@ -235,23 +239,30 @@ impl Drop for Starving<'_> {
     }
 }
 
-/// Hands over what is queued, on one session after the other.
+/// Hands over what is queued, on one session after the other. Nobody else sends meanwhile, so no lock is held
+/// while lapin copies a body.
 async fn send_all(link: Arc<Link>, way: Arc<Way>, mut waiting: mpsc::Receiver<Queued>) {
     while let Some(Queued { outgoing, since, ticket }) = waiting.recv().await {
-        let line = way.line(&link, since + WAITS_FOR_CONNECTION).await;
-        if let Ok(line) = &line {
-            line.free_or_ended().await;
-        }
-        let mut now = way.now.lock();
-        now.queued -= 1;
-        match line {
+        match way.free_line(&link, since + WAITS_FOR_CONNECTION).await {
             Ok(line) => line.send(outgoing, ticket.0.clone()),
             Err(error) => ticket.0.land(Err(error)),
         }
+        way.now.lock().queued -= 1;
     }
 }
 
 impl Way {
+    /// A line that takes a message now; a session that ends before is followed by the next one.
+    async fn free_line(&self, link: &Link, deadline: Instant) -> Result<Arc<Line>, BackendError> {
+        loop {
+            let line = self.line(link, deadline).await?;
+            line.free_or_ended().await;
+            if line.is_open() {
+                return Ok(line);
+            }
+        }
+    }
+
     /// The line, opened anew if it is closed; for the one task that empties the queue.
     async fn line(&self, link: &Link, deadline: Instant) -> Result<Arc<Line>, BackendError> {
         let last = self.now.lock().line.clone();
