@@ -142,7 +142,7 @@ impl World {
         };
         let overflow = queue.settings.overflow;
         if matches!(overflow, Some(Overflow::RejectPublish | Overflow::RejectPublishDlx))
-            && queue.is_over_length(1)
+            && queue.is_over_length(Some(&copy.letter))
         {
             let mut effects = Effects::default();
             if overflow == Some(Overflow::RejectPublishDlx) {

@@ -92,6 +92,7 @@ impl World {
     fn write(&mut self, publish: &Publish, targets: &[QueueNumber]) -> Written {
         let letter = Shared::new(Letter {
             body: publish.body,
+            body_bytes: publish.body_bytes,
             exchange: publish.exchange.to_owned(),
             key: publish.key.to_owned(),
             persistent: publish.persistent,
@@ -386,7 +387,8 @@ impl World {
         let Some(copy) = queue.ready.get(nth).cloned() else { return "nothing".to_owned() };
         let death = copy.letter.deaths.first();
         let target = death.and_then(|death| self.queues.get(&death.queue));
-        let target = target.filter(|target| !target.is_over_length(1)).map(|target| target.number);
+        let has_room = |target: &&Shared<Queue>| !target.is_over_length(Some(&copy.letter));
+        let target = target.filter(has_room).map(|target| target.number);
         let (Some(death), Some(target)) = (death, target) else { return "can't".to_owned() };
         self.queues.get_mut(name).expect("just found").make_mut().ready.remove(nth);
         let (exchange, key) = (death.exchange.clone(), death.key.clone());
