@@ -255,6 +255,12 @@ impl Engine {
             Step::Unbind { exchange, queue, key } => {
                 drop(broker.unbind(bound(exchange, queue, key))?);
             }
+            Step::Chain { exchange, to, key: routing_key } => {
+                drop(broker.bind(chained(exchange, to, routing_key))?);
+            }
+            Step::Unchain { exchange, to, key: routing_key } => {
+                drop(broker.unbind(chained(exchange, to, routing_key))?);
+            }
             Step::Get(queue, hand) => {
                 let delivery = broker.get(&queue_name(queue))?;
                 return Ok(self.handed(*hand, delivery));
@@ -313,6 +319,10 @@ impl Engine {
         self.hands.insert(hand, delivery);
         answer
     }
+}
+
+fn chained(exchange: &str, to: &str, routing_key: &str) -> Binding {
+    Binding::exchange(exchange_name(exchange), exchange_name(to), key(routing_key))
 }
 
 fn message(publish: &Publish) -> Message {

@@ -46,6 +46,17 @@ pub enum Step {
         queue: &'static str,
         key: &'static str,
     },
+    /// A binding to an exchange.
+    Chain {
+        exchange: &'static str,
+        to: &'static str,
+        key: &'static str,
+    },
+    Unchain {
+        exchange: &'static str,
+        to: &'static str,
+        key: &'static str,
+    },
     Publish(Publish),
     /// At once.
     PublishAll(Vec<Publish>),
@@ -235,7 +246,15 @@ pub fn prelude(random: &mut Random, sizes: Sizes) -> Vec<Step> {
     let queues = QUEUES.map(|queue| Step::DeclareQueue(queue_spec(random, queue, sizes)));
     let bound = [("fan", "a"), ("fan", "b"), ("topic", "c"), ("topic", "d"), ("passing", "a")];
     let bindings = bound.map(|(exchange, queue)| Step::Bind { exchange, queue, key: "#" });
-    exchanges.into_iter().chain(queues).chain(bindings).collect()
+    let chain = Step::Chain { exchange: "topic", to: "passing", key: "k.*" };
+    exchanges.into_iter().chain(queues).chain(bindings).chain([chain]).collect()
+}
+
+/// What an exchange is bound to, if not to a queue. None that goes with its last binding is: those of a chain
+/// of them would go one by one. Drawn aside, so that what else is drawn stays what it was.
+fn chained(random: &Random, exchange: &str) -> Option<&'static str> {
+    let mut aside = Random(!random.0);
+    (exchange != "auto" && aside.one_in(2)).then(|| pick(&mut aside, &EXCHANGES))
 }
 
 /// The next step. Most of them publish, take and settle.
@@ -278,9 +297,18 @@ pub fn draw(random: &mut Random, seen: &mut Seen) -> Step {
         88..90 => {
             let key =
                 if exchange == "direct" { pick(random, &KEYS) } else { pick(random, &PATTERNS) };
-            Step::Bind { exchange, queue, key }
+            match chained(random, exchange) {
+                Some(to) => Step::Chain { exchange, to, key },
+                None => Step::Bind { exchange, queue, key },
+            }
         }
-        90 => Step::Unbind { exchange, queue, key: pick(random, &PATTERNS) },
+        90 => {
+            let key = pick(random, &PATTERNS);
+            match chained(random, exchange) {
+                Some(to) => Step::Unchain { exchange, to, key },
+                None => Step::Unbind { exchange, queue, key },
+            }
+        }
         91 if random.one_in(2) => Step::Purge(queue),
         92 => Step::Redrive { queue: "dead", nth: 0 },
         93 if random.one_in(2) => Step::SetPolicy(Policy {
