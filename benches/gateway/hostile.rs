@@ -30,6 +30,15 @@ const DEAF_EVENTS: usize = 8;
 /// Half requests that a thread holds.
 const STALLED: usize = 100;
 
+/// Sockets of one user that a thread opens before it closes them.
+const SOCKETS: usize = 200;
+
+/// Levels of what is sent too deep: a frame of the bench is at most 64 KiB.
+const DEEP: usize = 30_000;
+
+/// New rooms that are named between two looks at whether it is over.
+const ROOMS: usize = 100;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Deed {
     Nothing,
@@ -41,13 +50,37 @@ enum Deed {
     Giant,
     /// Opens connections and sends half a request on each.
     Stall,
+    /// Sends arrays in arrays, deeper than anybody reads.
+    Deep,
+    /// Announces more attachments than a packet may have.
+    Attachments,
+    /// Joins rooms as fast as they are given, each of them new.
+    Rooms,
+    /// Opens sockets, all of them one user's, and closes them when it has many.
+    Sockets,
+    /// Tries tokens as fast as they are refused.
+    Guess,
+}
+
+impl Deed {
+    const ALL: [Self; 10] = [
+        Self::Nothing,
+        Self::Flood,
+        Self::Deaf,
+        Self::Giant,
+        Self::Stall,
+        Self::Deep,
+        Self::Attachments,
+        Self::Rooms,
+        Self::Sockets,
+        Self::Guess,
+    ];
 }
 
 pub fn run(server: &Server, run: &Run) {
-    let deeds = [Deed::Nothing, Deed::Flood, Deed::Deaf, Deed::Giant, Deed::Stall];
     let mut figures = Figures::default();
     for _ in 0..run.rounds {
-        for deed in deeds {
+        for deed in Deed::ALL {
             measure(server, deed, run, &mut figures);
         }
     }
@@ -89,7 +122,8 @@ impl Mob {
         let over = Arc::new(AtomicBool::new(false));
         let count = if deed == Deed::Nothing { 0 } else { HOSTILE };
         let threads = (0..count).map(|number| {
-            let (address, packet) = (server.address, server.connect_packet(number));
+            let user = if deed == Deed::Sockets { 0 } else { number };
+            let (address, packet) = (server.address, server.connect_packet(user));
             let over = Arc::clone(&over);
             std::thread::spawn(move || {
                 while !over.load(Ordering::Relaxed) {
@@ -120,19 +154,18 @@ fn act(deed: Deed, address: SocketAddrV4, packet: &str, over: &AtomicBool) -> st
         wait(over);
         return Ok(());
     }
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(Duration::from_millis(100)))?;
-    stream.set_write_timeout(Some(Duration::from_millis(100)))?;
-    stream.write_all(UPGRADE.as_bytes())?;
-    // The answer, and the first packet perhaps.
-    if stream.read(&mut [0; 1024])? == 0 {
+    if deed == Deed::Sockets {
+        let mut open = Vec::new();
+        while open.len() < SOCKETS && !over.load(Ordering::Relaxed) {
+            open.push(connect(address, packet)?);
+        }
         return Ok(());
     }
-    stream.write_all(&frames::masked(packet))?;
+    let mut stream = connect(address, packet)?;
     // Until it is let in.
     std::thread::sleep(Duration::from_millis(50));
     match deed {
-        Deed::Nothing | Deed::Stall => Ok(()),
+        Deed::Nothing | Deed::Stall | Deed::Sockets => Ok(()),
         Deed::Flood => {
             let event = frames::masked("42[\"typing:stop\",\"nowhere\"]");
             pour(&mut stream, &event.repeat(500), over)
@@ -151,7 +184,52 @@ fn act(deed: Deed, address: SocketAddrV4, packet: &str, over: &AtomicBool) -> st
             stream.write_all(&head)?;
             pour(&mut stream, &[b'4'; 64 << 10], over)
         }
+        Deed::Deep => {
+            let deep = format!("42[\"message:send\",{}{}]", "[".repeat(DEEP), "]".repeat(DEEP));
+            pour(&mut stream, &frames::masked(&deep), over)
+        }
+        Deed::Attachments => {
+            let header =
+                frames::masked("451000000-[\"message:send\",{\"_placeholder\":true,\"num\":0}]");
+            pour(&mut stream, &header, over)
+        }
+        Deed::Rooms => {
+            for first in (0..).step_by(ROOMS) {
+                let join =
+                    |n| frames::masked(&format!("42[\"join:room\",\"{}-{n}\"]", place(&stream)));
+                let joins: Vec<u8> = (first..first + ROOMS).flat_map(join).collect();
+                if over.load(Ordering::Relaxed) {
+                    break;
+                }
+                stream.write_all(&joins)?;
+            }
+            Ok(())
+        }
+        Deed::Guess => {
+            let guess =
+                frames::masked("40{\"token\":\"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhZG1pbiJ9.guess\"}");
+            pour(&mut stream, &guess.repeat(100), over)
+        }
     }
+}
+
+/// A WebSocket that asks to be let in.
+fn connect(address: SocketAddrV4, packet: &str) -> std::io::Result<TcpStream> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_millis(100)))?;
+    stream.set_write_timeout(Some(Duration::from_millis(100)))?;
+    stream.write_all(UPGRADE.as_bytes())?;
+    // The answer, and the first packet perhaps.
+    if stream.read(&mut [0; 1024])? == 0 {
+        return Err(std::io::ErrorKind::UnexpectedEof.into());
+    }
+    stream.write_all(&frames::masked(packet))?;
+    Ok(stream)
+}
+
+/// What no other connection of the time has.
+fn place(stream: &TcpStream) -> u16 {
+    stream.local_addr().map_or(0, |address| address.port())
 }
 
 fn wait(over: &AtomicBool) {

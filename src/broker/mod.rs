@@ -91,7 +91,7 @@ pub(crate) mod shared {
         X_DEATH, X_DELIVERY_COUNT, X_LAST_ERROR, X_RETRY_COUNT, add_death, clear_deaths, death_text,
     };
     pub(crate) use super::delivery::DROPPED_ERROR;
-    pub(crate) use super::publish::{X_DELAY, check_bounds};
+    pub(crate) use super::publish::check_bounds;
     pub(crate) use super::redrive::{GroupsFound, Pace, Runs};
     pub(crate) use super::routing::{CC, check_keys};
 }
@@ -229,12 +229,13 @@ impl Broker {
 
     /// Says in the journal that this was a stop in order, after [`Broker::cancel_consumers`]: at the
     /// next start only messages that were delivered are flagged so. The future resolves when that is
-    /// written; the journal is closed after it.
+    /// written, also under relaxed durability; the journal is closed after it.
     pub fn close(&self) -> Commit {
         self.inner.runs.cancel_all();
         let mut group = Group::new();
         group.fact(KIND_CLOSED, record(&ClosedRecord {}));
-        self.inner.journal.append(group, Urgency::Now).commit
+        drop(self.inner.journal.append(group, Urgency::Now));
+        self.inner.journal.flush()
     }
 
     /// Lets a floor above find its own engine again from any delivery. Only the first call counts.

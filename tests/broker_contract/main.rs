@@ -19,6 +19,7 @@ mod explain;
 mod faults;
 mod fixture;
 mod headers_exchange;
+mod killed;
 mod peer;
 mod planted;
 mod policies;

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::bystanders::Bystanders;
 use crate::socket::Socket;
 use crate::stand::{Stand, token, token_for};
 use crate::websocket::{Got, QUERY, WebSocket};
@@ -84,26 +85,39 @@ async fn binary_arguments_are_refused_in_words() {
 #[tokio::test]
 async fn a_user_has_only_so_many_sockets() {
     let stand = Stand::with(|options| options.limits.user_sockets_max = 1).await;
-    let _first = Socket::connect(&stand, "ada").await;
-    let mut websocket = opened(&stand).await;
-    websocket.text(&format!("40{}", json!({ "token": token("ada") }))).await;
-    assert_eq!(websocket.next_text().await, r#"44{"message":"Too many connections"}"#);
+    let mut bystanders = Bystanders::of(&stand).await;
+    let mut first = Socket::connect(&stand, "ada").await;
+    let mut refused = Vec::new();
+    for _ in 0..20 {
+        let mut websocket = opened(&stand).await;
+        websocket.text(&format!("40{}", json!({ "token": token("ada") }))).await;
+        assert_eq!(websocket.next_text().await, r#"44{"message":"Too many connections"}"#);
+        bystanders.talk().await;
+        refused.push(websocket);
+    }
     Socket::connect(&stand, "bob").await;
+    assert_eq!(first.call("presence:update", json!("here")).await["ok"], true);
+    bystanders.missed_nothing().await;
 }
 
 #[tokio::test]
 async fn a_socket_is_in_only_so_many_rooms_that_its_token_names() {
     let stand = Stand::with(|options| options.limits.socket_rooms_max = 2).await;
+    let mut bystanders = Bystanders::of(&stand).await;
     let mut ada = Socket::with_token(&stand, &token_for("ada", &["team-*"])).await;
     let denied = json!({ "error": "Access denied to room" });
     assert_eq!(ada.call("join:room", json!("general")).await, denied);
     ada.join("team-1").await;
     ada.join("team-2").await;
     let full = json!({ "error": "A socket may be in 2 rooms at most" });
-    assert_eq!(ada.call("join:room", json!("team-3")).await, full);
+    for n in 3..30 {
+        assert_eq!(ada.call("join:room", json!(format!("team-{n}"))).await, full);
+        bystanders.talk().await;
+    }
     ada.join("team-2").await;
     assert_eq!(ada.call("leave:room", json!("team-1")).await["ok"], true);
     ada.join("team-3").await;
+    bystanders.missed_nothing().await;
 }
 
 #[tokio::test]

@@ -98,11 +98,25 @@ async fn pages_of_listed_origins_may_connect_with_credentials() {
     for (origin, allowed) in [(listed, true), ("http://evil.example", false), (&own, false)] {
         let answer = request(stand.address, "GET", query, &[("Origin", origin)], "").await;
         assert_eq!(answer.header("access-control-allow-origin"), allowed.then_some(origin));
+        let credentials = answer.header("access-control-allow-credentials");
+        assert_eq!(credentials, allowed.then_some("true"));
         assert_eq!(answer.header("vary"), Some("Origin"));
     }
     // Refusals too, or the page could not tell why.
     let answer = request(stand.address, "GET", "EIO=4", &[("Origin", listed)], "").await;
     assert_eq!(answer.header("access-control-allow-origin"), Some(listed));
+}
+
+#[tokio::test]
+async fn pages_may_be_let_in_without_credentials() {
+    let stand = Stand::with(|options| options.cors_credentials = false).await;
+    let (query, listed) = ("EIO=4&transport=polling", "http://localhost:3000");
+    let headers = [("Origin", listed), ("Access-Control-Request-Method", "POST")];
+    for method in ["OPTIONS", "GET"] {
+        let answer = request(stand.address, method, query, &headers, "").await;
+        assert_eq!(answer.header("access-control-allow-origin"), Some(listed), "{method}");
+        assert_eq!(answer.header("access-control-allow-credentials"), None, "{method}");
+    }
 }
 
 #[tokio::test]

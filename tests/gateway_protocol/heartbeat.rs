@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use leveret::gateway::GatewayOptions;
 
+use crate::bystanders::Bystanders;
 use crate::http::Polling;
 use crate::stand::{Stand, in_time, token};
 use crate::websocket::{Got, QUERY, WebSocket};
@@ -59,6 +60,16 @@ async fn a_client_may_not_ping() {
 #[tokio::test]
 async fn who_joins_no_namespace_in_time_is_closed() {
     let stand = Stand::with(|options| options.connect_timeout = Duration::from_millis(100)).await;
+    let mut bystanders = Bystanders::of(&stand).await;
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        silent.push(WebSocket::open(stand.address, QUERY, &[]).await.unwrap());
+        bystanders.talk().await;
+    }
+    for websocket in &mut silent {
+        websocket.next_text().await;
+        assert_eq!(websocket.next().await, Got::Close(1000, "connect timeout".to_owned()));
+    }
     let mut websocket = WebSocket::open(stand.address, QUERY, &[]).await.unwrap();
     websocket.next_text().await;
     assert_eq!(websocket.next().await, Got::Close(1000, "connect timeout".to_owned()));
@@ -69,4 +80,5 @@ async fn who_joins_no_namespace_in_time_is_closed() {
     let joined = Polling::connect(stand.address, &token("ada")).await;
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(in_time(joined.is_known()).await);
+    bystanders.missed_nothing().await;
 }

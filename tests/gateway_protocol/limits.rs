@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::http::{Answer, Polling, request};
 use crate::socket::Socket;
-use crate::stand::{SILENCE, Stand, in_time, token};
+use crate::stand::{Stand, in_time, token};
 use crate::websocket::{QUERY, WebSocket};
 
 const POLLING: &str = "EIO=4&transport=polling";
@@ -77,29 +77,4 @@ async fn without_a_trusted_proxy_nobody_can_pass_for_another() {
     .await;
     assert_eq!(handshake(&stand, "203.0.113.1").await.status, 200);
     assert_eq!(handshake(&stand, "203.0.113.2").await.status, 429);
-}
-
-#[tokio::test]
-async fn what_is_off_is_off() {
-    let stand = Stand::with(|options| {
-        options.connect_timeout = Duration::MAX;
-        options.limits.queue_bytes_max = usize::MAX;
-        options.limits.user_sockets_max = usize::MAX;
-        options.limits.address_sockets_max = None;
-    })
-    .await;
-    let mut idle = WebSocket::open(stand.address, QUERY, &[]).await.unwrap();
-    idle.next_text().await;
-    let mut ada = Socket::connect(&stand, "ada").await;
-    let filler = "x".repeat(1_000_000);
-    // Far beyond the bound that there is by default, before anything is read.
-    for n in 0..16 {
-        stand.gateway.emit_to_all("notification", &json!({ "n": n, "filler": filler }));
-    }
-    for n in 0..16 {
-        assert_eq!(ada.event("notification").await["n"], n);
-    }
-    tokio::time::sleep(SILENCE).await;
-    idle.text(&format!("40{}", json!({ "token": token("bob") }))).await;
-    assert!(idle.next_text().await.starts_with("40{\"sid\":"));
 }

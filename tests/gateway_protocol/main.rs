@@ -9,9 +9,13 @@ mod asked;
 mod attendance;
 mod bad_input;
 mod bridge;
+mod bystanders;
 mod channels;
 mod compression;
 mod connection;
+#[path = "../journal_crash/disk.rs"]
+#[allow(dead_code, reason = "the tests of crashes ask for more")]
+mod disk;
 mod durability;
 mod emit;
 mod event_bridge;
@@ -23,6 +27,7 @@ mod heartbeat;
 mod http;
 mod library;
 mod limits;
+mod limits_off;
 #[cfg(feature = "redis")]
 mod moves;
 mod msgpack;
@@ -43,6 +48,7 @@ mod redis_proxy;
 mod redis_server;
 mod repeats;
 mod resume;
+mod returning;
 mod rooms;
 mod shutdown;
 mod socket;

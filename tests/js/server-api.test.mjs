@@ -5,23 +5,21 @@ import assert from "node:assert/strict";
 import { after, afterEach, before, test } from "node:test";
 
 import { Validator } from "@seriousme/openapi-schema-validator";
-import Ajv2020 from "ajv/dist/2020.js";
 
 import { closeClients, connect } from "./client.mjs";
 import { until } from "./deadline.mjs";
+import { describedApi } from "./openapi.mjs";
 import { request } from "./request.mjs";
 import { startServer } from "./server.mjs";
 import { mintToken } from "./token.mjs";
 
 let server;
 let document;
-let schemas;
+let call;
 
 before(async () => {
   server = await startServer();
-  document = (await request(`${server.url}/api/v1/openapi.json`)).json();
-  schemas = new Ajv2020({ strict: false, allErrors: true });
-  schemas.addSchema(document, "openapi");
+  ({ document, call } = await describedApi(server.url));
 });
 
 after(async () => {
@@ -34,41 +32,6 @@ afterEach(closeClients);
 async function enter(user, username = user) {
   const token = await mintToken(server.dataDir, user, { username });
   return connect(server.url, { token, transports: ["websocket"] });
-}
-
-/** The place in the document of what `parts` name, as a JSON pointer. */
-const pointer = (...parts) =>
-  parts.map((part) => encodeURIComponent(part.replaceAll("~", "~0").replaceAll("/", "~1"))).join("/");
-
-/** Calls the operation; its body and its answer must be as the document describes them. */
-async function call(operationId, { path: names = {}, query = {}, body, status = 200 } = {}) {
-  const operations = Object.entries(document.paths).flatMap(([path, methods]) =>
-    Object.entries(methods).map(([method, operation]) => ({ path, method, operation })),
-  );
-  const { path, method, operation } = operations.find(
-    ({ operation }) => operation.operationId === operationId,
-  );
-  const concrete = path.replace(/\{(\w+)\}/g, (_, name) => encodeURIComponent(names[name]));
-  const headers = {};
-  let text;
-  if (body !== undefined) {
-    text = JSON.stringify(body);
-    headers["content-type"] = "application/json";
-    headers["content-length"] = Buffer.byteLength(text);
-    const place = [path, method, "requestBody", "content", "application/json", "schema"];
-    const fits = schemas.validate(`openapi#/${pointer("paths", ...place)}`, body);
-    assert.equal(fits, status < 400, `the body of ${operationId}: ${schemas.errorsText()}`);
-  }
-  const url = `${server.url}/api/v1${concrete}?${new URLSearchParams(query)}`;
-  const answer = await request(url, { method: method.toUpperCase(), headers, body: text });
-  assert.equal(answer.status, status, answer.text);
-  const place =
-    operation.responses[status] === undefined || operation.responses[status].$ref
-      ? ["components", "responses", "Problem", "content", "application/problem+json", "schema"]
-      : ["paths", path, method, "responses", `${status}`, "content", "application/json", "schema"];
-  const fits = schemas.validate(`openapi#/${pointer(...place)}`, answer.json());
-  assert.ok(fits, `${operationId}: ${schemas.errorsText()} in ${answer.text}`);
-  return answer.json();
 }
 
 test("the document is OpenAPI", async () => {

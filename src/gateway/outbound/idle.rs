@@ -22,6 +22,9 @@ use crate::gateway::websocket::AtOnce;
 /// the rest are woken: other threads have enough to do then, and frames that come meanwhile join theirs.
 const TOGETHER_MAX: usize = 128;
 
+/// How many bytes one task writes so: what the kernel copies in less than a millisecond.
+const TOGETHER_BYTES_MAX: usize = 256 * 1024;
+
 /// The writer of a session, and who has it.
 pub enum Pen {
     /// The session's task, or nobody as there is no WebSocket.
@@ -131,11 +134,14 @@ impl State {
 #[derive(Default)]
 pub struct Flush {
     idle: Vec<Arc<Outbound>>,
+    bytes: usize,
 }
 
 impl Flush {
-    pub fn add(&mut self, outbound: &Arc<Outbound>) {
-        match self.idle.len() < TOGETHER_MAX {
+    /// `bytes`: what it has to write.
+    pub fn add(&mut self, outbound: &Arc<Outbound>, bytes: usize) {
+        self.bytes = self.bytes.saturating_add(bytes);
+        match self.idle.len() < TOGETHER_MAX && self.bytes <= TOGETHER_BYTES_MAX {
             true => self.idle.push(Arc::clone(outbound)),
             false => outbound.wake(),
         }

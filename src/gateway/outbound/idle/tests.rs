@@ -104,6 +104,23 @@ async fn many_are_written_to_without_waking_their_tasks() {
     }
 }
 
+/// One task would be at it for long, and other threads have nothing to do.
+#[tokio::test]
+async fn of_much_a_part_is_left_to_the_sessions_tasks() {
+    let bytes = TOGETHER_BYTES_MAX / 2;
+    let mut sessions = Vec::new();
+    for _ in 0..4 {
+        sessions.push(idle(1 << 20, 1 << 20).await);
+    }
+    let outbounds: Vec<_> = sessions.iter().map(|(outbound, _)| outbound).collect();
+    drop(push(&outbounds, &text("a", bytes - 100)));
+    assert!(is_asleep(outbounds[0]) && is_asleep(outbounds[1]));
+    for outbound in &outbounds[2..] {
+        let (_, left) = picked_up(outbound).await;
+        assert_eq!(left.len(), 1, "it was woken, and not written to");
+    }
+}
+
 #[tokio::test]
 async fn who_is_writing_already_is_left_to_write_the_rest() {
     let (ada, mut ada_reads) = idle(1_000, 1_000).await;

@@ -72,6 +72,30 @@ mod tests {
     }
 
     #[test]
+    fn a_number_is_the_same_one_in_both_forms() {
+        let text = r#"2["a",1.5000000001164153,-0.0,5e-324,1.7976931348623157e+308]"#;
+        let (again, _) = decoded(&encode(text, &[]).unwrap()).unwrap();
+        assert_eq!(again, text);
+    }
+
+    #[test]
+    fn what_is_beside_the_data_brings_no_attachment() {
+        let packet = |middle: &[u8], rest: &[u8]| {
+            decoded(&[b"\x84\xa4type\x02\xa3nsp\xa1/", middle, rest].concat()).unwrap()
+        };
+        let (data, other) = (b"\xa4data\x92\xa1a\xc4\x01\x07", b"\xa5extra\xc4\x01\x08");
+        let expected = (
+            r#"51-["a",{"_placeholder":true,"num":0}]"#.to_owned(),
+            vec![Bytes::from_static(b"\x07")],
+        );
+        assert_eq!(packet(data, other), expected);
+        assert_eq!(packet(other, data), expected);
+        assert_eq!(packet(b"\xa4data\x92\xa1a\xc4\x01\x09", data), expected);
+        let bare = b"\xa4data\x91\xa1a";
+        assert_eq!(packet(other, bare), (r#"2["a"]"#.to_owned(), Vec::new()));
+    }
+
+    #[test]
     fn heads_of_every_width_stand_where_they_belong() {
         let array = |length, inner: &str| format!("[{}]", vec![inner; length].join(","));
         let map = |length: usize, inner: &str| {

@@ -88,11 +88,19 @@ impl<'a> Reader<'a> {
                 "nsp" => namespace = Some(Namespace::new(self.text()?)?),
                 "id" => id = Some(self.token()?),
                 "data" if !self.is_undefined() => {
+                    // As in JavaScript, the last one of a name counts.
                     data.clear();
+                    self.attachments.clear();
+                    self.has_literal = false;
                     self.value(&mut data, 0)?;
                 }
-                // What else there is says nothing.
-                _ => self.value(&mut Vec::new(), 0)?,
+                // What else there is says nothing, and brings nothing.
+                _ => {
+                    let (attachments, has_literal) = (self.attachments.len(), self.has_literal);
+                    self.value(&mut Vec::new(), 0)?;
+                    self.attachments.truncate(attachments);
+                    self.has_literal = has_literal;
+                }
             }
         }
         let Some(Token::Unsigned(kind @ 0..=4)) = kind else {
