@@ -36,10 +36,14 @@ mod fixture;
 mod headers_exchange;
 #[path = "broker_contract/peer.rs"]
 mod peer;
+#[path = "broker_contract/planted.rs"]
+mod planted;
 #[path = "broker_contract/policies.rs"]
 mod policies;
 #[path = "broker_contract/priorities.rs"]
 mod priorities;
+#[path = "broker_contract/properties.rs"]
+mod properties;
 #[path = "broker_contract/publish_all.rs"]
 mod publish_all;
 #[path = "broker_contract/queue_length.rs"]

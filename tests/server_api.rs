@@ -180,6 +180,17 @@ async fn a_message_is_published_with_everything_and_shown_the_same() {
 }
 
 #[tokio::test]
+async fn a_message_is_published_for_later() {
+    let stand = Stand::new().await;
+    let later = json!({ "exchange": "", "routingKey": "jobs", "body": "1", "delayMs": 3_600_000 });
+    assert_eq!(stand.post("/publish", later).await, (200, json!({ "routed": true })));
+    let now = json!({ "exchange": "", "routingKey": "jobs", "body": "2", "delayMs": 0 });
+    assert_eq!(stand.post("/publish", now).await, (200, json!({ "routed": true })));
+    let jobs = stand.get("/queues/jobs").await;
+    assert_eq!((&jobs["ready"], &jobs["delayed"]), (&json!(1), &json!(1)));
+}
+
+#[tokio::test]
 async fn what_is_wrong_is_named() {
     let stand = Stand::new().await;
     let long = "q".repeat(256);
@@ -224,6 +235,13 @@ async fn what_is_wrong_is_named() {
             400,
             "nested",
         ),
+        (
+            "/publish",
+            json!({ "exchange": "", "routingKey": "k", "delayMs": 1, "headers": { "x-delay": 2 } }),
+            400,
+            "delayMs",
+        ),
+        ("/publish", json!({ "exchange": "", "routingKey": "k", "delayMs": -1 }), 400, "delayMs"),
         ("/queues/dead/redrive", json!({ "ratePerSecond": 0 }), 400, "ratePerSecond"),
         ("/queues/dead/redrive", json!({ "ids": ["x"] }), 400, "ids"),
         ("/queues/dead/redrive", json!({ "ids": [], "error": "x" }), 400, "ids"),

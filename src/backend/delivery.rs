@@ -34,7 +34,8 @@ impl Consumer {
     }
 }
 
-/// A message that is yours until you settle it. Dropped unsettled, it counts as failed.
+/// A message that is yours until you settle it. Dropped unsettled, it counts as failed; where its queue has
+/// neither a retry policy nor a dead-letter exchange, it goes back instead.
 pub enum Delivery {
     Embedded(broker::Delivery),
     #[cfg(feature = "rabbitmq")]
@@ -94,11 +95,11 @@ impl Delivery {
     /// [`Delivery::ack_with`], or calls [`super::Cache::flush`] before.
     ///
     /// # Errors
-    /// When the back end could not be told.
+    /// When the back end could not be told, or its queue has taken it back after the consumer timeout.
     pub async fn ack(self) -> Result<(), BackendError> {
         match self {
             Self::Embedded(delivery) => {
-                let _commit = delivery.ack();
+                let _commit = delivery.try_ack()?;
                 Ok(())
             }
             #[cfg(feature = "rabbitmq")]
@@ -137,7 +138,8 @@ impl Delivery {
         }
     }
 
-    /// Settles many, and resolves when that is durable: no crash brings them back.
+    /// Settles many, and resolves when that is durable: no crash brings them back. Those that their queues
+    /// have taken back after the consumer timeout come back all the same.
     ///
     /// # Errors
     /// When the commit failed: whether they come back is unknown then.
@@ -158,7 +160,8 @@ impl Delivery {
         committed(last).await
     }
 
-    /// A failure: the queue's retry policy holds it for a while, or it is dead-lettered with `error`.
+    /// A failure: the queue's retry policy holds it for a while, or it is dead-lettered with `error`. In a
+    /// queue without either it is gone.
     ///
     /// # Errors
     /// When the back end could not be told.

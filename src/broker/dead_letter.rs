@@ -1,7 +1,7 @@
 //! Where a dead message goes, and what it says of its deaths.
 //!
-//! Mirrors RabbitMQ's dead lettering: `x-death` has one entry a {queue, reason}, newest first, its
-//! count rising; `x-first-death-*` and `x-last-death-*` name the ends of that history. Beside it
+//! Mirrors RabbitMQ's dead lettering: `x-death` has one entry a {queue, reason}, which tells of the first
+//! such death; another one raises its count and brings it to the front. `x-first-death-*` and `x-last-death-*` name the ends of that history. Beside it
 //! stand `x-last-error` and `x-retry-count`, what the retry policy knows.
 
 use std::sync::Arc;
@@ -109,20 +109,26 @@ pub(crate) fn add_death(
         death_text(death, "queue") == Some(queue_name)
             && death_text(death, "reason") == Some(reason)
     };
-    let mut death = match deaths.iter().position(same).map(|at| deaths.remove(at)) {
-        Some(Value::Table(table)) => table,
-        _ => Headers::default(),
+    let death = match deaths.iter().position(same).map(|at| deaths.remove(at)) {
+        Some(Value::Table(mut death)) => {
+            let count = death.get("count").and_then(Value::as_int).unwrap_or(0);
+            death.set("count", count.saturating_add(1));
+            death
+        }
+        _ => {
+            let mut death = Headers::default();
+            death.set("count", 1);
+            death.set("reason", reason);
+            death.set("queue", queue_name);
+            death.set("time", Value::Timestamp(now_ms / 1_000));
+            death.set("exchange", original.exchange.as_str());
+            death.set("routing-keys", routing_keys(original));
+            if let Some(expiration_ms) = expiration_ms {
+                death.set("original-expiration", expiration_ms.to_string());
+            }
+            death
+        }
     };
-    let count = death.get("count").and_then(Value::as_int).unwrap_or(0);
-    death.set("count", count.saturating_add(1));
-    death.set("reason", reason);
-    death.set("queue", queue_name);
-    death.set("time", Value::Timestamp(now_ms / 1_000));
-    death.set("exchange", original.exchange.as_str());
-    death.set("routing-keys", routing_keys(original));
-    if let Some(expiration_ms) = expiration_ms {
-        death.set("original-expiration", expiration_ms.to_string());
-    }
     deaths.insert(0, Value::Table(death));
     headers.set(X_DEATH, deaths);
     for (name, value) in

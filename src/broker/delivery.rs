@@ -21,8 +21,9 @@ pub(crate) const DROPPED_ERROR: &str = "the consumer dropped the delivery withou
 /// are requeued keep their order, and so go back in one.
 const SETTLED_TOGETHER_MAX: usize = 1_024;
 
-/// A message that is its holder's until it is settled. Dropped unsettled, it counts as failed, as
-/// if its consumer had crashed.
+/// A message that is its holder's until it is settled. Dropped unsettled, as by a consumer that crashed,
+/// it counts as failed where a retry policy or a dead-letter exchange takes what fails; elsewhere it
+/// returns to its queue, counted as [`Delivery::requeue`] counts it, so that nobody loses it.
 pub struct Delivery {
     pub(super) inner: Arc<Inner>,
     pub(super) queue: Arc<Queue>,
@@ -76,10 +77,22 @@ impl Delivery {
     }
 
     /// Settles it for good. The future, if it is a durable message, resolves when that is committed:
-    /// from then on no crash brings it back.
+    /// from then on no crash brings it back. What the queue took back meanwhile stays there: who has to know
+    /// asks [`Delivery::try_ack`].
     pub fn ack(mut self) -> Option<Commit> {
         self.settled = true;
         self.inner.ack(&self.queue, self.parcel.tag)
+    }
+
+    /// As [`Delivery::ack`].
+    ///
+    /// # Errors
+    /// The queue's consumer timeout took it back (406 in AMQP): it is delivered again.
+    pub fn try_ack(self) -> Result<Option<Commit>, BrokerError> {
+        if self.queue.has_taken_back(self.parcel.tag) {
+            return Err(taken_back());
+        }
+        Ok(self.ack())
     }
 
     /// Returns it to its old place in the queue (basic.nack with requeue).
@@ -90,7 +103,8 @@ impl Delivery {
     }
 
     /// Says that it failed (basic.reject without requeue): the queue's retry policy holds it for a
-    /// while; without one, or at its limit, it is dead-lettered with `error` in `x-last-error`.
+    /// while; without one, or at its limit, it is dead-lettered with `error` in `x-last-error`. Without a
+    /// dead-letter exchange it is gone then, as in RabbitMQ.
     pub fn fail(mut self, error: &str) {
         self.settled = true;
         self.inner.fail(&self.queue, &[self.parcel.tag], Some(error));
@@ -99,8 +113,15 @@ impl Delivery {
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        if !self.settled {
+        if self.settled {
+            return;
+        }
+        let settings = self.queue.settings();
+        if settings.retry.is_some() || settings.dead_letter.is_some() {
             self.inner.fail(&self.queue, &[self.parcel.tag], Some(DROPPED_ERROR));
+        } else {
+            let effects = self.queue.requeue([(self.parcel.tag, true)], self.inner.now_ms());
+            self.inner.run(&self.queue, effects);
         }
     }
 }
@@ -266,6 +287,12 @@ impl Inner {
             failed.entry = Some(entry);
         }
     }
+}
+
+/// Settling it again settles nothing.
+pub(super) fn taken_back() -> BrokerError {
+    let text = "the delivery is settled, or its queue has taken it back";
+    BrokerError::Precondition(text.to_owned())
 }
 
 /// From 0 to 1. Jitter needs to differ between processes, not to be unpredictable.

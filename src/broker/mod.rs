@@ -91,7 +91,7 @@ pub(crate) mod shared {
         X_DEATH, X_DELIVERY_COUNT, X_LAST_ERROR, X_RETRY_COUNT, add_death, clear_deaths, death_text,
     };
     pub(crate) use super::delivery::DROPPED_ERROR;
-    pub(crate) use super::publish::{X_DELAY, check_bounds};
+    pub(crate) use super::publish::check_bounds;
     pub(crate) use super::redrive::{GroupsFound, Pace, Runs};
     pub(crate) use super::routing::{CC, check_keys};
 }

@@ -8,16 +8,13 @@ use super::error::BrokerError;
 use super::queue::{Effects, Held, Queue, Reason, Refusal};
 use super::records::KIND_MESSAGE;
 use super::routing::{BCC, Targets};
-use super::stored::{self, Stored};
+use super::stored::{self, MARK_WITHIN, Stored};
 use super::trace::What;
 use super::vhost::Vhost;
 use super::{Broker, Inner};
-use crate::journal::{Commit, Entry, Group, Position};
+use crate::journal::{Commit, Entry, Group, Position, Urgency};
 use crate::model::clock::UnixMs;
-use crate::model::message::{Message, Value};
-
-/// Delays a message: it becomes ready in its queues after so many milliseconds.
-pub(crate) const X_DELAY: &str = "x-delay";
+use crate::model::message::{Message, Value, X_DELAY};
 
 /// What became of a published message.
 pub struct Published {
@@ -343,8 +340,13 @@ impl Inner {
         if let Some(wake_ms) = effects.wake_ms {
             self.timers.arm(queue, wake_ms);
         }
+        let urgency = match effects.marks_count {
+            true => Urgency::Now,
+            false => Urgency::Within(MARK_WITHIN),
+        };
         for (stored, deliveries) in effects.delivered {
-            if let Some(position) = stored.mark(&self.journal, queue.id, deliveries)
+            let mark = (deliveries, urgency);
+            if let Some(position) = stored.mark(&self.journal, queue.id, mark)
                 && stored.is_traced()
             {
                 let queue = queue.spec.name.clone();

@@ -20,7 +20,6 @@ use super::memory::Memory;
 use super::records::{
     DeliveredRecord, KIND_DELIVERED, KIND_SETTLED, QueueId, SettledRecord, record,
 };
-use super::stored::MARK_WITHIN;
 use crate::journal::{Appended, Entry, Group, Journal, Position, Urgency};
 
 /// So many queues can settle messages at once, most of the time.
@@ -315,7 +314,12 @@ impl Notes<'_> {
 
     /// Marks that it was handed to a consumer of `queue`, unless it is settled there or the mark that
     /// is there says as much.
-    pub(super) fn mark(&mut self, journal: &Journal, queue: QueueId, deliveries: u32) {
+    pub(super) fn mark(
+        &mut self,
+        journal: &Journal,
+        queue: QueueId,
+        (deliveries, urgency): (u32, Urgency),
+    ) {
         let noted = self.find(queue).map(Kept::note);
         let mut group = Group::new();
         if let Some(note) = noted {
@@ -326,7 +330,7 @@ impl Notes<'_> {
         }
         let message = self.position;
         group.fact(KIND_DELIVERED, record(&DeliveredRecord { message, queue, deliveries }));
-        let appended = journal.append(group, Urgency::Within(MARK_WITHIN));
+        let appended = journal.append(group, urgency);
         let Some(&entry) = appended.entries.first() else { return };
         self.take(queue);
         self.add(Note { queue, entry, what: Noted::Delivered(deliveries) });

@@ -346,14 +346,13 @@ impl Stored {
         (!group.is_empty()).then(|| journal.append(group, Urgency::Now))
     }
 
-    /// Marks that the message was handed to a consumer of `queue`, for the `deliveries`-th time. The
-    /// mark rides on a later commit. It may come after the message was settled, and is left out then;
+    /// Marks that the message was handed to a consumer of `queue`, for the `deliveries`-th time. It may come after the message was settled, and is left out then;
     /// otherwise, where the message is in the log.
     pub(super) fn mark(
         &self,
         journal: &Journal,
         queue: QueueId,
-        deliveries: u32,
+        (deliveries, urgency): (u32, Urgency),
     ) -> Option<Position> {
         match &self.durable {
             Durable::Nowhere => None,
@@ -367,7 +366,7 @@ impl Stored {
                     None => {}
                 }
                 group.fact(KIND_DELIVERED, record(&DeliveredRecord { message, queue, deliveries }));
-                let appended = journal.append(group, Urgency::Within(MARK_WITHIN));
+                let appended = journal.append(group, urgency);
                 if let Some(&entry) = appended.entries.first() {
                     journaled.mark = Mark::new(entry, deliveries);
                 }
@@ -379,7 +378,7 @@ impl Stored {
                 if several.is_over(notes.is_empty()) {
                     return None;
                 }
-                notes.mark(journal, queue, deliveries);
+                notes.mark(journal, queue, (deliveries, urgency));
                 Some(message)
             }
         }

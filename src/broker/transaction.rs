@@ -10,7 +10,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::cause::set_cause;
-use super::delivery::Delivery;
+use super::delivery::{Delivery, taken_back};
 use super::error::BrokerError;
 use super::publish::check_bounds;
 use super::queue::{Effects, Held, Queue};
@@ -70,8 +70,7 @@ impl Delivery {
         let tag = self.parcel.tag;
         let taken = if self.settled { None } else { queue.take_unacked(tag, now_ms) };
         let Some((held, effects)) = taken else {
-            let text = "the delivery is settled, or its queue has taken it back";
-            return Err(BrokerError::Precondition(text.to_owned()));
+            return Err(taken_back());
         };
         self.settled = true;
         Ok(Claimed { inner, queue, held, effects, outputs })

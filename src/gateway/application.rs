@@ -415,13 +415,11 @@ impl Application {
     /// many sockets there were here.
     pub fn disconnect_user(&self, user: &UserId) -> usize {
         let room = personal_room(user);
-        let mut here = 0;
         let hubs = self.watched.read().clone();
-        for hub in hubs {
-            let sockets = Broadcast::new(hub).to(&room);
-            here += sockets.fetch_sockets().len();
-            sockets.close();
-        }
+        let sockets = || hubs.iter().map(|hub| Broadcast::new(Arc::clone(hub)).to(&room));
+        // All are counted first: a session that ends takes its sockets of the other namespaces along.
+        let here = sockets().map(|sockets| sockets.count()).sum();
+        sockets().for_each(|sockets| sockets.close());
         here
     }
 
@@ -432,12 +430,9 @@ impl Application {
     pub async fn disconnect_user_surely(&self, user: &UserId) -> Result<usize, BackendError> {
         let room = personal_room(user);
         let hubs = self.watched.read().clone();
-        let (mut here, mut closing) = (0, Vec::with_capacity(hubs.len()));
-        for hub in hubs {
-            let sockets = Broadcast::new(hub).to(&room);
-            here += sockets.count();
-            closing.push(sockets.closing());
-        }
+        let sockets = || hubs.iter().map(|hub| Broadcast::new(Arc::clone(hub)).to(&room));
+        let here = sockets().map(|sockets| sockets.count()).sum();
+        let closing: Vec<_> = sockets().map(|sockets| sockets.closing()).collect();
         for closing in closing {
             if let Some(sent) = closing? {
                 sent.durable().await?;

@@ -47,6 +47,8 @@ pub struct NodeLease {
     places: Arc<Semaphore>,
     /// The node is shut down.
     is_over: AtomicBool,
+    /// And the cache knows.
+    has_ended: AtomicBool,
     /// The lease had ended when something was noted, so that everything is to be noted again.
     has_lapsed: AtomicBool,
     wake: Arc<Notify>,
@@ -54,9 +56,9 @@ pub struct NodeLease {
 
 impl NodeLease {
     pub fn new(leases: Leases, node: Arc<str>, lease: Duration) -> Self {
-        let (unsure, is_over, has_lapsed, wake) = Default::default();
+        let (unsure, is_over, has_ended, has_lapsed, wake) = Default::default();
         let places = Arc::new(Semaphore::new(NOTED_MAX));
-        Self { leases, node, lease, unsure, places, is_over, has_lapsed, wake }
+        Self { leases, node, lease, unsure, places, is_over, has_ended, has_lapsed, wake }
     }
 
     /// Notes whether the user has a socket here, and tells everybody what that changes over all nodes.
@@ -83,15 +85,18 @@ impl NodeLease {
         Ok(!self.leases.give_up(&self.node, &holding, &says)?.gone().await?)
     }
 
-    /// The node is shut down: the others do not miss it. Done once; what it gave up before is to be noted first.
+    /// The node is shut down: the others do not miss it. Said until it is known; what it gave up before is to be
+    /// noted first.
     ///
     /// # Errors
     /// A cache that does not answer.
     pub async fn end(&self) -> Result<(), BackendError> {
-        match self.is_over.swap(true, Ordering::AcqRel) {
-            true => Ok(()),
-            false => self.leases.end(&self.node).await,
+        self.is_over.store(true, Ordering::Release);
+        if !self.has_ended.load(Ordering::Acquire) {
+            self.leases.end(&self.node).await?;
+            self.has_ended.store(true, Ordering::Release);
         }
+        Ok(())
     }
 
     /// The user has a socket in the room here; `says` is said if it had none on any node. `place` is kept until

@@ -9,10 +9,12 @@
 //! those whose queue was empty ([`Flush`]), as far as their streams take it without waiting.
 
 mod idle;
+mod members;
 #[cfg(test)]
 mod tests;
 
 pub use idle::Flush;
+pub use members::Member;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,6 +29,7 @@ use tokio::io::WriteHalf;
 use tokio::sync::Notify;
 
 use self::idle::Pen;
+use self::members::Members;
 use super::close_reason::CloseReason;
 use super::websocket::{Frame, Writer};
 use crate::wire::engine_io::{Packet, Payload};
@@ -59,6 +62,7 @@ pub struct Outbound {
     joined: AtomicBool,
     /// The gateway itself keeps the session's reader waiting; that no pong was read says nothing then.
     held: AtomicBool,
+    members: Members,
 }
 
 struct State {
@@ -125,6 +129,7 @@ impl Outbound {
             closing: Notify::new(),
             joined: AtomicBool::new(false),
             held: AtomicBool::new(false),
+            members: Members::default(),
         }
     }
 
@@ -170,8 +175,10 @@ impl Outbound {
             let kept = usize::from(state.is_cut);
             state.frames.truncate(kept);
             state.frames.shrink_to_fit();
+            // Before anybody else has the lock: what came behind the gap would hide it from who comes back.
+            state.closed = Some(CloseReason::SlowConsumer);
             drop(state);
-            self.close(CloseReason::SlowConsumer);
+            self.tell_closed();
             return None;
         }
         Some(state.enqueue(frames, weight))
@@ -203,6 +210,10 @@ impl Outbound {
         }
         state.closed = Some(reason);
         drop(state);
+        self.tell_closed();
+    }
+
+    fn tell_closed(&self) {
         self.ready.notify_one();
         self.eased.notify_waiters();
         self.closing.notify_waiters();

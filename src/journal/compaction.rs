@@ -1,9 +1,9 @@
 //! Copies what counts of a mostly dead segment to the active one, a slice a commit, so that its
 //! file can be deleted.
 //!
-//! Only a segment of which less than a half counts is a victim. So each byte that is copied frees at
-//! least one that died, every byte dies once, and what is written in all stays below twice what was
-//! appended. A victim is looked for once a half of all sealed segments is dead, so the log takes about
+//! Only a segment of which less than a half counts is a victim. Each byte that is copied frees at
+//! least one that died, and every byte dies once, so less than twice what was appended is written in
+//! all. A victim is looked for once a half of all sealed segments is dead, so the log takes about
 //! twice what lives. Beyond that, a start may merge small segments that earlier starts left.
 
 use super::liveness::Liveness;

@@ -7,6 +7,9 @@ use tokio::sync::{Notify, Semaphore, watch};
 
 use super::{Journal, JournalError};
 
+/// So much may be uncommitted however little is free beyond the reserve: commits stay worth their sync.
+const UNCOMMITTED_BYTES_MIN: usize = 64 * 1024;
+
 /// Nothing here is ever locked across an append; readers see each value by itself.
 pub(super) struct Gate {
     uncommitted_bytes: AtomicUsize,
@@ -60,20 +63,27 @@ impl Gate {
         if let Some(failure) = self.failure.get() {
             return Err(failure.clone());
         }
-        Ok(self.fits(bytes) && !self.alarm.load(Ordering::Relaxed))
+        Ok(self.fits(bytes, self.admitted_bytes_max()) && !self.alarm.load(Ordering::Relaxed))
     }
 
-    fn fits(&self, bytes: usize) -> bool {
+    fn fits(&self, bytes: usize, bytes_max: usize) -> bool {
         let uncommitted = self.uncommitted_bytes.load(Ordering::Relaxed);
         // Something larger than the bound passes alone.
-        uncommitted == 0
-            || uncommitted.checked_add(bytes).is_some_and(|sum| sum <= self.uncommitted_bytes_max)
+        uncommitted == 0 || uncommitted.checked_add(bytes).is_some_and(|sum| sum <= bytes_max)
+    }
+
+    /// What publishers may have in flight: the alarm is too late for it, so that it has to find its place
+    /// beside the reserve, with a quarter for redb's pages.
+    fn admitted_bytes_max(&self) -> usize {
+        let spare = self.free_bytes.load(Ordering::Relaxed).saturating_sub(self.reserve_bytes);
+        let spare = usize::try_from(spare / 5 * 4).unwrap_or(usize::MAX);
+        self.uncommitted_bytes_max.min(spare.max(UNCOMMITTED_BYTES_MIN))
     }
 
     /// Whether `bytes` more stay within the bound, whatever the alarm says: what is moved or removed
     /// must go on while the disk is nearly full. A gate that failed takes nothing that could be too much.
     pub(super) fn has_room(&self, bytes: usize) -> bool {
-        self.failure.get().is_some() || self.fits(bytes)
+        self.failure.get().is_some() || self.fits(bytes, self.uncommitted_bytes_max)
     }
 
     /// Waits until there is room, past those who wait to be admitted: they may wait for the alarm.
@@ -128,6 +138,13 @@ impl Gate {
         }
     }
 
+    /// Rows were written since the disk was asked. Only the writer's thread says so, and asks.
+    pub(super) fn disk_took(&self, row_bytes: u64) {
+        let free_bytes = self.free_bytes.load(Ordering::Relaxed);
+        let left = free_bytes.saturating_sub(row_bytes + row_bytes / 4);
+        self.free_bytes.store(left, Ordering::Relaxed);
+    }
+
     pub(super) fn alarm_changes(&self) -> watch::Receiver<bool> {
         self.alarm_changes.subscribe()
     }
@@ -136,9 +153,11 @@ impl Gate {
         self.alarm.load(Ordering::Relaxed)
     }
 
-    /// Whether even the first half of the reserve is used up.
-    pub(super) fn is_exhausted(&self) -> bool {
-        self.is_alarmed() && self.free_bytes.load(Ordering::Relaxed) < self.reserve_bytes / 2
+    /// Whether so many bytes may be copied, which takes space before it gives any: from the last half of the
+    /// reserve only what is little beside the rest.
+    pub(super) fn may_copy(&self, bytes: u64) -> bool {
+        let free_bytes = self.free_bytes.load(Ordering::Relaxed);
+        !self.is_alarmed() || free_bytes >= self.reserve_bytes / 2 || bytes <= free_bytes / 4
     }
 
     pub(super) fn uncommitted_bytes_max(&self) -> usize {
@@ -196,6 +215,38 @@ mod tests {
         assert!(!waiting.is_finished());
         gate.released(60);
         waiting.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_in_flight_fits_beside_the_reserve() {
+        const RESERVE: u64 = 1_000_000;
+        let gate = Gate::new(1_000_000, RESERVE);
+        gate.disk_has(RESERVE + 1_000_000);
+        gate.admit(500_000).await.unwrap();
+        gate.appended(500_000);
+        assert_eq!(gate.is_open(300_000), Ok(true));
+        assert_eq!(gate.is_open(300_001), Ok(false));
+        // What is written leaves less for what follows, before the disk is asked again.
+        gate.disk_took(400_000);
+        gate.released(400_000);
+        assert_eq!(gate.is_open(300_000), Ok(true));
+        assert_eq!(gate.is_open(300_001), Ok(false));
+        // The last of it is not taken byte by byte, and what must move is not held off.
+        gate.disk_took(400_000);
+        gate.released(50_000);
+        assert_eq!((gate.is_open(14_000), gate.is_open(16_000)), (Ok(true), Ok(false)));
+        assert!(gate.has_room(900_000));
+    }
+
+    #[test]
+    fn from_the_last_half_of_the_reserve_little_is_copied() {
+        let gate = Gate::new(100, 1_000);
+        gate.disk_has(500);
+        assert!(gate.may_copy(10_000));
+        gate.disk_has(499);
+        assert!(gate.may_copy(124) && !gate.may_copy(125));
+        gate.disk_has(10);
+        assert!(gate.may_copy(2) && !gate.may_copy(3));
     }
 
     #[tokio::test]

@@ -201,7 +201,6 @@ impl Liveness {
             return half_done.copied();
         }
         let sealed = || self.segments.range(..active).map(|(&segment, content)| (segment, content));
-        let dead_by_half = |written: u64, kept: u64| kept < written / 2;
         let all = sealed().fold((0, 0), |(written, kept), (_, content)| {
             (written + content.written_bytes, kept + content.kept_bytes())
         });
@@ -210,8 +209,7 @@ impl Liveness {
             let share =
                 |content: &Content| content.kept_bytes() * 1_000 / content.written_bytes.max(1);
             let emptiest = sealed().min_by_key(|(_, content)| share(content));
-            let emptiest = emptiest
-                .filter(|(_, content)| dead_by_half(content.written_bytes, content.kept_bytes()));
+            let emptiest = emptiest.filter(|(_, content)| content.is_half_dead());
             if let Some((segment, _)) = emptiest {
                 return Some(segment);
             }
@@ -221,6 +219,16 @@ impl Liveness {
             return None;
         }
         small().min_by_key(|(_, content)| content.written_bytes).map(|(segment, _)| segment)
+    }
+
+    /// What a copy of a segment takes.
+    pub(super) fn kept_bytes(&self, segment: u64) -> u64 {
+        self.segments.get(&segment).map_or(0, Content::kept_bytes)
+    }
+
+    /// Whether less than a half of what was written to a segment counts.
+    pub(super) fn is_half_dead(&self, segment: u64) -> bool {
+        self.segments.get(&segment).is_some_and(Content::is_half_dead)
     }
 
     /// Whether any fact lives in a segment.
@@ -241,9 +249,17 @@ impl Liveness {
     }
 }
 
+fn dead_by_half(written_bytes: u64, kept_bytes: u64) -> bool {
+    kept_bytes < written_bytes / 2
+}
+
 impl Content {
     fn kept_bytes(&self) -> u64 {
         self.live_bytes + self.ends_bytes
+    }
+
+    fn is_half_dead(&self) -> bool {
+        dead_by_half(self.written_bytes, self.kept_bytes())
     }
 
     fn is_dead(&self) -> bool {

@@ -22,7 +22,7 @@
 //! - A sealed segment's file is never written to again, and a published one always opens.
 //! - Every row carries its length and checksum, verified at each read.
 //! - Any failure to write poisons the journal: later commits fail, reads go on.
-//! - What is written is at most twice what was appended (see `compaction`; [`Journal::stats`] counts).
+//! - Less than twice what was appended is written in all (see `compaction`; [`Journal::stats`] counts).
 
 mod batch;
 mod check;
@@ -139,10 +139,10 @@ pub struct JournalOptions {
     /// sixteenth of the disk if that is less.
     pub segment_bytes_max: u64,
     /// [`Journal::admit`] waits while more is appended and not committed; a sixteenth of the disk
-    /// if that is less.
+    /// if that is less, or what finds its place beside the reserve.
     pub uncommitted_bytes_max: usize,
     /// The disk alarm is on while less is free; an eighth of the disk if that is less. It has to
-    /// hold what is uncommitted, and the acknowledgements that drain a full disk.
+    /// hold the acknowledgements that drain a full disk, and what moves meanwhile.
     pub reserve_bytes: u64,
 }
 

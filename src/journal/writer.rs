@@ -45,6 +45,9 @@ const COMMIT_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// More small segments than this are merged; each start leaves one.
 const SMALL_SEGMENTS_MAX: usize = 16;
 
+/// What a segment takes before it has rows, well rounded up.
+const NEW_SEGMENT_BYTES: u64 = 64 * 1024;
+
 const DISK_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Bounds of a segment's size, in bytes of rows.
@@ -146,6 +149,7 @@ impl Writer {
                 }
                 Work::Spare => {
                     self.check_disk(true)?;
+                    self.leave_the_dead()?;
                     if self.may_compact() {
                         self.commit(Batch::default())?;
                         self.active.unfinished_sync().finish()?;
@@ -215,6 +219,7 @@ impl Writer {
             self.reader.wrote(id, self.active.take_written());
             self.committed_position = last_position;
             self.bytes_since_check += bytes;
+            self.shared.gate.disk_took(bytes);
             self.counters.committed(appended, bytes - appended);
         }
         if completed && let Some(compaction) = self.compaction.take() {
@@ -237,6 +242,26 @@ impl Writer {
         if has == 0 || has + bytes <= full {
             return Ok(());
         }
+        self.roll(size)
+    }
+
+    /// Under the alarm, what is dead in the active segment is space too, and without publishers nothing fills
+    /// it any more: it is sealed, to be deleted or compacted.
+    fn leave_the_dead(&mut self) -> Result<(), SegmentError> {
+        let Self { active, liveness, segment_size, shared, .. } = self;
+        let copies = liveness.kept_bytes(active.id) + NEW_SEGMENT_BYTES;
+        if shared.gate.is_alarmed()
+            && self.compaction.is_none()
+            && active.row_bytes >= segment_size.min / SLICES
+            && liveness.is_half_dead(active.id)
+            && shared.gate.may_copy(copies)
+        {
+            self.roll(self.segment_size.seal_at(self.liveness.live_bytes()))?;
+        }
+        Ok(())
+    }
+
+    fn roll(&mut self, size: u64) -> Result<(), SegmentError> {
         self.head = self.next_head();
         let mut next = self.rolling.next(&self.head, size)?;
         next.follow(&self.active);
@@ -265,9 +290,10 @@ impl Writer {
         Ok(())
     }
 
-    /// Copying takes space before it gives any: not from the last half of the reserve.
     fn may_compact(&self) -> bool {
-        self.compaction.is_some() && !self.shared.gate.is_exhausted()
+        self.compaction.as_ref().is_some_and(|compaction| {
+            self.shared.gate.may_copy(self.liveness.kept_bytes(compaction.victim))
+        })
     }
 
     /// Deletes what nothing lives in and nothing needs; each removal is on disk before the next.

@@ -2,11 +2,15 @@
 
 use std::hash::{Hash, Hasher};
 use std::ops::{Deref, DerefMut};
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::names::{ExchangeName, RoutingKey};
+
+/// The header by which a message asks to become ready later, in milliseconds after its publishing.
+pub const X_DELAY: &str = "x-delay";
 
 /// What a publisher sent: immutable from then on, and shared by every queue that it reached.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,6 +30,16 @@ impl Message {
     #[must_use]
     pub fn persistent(mut self) -> Self {
         self.properties.persistent = true;
+        self
+    }
+
+    /// The same message with a delay: until then its queues hold it back. A part of a millisecond counts as a
+    /// whole one, and more than [`i64::MAX`] of them as so many.
+    #[must_use]
+    pub fn delayed(mut self, delay: Duration) -> Self {
+        let delay_ms = delay.as_nanos().div_ceil(1_000_000);
+        let delay_ms = i64::try_from(delay_ms).unwrap_or(i64::MAX);
+        self.properties.headers.set(X_DELAY, delay_ms);
         self
     }
 

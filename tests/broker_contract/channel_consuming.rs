@@ -121,6 +121,26 @@ async fn prefetch_is_each_consumers_or_the_whole_channels() {
 }
 
 #[tokio::test]
+async fn getting_asks_no_prefetch() {
+    on_both(async |f| {
+        f.queue("q").await;
+        for global in [true, false] {
+            let mut channel = f.channel().await;
+            channel.publish("q", &["1", "2"]).await;
+            channel.qos(1, global).await;
+            channel.consume("q", "c").await;
+            channel.brings(&["1"]).await;
+            let (got, left) = channel.get("q", false).await.unwrap().unwrap();
+            assert_eq!((&*got.body, left), ("2", 0));
+            channel.ack(0, true).await.unwrap();
+            channel.close().await;
+            f.holds("q", (0, 0, 0)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_quorum_queue_takes_no_prefetch_of_a_whole_channel() {
     on_both(async |f| {
         let spec = QueueSpec { kind: QueueKind::Quorum, ..QueueSpec::durable(queue_name("q")) };

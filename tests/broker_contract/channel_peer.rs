@@ -5,8 +5,9 @@ use leveret::broker::{BrokerError, Channel, ChannelDelivery, ChannelEvent, Conne
 use leveret::model::message::Message;
 use leveret::model::topology::QueueSpec;
 
-use super::fixture::{PATIENCE, SILENCE, key, name, queue_name, text};
+use super::fixture::{SILENCE, key, name, patience, queue_name, text};
 use super::peer::Peer;
+use super::planted;
 use super::rabbitmq::Wire;
 
 pub const ACKED: ConsumeOptions =
@@ -116,7 +117,10 @@ impl PeerChannel {
 
     pub async fn ack(&mut self, tag: u64, multiple: bool) -> Result<(), Refused> {
         match self {
-            Self::Embedded { channel, .. } => channel.ack(tag, multiple).map_err(refused),
+            Self::Embedded { channel, .. } => {
+                let acked = channel.ack(tag, planted::multiple(multiple));
+                planted::tag_checked(acked.map_err(refused))
+            }
             Self::RabbitMq(wire) => wire.ack(tag, multiple).await,
         }
     }
@@ -219,7 +223,7 @@ impl PeerChannel {
                 Self::RabbitMq(wire) => wire.next().await,
             }
         };
-        tokio::time::timeout(PATIENCE, next).await.expect("an event in time")
+        tokio::time::timeout(patience(), next).await.expect("an event in time")
     }
 
     /// Nothing more comes now.

@@ -23,7 +23,7 @@ async fn holder(f: &Peer, bodies: &[&str]) -> PeerChannel {
 }
 
 #[tokio::test]
-async fn acknowledging_is_single_or_up_to_a_tag_and_tag_zero_is_all() {
+pub async fn acknowledging_is_single_or_up_to_a_tag_and_tag_zero_is_all() {
     on_both(async |f| {
         let mut channel = holder(f, &["1", "2", "3", "4", "5", "6"]).await;
         channel.ack(2, false).await.unwrap();
@@ -40,7 +40,7 @@ async fn acknowledging_is_single_or_up_to_a_tag_and_tag_zero_is_all() {
 }
 
 #[tokio::test]
-async fn a_tag_that_is_not_outstanding_is_refused_and_settles_nothing() {
+pub async fn a_tag_that_is_not_outstanding_is_refused_and_settles_nothing() {
     type Settling = (u64, bool, Option<bool>);
     // What is settled before, then what is refused: a tag, whether all up to it, and whether a nack
     // requeues.

@@ -3,7 +3,7 @@
 use leveret::backend::{ConsumeOptions, ConsumerEnd, DeleteIf};
 use leveret::model::topology::QueueSpec;
 
-use super::fixture::{Fixture, key, name, next, queue_name, text};
+use super::fixture::{Fixture, key, name, next, queue_name, refusal, text};
 use super::peer::{Peer, PeerConsumer, on_both};
 
 const IN_USE: &str = "ACCESS_REFUSED - queue 'q' in vhost '/' in exclusive use";
@@ -13,7 +13,7 @@ async fn consume(f: &Peer, options: ConsumeOptions) -> PeerConsumer {
 }
 
 #[tokio::test]
-async fn a_higher_priority_gets_all_while_it_can_take_them() {
+pub async fn a_higher_priority_gets_all_while_it_can_take_them() {
     on_both(async |f| {
         f.queue("q").await;
         let with = |priority, prefetch| ConsumeOptions { priority, prefetch, ..Default::default() };
@@ -24,17 +24,20 @@ async fn a_higher_priority_gets_all_while_it_can_take_them() {
         }
         let first = high.next().await;
         assert_eq!(text(first.message()), "1");
-        assert_eq!(text(high.next().await.message()), "2");
-        assert_eq!(text(low.next().await.message()), "3");
+        let second = high.next().await;
+        assert_eq!(text(second.message()), "2");
+        let third = low.next().await;
+        assert_eq!(text(third.message()), "3");
         first.ack().await;
         f.publish("", "q", "4").await;
-        assert_eq!(text(high.next().await.message()), "4");
+        let fourth = high.next().await;
+        assert_eq!(text(fourth.message()), "4");
     })
     .await;
 }
 
 #[tokio::test]
-async fn an_exclusive_consumer_is_alone() {
+pub async fn an_exclusive_consumer_is_alone() {
     on_both(async |f| {
         f.queue("q").await;
         let exclusive = ConsumeOptions { exclusive: true, ..Default::default() };
@@ -119,9 +122,40 @@ async fn a_consumer_that_sits_on_a_delivery_is_ended_and_its_messages_return() {
     f.pass_ms(&clock, 1);
     assert_eq!(f.depth("q").await, (2, 0, 0));
     // What it held is no longer its to settle.
-    held.ack().await.unwrap();
+    let late = refusal(held.ack().await);
+    assert!(late.starts_with("PRECONDITION_FAILED - ") && late.contains("taken it back"), "{late}");
     assert_eq!(f.take_all("q").await, ["1", "2"]);
     assert_eq!(slow.ended(), Some(ConsumerEnd::TimedOut));
+}
+
+/// As on the real server, but that there the whole channel ends at once.
+#[tokio::test]
+async fn a_channel_that_settles_too_late_is_told_so() {
+    let (f, clock) = Fixture::frozen();
+    f.declare(QueueSpec::durable(queue_name("q")).consumer_timeout_ms(1_000)).await;
+    f.queue("gone").await;
+    for queue in ["q", "q", "q", "gone"] {
+        f.publish("", queue, "1").await;
+    }
+    let mut channel = f.engine.channel(None);
+    let mut tags = Vec::new();
+    for queue in ["q", "q", "q", "gone"] {
+        tags.push(channel.get(&queue_name(queue), false).unwrap().unwrap().0.delivery_tag);
+    }
+    f.pass_ms(&clock, 1_000);
+    assert_eq!(f.depth("q").await, (3, 0, 0));
+    let unknown = |tag: u64| format!("PRECONDITION_FAILED - unknown delivery tag {tag}");
+    for (settled, tag) in [
+        (channel.ack(tags[0], false), tags[0]),
+        (channel.ack(tags[1], true), tags[1]),
+        (channel.nack(tags[2], false, true), tags[2]),
+    ] {
+        assert_eq!(settled.unwrap_err().reply_text(), unknown(tag));
+    }
+    assert_eq!(f.depth("q").await, (3, 0, 0));
+    // A queue that is deleted settles what it had given out: that is no fault of who acknowledges it.
+    f.broker.delete_queue(&queue_name("gone"), DeleteIf::default()).await.unwrap();
+    channel.ack(tags[3], false).unwrap();
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ async fn the_same_declaration_twice_changes_nothing() {
 }
 
 #[tokio::test]
-async fn another_declaration_under_the_same_name_names_what_differs() {
+pub async fn another_declaration_under_the_same_name_names_what_differs() {
     on_both(async |f| {
         f.queue("q").await;
         let other = [
@@ -58,7 +58,7 @@ async fn another_declaration_under_the_same_name_names_what_differs() {
 }
 
 #[tokio::test]
-async fn reserved_names_and_the_default_exchange_are_refused() {
+pub async fn reserved_names_and_the_default_exchange_are_refused() {
     on_both(async |f| {
         f.queue("q").await;
         let own = |exchange: &str| ExchangeSpec::durable(name(exchange), ExchangeKind::Direct);

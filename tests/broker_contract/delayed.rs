@@ -1,5 +1,7 @@
 //! A message with `x-delay` becomes ready after its time.
 
+use std::time::Duration;
+
 use leveret::model::message::Value;
 use leveret::model::topology::QueueSpec;
 
@@ -9,7 +11,10 @@ use super::fixture::{Fixture, key, name, queue_name, with_headers};
 async fn a_delayed_message_waits_and_others_pass_it() {
     let (f, clock) = Fixture::frozen();
     f.queue("q").await;
-    let delayed = with_headers("", "q", "later", [("x-delay", Value::Int(500))]);
+    // Never early: a part of a millisecond is a whole one.
+    let delay = Duration::from_micros(499_001);
+    let delayed = with_headers("", "q", "later", []).delayed(delay);
+    assert_eq!(delayed.properties.headers.get("x-delay"), Some(&Value::Int(500)));
     f.broker.publish(delayed).await.unwrap().confirmed().await.unwrap();
     f.publish("", "q", "now").await;
     assert_eq!(f.depth("q").await, (1, 0, 1));

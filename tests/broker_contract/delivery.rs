@@ -4,7 +4,7 @@ use super::fixture::{Fixture, next, text};
 use super::peer::on_both;
 
 #[tokio::test]
-async fn one_consumer_gets_messages_in_publishing_order() {
+pub async fn one_consumer_gets_messages_in_publishing_order() {
     on_both(async |f| {
         f.queue("q").await;
         let mut consumer = f.consume("q", 10).await;
@@ -25,7 +25,7 @@ async fn one_consumer_gets_messages_in_publishing_order() {
 }
 
 #[tokio::test]
-async fn prefetch_bounds_what_is_unsettled_at_once() {
+pub async fn prefetch_bounds_what_is_unsettled_at_once() {
     on_both(async |f| {
         f.queue("q").await;
         for number in 0..5 {
@@ -43,7 +43,7 @@ async fn prefetch_bounds_what_is_unsettled_at_once() {
 }
 
 #[tokio::test]
-async fn no_prefetch_limit_delivers_everything_in_order() {
+pub async fn no_prefetch_limit_delivers_everything_in_order() {
     on_both(async |f| {
         f.queue("q").await;
         for number in 0..3_000 {
@@ -89,7 +89,7 @@ async fn consumers_take_turns() {
 }
 
 #[tokio::test]
-async fn a_requeued_message_returns_to_its_old_place_marked_as_redelivered() {
+pub async fn a_requeued_message_returns_to_its_old_place_marked_as_redelivered() {
     on_both(async |f| {
         f.queue("q").await;
         for number in 0..3 {

@@ -13,7 +13,7 @@ async fn with_limit(f: &Peer, spec: QueueSpec) {
 }
 
 #[tokio::test]
-async fn after_two_returns_the_third_is_its_death() {
+pub async fn after_two_returns_the_third_is_its_death() {
     on_both(async |f| {
         with_limit(f, QueueSpec::quorum(queue_name("q"))).await;
         for count in 0..3 {

@@ -13,8 +13,14 @@ use leveret::model::topology::{ExchangeKind, ExchangeSpec, QueueSpec};
 
 /// Longer than anything here takes; a test that waits this long has failed.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+/// Less, where the case is meant to fail.
+const PATIENCE_WITH_FAULT: Duration = Duration::from_millis(300);
 /// How long nothing has to happen before a test believes that nothing will.
 pub const SILENCE: Duration = Duration::from_millis(60);
+
+pub fn patience() -> Duration {
+    if super::planted::is_any() { PATIENCE_WITH_FAULT } else { PATIENCE }
+}
 
 pub struct Fixture {
     pub broker: Broker,

@@ -48,6 +48,36 @@ async fn all_wants_every_argument_any_wants_one_and_void_wants_presence() {
 }
 
 #[tokio::test]
+async fn headers_with_an_x_count_only_where_a_binding_says_so() {
+    on_both(async |f| {
+        f.exchange("h", ExchangeKind::Headers).await;
+        let (own, plain) = (("x-a", Value::Int(1)), ("b", Value::from("x")));
+        let bound = ["all", "any", "all-with-x", "any-with-x"];
+        for queue in bound {
+            f.queue(queue).await;
+            let arguments = [("x-match", queue.into()), own.clone(), plain.clone()];
+            f.add_binding(binding("h", queue, &arguments)).await.unwrap();
+        }
+        let reached = async |headers: Vec<(&'static str, Value)>| {
+            let message = with_headers("h", "", "1", headers);
+            assert_eq!(f.send(message).await, Ok(true));
+            let mut reached = Vec::new();
+            for queue in bound {
+                if f.purge(queue).await.unwrap() == 1 {
+                    reached.push(queue);
+                }
+            }
+            reached
+        };
+        assert_eq!(reached(vec![own.clone(), plain.clone()]).await, bound);
+        assert_eq!(reached(vec![plain]).await, ["all", "any", "any-with-x"]);
+        assert_eq!(reached(vec![own]).await, ["any-with-x"]);
+        assert!(reached(vec![("x-a", Value::Int(2))]).await.is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn bindings_that_differ_in_their_arguments_are_two() {
     on_both(async |f| {
         f.queue("q").await;

@@ -8,7 +8,8 @@ use leveret::broker::BrokerError;
 use leveret::model::message::Message;
 use leveret::model::topology::{Binding, ExchangeKind, ExchangeSpec, Policy, QueueSpec};
 
-use super::fixture::{Fixture, PATIENCE, SILENCE, key, name, queue_name, text};
+use super::fixture::{Fixture, SILENCE, key, name, patience, queue_name, text};
+use super::planted;
 use super::rabbitmq::{self, RabbitMq};
 
 pub enum Peer {
@@ -29,7 +30,8 @@ pub struct Port {
 /// A message in the hands of a test.
 #[expect(clippy::large_enum_variant, reason = "a test holds few of them")]
 pub enum Taken {
-    Embedded(Delivery),
+    /// And as what it is shown, if not as it is.
+    Embedded(Delivery, Option<Box<Message>>),
     RabbitMq(rabbitmq::Taken),
 }
 
@@ -50,7 +52,12 @@ type Depth = (usize, usize, usize);
 
 /// Runs a case on the embedded engine, and if there is a real server on that and on the port to it.
 pub async fn on_both(case: impl AsyncFn(&Peer)) {
-    case(&Peer::Embedded(Fixture::new())).await;
+    let fixture = Fixture::new();
+    planted::use_broker(&fixture.broker);
+    case(&Peer::Embedded(fixture)).await;
+    if planted::is_any() {
+        return;
+    }
     if let Some(server) = RabbitMq::connect().await {
         let peer = Peer::RabbitMq(server);
         case(&peer).await;
@@ -96,7 +103,10 @@ impl Peer {
 
     pub async fn try_declare(&self, spec: QueueSpec) -> Result<(), String> {
         match self {
-            Self::Embedded(f) => f.broker.declare_queue(spec).await.map_err(refusal),
+            Self::Embedded(f) => {
+                let declared = f.broker.declare_queue(planted::declared(spec)).await;
+                planted::refused(declared.map_err(refusal))
+            }
             Self::Adapter(port) => {
                 let name = spec.name.to_string();
                 port.broker.declare_queue(spec).await.map_err(refusal)?;
@@ -109,7 +119,10 @@ impl Peer {
 
     pub async fn declare_exchange(&self, spec: ExchangeSpec) -> Result<(), String> {
         match self {
-            Self::Embedded(f) => f.broker.declare_exchange(spec).await.map_err(refusal),
+            Self::Embedded(f) => {
+                let declared = f.broker.declare_exchange(planted::declared_exchange(spec)).await;
+                planted::refused(declared.map_err(refusal))
+            }
             Self::Adapter(port) => {
                 let name = spec.name.to_string();
                 port.broker.declare_exchange(spec).await.map_err(refusal)?;
@@ -215,12 +228,16 @@ impl Peer {
     pub async fn send(&self, message: Message) -> Result<bool, String> {
         match self {
             Self::Embedded(Fixture { broker, .. }) | Self::Adapter(Port { broker, .. }) => {
-                let published = broker.publish(message).await.map_err(refusal)?;
-                match published.confirmed().await {
-                    Ok(()) => Ok(true),
-                    Err(BackendError::Broker(BrokerError::Nacked { .. })) => Ok(false),
-                    Err(other) => Err(refusal(other)),
+                let mut acked = true;
+                for message in planted::sent(message) {
+                    let published = broker.publish(message).await.map_err(refusal)?;
+                    acked &= match published.confirmed().await {
+                        Ok(()) => true,
+                        Err(BackendError::Broker(BrokerError::Nacked { .. })) => false,
+                        Err(other) => return Err(refusal(other)),
+                    };
                 }
+                Ok(planted::acked(acked))
             }
             Self::RabbitMq(server) => server.publish(message, false).await.map(|sent| sent.acked),
         }
@@ -241,7 +258,7 @@ impl Peer {
         match self {
             Self::Embedded(f) => {
                 let published = f.engine.channel(None).publish(message, true).unwrap();
-                let returned = published.returned.is_some();
+                let returned = planted::came_back(published.returned.is_some());
                 published.confirm.await.unwrap();
                 returned
             }
@@ -262,7 +279,7 @@ impl Peer {
         match self {
             Self::Embedded(Fixture { broker, .. }) | Self::Adapter(Port { broker, .. }) => {
                 let delivery = broker.get(&queue_name(queue)).await.map_err(refusal)?;
-                Ok(delivery.map(Taken::Embedded))
+                Ok(delivery.map(Taken::embedded))
             }
             Self::RabbitMq(server) => Ok(server.get(queue).await?.map(Taken::RabbitMq)),
         }
@@ -278,7 +295,7 @@ impl Peer {
                 self.moment().await;
             }
         };
-        tokio::time::timeout(PATIENCE, found).await.expect("a message in time")
+        tokio::time::timeout(patience(), found).await.expect("a message in time")
     }
 
     pub async fn try_consume(
@@ -288,6 +305,7 @@ impl Peer {
     ) -> Result<PeerConsumer, String> {
         match self {
             Self::Embedded(Fixture { broker, .. }) | Self::Adapter(Port { broker, .. }) => {
+                let options = planted::options(options);
                 let consumer = broker.consume_with(&queue_name(queue), options).await;
                 consumer.map(PeerConsumer::Embedded).map_err(refusal)
             }
@@ -328,7 +346,7 @@ impl Peer {
                 self.moment().await;
             }
         };
-        let reached = tokio::time::timeout(PATIENCE, reached).await;
+        let reached = tokio::time::timeout(patience(), reached).await;
         assert!(reached.is_ok(), "{queue} holds {held:?}, not {expected:?}");
     }
 
@@ -352,7 +370,7 @@ impl Peer {
                 self.moment().await;
             }
         };
-        let reached = tokio::time::timeout(PATIENCE, reached).await;
+        let reached = tokio::time::timeout(patience(), reached).await;
         assert!(reached.is_ok(), "{queue} shows {shown:?}, not {expected:?}");
     }
 
@@ -381,7 +399,7 @@ impl Peer {
                 self.moment().await;
             }
         };
-        let reached = tokio::time::timeout(PATIENCE, reached).await;
+        let reached = tokio::time::timeout(patience(), reached).await;
         assert!(reached.is_ok(), "whether {queue} is there is not {expected}");
     }
 
@@ -405,37 +423,42 @@ impl Posted {
 }
 
 impl Taken {
+    fn embedded(delivery: Delivery) -> Self {
+        let shown = planted::shown(delivery.message());
+        Self::Embedded(delivery, shown)
+    }
+
     pub fn message(&self) -> &Message {
         match self {
-            Self::Embedded(delivery) => delivery.message(),
+            Self::Embedded(delivery, shown) => shown.as_deref().unwrap_or(delivery.message()),
             Self::RabbitMq(taken) => &taken.message,
         }
     }
 
     pub fn redelivered(&self) -> bool {
         match self {
-            Self::Embedded(delivery) => delivery.redelivered(),
+            Self::Embedded(delivery, _) => planted::is_flagged(delivery.redelivered()),
             Self::RabbitMq(taken) => taken.redelivered,
         }
     }
 
     pub async fn ack(self) {
         match self {
-            Self::Embedded(delivery) => delivery.ack().await.unwrap(),
+            Self::Embedded(delivery, _) => planted::ack(delivery).await,
             Self::RabbitMq(taken) => taken.ack().await,
         }
     }
 
     pub async fn requeue(self) {
         match self {
-            Self::Embedded(delivery) => delivery.requeue().await.unwrap(),
+            Self::Embedded(delivery, _) => planted::requeue(delivery).await,
             Self::RabbitMq(taken) => taken.reject(true).await,
         }
     }
 
     pub async fn reject(self) {
         match self {
-            Self::Embedded(delivery) => delivery.fail("rejected").await.unwrap(),
+            Self::Embedded(delivery, _) => delivery.fail("rejected").await.unwrap(),
             Self::RabbitMq(taken) => taken.reject(false).await,
         }
     }
@@ -445,11 +468,11 @@ impl PeerConsumer {
     pub async fn next(&mut self) -> Taken {
         let next = async {
             match self {
-                Self::Embedded(consumer) => consumer.next().await.map(Taken::Embedded),
+                Self::Embedded(consumer) => consumer.next().await.map(Taken::embedded),
                 Self::RabbitMq(consumer) => consumer.next().await.map(Taken::RabbitMq),
             }
         };
-        let next = tokio::time::timeout(PATIENCE, next).await;
+        let next = tokio::time::timeout(patience(), next).await;
         next.expect("a delivery in time").expect("a live consumer")
     }
 

@@ -16,7 +16,7 @@ async fn publish(f: &Peer, priorities: &[Option<u8>]) {
 }
 
 #[tokio::test]
-async fn the_highest_is_delivered_first_and_the_oldest_among_equals() {
+pub async fn the_highest_is_delivered_first_and_the_oldest_among_equals() {
     on_both(async |f| {
         f.declare(QueueSpec::durable(queue_name("q")).priorities(3)).await;
         publish(f, &[None, Some(0), Some(1), Some(2), Some(3), Some(9), Some(1)]).await;
@@ -50,7 +50,7 @@ async fn a_returned_message_finds_its_place_in_its_priority() {
 }
 
 #[tokio::test]
-async fn a_full_queue_drops_from_where_it_delivers() {
+pub async fn a_full_queue_drops_from_where_it_delivers() {
     on_both(async |f| {
         let spec = QueueSpec::durable(queue_name("q")).priorities(3);
         f.declare(spec.length_max(2, Overflow::DropHead)).await;

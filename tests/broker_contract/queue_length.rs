@@ -21,7 +21,7 @@ async fn with_dead_letters(f: &Peer, length_max: u64, overflow: Overflow) {
 }
 
 #[tokio::test]
-async fn drop_head_dead_letters_the_oldest() {
+pub async fn drop_head_dead_letters_the_oldest() {
     on_both(async |f| {
         with_dead_letters(f, 2, Overflow::DropHead).await;
         for body in ["1", "2", "3", "4"] {
@@ -51,7 +51,7 @@ async fn unacknowledged_messages_do_not_count_and_a_returned_one_may_be_the_olde
 }
 
 #[tokio::test]
-async fn reject_publish_nacks_the_newest_and_drops_it() {
+pub async fn reject_publish_nacks_the_newest_and_drops_it() {
     on_both(async |f| {
         with_dead_letters(f, 2, Overflow::RejectPublish).await;
         let mut acks = Vec::new();
@@ -82,7 +82,7 @@ async fn reject_publish_dlx_dead_letters_what_it_nacks() {
 }
 
 #[tokio::test]
-async fn one_queue_that_refuses_does_not_keep_the_others_from_their_copy() {
+pub async fn one_queue_that_refuses_does_not_keep_the_others_from_their_copy() {
     on_both(async |f| {
         f.declare(QueueSpec::durable(queue_name("full")).length_max(0, Overflow::RejectPublish))
             .await;
@@ -99,7 +99,7 @@ async fn one_queue_that_refuses_does_not_keep_the_others_from_their_copy() {
 }
 
 #[tokio::test]
-async fn bytes_are_those_of_the_ready_bodies() {
+pub async fn bytes_are_those_of_the_ready_bodies() {
     on_both(async |f| {
         let spec = QueueSpec::durable(queue_name("q"));
         f.declare(spec.length_bytes_max(10, Overflow::DropHead)).await;

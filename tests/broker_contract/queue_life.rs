@@ -92,6 +92,20 @@ async fn an_unused_queue_expires_and_use_puts_that_off() {
     assert!(!f.exists("q").await);
 }
 
+/// RabbitMQ 4.3 refuses them, which Celery needs.
+#[tokio::test]
+async fn a_transient_queue_need_not_be_exclusive() {
+    on_both(async |f| {
+        f.declare(QueueSpec::transient(queue_name("q"))).await;
+        f.publish("", "q", "1").await;
+        let mut channel = f.channel().await;
+        channel.look_at("q").await.unwrap();
+        channel.close().await;
+        f.shows("q", &["1"]).await;
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_server_named_queue_has_a_name_of_its_own() {
     let f = Fixture::new();

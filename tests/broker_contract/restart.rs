@@ -2,12 +2,13 @@
 
 use std::num::NonZeroU32;
 use std::path::Path;
+use std::time::Duration;
 
 use leveret::broker::{
     Broker, ConsumeOptions, DeathFilter, Delivery, Edit, Recovery, Redrive, RunState, Selection,
 };
 use leveret::journal::{FolderStore, Journal, JournalOptions};
-use leveret::model::clock::SystemClock;
+use leveret::model::clock::{ManualClock, SharedClock, SystemClock};
 use leveret::model::message::{Message, Value};
 use leveret::model::names::VhostName;
 use leveret::model::topology::{
@@ -22,13 +23,17 @@ struct Open {
 }
 
 fn open(folder: &Path) -> Open {
+    open_at(folder, SystemClock::shared())
+}
+
+fn open_at(folder: &Path, clock: SharedClock) -> Open {
     let mut recovery = Recovery::default();
     let store = Box::new(FolderStore::open(folder).unwrap());
     let journal = Journal::open(store, JournalOptions::default(), &mut |entry, kind, payload| {
         recovery.accept(entry, kind, payload)
     })
     .unwrap();
-    let broker = Broker::new(journal.clone(), SystemClock::shared(), recovery);
+    let broker = Broker::new(journal.clone(), clock, recovery);
     Open { journal, broker }
 }
 
@@ -215,22 +220,37 @@ async fn a_message_that_ends_the_process_each_time_reaches_its_delivery_limit() 
 async fn failures_delays_and_their_times_survive() {
     use leveret::model::topology::{Backoff, RetryPolicy};
     let folder = tempfile::tempdir().unwrap();
-    let first = open(folder.path());
-    let retry = RetryPolicy {
-        attempts_max: 3,
-        backoff: Backoff::Fixed { delay_ms: 3_600_000 },
-        jitter: 0.0,
-    };
+    const HOUR_MS: u64 = 3_600_000;
+    let clock = ManualClock::at(1_000_000);
+    let first = open_at(folder.path(), clock.clone());
+    let retry =
+        RetryPolicy { attempts_max: 3, backoff: Backoff::Fixed { delay_ms: HOUR_MS }, jitter: 0.0 };
     first.broker.declare_queue(QueueSpec::durable(queue_name("q")).retry(retry)).unwrap();
     first.publish("q", "1").await;
     first.get("q").fail("no");
-    let mut later = Message::new(name(""), key("q"), "2").persistent();
-    later.properties.headers.set("x-delay", 3_600_000);
+    let later = Message::new(name(""), key("q"), "2").persistent();
+    let later = later.delayed(Duration::from_millis(2 * HOUR_MS));
     first.broker.publish(later).await.unwrap().confirm.await.unwrap();
     first.stop().await;
-    let second = open(folder.path());
-    let status = second.broker.queue_status(&queue_name("q")).unwrap();
-    assert_eq!((status.ready, status.delayed), (0, 2));
+
+    clock.advance_ms(HOUR_MS / 2);
+    let second = open_at(folder.path(), clock.clone());
+    let after_ms = |pass_ms| {
+        clock.advance_ms(pass_ms);
+        second.broker.tick();
+        let status = second.broker.queue_status(&queue_name("q")).unwrap();
+        (status.ready, status.delayed)
+    };
+    // Each when its time has come since it was failed or published: the stop counts.
+    assert_eq!(after_ms(0), (0, 2));
+    assert_eq!(after_ms(HOUR_MS / 2 - 1), (0, 2));
+    assert_eq!(after_ms(1), (1, 1));
+    let failed = second.get("q");
+    assert_eq!((text(failed.message()).as_str(), failed.retry_count()), ("1", 1));
+    failed.ack();
+    assert_eq!(after_ms(HOUR_MS - 1), (0, 1));
+    assert_eq!(after_ms(1), (1, 0));
+    assert_eq!(text(second.get("q").message()), "2");
 }
 
 #[tokio::test]

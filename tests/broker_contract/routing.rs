@@ -7,7 +7,7 @@ use super::fixture::{Fixture, key, name};
 use super::peer::on_both;
 
 #[tokio::test]
-async fn the_default_exchange_routes_to_the_queue_that_the_key_names() {
+pub async fn the_default_exchange_routes_to_the_queue_that_the_key_names() {
     on_both(async |f| {
         f.queue("a").await;
         f.queue("b").await;
@@ -19,7 +19,7 @@ async fn the_default_exchange_routes_to_the_queue_that_the_key_names() {
 }
 
 #[tokio::test]
-async fn a_direct_exchange_compares_the_whole_key() {
+pub async fn a_direct_exchange_compares_the_whole_key() {
     on_both(async |f| {
         f.exchange("x", ExchangeKind::Direct).await;
         for queue in ["a", "b", "c"] {
@@ -37,7 +37,7 @@ async fn a_direct_exchange_compares_the_whole_key() {
 }
 
 #[tokio::test]
-async fn a_fanout_exchange_gives_one_copy_a_queue_however_it_is_bound() {
+pub async fn a_fanout_exchange_gives_one_copy_a_queue_however_it_is_bound() {
     on_both(async |f| {
         f.exchange("x", ExchangeKind::Fanout).await;
         f.queue("a").await;
@@ -54,7 +54,7 @@ async fn a_fanout_exchange_gives_one_copy_a_queue_however_it_is_bound() {
 }
 
 #[tokio::test]
-async fn a_topic_exchange_gives_one_copy_however_many_patterns_match() {
+pub async fn a_topic_exchange_gives_one_copy_however_many_patterns_match() {
     on_both(async |f| {
         f.exchange("x", ExchangeKind::Topic).await;
         for queue in ["a", "b", "c"] {

@@ -34,7 +34,7 @@ async fn what_matches_nothing_goes_to_the_alternate_exchange() {
 }
 
 #[tokio::test]
-async fn an_alternate_exchange_that_is_not_there_leads_nowhere_and_alternates_end() {
+pub async fn an_alternate_exchange_that_is_not_there_leads_nowhere_and_alternates_end() {
     on_both(async |f| {
         for (exchange, alternate) in [("a", "b"), ("b", "a"), ("c", "nowhere")] {
             let spec = ExchangeSpec::durable(name(exchange), ExchangeKind::Direct);
@@ -95,7 +95,7 @@ async fn an_internal_exchange_takes_messages_from_exchanges_alone() {
 }
 
 #[tokio::test]
-async fn cc_and_bcc_add_keys_and_bcc_is_not_delivered() {
+pub async fn cc_and_bcc_add_keys_and_bcc_is_not_delivered() {
     on_both(async |f| {
         for queue in ["a", "b", "c"] {
             f.queue(queue).await;

@@ -22,7 +22,7 @@ async fn publish_with_expiration(f: &Peer, body: &str, expiration_ms: u64) {
 }
 
 #[tokio::test]
-async fn a_queue_ttl_expires_messages_into_the_dead_letter_exchange() {
+pub async fn a_queue_ttl_expires_messages_into_the_dead_letter_exchange() {
     on_both(async |f| {
         with_dead_letters(f, Some(30)).await;
         f.publish("", "q", "1").await;

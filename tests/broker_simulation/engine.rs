@@ -336,7 +336,11 @@ fn death(death: &Value) -> String {
     let Value::Table(table) = death else { return "no table".to_owned() };
     let text = |name: &str| table.get(name).and_then(Value::as_text).unwrap_or_default();
     let count = table.get("count").and_then(Value::as_int).unwrap_or_default();
-    format!("{}:{}:{count}", text("queue"), text("reason"))
+    let key = match table.get("routing-keys") {
+        Some(Value::List(keys)) => keys.first().and_then(Value::as_text).unwrap_or_default(),
+        _ => "no list",
+    };
+    format!("{}:{}:{count}:{}/{key}", text("queue"), text("reason"), text("exchange"))
 }
 
 /// `None`: an error of the disk, not an answer.

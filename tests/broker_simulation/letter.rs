@@ -25,7 +25,8 @@ pub struct Death {
 pub const BODY_BYTES: u64 = 8;
 
 impl Letter {
-    /// What it is after one more death: one entry a queue and reason, the newest first.
+    /// What it is after one more death: one entry a queue and reason, the newest first, which tells of the
+    /// first of them.
     pub fn died(
         &self,
         queue: &str,
@@ -35,10 +36,16 @@ impl Letter {
     ) -> Self {
         let mut letter = self.clone();
         let at = letter.deaths.iter().position(|d| d.queue == queue && d.reason == reason);
-        let count = at.map_or(0, |at| letter.deaths.remove(at).count) + 1;
-        let (old_exchange, old_key) = (self.exchange.clone(), self.key.clone());
-        let queue = queue.to_owned();
-        let death = Death { queue, reason, count, exchange: old_exchange, key: old_key };
+        let death = match at.map(|at| letter.deaths.remove(at)) {
+            Some(before) => Death { count: before.count + 1, ..before },
+            None => Death {
+                queue: queue.to_owned(),
+                reason,
+                count: 1,
+                exchange: self.exchange.clone(),
+                key: self.key.clone(),
+            },
+        };
         letter.deaths.insert(0, death);
         letter.ttl_ms = None;
         letter.exchange = exchange.to_owned();
@@ -57,6 +64,9 @@ impl Letter {
 
 /// Deaths as answers show them.
 pub fn told(deaths: &[Death]) -> String {
-    let one = |death: &Death| format!("{}:{}:{}", death.queue, death.reason, death.count);
+    let one = |death: &Death| {
+        let Death { queue, reason, count, exchange, key } = death;
+        format!("{queue}:{reason}:{count}:{exchange}/{key}")
+    };
     deaths.iter().map(one).collect::<Vec<_>>().join(",")
 }

@@ -1,8 +1,10 @@
 //! Socket.IO in an axum program's own router, beside its other routes.
 //!
-//! `cargo run --example axum [ADDRESS]` prints the address that it serves. Every corner of the library is
-//! used once, which is what the tests with stock clients talk to.
+//! `cargo run --example axum [ADDRESS [SOCKETS]]` prints the address that it serves; one client's address may
+//! have so many sockets. Every corner of the library is used once, which is what the tests with stock clients
+//! talk to.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
@@ -31,15 +33,19 @@ struct Upload {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let io = Io::new(GatewayOptions::default());
+    let mut arguments = std::env::args().skip(1);
+    let address = arguments.next().unwrap_or_else(|| "127.0.0.1:0".to_owned());
+    let mut options = GatewayOptions::default();
+    options.limits.loopback_sockets_max = arguments.next().map(|most| most.parse()).transpose()?;
+    let io = Io::new(options);
     everything(io.root());
     private(&io.of("/private")?);
 
     let routes = Router::new().route("/hello", get(async || "hello")).merge(io.router());
-    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:0".to_owned());
     let listener = TcpListener::bind(address).await?;
     println!("http http://{}", listener.local_addr()?);
-    axum::serve(listener, routes).await?;
+    // With the addresses of the clients, which the limits are about.
+    axum::serve(listener, routes.into_make_service_with_connect_info::<SocketAddr>()).await?;
     Ok(())
 }
 
@@ -108,6 +114,7 @@ fn everything(root: &Namespace) {
         ack.send(&moved).ok();
     });
     root.on("leave me", |socket: Socket| async move { socket.disconnect() });
+    root.on("end me", |socket: Socket| async move { socket.close() });
     root.on("cut me", |socket: Socket| async move { socket.cut() });
 }
 

@@ -172,6 +172,38 @@ async fn a_node_that_was_silent_is_hardly_waited_for_until_it_is_heard() {
     assert_eq!((count.value, count.missing_nodes), (42, 0));
 }
 
+/// What clients acknowledge is not asked for twice: a node that was silent has its second there.
+#[tokio::test]
+async fn a_node_that_was_silent_is_waited_for_where_clients_acknowledge() {
+    let server = RedisServer::start();
+    let stand = node(&server, |_| {}).await;
+    let cache = RedisCache::connect(&server.url(), PATIENCE).await.expect("a connection");
+    let cache = Cache::Redis(cache);
+    let mut hears = cache.subscribe("leveret:nodes:/").await.unwrap();
+    cache.leases().expect("leases").renew("silent", PATIENCE).await.unwrap();
+    assert_eq!(stand.gateway.count(&Audience::All).await.unwrap().missing_nodes, 1);
+    let answering = async {
+        loop {
+            let frame = hears.next().await.expect("a live subscription");
+            let line = frame.split(|byte| *byte == b'\n').next().unwrap();
+            let head: Value = serde_json::from_slice(line).unwrap();
+            let ask = &head["op"]["ask"];
+            if ask["question"]["acks"].is_null() {
+                continue;
+            }
+            // Longer than a node is waited for that is asked for what it knows itself.
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let part = json!({ "id": ask["id"], "node": "silent", "is_last": true, "items": [] });
+            let inbox = format!("leveret:node:{}:/", ask["node"].as_str().unwrap());
+            return cache.publish(&inbox, part.to_string()).await.unwrap();
+        }
+    };
+    let everybody = stand.gateway.io().root().everybody();
+    let asking = everybody.emit_with_all_acks("ask", (), Duration::from_millis(20));
+    let (told, _) = tokio::join!(asking, answering);
+    assert_eq!(told.unwrap().missing_nodes, 0);
+}
+
 #[tokio::test]
 async fn while_the_server_is_away_who_asks_is_told_so_and_not_half_of_it() {
     let mut server = RedisServer::start();

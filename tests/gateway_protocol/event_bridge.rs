@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::socket::Socket;
 use crate::stand::{SILENCE, Stand, in_time, now_s, token, token_until};
 use crate::stores::engines;
-use crate::websocket::{QUERY, WebSocket};
+use crate::websocket::{Got, QUERY, WebSocket};
 
 struct Workers {
     stand: Stand,
@@ -351,6 +351,29 @@ async fn a_user_is_disconnected_from_another_namespace_too() {
     assert!(connect(&mut ada, &json!({ "token": token("ada") })).await.starts_with("40/orders,{"));
     assert_eq!(workers.stand.gateway.disconnect_user(&UserId::new("ada").unwrap()), 1);
     assert_eq!(ada.next_text().await, "41/orders,");
+}
+
+#[tokio::test]
+async fn a_user_s_session_is_disconnected_from_each_namespace_that_it_is_in() {
+    let workers = Workers::start(EventBridge::new("/orders", ["*"]).unwrap()).await;
+    let (gateway, ada) = (&workers.stand.gateway, UserId::new("ada").unwrap());
+    for is_counted in [false, true] {
+        let mut client = WebSocket::open(workers.stand.address, QUERY, &[]).await.unwrap();
+        client.next_text().await;
+        let auth = json!({ "token": token("ada") });
+        client.text(&format!("40{auth}")).await;
+        assert!(client.next_text().await.starts_with("40{"));
+        assert!(connect(&mut client, &auth).await.starts_with("40/orders,{"));
+        let gone = match is_counted {
+            true => gateway.disconnect_user_counted(&ada).await.unwrap().value,
+            false => gateway.disconnect_user(&ada),
+        };
+        assert_eq!(gone, 2);
+        let mut told = [client.next_text().await, client.next_text().await];
+        told.sort();
+        assert_eq!(told, ["41", "41/orders,"]);
+        assert!(matches!(client.next().await, Got::Close(..)));
+    }
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ struct Nodes {
     one: Io,
     other: Io,
     clients: Vec<Connected>,
-    _server: RedisServer,
+    server: RedisServer,
 }
 
 impl Nodes {
@@ -50,7 +50,7 @@ impl Nodes {
             })
             .await;
         }
-        Self { one, other, clients, _server: server }
+        Self { one, other, clients, server }
     }
 
     async fn each_gets(&mut self, event: Value) {
@@ -114,6 +114,118 @@ async fn who_does_not_acknowledge_in_time_is_missing_on_whichever_node() {
     assert_eq!(missing, ids);
     for client in &mut nodes.clients {
         asked(client).await;
+    }
+}
+
+/// The operation of a frame.
+fn op(frame: &[u8]) -> Value {
+    let line = frame.split(|byte| *byte == b'\n').next().unwrap();
+    serde_json::from_slice::<Value>(line).unwrap()["op"].take()
+}
+
+#[tokio::test]
+async fn what_nobody_waits_for_is_not_collected_on_other_nodes() {
+    let mut nodes = Nodes::start(None).await;
+    let cache = RedisCache::connect(&nodes.server.url(), PATIENCE).await.expect("a connection");
+    let cache = Cache::Redis(cache);
+    let mut said = cache.subscribe("leveret:nodes:/").await.unwrap();
+    let root = nodes.one.root().everybody();
+    let asking = root.emit_with_all_acks("ask", ("a", 1), PATIENCE);
+    let was_asked = async {
+        let frame = op(&said.next().await.unwrap());
+        (frame["ask"].clone(), asked(&mut nodes.clients[1]).await)
+    };
+    let (question, id) = tokio::select! {
+        _ = asking => panic!("nobody has answered"),
+        question = in_time(was_asked) => question,
+    };
+    let given_up = op(&in_time(said.next()).await.unwrap());
+    let mark = json!({ "id": question["id"], "node": question["node"] });
+    assert_eq!(given_up, json!({ "give_up": mark }));
+
+    // The other node has heard it before this question, and the first acknowledgement before the second.
+    let asker = question["node"].as_str().unwrap();
+    let mut answers = cache.subscribe(&format!("leveret:node:{asker}:/")).await.unwrap();
+    assert_eq!(root.count_all_sockets().await.unwrap().value, 3);
+    let (sid, other) = (nodes.clients[1].sid.clone(), nodes.other.root().everybody());
+    let other = other.to(&sid);
+    let client = &mut nodes.clients[1];
+    let acknowledging = async {
+        let last = asked(client).await;
+        client.websocket.text(&format!("43{id}[]")).await;
+        client.websocket.text(&format!("43{last}[]")).await;
+    };
+    let (told, ()) = tokio::join!(other.emit_with_ack("ask", ("a", 1), PATIENCE), acknowledging);
+    assert_eq!(told.unwrap().replies.len(), 1);
+    assert_eq!(root.count_all_sockets().await.unwrap().value, 3);
+    for _ in 0..2 {
+        let part: Value = serde_json::from_slice(&in_time(answers.next()).await.unwrap()).unwrap();
+        assert_eq!(part["items"], json!([2]), "a count, not what was acknowledged");
+    }
+}
+
+#[tokio::test]
+async fn a_volatile_question_is_not_for_who_has_something_to_read_on_another_node() {
+    let mut nodes = Nodes::start(None).await;
+    let busy = nodes.clients[2].sid.clone();
+    let other = nodes.other.root().everybody().to(&busy).local();
+    let filler = "x".repeat(100_000);
+    while other.clone().volatile().emit("tick", &filler).unwrap() == 1 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let root = nodes.one.root().everybody().volatile();
+    let asking = root.emit_with_all_acks("ask", ("a", 1), PATIENCE);
+    let answering = async {
+        for client in &mut nodes.clients[..2] {
+            let id = asked(client).await;
+            client.websocket.text(&format!("43{id}[]")).await;
+        }
+    };
+    let (told, ()) = in_time(async { tokio::join!(asking, answering) }).await;
+    let told = told.unwrap().value;
+    assert_eq!(told.replies.len(), 2);
+    let [missing] = &told.missing[..] else { panic!("one is missing: {told:?}") };
+    assert_eq!(missing.to_string(), busy);
+    other.emit("end", ()).unwrap();
+    let mut texts = Vec::new();
+    while texts.last().is_none_or(|last| last != r#"42["end"]"#) {
+        texts.push(nodes.clients[2].websocket.next_text().await);
+    }
+    assert!(texts.iter().all(|text| !text.contains("ask")));
+}
+
+#[tokio::test]
+async fn what_is_done_right_after_an_event_is_done_after_it_on_each_node() {
+    for recovery in [None, Some(Recovery::default())] {
+        let mut nodes = Nodes::start(recovery).await;
+        let root = nodes.one.root().clone();
+        for n in 0..20 {
+            root.to("all").emit("early", &n).unwrap();
+            root.everybody().join("all").unwrap();
+            root.to("all").emit("in", &n).unwrap();
+            root.to("all").leave("all");
+            root.to("all").emit("late", &n).unwrap();
+            root.emit("end", &n).unwrap();
+            for (at, client) in nodes.clients.iter_mut().enumerate() {
+                let mut got = in_time(client.event()).await.0;
+                // The first node's own client is in the room at once.
+                if at == 0 && got[0] == "early" {
+                    got = in_time(client.event()).await.0;
+                }
+                assert_eq!(got, json!(["in", n]));
+                assert_eq!(in_time(client.event()).await.0, json!(["end", n]));
+            }
+        }
+        root.everybody().join("all").unwrap();
+        root.to("all").leave("all");
+        root.everybody().join("all").unwrap();
+        root.to("all").emit("bye", &1).unwrap();
+        root.to("all").disconnect();
+        root.to("all").emit("late", &1).unwrap();
+        for client in &mut nodes.clients {
+            assert_eq!(in_time(client.event()).await.0, json!(["bye", 1]));
+            assert_eq!(in_time(client.websocket.next_text()).await, "41");
+        }
     }
 }
 

@@ -340,6 +340,50 @@ async fn however_many_a_dead_node_had_each_is_told_offline_once_but_those_who_ar
     assert!(one.cache.get("presence:user3").await.unwrap().is_some());
 }
 
+#[tokio::test]
+async fn what_a_node_says_after_its_end_does_not_bring_it_back() {
+    let server = RedisServer::start();
+    let cache = RedisCache::connect(&server.url(), PATIENCE).await.expect("a connection");
+    let leases = Cache::Redis(cache).leases().expect("leases");
+    for holds in [false, true] {
+        assert!(leases.renew("over", PATIENCE).await.unwrap());
+        if holds {
+            hold(&leases, "ada", "over", PATIENCE).await;
+        }
+        leases.end("over").await.unwrap();
+        assert!(leases.nodes().await.unwrap().is_empty());
+        assert!(!leases.renew("over", PATIENCE).await.unwrap());
+        let late = hold(&leases, "bob", "over", PATIENCE).await;
+        assert_eq!((late.is_first, late.had_no_lease), (false, false));
+        assert!(leases.nodes().await.unwrap().is_empty());
+        // Nobody waits for a lease to end before somebody else comes.
+        assert!(hold(&leases, "bob", "other", PATIENCE).await.is_first);
+        ask(&server, &["FLUSHALL"]);
+    }
+}
+
+#[tokio::test]
+async fn that_a_node_is_over_is_said_again_where_it_was_not_taken() {
+    let server = RedisServer::start();
+    let stand = node(&server, |_| {}).await;
+    let leases = stand.cache.leases().expect("leases");
+    let mut there = Vec::new();
+    in_time(async {
+        while there.is_empty() {
+            there = leases.nodes().await.unwrap();
+        }
+    })
+    .await;
+    let holds = format!("leveret:holds:{}", there[0]);
+    // The server refuses to look into it.
+    ask(&server, &["SET", &holds, "no hash"]);
+    stand.gateway.shutdown().await;
+    assert_eq!(leases.nodes().await.unwrap(), there);
+    ask(&server, &["DEL", &holds]);
+    stand.gateway.shutdown().await;
+    assert!(leases.nodes().await.unwrap().is_empty());
+}
+
 /// Others have taken some of its users when it is back, but not all.
 #[tokio::test]
 async fn a_node_that_comes_back_late_is_told_so_at_its_first_word() {

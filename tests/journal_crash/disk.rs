@@ -2,9 +2,9 @@
 //!
 //! It remembers what was written and not synced. When the power goes it keeps, loses or tears each of
 //! those writes, sector by sector, in any combination; a sector itself is whole or untouched. Names
-//! (publish, remove) last when the call returns, as `SegmentStore` demands.
+//! (publish, remove) last when the call returns, as `SegmentStore` demands. It may have a capacity.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,6 +12,8 @@ use std::time::Duration;
 use leveret::journal::{SegmentStore, StorageBackend};
 
 const SECTOR_BYTES: usize = 512;
+/// What a file takes of the disk's capacity is counted in these, once something is written to one.
+const BLOCK_BYTES: usize = 4_096;
 
 /// A sync that lingers does so for at most this long, if nothing is written meanwhile.
 const LINGER_MAX: Duration = Duration::from_millis(2);
@@ -48,6 +50,8 @@ struct File {
     now: Vec<u8>,
     synced: Vec<u8>,
     unsynced: Vec<Unsynced>,
+    /// The blocks that something was written to; the others are holes.
+    blocks: HashSet<usize>,
 }
 
 fn put(bytes: &mut [u8], offset: usize, data: &[u8]) {
@@ -105,11 +109,39 @@ pub struct DiskState {
     /// Writes that came during a sync.
     pub overtaken: u64,
     writes: u64,
+    /// What is free on a disk whose capacity is not counted.
     pub free_bytes: u64,
+    /// `Some`: a write that finds no block fails, and what is free follows from what was written.
+    pub capacity_bytes: Option<u64>,
+    /// What is not the journal's takes so much of the capacity.
+    pub others_bytes: u64,
     random: Option<Random>,
 }
 
 impl DiskState {
+    fn free_bytes(&self) -> u64 {
+        let Some(capacity_bytes) = self.capacity_bytes else { return self.free_bytes };
+        let named = self.names.values().filter_map(|file| self.files.get(file));
+        let blocks: usize = named.map(|file| file.blocks.len()).sum();
+        capacity_bytes.saturating_sub(self.others_bytes + (blocks * BLOCK_BYTES) as u64)
+    }
+
+    /// Takes the blocks for a write, all or none.
+    fn take_blocks(&mut self, file: u64, offset: usize, bytes: usize) -> io::Result<()> {
+        if self.capacity_bytes.is_none() || bytes == 0 {
+            return Ok(());
+        }
+        let blocks = offset / BLOCK_BYTES..=(offset + bytes - 1) / BLOCK_BYTES;
+        let free_bytes = self.free_bytes();
+        let file = self.files.get_mut(&file).ok_or(io::ErrorKind::NotFound)?;
+        let new = blocks.clone().filter(|block| !file.blocks.contains(block)).count();
+        if (new * BLOCK_BYTES) as u64 > free_bytes {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        file.blocks.extend(blocks);
+        Ok(())
+    }
+
     /// Counts an operation. `Err` when it fails; then whether it had an effect all the same.
     fn operation(&mut self) -> Result<(), (io::Error, bool)> {
         if self.crashed {
@@ -226,11 +258,11 @@ impl SegmentStore for Disk {
     }
 
     fn size_bytes(&self) -> io::Result<u64> {
-        Ok(1 << 40)
+        Ok(self.state().capacity_bytes.unwrap_or(1 << 40))
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
-        Ok(self.state().free_bytes)
+        Ok(self.state().free_bytes())
     }
 }
 
@@ -295,6 +327,7 @@ impl StorageBackend for Backend {
         let len = usize::try_from(len).unwrap();
         self.change(|file| {
             file.now.resize(len, 0);
+            file.blocks.retain(|block| block * BLOCK_BYTES < len);
             file.unsynced.push(Unsynced::Length(len));
         })
     }
@@ -316,6 +349,7 @@ impl StorageBackend for Backend {
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let offset = usize::try_from(offset).unwrap();
+        self.disk.state().take_blocks(self.file, offset, data.len())?;
         let outcome = self.change(|file| {
             put(&mut file.now, offset, data);
             file.unsynced.push(Unsynced::Write { offset, data: data.to_vec() });

@@ -11,15 +11,16 @@ import { after, afterEach, before, describe, test } from "node:test";
 import msgpack from "socket.io-msgpack-parser";
 
 import { within } from "./deadline.mjs";
+import { request } from "./request.mjs";
 import { BINARY } from "./server.mjs";
 import { startStockServer } from "./stock_server.mjs";
 
 const WAIT_MS = 5_000;
 const EXAMPLE = path.join(path.dirname(BINARY), "examples", "axum");
 
-/** examples/axum.rs; it takes clients of either parser. */
-async function startExample() {
-  const child = spawn(EXAMPLE, ["127.0.0.1:0"], { stdio: ["ignore", "pipe", "inherit"] });
+/** examples/axum.rs; it takes clients of either parser. An address may have so many sockets. */
+async function startExample(_parser, sockets = []) {
+  const child = spawn(EXAMPLE, ["127.0.0.1:0", ...sockets], { stdio: ["ignore", "pipe", "inherit"] });
   const kill = () => child.kill("SIGKILL");
   process.once("exit", kill);
   const [line] = await within(WAIT_MS, "the example", once(createInterface(child.stdout), "line"));
@@ -213,6 +214,19 @@ for (const [name, start] of Object.entries(SERVERS)) {
         assert.deepEqual(await call(root, "echo", 1, 2), [1, 2]);
       });
 
+      test("who is disconnected from the whole stays away from each namespace", async () => {
+        const shared = { forceNew: false, multiplex: true };
+        const root = client("/", {}, shared);
+        await next(root, "welcome");
+        const second = root.io.socket("/private", { auth: { name: "bob" } });
+        open.push(second);
+        await next(second, "connect");
+        const whys = Promise.all([root, second].map((socket) => next(socket, "disconnect")));
+        root.emit("end me");
+        for (const [why] of await whys) assert.equal(why, "io server disconnect");
+        assert.deepEqual([root.active, second.active], [false, false]);
+      });
+
       test("who leaves is told of with the reason and the rooms", async () => {
         const [ada, bob, eve] = [await enter(), await enter(), await enter()];
         await call(bob, "join", "one");
@@ -242,3 +256,15 @@ for (const [name, start] of Object.entries(SERVERS)) {
     });
   }
 }
+
+test("in a program's own router the other routes answer, and an address has so many sockets", async () => {
+  const { url, stop } = await startExample(undefined, ["2"]);
+  try {
+    const hello = await request(`${url}/hello`);
+    assert.deepEqual([hello.status, hello.text], [200, "hello"]);
+    const open = async () => (await request(`${url}/socket.io/?EIO=4&transport=polling`)).status;
+    assert.deepEqual([await open(), await open(), await open()], [200, 200, 429]);
+  } finally {
+    await stop();
+  }
+});

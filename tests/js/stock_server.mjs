@@ -50,6 +50,7 @@ export async function startStockServer(parser) {
       ack(true);
     });
     socket.on("leave me", () => socket.disconnect());
+    socket.on("end me", () => socket.disconnect(true));
     socket.on("cut me", () => socket.conn.close());
   });
 

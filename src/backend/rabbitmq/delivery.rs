@@ -19,7 +19,7 @@ use crate::model::names::{ExchangeName, QueueName, RoutingKey};
 /// Before a message goes back whose failure could not be carried to where it waits or lies.
 const UNCARRIED_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// Dropped unsettled, it counts as failed.
+/// Dropped unsettled, it counts as failed, or goes back where nothing takes what fails.
 pub struct Delivery {
     broker: RabbitMq,
     pub(super) queue: QueueName,
@@ -208,7 +208,11 @@ impl Drop for Delivery {
             is_dropped: true,
         };
         runtime.spawn(async move {
-            if let Err(error) = dropped.failed(DROPPED_ERROR).await {
+            let settled = match dropped.broker.takes_failed(&dropped.queue) {
+                true => dropped.failed(DROPPED_ERROR).await,
+                false => dropped.settle(Settled::Requeue).await,
+            };
+            if let Err(error) = settled {
                 tracing::warn!(queue = %dropped.queue, %error, "a dropped delivery is not settled");
             }
         });

@@ -29,8 +29,8 @@ use super::session::Session;
 use super::values::{precondition, properties, short};
 use crate::backend::{Alarm, BackendError, PublishAllError, PublishedAll};
 use crate::broker::BrokerError;
-use crate::broker::shared::{X_DELAY, check_bounds, check_keys};
-use crate::model::message::{Message, Value};
+use crate::broker::shared::{check_bounds, check_keys};
+use crate::model::message::{Message, Value, X_DELAY};
 use crate::model::names::ExchangeName;
 
 /// A larger body is copied by the task that empties the queue, where nobody waits for a lock meanwhile.

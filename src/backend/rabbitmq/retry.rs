@@ -12,10 +12,17 @@ use crate::backend::BackendError;
 use crate::broker::BrokerError;
 use crate::broker::shared::{CC, X_LAST_ERROR, X_RETRY_COUNT, add_death};
 use crate::model::message::Message;
-use crate::model::names::ExchangeName;
+use crate::model::names::{ExchangeName, QueueName};
 use crate::model::topology::{DeadLetter, RetryPolicy};
 
 impl RabbitMq {
+    /// Whether a retry policy or a dead-letter exchange, as far as is known here, takes what fails in
+    /// that queue.
+    pub(super) fn takes_failed(&self, queue: &QueueName) -> bool {
+        let settings = self.declared.settings(queue);
+        settings.is_some_and(|known| known.retry.is_some() || known.dead_letter.is_some())
+    }
+
     /// Says how the original is to be settled.
     ///
     /// # Errors

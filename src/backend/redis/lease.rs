@@ -13,6 +13,9 @@ use super::saying::{self, with_say};
 use super::values::ttl_ms;
 use crate::backend::{BackendError, Held, Holding, Saying};
 
+/// How long what a node that is over had sent may come after its end, in milliseconds.
+const LATE_MAX_MS: u64 = 60_000;
+
 /// Holdings of nodes that are gone that one step tells.
 const LAPSED_MAX: usize = 500;
 
@@ -23,8 +26,10 @@ const LOOK: &str = "local time = redis.call('TIME') \
      local group = 'leveret:held:' .. ARGV[2] ";
 
 /// node, group, member, its name among what the node holds, its note, the lease, what is said.
-/// {1: no node held it, 1: this node had no lease, which it has now}
-const HOLD: &str = "if ended then \
+/// {1: no node held it, 1: this node had no lease, which it has now}; nothing is done for one that is shut
+/// down, which is late.
+const HOLD: &str = "if redis.call('EXISTS', 'leveret:node-over:' .. ARGV[1]) == 1 then return {0, 0} end \
+     if ended then \
        redis.call('ZADD', 'leveret:node-leases', string.format('%.0f', now + ARGV[6]), ARGV[1]) \
      end \
      local is_new = redis.call('HSETNX', KEYS[1], ARGV[4], ARGV[5]) == 1 \
@@ -40,21 +45,23 @@ const GIVE_UP: &str = "if ARGV[6] == '1' and not ended then return 0 end \
      end \
      return 1 - redis.call('HEXISTS', group, ARGV[3])";
 
-/// 1: there was no lease, or it had ended, so that others may have taken some of what it held already.
-const RENEW: &str = "local time = redis.call('TIME') \
+/// 1: there was no lease, or it had ended, so that others may have taken some of what it held already. One that
+/// is shut down gets none any more.
+const RENEW: &str = "if redis.call('EXISTS', 'leveret:node-over:' .. ARGV[1]) == 1 then return 0 end \
+     local time = redis.call('TIME') \
      local now = time[1] * 1000 + math.floor(time[2] / 1000) \
      local ended = tonumber(redis.call('ZSCORE', 'leveret:node-leases', ARGV[1]) or 0) < now \
      redis.call('ZADD', 'leveret:node-leases', string.format('%.0f', now + ARGV[2]), ARGV[1]) \
      return ended and 1 or 0";
 
-/// A node that holds nothing has no lease any more; one that does is marked as over until its lease ends.
+/// Marks a node as over, until its lease ends and for the milliseconds of the second argument at least. One that
+/// holds nothing has no lease any more.
 const END: &str = "local time = redis.call('TIME') \
      local now = time[1] * 1000 + math.floor(time[2] / 1000) \
      local left = tonumber(redis.call('ZSCORE', 'leveret:node-leases', ARGV[1]) or 0) - now \
-     if redis.call('HLEN', KEYS[1]) == 0 then redis.call('ZREM', 'leveret:node-leases', ARGV[1]) \
-     elseif left > 0 then \
-       redis.call('SET', 'leveret:node-over:' .. ARGV[1], '', 'PX', string.format('%.0f', left + 1)) \
-     end";
+     if redis.call('HLEN', KEYS[1]) == 0 then redis.call('ZREM', 'leveret:node-leases', ARGV[1]) end \
+     local marked = string.format('%.0f', math.max(left + 1, tonumber(ARGV[2]))) \
+     redis.call('SET', 'leveret:node-over:' .. ARGV[1], '', 'PX', marked)";
 
 /// {{node, name, note, name, note ...}, ...} of nodes whose leases have ended; one that holds nothing is
 /// forgotten.
@@ -167,7 +174,7 @@ impl RedisCache {
 
     pub async fn end_node(&self, node: &str) -> Result<(), BackendError> {
         let mut end = cmd("EVAL");
-        end.arg(END).arg(1).arg(format!("leveret:holds:{node}")).arg(node);
+        end.arg(END).arg(1).arg(format!("leveret:holds:{node}")).arg(node).arg(LATE_MAX_MS);
         self.link.run(&end).await
     }
 

@@ -24,7 +24,8 @@ pub enum ChannelEvent {
     Deliver { consumer_tag: Arc<str>, delivery: ChannelDelivery },
     /// basic.cancel from the server (consumer_cancel_notify).
     Cancelled { consumer_tag: Arc<str>, end: ConsumerEnd },
-    /// connection.blocked: a resource is short, so publishers wait.
+    /// connection.blocked: a resource is short, so publishers wait; those of transient messages wait for memory
+    /// alone, and need not heed it when the disk is short.
     Blocked { reason: String },
     /// connection.unblocked
     Unblocked,

@@ -13,7 +13,7 @@ impl Channel {
     /// basic.ack. `multiple`: everything up to the tag; with tag 0, everything.
     ///
     /// # Errors
-    /// A delivery tag that is not outstanding. Nothing is settled then.
+    /// A delivery tag that is not outstanding, as after the queue's consumer timeout. Nothing is settled then.
     pub fn ack(&mut self, delivery_tag: u64, multiple: bool) -> Result<(), BrokerError> {
         if multiple {
             for (queue, tags) in Returned::seen(self.take(delivery_tag)?).into_queues() {
@@ -31,7 +31,7 @@ impl Channel {
     /// holds it for a while, or it is dead-lettered.
     ///
     /// # Errors
-    /// A delivery tag that is not outstanding. Nothing is settled then.
+    /// A delivery tag that is not outstanding, as after the queue's consumer timeout. Nothing is settled then.
     pub fn nack(
         &mut self,
         delivery_tag: u64,
@@ -82,13 +82,23 @@ impl Channel {
         self.resume_waiting();
     }
 
+    /// What a queue took back from a consumer that held it too long is outstanding no more.
+    fn forget_taken_back(&mut self, delivery_tag: u64) {
+        let unsettled = self.unsettled.get(&delivery_tag);
+        if unsettled.is_some_and(|unsettled| unsettled.queue.has_taken_back(unsettled.tag)) {
+            self.unsettled.remove(&delivery_tag);
+        }
+    }
+
     fn take_one(&mut self, delivery_tag: u64) -> Result<Unsettled, BrokerError> {
+        self.forget_taken_back(delivery_tag);
         let unsettled = self.unsettled.remove(&delivery_tag);
         unsettled.ok_or(BrokerError::UnknownDeliveryTag(delivery_tag))
     }
 
     /// Everything up to the tag; with tag 0, everything. One by one: splitting a tree counts what stays.
     fn take(&mut self, delivery_tag: u64) -> Result<Vec<Unsettled>, BrokerError> {
+        self.forget_taken_back(delivery_tag);
         let last = match delivery_tag {
             0 => u64::MAX,
             _ if !self.unsettled.contains_key(&delivery_tag) => {

@@ -5,7 +5,7 @@ use super::held::{Held, Reason};
 use super::state::{State, Unacked};
 use super::{Effects, Parcel, Queue, Tag};
 use crate::model::clock::UnixMs;
-use crate::model::topology::Overflow;
+use crate::model::topology::{Overflow, QueueSettings};
 
 impl Queue {
     /// Hands ready messages to the consumers whose turn it is, expires at the head, and drops what is
@@ -83,7 +83,7 @@ impl Queue {
         effects: &mut Effects,
         now_ms: UnixMs,
     ) {
-        let State { consumers, ready, next_tag, .. } = &mut *state;
+        let State { consumers, ready, next_tag, settings, .. } = &mut *state;
         let Some(slot) = consumers.get_mut(id) else { return };
         slot.waits_its_turn = false;
         let credit = slot.credit.clone();
@@ -105,7 +105,7 @@ impl Queue {
         slot.in_flight += 1;
         // Without acknowledgements a delivery is settled when it is taken: a mark would say nothing.
         if !slot.no_ack {
-            self.mark_delivered(&held, effects);
+            self.mark_delivered(&held, settings, effects);
         }
         consumers.offer_turn(id);
         self.handed_out(state, now_ms);
@@ -113,8 +113,14 @@ impl Queue {
         state.unacked.insert(tag, unacked);
     }
 
-    pub(super) fn mark_delivered(&self, held: &Held, effects: &mut Effects) {
+    pub(super) fn mark_delivered(
+        &self,
+        held: &Held,
+        settings: &QueueSettings,
+        effects: &mut Effects,
+    ) {
         if held.stored.is_durable_in(self.id) {
+            effects.marks_count |= settings.delivery_limit.is_some();
             effects.delivered.push((held.stored.clone(), held.returns.saturating_add(1)));
         }
     }

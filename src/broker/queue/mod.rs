@@ -315,7 +315,7 @@ impl Queue {
         state.next_tag += 1;
         let parcel = Parcel::new(&held, 0, tag);
         self.handed_out(&mut state, now_ms);
-        self.mark_delivered(&held, &mut effects);
+        self.mark_delivered(&held, &state.settings, &mut effects);
         let unacked = Unacked { held, consumer: None, credit: None, since_ms: now_ms };
         state.unacked.insert(tag, unacked);
         arm(&mut state, &mut effects);

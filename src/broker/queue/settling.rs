@@ -18,6 +18,13 @@ impl Queue {
         Some((held, self.dispatch(&mut state, now_ms)))
     }
 
+    /// Whether it gave that delivery up while its consumer held it (consumer timeout). What a deleted queue
+    /// held is settled with it.
+    pub(in crate::broker) fn has_taken_back(&self, tag: Tag) -> bool {
+        let state = self.state.lock();
+        !state.deleted && !state.unacked.contains_key(&tag)
+    }
+
     /// As [`Queue::take_unacked`], without those that are settled already.
     pub(in crate::broker) fn take_all_unacked(
         &self,

@@ -17,6 +17,9 @@ use crate::wire::socket_io::encode::EncodeError;
 /// Acknowledgements that one socket may owe at a time.
 pub const ACKS_WAITING_MAX: usize = 1024;
 
+/// Nobody waits longer for an acknowledgement.
+pub const PATIENCE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Why an event brought no acknowledgement.
 #[derive(Debug, thiserror::Error)]
 pub enum AckError {

@@ -1,5 +1,8 @@
 //! Sending to many: who they are, and what is done with them.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +11,7 @@ use smallvec::SmallVec;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::acks::{AllReplies, Replies};
+use super::acks::{AllReplies, PATIENCE_MAX, Replies};
 use super::hub::{Hub, JoinError};
 use super::nodes::{Gathered, Items, Nodes, Question, RemoteSocket, add_replies};
 use super::outgoing::{Draft, Outgoing};
@@ -184,8 +187,10 @@ impl<'a> Broadcast<'a> {
         sockets
     }
 
-    /// Sends an event and waits for everybody's acknowledgement, at most for `timeout`. The sockets of this
-    /// node are sent it; for those of all nodes see [`Self::emit_with_all_acks`].
+    /// Sends an event and waits for everybody's acknowledgement, at most for `timeout`, and never longer than
+    /// a day. Who is not sent it, as one that has something to read already where it is
+    /// [volatile](Self::volatile), is missing. The sockets of this node are sent it; for those of all nodes see
+    /// [`Self::emit_with_all_acks`].
     ///
     /// # Errors
     /// As [`Self::emit`].
@@ -201,8 +206,8 @@ impl<'a> Broadcast<'a> {
     }
 
     /// Sends an event to the sockets of all nodes and waits for everybody's acknowledgement, at most for
-    /// `timeout`; a node has a second more to tell what came, and one that does not is counted as missing. On
-    /// other nodes it may overtake what was emitted just before.
+    /// `timeout` and for a day; a node has a second more to tell what came, and one that does not is counted as
+    /// missing. On other nodes it may overtake what was emitted just before. Dropped, it is given up there too.
     ///
     /// # Errors
     /// As [`Self::emit`]; [`GatewayError::Backend`] as [`Self::fetch_all_sockets`]: then some may have been
@@ -215,9 +220,10 @@ impl<'a> Broadcast<'a> {
     ) -> Result<Gathered<AllReplies>, GatewayError> {
         let draft = Draft::event(self.hub.name(), event, &args)?;
         drop(args);
+        let timeout = timeout.min(PATIENCE_MAX);
         let here = self.collect_acks(&draft, timeout);
         let Some(nodes) = self.others() else { return Ok(Gathered::alone(here.await.into())) };
-        let there = nodes.ask_acks(self.audience(), &draft, timeout);
+        let there = nodes.ask_acks(self.audience(), &draft, self.is_volatile, timeout);
         let (here, there) = tokio::try_join!(async { Ok(here.await) }, there)?;
         Ok(there.map(|items| {
             let mut all = here.into();
@@ -228,6 +234,7 @@ impl<'a> Broadcast<'a> {
 
     /// Sends an event to the chosen sockets of this node, and waits for their acknowledgements.
     pub(super) async fn collect_acks(&self, draft: &Draft, timeout: Duration) -> Replies {
+        let timeout = timeout.min(PATIENCE_MAX);
         let deadline = Instant::now() + timeout;
         let id = self.hub.next_ack();
         let packet = draft.with_ack(id);
@@ -237,11 +244,8 @@ impl<'a> Broadcast<'a> {
         }
         let (mut pending, mut replies) = (Vec::new(), Replies::default());
         self.each(|socket| match socket.expect_ack(id) {
-            Some(ack) => {
-                socket.push(&packet, false);
-                pending.push(ack);
-            }
-            None => replies.missing.push(socket.clone()),
+            Some(ack) if socket.push(&packet, self.is_volatile) => pending.push(ack),
+            _ => replies.missing.push(socket.clone()),
         });
         for ack in pending {
             let socket = ack.socket.clone();
@@ -293,7 +297,7 @@ impl<'a> Broadcast<'a> {
     }
 
     /// Makes them all join a room, on all nodes: those of other nodes between what was emitted before and what
-    /// is emitted after it.
+    /// is emitted after it, those of this node at once.
     ///
     /// # Errors
     /// The first [`JoinError`] of a socket of this node in too many rooms; the others have joined. Another
@@ -313,11 +317,15 @@ impl<'a> Broadcast<'a> {
         outcome
     }
 
-    /// Makes them all leave a room, on all nodes as [`Self::join`].
+    /// Makes them all leave a room, on all nodes: between what was emitted before and what is emitted after it.
     pub fn leave(&self, room: &str) {
-        if let Some(nodes) = self.others() {
-            nodes.leave(self.audience(), room);
+        match self.others() {
+            Some(nodes) => nodes.leave(&self.hub, self.audience(), room),
+            None => self.leave_at_once(room),
         }
+    }
+
+    pub(super) fn leave_at_once(&self, room: &str) {
         for socket in self.fetch_sockets() {
             socket.leave(room);
         }
@@ -325,11 +333,9 @@ impl<'a> Broadcast<'a> {
 
     /// Disconnects them from the namespace, on all nodes.
     pub fn disconnect(&self) {
-        if let Some(nodes) = self.others() {
-            return nodes.disconnect(self.audience());
-        }
-        for socket in self.fetch_sockets() {
-            socket.disconnect();
+        match self.others() {
+            Some(nodes) => nodes.disconnect(self.audience()),
+            None => self.disconnect_in_place(),
         }
     }
 
@@ -348,10 +354,42 @@ impl<'a> Broadcast<'a> {
         if let Some(nodes) = self.others() {
             return nodes.close(self.audience()).map(Some);
         }
-        for socket in self.fetch_sockets() {
-            socket.close();
-        }
+        self.close_in_place();
         Ok(None)
+    }
+
+    /// Those of this node join a room as a node asks for it.
+    pub(super) fn join_in_place(&self, room: String) {
+        self.in_place(move |chosen| {
+            if let Err(error) = chosen.join(&room) {
+                tracing::warn!(room, %error, "a socket did not join, as a node asked for");
+            }
+        });
+    }
+
+    pub(super) fn leave_in_place(&self, room: String) {
+        self.in_place(move |chosen| chosen.leave_at_once(&room));
+    }
+
+    pub(super) fn disconnect_in_place(&self) {
+        self.in_place(|chosen| {
+            chosen.fetch_sockets().iter().for_each(Socket::disconnect_at_once);
+        });
+    }
+
+    pub(super) fn close_in_place(&self) {
+        self.in_place(|chosen| chosen.fetch_sockets().iter().for_each(Socket::close_at_once));
+    }
+
+    /// Does something with those of this node that are chosen once what was emitted before is sent, which may
+    /// be at once.
+    pub(super) fn in_place(&self, act: impl FnOnce(Broadcast<'_>) + Send + 'static) {
+        let (hub, audience) = (Arc::clone(&self.hub), self.audience());
+        let act = move || act(hub.choose(&audience).local());
+        match self.hub.recovery() {
+            Some(recovery) => recovery.after_pending(0, act),
+            None => act(),
+        }
     }
 
     /// Visits each chosen socket once. The work grows with the rooms that are named, and no others.

@@ -97,6 +97,8 @@ use crate::wire::socket_io::ParseError;
 ///     });
 /// let app = axum::Router::new().merge(io.router());
 /// let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+/// // With the addresses of the clients: see `Io::router`.
+/// let app = app.into_make_service_with_connect_info::<std::net::SocketAddr>();
 /// axum::serve(listener, app).await?;
 /// # Ok(()) }
 /// ```
@@ -155,6 +157,9 @@ impl Io {
     }
 
     /// The server at its path, [`PATH`](super::PATH) unless the options say otherwise.
+    ///
+    /// It has to be served by `into_make_service_with_connect_info::<SocketAddr>()`: without the client's
+    /// address (`axum::extract::ConnectInfo`) no socket counts for one, and no proxy is trusted.
     pub fn router(&self) -> Router {
         let io = self.clone();
         let handler = move |request: Request<Body>| {

@@ -1,5 +1,6 @@
 //! One client in one namespace.
 
+mod ending;
 mod rooms;
 
 use std::fmt;
@@ -13,7 +14,7 @@ use serde::de::DeserializeOwned;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use super::acks::{AckError, PendingAck, Reply, Waiting};
+use super::acks::{AckError, PATIENCE_MAX, PendingAck, Reply, Waiting};
 use super::broadcast::Broadcast;
 use super::extensions::Extensions;
 use super::hub::{Hub, JoinError};
@@ -161,7 +162,7 @@ impl Socket {
         Ok(())
     }
 
-    /// Sends an event and waits for its acknowledgement, at most for `timeout`. In a handler of
+    /// Sends an event and waits for its acknowledgement, at most for `timeout` and for a day. In a handler of
     /// [`on_in_order`](super::Namespace::on_in_order) it can only time out, as the client's
     /// acknowledgement waits for that handler.
     ///
@@ -173,6 +174,7 @@ impl Socket {
         args: impl ToArgs,
         timeout: Duration,
     ) -> Result<Reply, AckError> {
+        let timeout = timeout.min(PATIENCE_MAX);
         let deadline = Instant::now() + timeout;
         let id = self.hub().next_ack();
         let packet = Outgoing::event(self.hub().name(), event, Some(id), &args)?;
@@ -186,9 +188,8 @@ impl Socket {
             return Err(AckError::Disconnected);
         }
         let ack = self.expect_ack(id).ok_or(AckError::TooMany)?;
-        self.push(&packet, false);
-        if !self.is_connected() {
-            // It left before it was noted, so that nobody told the note.
+        if !self.push(&packet, false) {
+            // Where it left before it was noted, nobody tells the note.
             return Err(AckError::Disconnected);
         }
         ack.wait(timeout, deadline).await
@@ -221,51 +222,6 @@ impl Socket {
     /// Everybody of the namespace, itself among them.
     pub fn everybody<'a>(&self) -> Broadcast<'a> {
         Broadcast::new(Arc::clone(self.hub()))
-    }
-
-    /// Disconnects it from its namespace; the client's other namespaces stay. The stock client does not
-    /// come back by itself.
-    pub fn disconnect(&self) {
-        let socket = self.clone();
-        self.after_pending(move || socket.disconnect_at_once());
-    }
-
-    /// Ends the client's session, and every namespace with it, after what is queued. The stock client
-    /// does not come back by itself.
-    pub fn close(&self) {
-        let socket = self.clone();
-        self.after_pending(move || {
-            socket.disconnect_at_once();
-            socket.close_for(CloseReason::ForcedClose);
-        });
-    }
-
-    /// What was emitted before comes before.
-    fn after_pending(&self, act: impl FnOnce() + Send + 'static) {
-        match self.hub().recovery() {
-            Some(recovery) if self.is_connected() => recovery.after_pending(0, act),
-            _ => act(),
-        }
-    }
-
-    pub(crate) fn disconnect_at_once(&self) {
-        if !self.is_connected() {
-            return;
-        }
-        let name = self.hub().name();
-        self.answer(&Outgoing::packet(|out| encode::disconnect(out, name)));
-        if let Some(told) = self.depart(DisconnectReason::ServerNamespace) {
-            tokio::spawn(told);
-        }
-    }
-
-    /// Closes the client's connection, as if its network had failed: the stock client comes back by itself.
-    pub fn cut(&self) {
-        self.close_for(CloseReason::ForcedClose);
-    }
-
-    pub(crate) fn close_for(&self, reason: CloseReason) {
-        self.0.outbound.close(reason);
     }
 
     /// Keeps a value of the application's, one a type.
@@ -320,6 +276,8 @@ impl Socket {
 
     pub(crate) fn admit(&self, greeting: &Outgoing) {
         self.0.state.store(CONNECTED, Ordering::Release);
+        let inner = Arc::downgrade(&self.0);
+        self.0.outbound.add_member(inner);
         self.hub().admit(self, greeting);
     }
 
@@ -334,6 +292,7 @@ impl Socket {
         if self.0.state.swap(GONE, Ordering::AcqRel) != CONNECTED {
             return None;
         }
+        self.0.outbound.remove_member(&self.0);
         hub.expel(self);
         if let Some((recovery, delivery)) = hub.recovery().zip(delivery.as_deref_mut()) {
             recovery.detach(delivery, self, reason);
@@ -364,6 +323,7 @@ impl Socket {
     /// Its client is back on another connection: this one ends.
     pub(crate) fn make_way(&self) {
         if self.0.state.swap(GONE, Ordering::AcqRel) == CONNECTED {
+            self.0.outbound.remove_member(&self.0);
             self.hub().expel(self);
             self.0.kept.lock().acks.clear();
             self.0.outbound.close(CloseReason::ForcedClose);

@@ -50,6 +50,26 @@ fn a_consumer_past_its_bound_is_cut_and_its_queue_freed() {
 }
 
 #[test]
+fn nothing_is_taken_between_the_cut_and_the_close() {
+    for _ in 0..500 {
+        let outbound = Outbound::new(Transport::Polling, 1 << 20);
+        let (large, small) = (text(&"x".repeat(600 << 10)), text("4late"));
+        outbound.push(&large);
+        let start = std::sync::Barrier::new(2);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                start.wait();
+                // Each of them fits, though the large one does not.
+                while outbound.push_all(std::slice::from_ref(&small), false) {}
+            });
+            start.wait();
+            outbound.push(&large);
+        });
+        assert_eq!(polled(&outbound, 10_000).as_deref(), Some("1"));
+    }
+}
+
+#[test]
 fn what_is_being_written_counts_against_the_bound() {
     let outbound = Outbound::new(Transport::WebSocket, 1_000);
     let frame = text(&"x".repeat(800));

@@ -15,7 +15,7 @@ use super::refusal::refusal;
 use super::{Shared, answer};
 use crate::backend::Alarm;
 use crate::http::{Json, Problem};
-use crate::model::message::Message;
+use crate::model::message::{Message, X_DELAY};
 use crate::model::names::{ExchangeName, RoutingKey};
 
 /// A caller is told to come again when the broker has not taken its message after this time.
@@ -33,6 +33,8 @@ pub(super) struct Publish {
     body_encoding: Encoding,
     #[serde(default)]
     headers: Map<String, Value>,
+    /// Milliseconds until it becomes ready.
+    delay_ms: Option<u64>,
     #[serde(default)]
     properties: ShownProperties,
 }
@@ -47,6 +49,12 @@ pub(super) async fn publish(
     let body = read_body(request.body, request.body_encoding)?;
     let mut message = Message::new(request.exchange, request.routing_key, body);
     message.properties = request.properties.read(read_headers(request.headers)?);
+    if let Some(delay_ms) = request.delay_ms {
+        if message.properties.headers.get(X_DELAY).is_some() {
+            return Err(Problem::field("delayMs", "the header x-delay says it already"));
+        }
+        message = message.delayed(Duration::from_millis(delay_ms));
+    }
     let persistent = message.properties.persistent;
     let holds_off =
         |alarm: &Alarm| persistent || matches!(alarm, Alarm::Memory { .. } | Alarm::Blocked(_));

@@ -126,22 +126,41 @@ pub fn properties(properties: &Properties) -> BasicProperties {
     if let Some(expiration_ms) = properties.expiration_ms {
         out = out.with_expiration(short(&expiration_ms.to_string()));
     }
-    if let Some(reply_to) = &properties.reply_to {
-        out = out.with_reply_to(short(reply_to));
+    type Label = fn(BasicProperties, ShortString) -> BasicProperties;
+    let labels: [(&Option<String>, Label); 8] = [
+        (&properties.content_type, BasicProperties::with_content_type),
+        (&properties.content_encoding, BasicProperties::with_content_encoding),
+        (&properties.correlation_id, BasicProperties::with_correlation_id),
+        (&properties.reply_to, BasicProperties::with_reply_to),
+        (&properties.message_id, BasicProperties::with_message_id),
+        (&properties.kind, BasicProperties::with_type),
+        (&properties.user_id, BasicProperties::with_user_id),
+        (&properties.app_id, BasicProperties::with_app_id),
+    ];
+    for (label, with) in labels {
+        if let Some(label) = label {
+            out = with(out, short(label));
+        }
     }
-    if let Some(user_id) = &properties.user_id {
-        out = out.with_user_id(short(user_id));
+    match properties.timestamp_s {
+        Some(timestamp_s) => out.with_timestamp(timestamp_s),
+        None => out,
     }
-    out
 }
 
 pub fn received(properties: &BasicProperties) -> Properties {
     let text = |text: &Option<ShortString>| text.as_ref().map(ShortString::to_string);
     let headers = properties.headers().clone().unwrap_or_default();
     let mut received = Properties::from(Labels {
+        content_type: text(properties.content_type()),
+        content_encoding: text(properties.content_encoding()),
+        correlation_id: text(properties.correlation_id()),
         reply_to: text(properties.reply_to()),
+        message_id: text(properties.message_id()),
+        timestamp_s: *properties.timestamp(),
+        kind: text(properties.kind()),
         user_id: text(properties.user_id()),
-        ..Labels::default()
+        app_id: text(properties.app_id()),
     });
     let headers = headers.inner().iter();
     received.headers = headers.map(|(name, value)| (name.to_string(), got(value))).collect();

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
+use tokio::task::AbortHandle;
 
-use super::asking::{Items, Part, Question};
+use super::asking::{Asking, Items, Part, Question};
 use super::frame::{Frame, Op};
 use super::{Nodes, replied};
 use crate::backend::Subscription;
@@ -13,6 +14,7 @@ use crate::gateway::io::broadcast::Broadcast;
 use crate::gateway::io::hub::Hub;
 use crate::gateway::io::outgoing::Draft;
 use crate::gateway::io::recovery::{Audience, Pid};
+use crate::gateway::shrink;
 
 /// About the bytes of one part of an answer.
 const PART_BYTES: usize = 256 << 10;
@@ -20,8 +22,33 @@ const PART_BYTES: usize = 256 << 10;
 /// What one node answers: more is an error.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
 
-/// Nobody waits longer for an acknowledgement.
-const PATIENCE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Acknowledgements that are collected, or were.
+struct Collected<'a> {
+    nodes: &'a Nodes,
+    key: (String, u64),
+}
+
+impl Drop for Collected<'_> {
+    fn drop(&mut self) {
+        drop(self.nodes.asking.collected(&self.key));
+    }
+}
+
+impl Asking {
+    /// Who asked waits no longer.
+    pub(super) fn give_up(&self, asked: &(String, u64)) {
+        if let Some(task) = self.collected(asked) {
+            task.abort();
+        }
+    }
+
+    fn collected(&self, asked: &(String, u64)) -> Option<AbortHandle> {
+        let mut collecting = self.collecting.lock();
+        let task = collecting.remove(asked);
+        shrink::table(&mut collecting);
+        task
+    }
+}
 
 impl Nodes {
     /// Answers another node, in a task of its own.
@@ -33,18 +60,24 @@ impl Nodes {
         let Some(nodes) = hub.nodes().filter(|nodes| *nodes.node != *asker) else { return };
         let places = Arc::clone(&nodes.asking.places);
         let hub = Arc::clone(hub);
-        tokio::spawn(async move {
+        let is_of_acks = matches!(question, Question::Acks { .. });
+        let key = (asker.clone(), id);
+        // Held until the task can be found, which takes itself off.
+        let mut collecting = is_of_acks.then(|| nodes.asking.collecting.lock());
+        let task = tokio::spawn(async move {
             let Some(nodes) = hub.nodes() else { return };
+            let _collected = is_of_acks.then(|| Collected { nodes, key: (asker.clone(), id) });
             let items = match question {
                 Question::Client(pid) => {
                     let is_there = has_client(&hub, &pid).await;
                     serde_json::value::to_raw_value(&is_there).into_iter().collect()
                 }
-                Question::Acks { patience_ms } => {
+                Question::Acks { patience_ms, is_volatile } => {
                     let Ok(_place) = places.collecting.try_acquire() else { return };
                     let draft = Draft::of_parts(&text, attachments);
                     let chosen = hub.choose(&audience).local();
-                    let patience = Duration::from_millis(patience_ms).min(PATIENCE_MAX);
+                    let chosen = if is_volatile { chosen.volatile() } else { chosen };
+                    let patience = Duration::from_millis(patience_ms);
                     replied::items(chosen.collect_acks(&draft, patience).await)
                 }
                 question => {
@@ -55,6 +88,9 @@ impl Nodes {
             };
             nodes.send_parts(&asker, id, items);
         });
+        if let Some(collecting) = &mut collecting {
+            collecting.insert(key, task.abort_handle());
+        }
     }
 
     fn items(&self, hub: &Arc<Hub>, audience: &Audience, question: Question) -> Items {

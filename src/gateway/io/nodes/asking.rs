@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::{Notify, Semaphore};
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::Nodes;
@@ -30,8 +31,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// And when it has to ask a client first, which has a second.
 const CLIENT_WITHIN: Duration = Duration::from_millis(1_500);
 
-/// How much longer than its clients a node is waited for that was silent the last time. One that is there takes
-/// milliseconds.
+/// And one that was silent the last time. One that is there takes milliseconds.
 const SILENT_WITHIN: Duration = Duration::from_millis(50);
 
 /// What one question may bring: more is an error.
@@ -58,7 +58,11 @@ pub enum Question {
     /// Whether the client of a session answers: true or false.
     Client(String),
     /// What those acknowledge that the frame's audience chooses, when they are sent its event.
-    Acks { patience_ms: u64 },
+    Acks {
+        patience_ms: u64,
+        #[serde(default)]
+        is_volatile: bool,
+    },
     /// One of the application's own: see [`Nodes::answer_with`].
     Application(String),
 }
@@ -101,6 +105,8 @@ pub struct Asking {
     /// Nodes that did not answer the last time, and were not heard since.
     silent: Mutex<AHashSet<String>>,
     pub(super) places: Arc<Places>,
+    /// The tasks that collect acknowledgements for other nodes, by who asks and the number of its question.
+    pub(super) collecting: Mutex<AHashMap<(String, u64), AbortHandle>>,
 }
 
 pub(super) struct Places {
@@ -222,6 +228,24 @@ impl Drop for Asked<'_> {
     }
 }
 
+/// Acknowledgements that other nodes collect for this one.
+struct Collecting<'a> {
+    nodes: &'a Nodes,
+    id: u64,
+}
+
+impl Drop for Collecting<'_> {
+    /// Nobody waits for them any more.
+    fn drop(&mut self) {
+        let Nodes { log, channel, node, .. } = self.nodes;
+        let op = Op::GiveUp { id: self.id, node: node.to_string() };
+        let frame = Frame { op, audience: Audience::default(), packet: Default::default() };
+        if let Err(error) = log.publish(channel, frame.encode()) {
+            tracing::debug!(%error, "other nodes collect what nobody waits for");
+        }
+    }
+}
+
 impl Gathering {
     async fn until(&self, is_enough: impl Fn(&State) -> bool) {
         loop {
@@ -269,10 +293,12 @@ impl Nodes {
         &self,
         audience: Audience,
         draft: &Draft,
+        is_volatile: bool,
         patience: Duration,
     ) -> Result<Gathered<Items>, BackendError> {
         let patience_ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
-        let (question, packet) = (Question::Acks { patience_ms }, draft.parts());
+        let question = Question::Acks { patience_ms, is_volatile };
+        let packet = draft.parts();
         let patience = patience.saturating_add(ANSWER_WITHIN);
         self.ask_all(Asks { audience, question, packet, patience }).await
     }
@@ -326,6 +352,9 @@ impl Nodes {
         if timeout(ANSWER_WITHIN, self.asking.hears_answers()).await.is_err() {
             return Err(refused("other nodes can't be heard yet"));
         }
+        let is_of_acks = matches!(question, Question::Acks { .. });
+        // Dropped before it was answered: nobody waits for what they collect.
+        let collecting = is_of_acks.then(|| Collecting { nodes: self, id: asked.id });
         let op = Op::Ask { id: asked.id, node: self.node.to_string(), question };
         let frame = Frame { op, audience, packet };
         let reached = self.cache.publish(channel, frame.encode()).await?;
@@ -345,7 +374,8 @@ impl Nodes {
                 })
         };
         let gathering = &asked.gathering;
-        let silent_within = patience.saturating_sub(ANSWER_WITHIN).saturating_add(SILENT_WITHIN);
+        // What its clients acknowledge has no second chance, so that a node is waited for as any other.
+        let silent_within = if is_of_acks { patience } else { SILENT_WITHIN };
         let all = async {
             tokio::join!(
                 gathering.until(has_most),
@@ -354,6 +384,7 @@ impl Nodes {
         };
         // Who has not answered by then is silent.
         let _ = timeout(patience, all).await;
+        std::mem::forget(collecting);
         let mut state = std::mem::take(&mut *gathering.state.lock());
         if state.is_too_much {
             return Err(refused("the other nodes' answers are too large to be put together"));

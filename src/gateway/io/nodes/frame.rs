@@ -20,15 +20,18 @@ pub enum Op {
     Close,
     /// Takes the sockets off the namespace.
     Disconnect,
-    /// The sockets join a room, but those of the node that says it, which have.
+    /// The sockets join a room, but those of the node that says it, which have; of no node where these are to
+    /// do it in its place too.
     Join {
         room: String,
         node: String,
     },
-    /// And leave one.
+    /// And leave one, on that node too, which counts them.
     Leave {
         room: String,
         node: String,
+        #[serde(default)]
+        nth: u64,
     },
     /// A node has a session from now on, as one that was taken so often.
     Taken {
@@ -41,6 +44,11 @@ pub enum Op {
         id: u64,
         node: String,
         question: Question,
+    },
+    /// And waits no longer for what is acknowledged.
+    GiveUp {
+        id: u64,
+        node: String,
     },
 }
 

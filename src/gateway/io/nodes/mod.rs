@@ -15,6 +15,7 @@ mod frame;
 mod remote;
 mod replied;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -58,6 +59,14 @@ pub struct Nodes {
     /// Through where the log was sent to the sockets here. Held while that goes on.
     sent_through: Arc<Mutex<Place>>,
     asking: Asking,
+    leaving: Leaving,
+}
+
+/// How often this node had sockets leave a room, and how much of that was done here.
+#[derive(Default)]
+struct Leaving {
+    said: AtomicU64,
+    done: AtomicU64,
 }
 
 /// A message that a room keeps.
@@ -90,8 +99,8 @@ impl Nodes {
         let channel = format!("leveret:nodes:{namespace}");
         let node = uuid::Uuid::new_v4().simple().to_string().into();
         let (cache, namespace) = (cache.clone(), namespace.into());
-        let (sent_through, asking) = Default::default();
-        Some(Self { cache, log, channel, node, namespace, sent_through, asking })
+        let (sent_through, asking, leaving) = Default::default();
+        Some(Self { cache, log, channel, node, namespace, sent_through, asking, leaving })
     }
 
     /// The sessions that all nodes know.
@@ -193,27 +202,44 @@ impl Nodes {
 
     /// Takes sockets off the namespace, on whichever node they are.
     pub fn disconnect(&self, audience: Audience) {
-        self.have_done(Op::Disconnect, audience);
+        let _ = self.have_done(Op::Disconnect, audience);
     }
 
-    /// Has sockets of other nodes join a room.
+    /// Has sockets of other nodes join a room, and those of this one that are still to leave it before.
     pub fn join(&self, audience: Audience, room: &str) {
-        let (room, node) = (room.to_owned(), self.node.to_string());
-        self.have_done(Op::Join { room, node }, audience);
+        let Leaving { said, done } = &self.leaving;
+        let is_leaving = said.load(Ordering::Acquire) > done.load(Ordering::Acquire);
+        let node = if is_leaving { String::new() } else { self.node.to_string() };
+        let room = room.to_owned();
+        let _ = self.have_done(Op::Join { room, node }, audience);
     }
 
-    /// Has sockets of other nodes leave a room.
-    pub fn leave(&self, audience: Audience, room: &str) {
-        let (room, node) = (room.to_owned(), self.node.to_string());
-        self.have_done(Op::Leave { room, node }, audience);
+    /// Has sockets leave a room, on whichever node they are: those of this one also where the log does not take
+    /// it, or nobody knows whether it did. Needs a Tokio runtime.
+    pub fn leave(&self, hub: &Arc<Hub>, audience: Audience, room: &str) {
+        let nth = self.leaving.said.fetch_add(1, Ordering::AcqRel) + 1;
+        let op = Op::Leave { room: room.to_owned(), node: self.node.to_string(), nth };
+        let sent = self.have_done(op, audience.clone());
+        let (hub, room) = (Arc::clone(hub), room.to_owned());
+        tokio::spawn(async move {
+            let is_done = match sent {
+                Some(sent) => sent.durable().await.is_ok(),
+                None => false,
+            };
+            if !is_done {
+                hub.choose(&audience).leave_in_place(room);
+            }
+        });
     }
 
-    /// Between the events before and those behind it.
-    fn have_done(&self, op: Op, audience: Audience) {
+    /// Between the events before and those behind it. `None`: it is not, as too much waits.
+    fn have_done(&self, op: Op, audience: Audience) -> Option<Sent> {
         let frame = Frame { op, audience, packet: Default::default() };
-        if let Err(error) = self.log.send(frame.encode()) {
+        let sent = self.log.send(frame.encode());
+        sent.inspect_err(|error| {
             tracing::error!(%error, op = ?frame.op, "sockets of other nodes were not reached");
-        }
+        })
+        .ok()
     }
 
     fn is(&self, node: &str) -> bool {
@@ -381,21 +407,28 @@ fn deliver(hub: &Arc<Hub>, entry: &Bytes) {
             let sockets = chosen.send(&Draft::of_parts(&text, attachments));
             hub.count_deliveries(sockets);
         }
-        Op::Close => chosen.close(),
-        Op::Disconnect => chosen.disconnect(),
-        Op::Join { node, .. } | Op::Leave { node, .. } if is_own(&node) => {}
-        Op::Join { room, .. } => {
-            if let Err(error) = chosen.join(&room) {
-                tracing::warn!(room, %error, "a socket did not join, as another node asked for");
-            }
+        Op::Close => chosen.close_in_place(),
+        Op::Disconnect => chosen.disconnect_in_place(),
+        Op::Join { node, .. } if is_own(&node) => {}
+        Op::Join { room, .. } => chosen.join_in_place(room),
+        Op::Leave { room, node, nth } => {
+            let own = Arc::clone(hub);
+            chosen.in_place(move |chosen| {
+                chosen.leave_at_once(&room);
+                if let Some(nodes) = own.nodes().filter(|nodes| nodes.is(&node)) {
+                    nodes.leaving.done.fetch_max(nth, Ordering::AcqRel);
+                }
+            });
         }
-        Op::Leave { room, .. } => chosen.leave(&room),
         Op::Taken { pid, node, takes } => {
             if let (Some(recovery), Some(pid), false) =
                 (hub.recovery(), Pid::parse(&pid), is_own(&node))
             {
                 recovery.let_go(pid, takes);
             }
+        }
+        Op::GiveUp { id, node } => {
+            hub.nodes().iter().for_each(|nodes| nodes.asking.give_up(&(node.clone(), id)));
         }
         // See above.
         Op::Ask { .. } => {}
