@@ -17,8 +17,30 @@ pub type QueueNumber = u64;
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Bound {
     pub exchange: String,
-    pub queue: String,
+    pub to: End,
     pub key: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum End {
+    Queue(String),
+    Exchange(String),
+}
+
+impl Bound {
+    pub fn new(exchange: &str, to: End, key: &str) -> Self {
+        Self { exchange: exchange.to_owned(), to, key: key.to_owned() }
+    }
+
+    pub fn leads_to_queue(&self, queue: &str) -> bool {
+        matches!(&self.to, End::Queue(name) if name == queue)
+    }
+
+    /// It goes with any of these exchanges.
+    pub fn is_of_any(&self, exchanges: &[String]) -> bool {
+        let has = |name: &String| exchanges.contains(name);
+        has(&self.exchange) || matches!(&self.to, End::Exchange(name) if has(name))
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Hash)]

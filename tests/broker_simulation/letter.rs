@@ -3,6 +3,7 @@
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Letter {
     pub body: u64,
+    pub body_bytes: u64,
     pub exchange: String,
     pub key: String,
     pub persistent: bool,
@@ -21,8 +22,8 @@ pub struct Death {
     pub key: String,
 }
 
-/// Bytes of every body: the number, padded.
-pub const BODY_BYTES: u64 = 8;
+/// Bytes of the least body: its number.
+pub const BODY_BYTES_MIN: u64 = 8;
 
 impl Letter {
     /// What it is after one more death: one entry a queue and reason, the newest first, which tells of the

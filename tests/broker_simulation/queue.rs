@@ -6,7 +6,7 @@ use leveret::broker::ConsumeOptions;
 use leveret::model::topology::{Overflow, QueueSettings, QueueSpec};
 
 use crate::durable::{QueueNumber, Seq};
-use crate::letter::{BODY_BYTES, Letter};
+use crate::letter::Letter;
 use crate::shared::Shared;
 use crate::step::ConsumerNumber;
 use crate::view::QueueView;
@@ -111,6 +111,7 @@ impl Queue {
     pub fn view(&self) -> QueueView {
         QueueView {
             ready: self.shown().collect(),
+            ready_bytes: Some(self.ready_bytes()),
             unacked: self.unacked.len(),
             delayed: self.delayed.len(),
             consumers: self.consumers.len(),
@@ -118,9 +119,10 @@ impl Queue {
     }
 
     pub fn looks_like(&self, view: &QueueView) -> bool {
-        let QueueView { ready, unacked, delayed, consumers } = view;
+        let QueueView { ready, ready_bytes, unacked, delayed, consumers } = view;
         (self.unacked.len(), self.delayed.len(), self.consumers.len())
             == (*unacked, *delayed, *consumers)
+            && ready_bytes.is_none_or(|bytes| self.ready_bytes() == bytes)
             && self.shown().eq(ready.iter().copied())
     }
 
@@ -140,10 +142,16 @@ impl Queue {
         Some(copy.arrived_ms + ttl_ms?)
     }
 
-    pub fn is_over_length(&self, more: u64) -> bool {
-        let len = self.ready.len() as u64 + more;
-        self.settings.length_max.is_some_and(|max| len > max)
-            || self.settings.length_bytes_max.is_some_and(|max| len * BODY_BYTES > max)
+    fn ready_bytes(&self) -> u64 {
+        self.ready.iter().map(|copy| copy.letter.body_bytes).sum()
+    }
+
+    /// With one more, if there is one.
+    pub fn is_over_length(&self, more: Option<&Letter>) -> bool {
+        let (len, bytes) = (self.ready.len() as u64, self.ready_bytes());
+        let (more, more_bytes) = more.map_or((0, 0), |letter| (1, letter.body_bytes));
+        self.settings.length_max.is_some_and(|max| len + more > max)
+            || self.settings.length_bytes_max.is_some_and(|max| bytes + more_bytes > max)
     }
 
     pub fn is_over_limit(&self, returns: u32) -> bool {
@@ -177,7 +185,7 @@ impl Queue {
                 effects.dead.push((self.ready.remove(0), "expired"));
             } else if !self.turns.is_empty() {
                 self.deliver_head(now_ms, effects);
-            } else if drops_head && self.is_over_length(0) {
+            } else if drops_head && self.is_over_length(None) {
                 effects.dead.push((self.ready.remove(0), "maxlen"));
             } else {
                 break;

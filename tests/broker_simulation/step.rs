@@ -7,6 +7,7 @@ use leveret::model::topology::{
 };
 
 use crate::disk::Random;
+use crate::letter::BODY_BYTES_MIN;
 use crate::names::{exchange_name, key, queue_name};
 
 /// Names a consumer for good.
@@ -19,6 +20,7 @@ pub struct Publish {
     pub exchange: &'static str,
     pub key: &'static str,
     pub body: u64,
+    pub body_bytes: u64,
     pub persistent: bool,
     pub priority: Option<u8>,
     pub ttl_ms: Option<u64>,
@@ -42,6 +44,17 @@ pub enum Step {
     Unbind {
         exchange: &'static str,
         queue: &'static str,
+        key: &'static str,
+    },
+    /// A binding to an exchange.
+    Chain {
+        exchange: &'static str,
+        to: &'static str,
+        key: &'static str,
+    },
+    Unchain {
+        exchange: &'static str,
+        to: &'static str,
         key: &'static str,
     },
     Publish(Publish),
@@ -87,6 +100,18 @@ pub struct Seen {
     pub consumers: Vec<ConsumerNumber>,
     pub hands: Vec<HandNumber>,
     pub next_number: u64,
+    pub sizes: Sizes,
+}
+
+/// How long bodies are.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Sizes {
+    #[default]
+    Equal,
+    /// Up to some KiB: what dies at once is no more than a queue buries in one step.
+    Small,
+    /// Up to 300 KiB, and no two messages die at once.
+    Large,
 }
 
 impl Seen {
@@ -122,7 +147,7 @@ fn exchange_spec(exchange: &'static str) -> ExchangeSpec {
     }
 }
 
-fn settings(random: &mut Random) -> QueueSettings {
+fn settings(random: &mut Random, sizes: Sizes) -> QueueSettings {
     let retry = |random: &mut Random| RetryPolicy {
         attempts_max: 1 + u32::try_from(random.below(3)).unwrap(),
         backoff: Backoff::Linear { first_ms: 5, max_ms: 20 },
@@ -136,11 +161,11 @@ fn settings(random: &mut Random) -> QueueSettings {
         },
         _ => DeadLetter { exchange: exchange_name(""), routing_key: Some(key("dead")) },
     };
-    QueueSettings {
+    let settings = QueueSettings {
         message_ttl_ms: maybe(random, 4, |random| random.below(30)),
         expires_ms: maybe(random, 12, |random| 20 + random.below(60)),
         length_max: maybe(random, 3, |random| 1 + random.below(6)),
-        length_bytes_max: maybe(random, 6, |random| 8 * (1 + random.below(6))),
+        length_bytes_max: maybe(random, 6, |random| BODY_BYTES_MIN * (1 + random.below(6))),
         overflow: maybe(random, 2, |random| {
             pick(random, &[Overflow::DropHead, Overflow::RejectPublish, Overflow::RejectPublishDlx])
         }),
@@ -148,19 +173,40 @@ fn settings(random: &mut Random) -> QueueSettings {
         delivery_limit: maybe(random, 4, |random| u32::try_from(random.below(4)).unwrap()),
         retry: maybe(random, 4, retry),
         consumer_timeout_ms: maybe(random, 6, |random| 5 + random.below(20)),
+    };
+    match sizes {
+        Sizes::Equal | Sizes::Small => settings,
+        Sizes::Large => QueueSettings {
+            message_ttl_ms: None,
+            length_max: None,
+            length_bytes_max: None,
+            delivery_limit: None,
+            ..settings
+        },
     }
 }
 
-fn queue_spec(random: &mut Random, queue: &'static str) -> QueueSpec {
+fn queue_spec(random: &mut Random, queue: &'static str, sizes: Sizes) -> QueueSpec {
     let mut spec = QueueSpec::durable(queue_name(queue));
     spec.durable = !random.one_in(5);
     spec.auto_delete = random.one_in(8);
     spec.single_active_consumer = random.one_in(6);
     spec.priority_max = maybe(random, 5, |random| 1 + u8::try_from(random.below(3)).unwrap());
     if !random.one_in(3) {
-        spec.settings = settings(random);
+        spec.settings = settings(random, sizes);
     }
     spec
+}
+
+/// Most bodies are their number alone; of the large ones some take a row of the log for themselves, or two.
+fn body_bytes(body: u64, sizes: Sizes) -> u64 {
+    let mut random = Random(body);
+    match random.below(24) {
+        _ if sizes == Sizes::Equal => BODY_BYTES_MIN,
+        0 if sizes == Sizes::Large => 1_024 * (1 + random.below(300)),
+        0..3 => BODY_BYTES_MIN + random.below(4_000),
+        _ => BODY_BYTES_MIN,
+    }
 }
 
 fn publish(random: &mut Random, seen: &mut Seen) -> Publish {
@@ -168,13 +214,15 @@ fn publish(random: &mut Random, seen: &mut Seen) -> Publish {
         0 => (pick(random, &EXCHANGES), pick(random, &KEYS)),
         _ => ("", pick(random, &QUEUES)),
     };
+    let (body, sizes) = (seen.number(), seen.sizes);
     Publish {
         exchange,
         key,
-        body: seen.number(),
+        body,
+        body_bytes: body_bytes(body, sizes),
         persistent: !random.one_in(4),
         priority: maybe(random, 4, |random| u8::try_from(random.below(5)).unwrap()),
-        ttl_ms: maybe(random, 6, |random| random.below(25)),
+        ttl_ms: maybe(random, 6, |random| random.below(25)).filter(|_| sizes != Sizes::Large),
         delay_ms: maybe(random, 12, |random| random.below(25)),
     }
 }
@@ -193,12 +241,20 @@ fn publish_all(random: &mut Random, seen: &mut Seen) -> Vec<Publish> {
 }
 
 /// Something to begin with.
-pub fn prelude(random: &mut Random) -> Vec<Step> {
+pub fn prelude(random: &mut Random, sizes: Sizes) -> Vec<Step> {
     let exchanges = EXCHANGES.map(|exchange| Step::DeclareExchange(exchange_spec(exchange)));
-    let queues = QUEUES.map(|queue| Step::DeclareQueue(queue_spec(random, queue)));
+    let queues = QUEUES.map(|queue| Step::DeclareQueue(queue_spec(random, queue, sizes)));
     let bound = [("fan", "a"), ("fan", "b"), ("topic", "c"), ("topic", "d"), ("passing", "a")];
     let bindings = bound.map(|(exchange, queue)| Step::Bind { exchange, queue, key: "#" });
-    exchanges.into_iter().chain(queues).chain(bindings).collect()
+    let chain = Step::Chain { exchange: "topic", to: "passing", key: "k.*" };
+    exchanges.into_iter().chain(queues).chain(bindings).chain([chain]).collect()
+}
+
+/// What an exchange is bound to, if not to a queue. None that goes with its last binding is: those of a chain
+/// of them would go one by one. Drawn aside, so that what else is drawn stays what it was.
+fn chained(random: &Random, exchange: &str) -> Option<&'static str> {
+    let mut aside = Random(!random.0);
+    (exchange != "auto" && aside.one_in(2)).then(|| pick(&mut aside, &EXCHANGES))
 }
 
 /// The next step. Most of them publish, take and settle.
@@ -233,7 +289,7 @@ pub fn draw(random: &mut Random, seen: &mut Seen) -> Step {
         77..82 => Step::Advance(1 + random.below(12)),
         82 => Step::DeclareExchange(exchange_spec(exchange)),
         83 if random.one_in(3) => Step::DeleteExchange { exchange, if_unused: random.one_in(2) },
-        84..87 => Step::DeclareQueue(queue_spec(random, queue)),
+        84..87 => Step::DeclareQueue(queue_spec(random, queue, seen.sizes)),
         87 if random.one_in(2) => {
             let only = DeleteIf { unused: random.one_in(3), empty: random.one_in(3) };
             Step::DeleteQueue(queue, only)
@@ -241,16 +297,25 @@ pub fn draw(random: &mut Random, seen: &mut Seen) -> Step {
         88..90 => {
             let key =
                 if exchange == "direct" { pick(random, &KEYS) } else { pick(random, &PATTERNS) };
-            Step::Bind { exchange, queue, key }
+            match chained(random, exchange) {
+                Some(to) => Step::Chain { exchange, to, key },
+                None => Step::Bind { exchange, queue, key },
+            }
         }
-        90 => Step::Unbind { exchange, queue, key: pick(random, &PATTERNS) },
+        90 => {
+            let key = pick(random, &PATTERNS);
+            match chained(random, exchange) {
+                Some(to) => Step::Unchain { exchange, to, key },
+                None => Step::Unbind { exchange, queue, key },
+            }
+        }
         91 if random.one_in(2) => Step::Purge(queue),
         92 => Step::Redrive { queue: "dead", nth: 0 },
         93 if random.one_in(2) => Step::SetPolicy(Policy {
             name: pick(random, &POLICIES).to_owned(),
             pattern: format!("^{queue}$"),
             priority: i64::try_from(random.below(3)).unwrap(),
-            queue: settings(random),
+            queue: settings(random, seen.sizes),
             ..Policy::default()
         }),
         94 if random.one_in(2) => Step::ClearPolicy(pick(random, &POLICIES)),

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use leveret::model::topology::{DeadLetter, ExchangeKind, Overflow};
 
 use super::World;
-use crate::durable::{Bound, Kept, QueueNumber, Seq};
+use crate::durable::{Bound, End, Kept, QueueNumber, Seq};
 use crate::letter::Letter;
 use crate::queue::{Copy, Effects};
 use crate::shared::Shared;
@@ -142,7 +142,7 @@ impl World {
         };
         let overflow = queue.settings.overflow;
         if matches!(overflow, Some(Overflow::RejectPublish | Overflow::RejectPublishDlx))
-            && queue.is_over_length(1)
+            && queue.is_over_length(Some(&copy.letter))
         {
             let mut effects = Effects::default();
             if overflow == Some(Overflow::RejectPublishDlx) {
@@ -166,24 +166,34 @@ impl World {
         if exchange.is_empty() {
             return Some(self.queues.get(key).map(|queue| queue.number).into_iter().collect());
         }
-        let spec = self.exchanges.get(exchange)?.clone();
-        let matches = |bound: &&Bound| {
-            bound.exchange == exchange
-                && match spec.kind {
-                    ExchangeKind::Direct => bound.key == key,
-                    ExchangeKind::Topic => topic(&words(&bound.key), &words(key)),
-                    _ => true,
+        self.exchanges.get(exchange)?;
+        let (mut work, mut seen) = (vec![exchange.to_owned()], BTreeSet::new());
+        let mut names: BTreeSet<String> = BTreeSet::new();
+        while let Some(exchange) = work.pop() {
+            let Some(spec) = self.exchanges.get(&exchange) else { continue };
+            if !seen.insert(exchange.clone()) {
+                continue;
+            }
+            let matches = |bound: &&Bound| {
+                bound.exchange == exchange
+                    && match spec.kind {
+                        ExchangeKind::Direct => bound.key == key,
+                        ExchangeKind::Topic => topic(&words(&bound.key), &words(key)),
+                        _ => true,
+                    }
+            };
+            let mut matched = false;
+            for bound in self.bindings.iter().filter(matches) {
+                matched = true;
+                match &bound.to {
+                    End::Queue(name) => _ = names.insert(name.clone()),
+                    End::Exchange(name) => work.push(name.clone()),
                 }
-        };
-        let names: BTreeSet<&String> =
-            self.bindings.iter().filter(matches).map(|bound| &bound.queue).collect();
-        let mut found: Vec<QueueNumber> =
-            names.into_iter().filter_map(|name| Some(self.queues.get(name)?.number)).collect();
-        if found.is_empty()
-            && let Some(alternate) = &spec.alternate
-        {
-            found = self.route(alternate.as_str(), key).unwrap_or_default();
+            }
+            work.extend(spec.alternate.iter().filter(|_| !matched).map(ToString::to_string));
         }
+        let number = |name: &String| Some(self.queues.get(name)?.number);
+        let mut found: Vec<QueueNumber> = names.iter().filter_map(number).collect();
         if found.len() > 1 {
             self.involved.extend(&found);
             let place = |number: &QueueNumber| self.order.iter().position(|other| other == number);
@@ -201,18 +211,21 @@ impl World {
         let sources: BTreeSet<String> = self
             .bindings
             .iter()
-            .filter(|bound| bound.queue == name)
+            .filter(|bound| bound.leads_to_queue(name))
             .map(|bound| bound.exchange.clone())
             .collect();
-        Rc::make_mut(&mut self.bindings).retain(|bound| bound.queue != name);
+        Rc::make_mut(&mut self.bindings).retain(|bound| !bound.leads_to_queue(name));
         let unused: Vec<String> =
             sources.into_iter().filter(|source| self.is_done(source)).collect();
         for exchange in &unused {
             Rc::make_mut(&mut self.exchanges).remove(exchange);
         }
+        // None that deletes itself leads to an exchange, so it ends here.
+        Rc::make_mut(&mut self.bindings).retain(|bound| !bound.is_of_any(&unused));
         self.change(|durable| {
             durable.forget_queue(name, queue.number);
-            Rc::make_mut(&mut durable.bindings).retain(|bound| bound.queue != name);
+            let goes = |bound: &Bound| bound.leads_to_queue(name) || bound.is_of_any(&unused);
+            Rc::make_mut(&mut durable.bindings).retain(|bound| !goes(bound));
             Rc::make_mut(&mut durable.exchanges).retain(|exchange, _| !unused.contains(exchange));
         });
         queue.ready.clone()
@@ -226,7 +239,10 @@ impl World {
 
     pub(super) fn is_bindings_end_durable(&self, bound: &Bound) -> bool {
         self.exchanges.get(&bound.exchange).is_some_and(|spec| spec.durable)
-            && self.queues.get(&bound.queue).is_some_and(|queue| queue.spec.durable)
+            && match &bound.to {
+                End::Queue(name) => self.queues.get(name).is_some_and(|queue| queue.spec.durable),
+                End::Exchange(name) => self.exchanges.get(name).is_some_and(|spec| spec.durable),
+            }
     }
 }
 

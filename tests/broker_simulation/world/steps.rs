@@ -7,7 +7,7 @@ use leveret::model::topology::QueueSpec;
 
 use super::moving::{fresh, kept};
 use super::{World, in_every_order, shown};
-use crate::durable::{Bound, QueueNumber, Seq};
+use crate::durable::{Bound, End, QueueNumber, Seq};
 use crate::letter::{Letter, told};
 use crate::queue::{Copy, Effects, Queue, Tag};
 use crate::shared::Shared;
@@ -92,6 +92,7 @@ impl World {
     fn write(&mut self, publish: &Publish, targets: &[QueueNumber]) -> Written {
         let letter = Shared::new(Letter {
             body: publish.body,
+            body_bytes: publish.body_bytes,
             exchange: publish.exchange.to_owned(),
             key: publish.key.to_owned(),
             persistent: publish.persistent,
@@ -148,18 +149,30 @@ impl World {
                     return "in use".to_owned();
                 }
                 if Rc::make_mut(&mut self.exchanges).remove(*exchange).is_some() {
-                    Rc::make_mut(&mut self.bindings).retain(|bound| !is_source(bound));
+                    let gone = [(*exchange).to_owned()];
+                    let stays = |bound: &Bound| !bound.is_of_any(&gone);
+                    Rc::make_mut(&mut self.bindings).retain(stays);
                     self.change(|durable| {
                         Rc::make_mut(&mut durable.exchanges).remove(*exchange);
-                        Rc::make_mut(&mut durable.bindings).retain(|bound| !is_source(bound));
+                        Rc::make_mut(&mut durable.bindings).retain(stays);
                     });
                 }
                 "ok".to_owned()
             }
             Step::DeclareQueue(spec) => self.declare_queue(spec),
             Step::DeleteQueue(queue, only) => self.delete_queue(queue, *only),
-            Step::Bind { exchange, queue, key } => self.bind(exchange, queue, key),
-            Step::Unbind { exchange, queue, key } => self.unbind(exchange, queue, key),
+            Step::Bind { exchange, queue, key } => {
+                self.bind(Bound::new(exchange, End::Queue((*queue).to_owned()), key))
+            }
+            Step::Unbind { exchange, queue, key } => {
+                self.unbind(Bound::new(exchange, End::Queue((*queue).to_owned()), key))
+            }
+            Step::Chain { exchange, to, key } => {
+                self.bind(Bound::new(exchange, End::Exchange((*to).to_owned()), key))
+            }
+            Step::Unchain { exchange, to, key } => {
+                self.unbind(Bound::new(exchange, End::Exchange((*to).to_owned()), key))
+            }
             Step::Get(queue, hand) => {
                 let Some(queue) = self.queues.get_mut(*queue) else { return "no queue".to_owned() };
                 let number = queue.number;
@@ -291,15 +304,14 @@ impl World {
         format!("deleted {}", self.remove_queue(name).len())
     }
 
-    fn bind(&mut self, exchange: &str, queue: &str, key: &str) -> String {
-        if !self.queues.contains_key(queue) {
-            return "no queue".to_owned();
+    fn bind(&mut self, bound: Bound) -> String {
+        let is_there = |exchange: &String| self.exchanges.contains_key(exchange);
+        match &bound.to {
+            End::Queue(queue) if !self.queues.contains_key(queue) => return "no queue".to_owned(),
+            End::Exchange(to) if !is_there(to) => return "no exchange".to_owned(),
+            _ if !is_there(&bound.exchange) => return "no exchange".to_owned(),
+            _ => {}
         }
-        if !self.exchanges.contains_key(exchange) {
-            return "no exchange".to_owned();
-        }
-        let bound =
-            Bound { exchange: exchange.to_owned(), queue: queue.to_owned(), key: key.to_owned() };
         if Rc::make_mut(&mut self.bindings).insert(bound.clone())
             && self.is_bindings_end_durable(&bound)
         {
@@ -310,19 +322,16 @@ impl World {
         "ok".to_owned()
     }
 
-    fn unbind(&mut self, exchange: &str, queue: &str, key: &str) -> String {
-        let bound =
-            Bound { exchange: exchange.to_owned(), queue: queue.to_owned(), key: key.to_owned() };
+    fn unbind(&mut self, bound: Bound) -> String {
         if Rc::make_mut(&mut self.bindings).remove(&bound) {
-            let done = self.is_done(exchange);
-            if done {
-                Rc::make_mut(&mut self.exchanges).remove(exchange);
-            }
+            let done: Vec<String> =
+                self.is_done(&bound.exchange).then(|| bound.exchange.clone()).into_iter().collect();
+            let goes = |other: &Bound| *other == bound || other.is_of_any(&done);
+            Rc::make_mut(&mut self.exchanges).retain(|exchange, _| !done.contains(exchange));
+            Rc::make_mut(&mut self.bindings).retain(|other| !goes(other));
             self.change(|durable| {
-                Rc::make_mut(&mut durable.bindings).remove(&bound);
-                if done {
-                    Rc::make_mut(&mut durable.exchanges).remove(&bound.exchange);
-                }
+                Rc::make_mut(&mut durable.bindings).retain(|other| !goes(other));
+                Rc::make_mut(&mut durable.exchanges).retain(|exchange, _| !done.contains(exchange));
             });
         }
         "ok".to_owned()
@@ -386,7 +395,8 @@ impl World {
         let Some(copy) = queue.ready.get(nth).cloned() else { return "nothing".to_owned() };
         let death = copy.letter.deaths.first();
         let target = death.and_then(|death| self.queues.get(&death.queue));
-        let target = target.filter(|target| !target.is_over_length(1)).map(|target| target.number);
+        let has_room = |target: &&Shared<Queue>| !target.is_over_length(Some(&copy.letter));
+        let target = target.filter(has_room).map(|target| target.number);
         let (Some(death), Some(target)) = (death, target) else { return "can't".to_owned() };
         self.queues.get_mut(name).expect("just found").make_mut().ready.remove(nth);
         let (exchange, key) = (death.exchange.clone(), death.key.clone());
