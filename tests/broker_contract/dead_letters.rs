@@ -91,7 +91,7 @@ async fn what_a_dead_consumer_held_goes_back_where_nothing_takes_the_failed() {
                 let held = consumer.next().await;
                 assert_eq!((text(held.message()).as_str(), held.redelivered()), ("1", redelivered));
                 match held {
-                    Taken::Embedded(delivery) => drop((delivery, consumer)),
+                    Taken::Embedded(delivery, _) => drop((delivery, consumer)),
                     held @ Taken::RabbitMq(_) => consumer.leave(held).await,
                 }
             }
