@@ -10,6 +10,9 @@ use http::{HeaderMap, HeaderValue};
 /// How long a browser may remember a preflight's answer, in seconds.
 const MAX_AGE_S: &str = "600";
 
+/// What the stock server answers, whichever of them it takes.
+const METHODS: &str = "GET,HEAD,PUT,PATCH,POST,DELETE";
+
 /// Origins, beside the gateway's own, whose pages may connect with credentials.
 pub struct Cors {
     origins: Vec<String>,
@@ -77,7 +80,7 @@ impl Cors {
         if !matches!(origin, Origin::Listed(_) | Origin::Anyone) {
             return;
         }
-        answer.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, OPTIONS"));
+        answer.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(METHODS));
         answer.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(MAX_AGE_S));
         if let Some(asked) = request.get(ACCESS_CONTROL_REQUEST_HEADERS) {
             answer.insert(ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());

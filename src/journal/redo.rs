@@ -50,6 +50,12 @@ const IN_PLACE: u16 = u16::MAX;
 const AREA_BYTES_MIN: u32 = 16 * PAGE_BYTES as u32;
 const AREA_BYTES_MAX: u32 = 1024 * 1024;
 
+/// What the area takes of a file that will have about `extent_bytes` beside it.
+pub(super) fn area_bytes(extent_bytes: u64) -> u32 {
+    let share = u32::try_from(extent_bytes / 16).unwrap_or(u32::MAX);
+    share.clamp(AREA_BYTES_MIN, AREA_BYTES_MAX) / PAGE_BYTES as u32 * PAGE_BYTES as u32
+}
+
 /// Writes the records of a file.
 pub(super) struct Redo {
     area_bytes: u32,
@@ -65,10 +71,8 @@ impl Redo {
     pub(super) fn new(extent_bytes: u64) -> io::Result<Self> {
         let mut nonce = [0; 8];
         getrandom::fill(&mut nonce).map_err(io::Error::other)?;
-        let share = u32::try_from(extent_bytes / 16).unwrap_or(u32::MAX);
-        let area_bytes = share.clamp(AREA_BYTES_MIN, AREA_BYTES_MAX) / PAGE_BYTES as u32;
         Ok(Self {
-            area_bytes: area_bytes * PAGE_BYTES as u32,
+            area_bytes: area_bytes(extent_bytes),
             nonce: u64::from_le_bytes(nonce),
             tail: PAGE_BYTES,
             next_number: 1,

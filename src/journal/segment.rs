@@ -17,6 +17,7 @@ use super::extent::Extent;
 use super::index::{IndexWriter, Indexed};
 use super::overlay::Overlay;
 use super::places::Written;
+use super::redo::area_bytes;
 use super::row::encoded_row;
 use super::store::SegmentStore;
 
@@ -39,6 +40,12 @@ const WRITE_CACHE_BYTES: usize = 16 * 1024 * 1024;
 fn extent_bytes(row_bytes: u64) -> u64 {
     const PAGE_BYTES: u64 = 4_096;
     (row_bytes + row_bytes / 8 + row_bytes / 32).next_multiple_of(PAGE_BYTES)
+}
+
+/// What a segment for `row_bytes` of rows takes of the disk before it has any.
+pub(super) fn empty_bytes(row_bytes: u64) -> u64 {
+    const PAGES_BYTES: u64 = 64 * 1024;
+    u64::from(area_bytes(extent_bytes(row_bytes))) + PAGES_BYTES
 }
 
 /// What every segment says about itself and about the log.

@@ -18,7 +18,7 @@ use super::reading::Reader;
 use super::rolling::Rolling;
 use super::row::empty_row;
 use super::row_writer::RowWriter;
-use super::segment::{ActiveSegment, Head, SegmentError};
+use super::segment::{ActiveSegment, Head, SegmentError, empty_bytes};
 use super::shared::{LARGE_BATCH_BYTES, Shared, Work};
 use super::stats::Counters;
 use super::store::SegmentStore;
@@ -44,9 +44,6 @@ const COMMIT_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// More small segments than this are merged; each start leaves one.
 const SMALL_SEGMENTS_MAX: usize = 16;
-
-/// What a segment takes before it has rows, well rounded up.
-const NEW_SEGMENT_BYTES: u64 = 64 * 1024;
 
 const DISK_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -249,14 +246,15 @@ impl Writer {
     /// it any more: it is sealed, to be deleted or compacted.
     fn leave_the_dead(&mut self) -> Result<(), SegmentError> {
         let Self { active, liveness, segment_size, shared, .. } = self;
-        let copies = liveness.kept_bytes(active.id) + NEW_SEGMENT_BYTES;
+        let size = segment_size.seal_at(liveness.live_bytes());
+        let copies = liveness.kept_bytes(active.id) + empty_bytes(size);
         if shared.gate.is_alarmed()
             && self.compaction.is_none()
             && active.row_bytes >= segment_size.min / SLICES
             && liveness.is_half_dead(active.id)
             && shared.gate.may_copy(copies)
         {
-            self.roll(self.segment_size.seal_at(self.liveness.live_bytes()))?;
+            self.roll(size)?;
         }
         Ok(())
     }

@@ -25,7 +25,7 @@ async fn packets_that_cannot_be_read_end_their_session_alone() {
         "42",
         "42{}",
         "42[]",
-        "42[7]",
+        "42[[7]]",
         "42[\"join:room\"",
         "42[\"disconnect\"]",
         "45",

@@ -162,7 +162,32 @@ test("a second poll beside a waiting one ends the session", async () => {
     const first = told(url, "GET", query).then(({ status, text }) => ({ status, text }));
     await new Promise((resolve) => setTimeout(resolve, 100));
     const second = await told(url, "GET", query);
-    return { second: second.status, first: await first, known: await isKnown(url, query) };
+    return { second, first: await first, known: await isKnown(url, query) };
+  });
+});
+
+test("a second POST beside one that is not at its end ends the session", async () => {
+  const { second } = await same(async (url) => {
+    const query = await open(url);
+    const first = await dial(url);
+    const head = `POST /socket.io/?${query} HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n`;
+    first.write(`${head}Content-Length: 2\r\n\r\n4`);
+    // It is being read then.
+    await within(WAIT_MS, "the go-ahead", until(() => first.received.includes("100 Continue")));
+    const second = await post(url, query, "6");
+    const known = await isKnown(url, query);
+    first.destroy();
+    return { second, known };
+  });
+  assert.deepEqual(second, { status: 400, type: null, text: "" });
+});
+
+test("a binary POST is refused without a word", async () => {
+  await same(async (url) => {
+    const query = await open(url);
+    const headers = { "content-type": "application/octet-stream" };
+    const refused = await told(url, "POST", query, { body: "6", headers });
+    return { refused, known: await isKnown(url, query) };
   });
 });
 
@@ -232,7 +257,7 @@ test("a page of a listed origin may ask first", async () => {
       "Access-Control-Request-Headers": "x-mine",
     };
     const { answer } = await ask(url, "OPTIONS", "EIO=4&transport=polling", { headers });
-    const allows = ["origin", "credentials", "headers"];
+    const allows = ["origin", "credentials", "headers", "methods"];
     const header = (name) => answer.headers.get(`access-control-allow-${name}`);
     return { status: answer.status, allowed: allows.map(header) };
   });

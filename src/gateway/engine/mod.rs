@@ -61,6 +61,8 @@ enum Refused {
     /// The only one that is spoken here is told with the error (RFC 6455 section 4.4).
     WebSocketVersion,
     BodyTooLarge,
+    /// What no session allows; the stock server says no more of it than that.
+    Wordless,
     /// As many sessions as there may be, or the end of the gateway.
     Unavailable,
     /// The client's address has as many sessions as it may.
@@ -209,6 +211,7 @@ fn refuse(refused: Refused) -> Response<Body> {
             response
         }
         Refused::BodyTooLarge => empty(StatusCode::PAYLOAD_TOO_LARGE),
+        Refused::Wordless => empty(StatusCode::BAD_REQUEST),
         Refused::Unavailable => respond(
             StatusCode::SERVICE_UNAVAILABLE,
             "application/json",

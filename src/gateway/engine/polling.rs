@@ -27,7 +27,7 @@ pub async fn poll(engine: &Engine, session: &Session, headers: &HeaderMap) -> An
     let Some(turn) = session.begin_poll() else {
         // Two polls would split the order of packets.
         session.outbound.close(CloseReason::TransportError);
-        return Err(RequestError::BadRequest.into());
+        return Err(Refused::Wordless);
     };
     let payload = next_payload(session, engine.options.limits.payload_bytes_max).await;
     let least = engine.options.compression_bytes_min;
@@ -82,13 +82,13 @@ where
     }
     let Some(turn) = session.turn() else {
         session.outbound.close(CloseReason::TransportError);
-        return Err(RequestError::BadRequest.into());
+        return Err(Refused::Wordless);
     };
     // Dropped with the request when the client gives it up half-way: what it meant to say is lost.
     let given_up = CloseOnDrop(&session);
     if is_binary(request.headers()) {
         // Protocol 4 sends binary packets as base64 in text.
-        return Err(RequestError::BadRequest.into());
+        return Err(Refused::Wordless);
     }
     let body = tokio::select! {
         body = collect(request.body_mut(), payload_bytes_max) => body,

@@ -200,7 +200,7 @@ impl<'de> Deserialize<'de> for NameAndArgs<'de> {
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-                let Text(name) =
+                let EventName(name) =
                     seq.next_element()?.ok_or_else(|| A::Error::invalid_length(0, &self))?;
                 Ok(NameAndArgs { name, args: args(seq)? })
             }
@@ -220,6 +220,60 @@ fn args<'de, A: SeqAccess<'de>>(mut seq: A) -> Result<Args<'de>, A::Error> {
     Ok(args)
 }
 
+/// A JSON string, or a number, which is called as JavaScript writes it: the stock server has its handlers by
+/// that.
+struct EventName<'a>(Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for EventName<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Name;
+        impl<'de> Visitor<'de> for Name {
+            type Value = EventName<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an event name, a string or a number")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(EventName(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(EventName(Cow::Owned(text.to_owned())))
+            }
+
+            #[expect(clippy::cast_precision_loss, reason = "JavaScript has no other numbers")]
+            fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
+                Ok(EventName(Cow::Owned(as_javascript(number as f64))))
+            }
+
+            #[expect(clippy::cast_precision_loss, reason = "JavaScript has no other numbers")]
+            fn visit_i64<E>(self, number: i64) -> Result<Self::Value, E> {
+                Ok(EventName(Cow::Owned(as_javascript(number as f64))))
+            }
+
+            fn visit_f64<E>(self, number: f64) -> Result<Self::Value, E> {
+                Ok(EventName(Cow::Owned(as_javascript(number))))
+            }
+        }
+        deserializer.deserialize_any(Name)
+    }
+}
+
+/// ECMAScript, Number::toString.
+fn as_javascript(number: f64) -> String {
+    let size = number.abs();
+    if number == 0.0 {
+        "0".to_owned()
+    } else if (1e-6..1e21).contains(&size) {
+        number.to_string()
+    } else if size < 1.0 {
+        format!("{number:e}")
+    } else {
+        format!("{number:e}").replace('e', "e+")
+    }
+}
+
 impl<'de> Deserialize<'de> for Text<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Str;
@@ -227,7 +281,7 @@ impl<'de> Deserialize<'de> for Text<'de> {
             type Value = Text<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an event name, a string")
+                f.write_str("a string")
             }
 
             fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {

@@ -64,6 +64,29 @@ fn an_event_gives_its_name_id_and_arguments() {
 }
 
 #[test]
+fn a_number_is_the_event_name_that_javascript_writes() {
+    for (number, name) in [
+        ("1", "1"),
+        ("1.0", "1"),
+        ("1.50", "1.5"),
+        ("-1", "-1"),
+        ("-0", "0"),
+        ("9007199254740993", "9007199254740992"),
+        ("100000000000000000000", "100000000000000000000"),
+        ("1e21", "1e+21"),
+        ("-1.5e300", "-1.5e+300"),
+        ("1e-6", "0.000001"),
+        ("1e-7", "1e-7"),
+    ] {
+        let text = format!("2[{number},true]");
+        let Body::Event { name: read, args, .. } = parse(&text).unwrap().body else {
+            panic!("{number} is an event")
+        };
+        assert_eq!((&*read, texts(&args)), (name, vec!["true".to_owned()]));
+    }
+}
+
+#[test]
 fn a_plain_event_name_is_borrowed() {
     let Body::Event { name, .. } = parse(r#"2["plain"]"#).unwrap().body else { panic!() };
     assert!(matches!(name, Cow::Borrowed("plain")));
@@ -116,7 +139,7 @@ fn what_only_the_stock_parser_tolerates_is_refused() {
     assert!(error("2").contains("without its data"));
     assert!(error("41").contains("without its data"));
     assert!(error("3[]").contains("without an id"));
-    assert!(error("2[1]").contains("not what the packet type takes"));
+    assert!(error("2[[1]]").contains("not what the packet type takes"));
     assert!(error("01{}").contains("takes none"));
     assert!(error("11").contains("takes none"));
     assert!(error(r#"51.0-["a"]"#).contains("attachment count"));
