@@ -125,7 +125,7 @@ const PLANTINGS: [Planting; 31] = [
     (
         Fault::CountStays,
         dead_letters::a_second_death_in_the_same_queue_raises_the_count,
-        "right: Headers([(\"count\", Int(2))",
+        r#"right: Headers([("count", Int(2))"#,
     ),
     (
         Fault::NothingRefused,
