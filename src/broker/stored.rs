@@ -346,7 +346,8 @@ impl Stored {
         (!group.is_empty()).then(|| journal.append(group, Urgency::Now))
     }
 
-    /// Marks that the message was handed to a consumer of `queue`, for the `deliveries`-th time. It may come after the message was settled, and is left out then;
+    /// Marks that the message was handed to a consumer of `queue`, for the `deliveries`-th time, with a
+    /// commit as soon as is said. It may come after the message was settled, and is left out then;
     /// otherwise, where the message is in the log.
     pub(super) fn mark(
         &self,

@@ -24,7 +24,7 @@ const DIFFERENCES: &[[&str; 3]] = &[
     ],
     [
         "a consumer's crash",
-        "counts as a failed delivery",
+        "counts as a failed delivery, and as a return where nothing takes what failed",
         "goes back uncounted: the server has no place for the count",
     ],
     [
