@@ -130,7 +130,9 @@ impl Server {
 
     async fn socket(&self, rest: &[u8], parser: Parser) {
         let mut told = Told::default();
-        for (cuts, messages) in rest.split(|&byte| byte == 0xFE).take(CONNECTIONS_MAX).enumerate() {
+        let mut connections =
+            rest.split(|&byte| byte == 0xFE).take(CONNECTIONS_MAX).enumerate().peekable();
+        while let Some((cuts, messages)) = connections.next() {
             let mut messages = messages.split(|&byte| byte == 0xFF);
             let claim = match cuts {
                 0 => None,
@@ -157,7 +159,8 @@ impl Server {
                     Parser::Text => frame(&mut bytes, 0x82, message),
                 }
             }
-            let answer = self.exchange(UPGRADE, &bytes).await;
+            let hears = connections.peek().is_some();
+            let answer = self.exchange_and(UPGRADE, &bytes, hears).await;
             assert!(answer.starts_with(b"HTTP/1.1 101 "), "the messages were not looked at");
             told.look(&answer);
             self.ended().await;
@@ -182,12 +185,18 @@ impl Server {
     /// Sends a request on a connection of its own and, when it is answered, the rest; then ends the
     /// connection, and reads to the server's end.
     async fn exchange(&self, request: &[u8], rest: &[u8]) -> Vec<u8> {
+        self.exchange_and(request, rest, false).await
+    }
+
+    /// As [`Self::exchange`]. With `hears` the server has said all that it has to before it sees the end of a
+    /// WebSocket, which takes longer.
+    async fn exchange_and(&self, request: &[u8], rest: &[u8], hears: bool) -> Vec<u8> {
         let (client, server) = duplex(16 * 1024);
         let (closing, closed) = watch::channel(false);
         let serving =
             serve_connection(server, None, self.gateway.router(), Limits::default(), closed);
         let serving = tokio::spawn(serving);
-        let answer = tokio::time::timeout(PATIENCE, converse(client, request, rest)).await;
+        let answer = tokio::time::timeout(PATIENCE, converse(client, request, rest, hears)).await;
         drop(closing);
         serving.await.unwrap();
         answer.expect("the server ends the connection")
@@ -223,7 +232,7 @@ impl Told {
     }
 }
 
-async fn converse(mut client: DuplexStream, request: &[u8], rest: &[u8]) -> Vec<u8> {
+async fn converse(mut client: DuplexStream, request: &[u8], rest: &[u8], hears: bool) -> Vec<u8> {
     client.write_all(request).await.unwrap();
     let mut answer = Vec::new();
     // An end before the answer would be a client that hung up.
@@ -235,8 +244,10 @@ async fn converse(mut client: DuplexStream, request: &[u8], rest: &[u8]) -> Vec<
         // The server may refuse, and go away, before all is written.
         let _ = write.write_all(rest).await;
         if request == UPGRADE {
-            // Once everybody waits: what the server says is heard before it sees the end.
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            if hears {
+                // Until everybody waits.
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
             let _ = write.shutdown().await;
         }
     };

@@ -24,6 +24,10 @@ fuzz_target!(|data: &[u8]| {
     }
     // What was read is written to something that reads the same.
     let written = msgpack::encode(&text, &attachments).expect("a packet is written");
-    let again = msgpack::decode(&written, LIMITS).expect("a written packet is read");
-    assert_eq!(again, (text, attachments));
+    let (again, again_attachments) =
+        msgpack::decode(&written, LIMITS).expect("a written packet is read");
+    assert_eq!(again_attachments, attachments);
+    // A name that is a number is written as a string.
+    let reads = |text| format!("{:?}", Packet::parse(text, attachments.len()));
+    assert_eq!(reads(&again), reads(&text));
 });
