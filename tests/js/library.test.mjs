@@ -189,6 +189,16 @@ for (const [name, start] of Object.entries(SERVERS)) {
         assert.deepEqual(await call(ada, "ask room", "asked"), [["bob"], 1]);
       });
 
+      // One connection, two namespaces.
+      const multiplexed = async () => {
+        const root = client("/", {}, { forceNew: false, multiplex: true });
+        await next(root, "welcome");
+        const second = root.io.socket("/private", { auth: { name: "bob" } });
+        open.push(second);
+        await next(second, "connect");
+        return [root, second];
+      };
+
       test("a namespace is refused with its reason, and another is let in beside it", async () => {
         const refused = client("/private");
         const [error] = await next(refused, "connect_error");
@@ -202,12 +212,7 @@ for (const [name, start] of Object.entries(SERVERS)) {
         const [unknown] = await next(client("/nowhere"), "connect_error");
         assert.equal(unknown.message, "Invalid namespace");
 
-        const shared = { forceNew: false, multiplex: true };
-        const root = client("/", {}, shared);
-        await next(root, "welcome");
-        const second = root.io.socket("/private", { auth: { name: "bob" } });
-        open.push(second);
-        await next(second, "connect");
+        const [root, second] = await multiplexed();
         assert.notEqual(second.id, root.id);
         assert.deepEqual(await call(second, "who am I"), ["bob"]);
         second.disconnect();
@@ -215,12 +220,7 @@ for (const [name, start] of Object.entries(SERVERS)) {
       });
 
       test("who is disconnected from the whole stays away from each namespace", async () => {
-        const shared = { forceNew: false, multiplex: true };
-        const root = client("/", {}, shared);
-        await next(root, "welcome");
-        const second = root.io.socket("/private", { auth: { name: "bob" } });
-        open.push(second);
-        await next(second, "connect");
+        const [root, second] = await multiplexed();
         const whys = Promise.all([root, second].map((socket) => next(socket, "disconnect")));
         root.emit("end me");
         for (const [why] of await whys) assert.equal(why, "io server disconnect");
