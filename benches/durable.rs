@@ -1,12 +1,13 @@
 //! Publish and confirm of durable messages, beside bare append + fdatasync of the same commits: the
 //! plain file gets the sizes that the engine's commits had, one by one, on the same file system,
-//! right after the engine's run. Each begins with an empty file. Printed: the disk's time divided by
+//! right after the engine's run. Each begins with an empty file; but `used` says that the engine's folder has
+//! the files of as many messages that are gone again, as that of a broker has after a while. Printed: the disk's time divided by
 //! the engine's, so 1 is the most there is, and what a commit took. Asserts nothing. A run at 10,000 in
 //! flight takes seconds: a disk that takes a short burst five times faster than what follows is measured at
 //! what follows. `LEVERET_SHARE=5` plays a fifth of the messages, which is such a burst.
 //!
 //! `LEVERET_BENCH_DIR` is the folder (default: `target/`, on the disk of this repository); an
-//! argument such as `1024/10000` runs the cases whose name holds it; `200/10000x64`: 64 messages are
+//! argument such as `1024/10000` runs the cases whose name holds it, and with a `$` that one; `200/10000x64`: 64 messages are
 //! published at once (`Broker::publish_all`).
 
 use std::collections::VecDeque;
@@ -31,16 +32,21 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const ROUNDS: usize = 7;
 
-/// (bytes of a body, messages in flight, messages that are published at once, messages in all).
-const CASES: [(usize, usize, usize, usize); 8] = [
-    (200, 1, 1, 500),
-    (200, 100, 1, 20_000),
-    (200, 10_000, 1, 1_500_000),
-    (200, 10_000, 64, 1_500_000),
-    (1_024, 1, 1, 500),
-    (1_024, 100, 1, 20_000),
-    (1_024, 10_000, 1, 500_000),
-    (1_024, 10_000, 64, 500_000),
+/// (bytes of a body, messages in flight, messages that are published at once, messages in all, and whether
+/// there were as many before).
+const CASES: [(usize, usize, usize, usize, bool); 12] = [
+    (200, 1, 1, 500, false),
+    (200, 100, 1, 20_000, false),
+    (200, 10_000, 1, 1_500_000, false),
+    (200, 10_000, 1, 1_500_000, true),
+    (200, 10_000, 64, 1_500_000, false),
+    (200, 10_000, 64, 1_500_000, true),
+    (1_024, 1, 1, 500, false),
+    (1_024, 100, 1, 20_000, false),
+    (1_024, 10_000, 1, 500_000, false),
+    (1_024, 10_000, 1, 500_000, true),
+    (1_024, 10_000, 64, 500_000, false),
+    (1_024, 10_000, 64, 500_000, true),
 ];
 
 type Failure = Box<dyn std::error::Error>;
@@ -57,18 +63,18 @@ fn main() -> Result<(), Failure> {
     println!(
         "durable publish + confirm against append + fdatasync of the same commits; medians of {rounds} rounds"
     );
-    for (body_bytes, in_flight, at_once, messages) in CASES {
+    for (body_bytes, in_flight, at_once, messages, used) in CASES {
         let name = match at_once {
             1 => format!("{body_bytes}/{in_flight}"),
             _ => format!("{body_bytes}/{in_flight}x{at_once}"),
-        };
-        if only.as_ref().is_some_and(|only| !name.contains(only.as_str())) {
+        } + if used { " used" } else { "" };
+        if only.as_ref().is_some_and(|only| !format!("{name}$").contains(only.as_str())) {
             continue;
         }
         let messages = (messages / share).max(1);
         let run = || -> Result<Round, Failure> {
             let folder = tempfile::tempdir_in(&root)?;
-            let load = Load { body_bytes, in_flight, at_once, messages };
+            let load = Load { body_bytes, in_flight, at_once, messages, used };
             let engine = runtime.block_on(publish(folder.path(), load))?;
             let raw = append(&folder.path().join("raw"), &engine.commits)?;
             Ok(Round { engine, raw })
@@ -116,7 +122,7 @@ fn report(name: &str, messages: usize, rounds: &[Round]) {
     let commits = |round: &Round| round.engine.commits.len().max(1) as f64;
     let us = |time: Duration, round: &Round| time.as_secs_f64() * 1e6 / commits(round);
     println!(
-        "{name:>10}: {ratio:.2} ({lowest:.2} to {highest:.2}); {rate:.0} against {raw_rate:.0} msg/s; {:.1} messages and {:.0} bytes a commit",
+        "{name:>17}: {ratio:.2} ({lowest:.2} to {highest:.2}); {rate:.0} against {raw_rate:.0} msg/s; {:.1} messages and {:.0} bytes a commit",
         of(&|round| messages / commits(round)).0,
         of(&|round| round.engine.commits.iter().sum::<u64>() as f64 / commits(round)).0,
     );
@@ -135,11 +141,13 @@ fn report(name: &str, messages: usize, rounds: &[Round]) {
     );
 }
 
+#[derive(Clone, Copy)]
 struct Load {
     body_bytes: usize,
     in_flight: usize,
     at_once: usize,
     messages: usize,
+    used: bool,
 }
 
 async fn publish(folder: &Path, load: Load) -> Result<Run, Failure> {
@@ -151,12 +159,21 @@ async fn publish(folder: &Path, load: Load) -> Result<Run, Failure> {
     let journal = Journal::open(Box::new(store), JournalOptions::default(), &mut |_, _, _| Ok(()))?;
     let broker = Broker::new(journal.clone(), SystemClock::shared(), Recovery::default());
     let queue = QueueName::new("q")?;
-    if let Some(commit) = broker.declare_queue(QueueSpec::durable(queue))? {
+    if let Some(commit) = broker.declare_queue(QueueSpec::durable(queue.clone()))? {
         commit.await?;
     }
     let (exchange, key) = (ExchangeName::default_exchange(), RoutingKey::new("q")?);
     let body = bytes::Bytes::from(vec![b'x'; load.body_bytes]);
     let message = || Message::new(exchange.clone(), key.clone(), body.clone()).persistent();
+    if load.used {
+        publish_batches(&broker, &Load { at_once: 64, ..load }, message).await?;
+        // Segments are deleted between commits.
+        broker.purge(&queue)?;
+        while journal.stats().segments > 2 {
+            broker.publish(message()).await?.confirm.await?;
+            broker.purge(&queue)?;
+        }
+    }
     observed.begin(&journal);
     let started = Instant::now();
     match load.at_once {
@@ -294,8 +311,8 @@ impl SegmentStore for ObservedStore {
     fn open(&self, segment: u64) -> io::Result<Box<dyn StorageBackend>> {
         self.store.open(segment)
     }
-    fn create(&self, segment: u64) -> io::Result<Box<dyn StorageBackend>> {
-        Ok(self.observe(self.store.create(segment)?))
+    fn create(&self, segment: u64, bytes: u64) -> io::Result<Box<dyn StorageBackend>> {
+        Ok(self.observe(self.store.create(segment, bytes)?))
     }
     fn publish(&self, segment: u64) -> io::Result<()> {
         self.store.publish(segment)

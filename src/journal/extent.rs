@@ -1,10 +1,10 @@
 //! The backend of the active segment: the same file, with fewer requests to the disk.
 //!
 //! redb doubles a file as it grows, and syncs each time before it uses the space; it also syncs a new
-//! file several times before its first commit. Here a file is as long as the segment will be when it
-//! is published, and is not synced before that, in one go. After a crash it is
-//! longer than redb believes, by zeroes at its end, which redb takes as free space; a clean close cuts
-//! them off.
+//! file several times before its first commit. Here a file is as long from the start as the segment will
+//! be, and is not synced before it is published, in one go. After a crash it is longer than redb believes,
+//! which takes that as free space; a clean close cuts it off. What nothing was written to may be anything
+//! (see `SegmentStore::create`).
 //!
 //! What redb writes in small pieces goes to the redo area (see `redo`) when its transaction is done, side by
 //! side, and to its place when the area is full. Rows that are larger go to their place at once. So a
@@ -92,14 +92,17 @@ struct State {
 }
 
 impl Extent {
-    /// Over a file that is empty and not published.
-    pub(super) fn over(base: Box<dyn StorageBackend>, extent_bytes: u64) -> io::Result<Self> {
+    /// Over a file that `create` makes of the bytes that it is given, and that is not published.
+    pub(super) fn over(
+        extent_bytes: u64,
+        create: impl FnOnce(u64) -> io::Result<Box<dyn StorageBackend>>,
+    ) -> io::Result<Self> {
         let redo = Redo::new(extent_bytes)?;
         let begins_at = redo.area_bytes();
-        base.set_len(begins_at)?;
+        let base = create(begins_at + extent_bytes)?;
         let state = State {
             len: 0,
-            base_len: 0,
+            base_len: extent_bytes,
             pages: Pages::default(),
             changed: BTreeSet::new(),
             used: PositionSet::default(),
@@ -123,9 +126,6 @@ impl Extent {
     pub(super) fn begin_syncing(&self) -> io::Result<()> {
         self.0.step(|file, state| {
             state.published = true;
-            if state.base_len < file.extent_bytes {
-                file.set_base_len(state, file.extent_bytes)?;
-            }
             file.write_in_place(state)?;
             // A file system changes nothing of its own for what is written over.
             let area = usize::try_from(file.begins_at).unwrap_or_default();
@@ -404,15 +404,23 @@ impl File {
         state.check_failure()?;
         check(&state, offset, data.len())?;
         let State { base_len, pages, changed, used, .. } = &mut *state;
-        let base = |offset, out: &mut [u8]| {
+        let is_used = |page| used.contains(page);
+        let base = |offset: u64, out: &mut [u8]| {
+            if !is_used(offset / PAGE_BYTES as u64) {
+                return Ok(());
+            }
             let there = base_len.saturating_sub(offset).min(out.len() as u64);
             let there = usize::try_from(there).unwrap_or(out.len());
             self.base.read(self.begins_at + offset, &mut out[..there])
         };
         pages.write(offset, data, base, |page| {
             changed.insert(page);
+        })?;
+        let end = offset + data.len() as u64;
+        (offset / PAGE_BYTES as u64..end.div_ceil(PAGE_BYTES as u64)).for_each(|page| {
             used.insert(page);
-        })
+        });
+        Ok(())
     }
 }
 
@@ -457,8 +465,7 @@ impl StorageBackend for Extent {
         }
         self.0.step(|file, state| {
             // What was cut comes back at once, as it will be needed.
-            let extent_bytes = if state.published { file.extent_bytes } else { 0 };
-            file.set_base_len(state, len.max(extent_bytes))?;
+            file.set_base_len(state, len.max(file.extent_bytes))?;
             file.owe_sync(state);
             state.len = len;
             Ok(())
@@ -503,6 +510,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     const FAILS: usize = usize::MAX;
+    const ANYTHING: u8 = 0xAA;
 
     /// Counts the syncs, or fails them.
     #[derive(Debug, Default)]
@@ -530,6 +538,16 @@ mod tests {
         }
     }
 
+    /// Over a file that was something else.
+    fn extent(base: Shared, extent_bytes: u64) -> Extent {
+        let create = |bytes| {
+            base.set_len(bytes)?;
+            base.write(0, &vec![ANYTHING; usize::try_from(bytes).unwrap()])?;
+            Ok(Box::new(base) as Box<dyn StorageBackend>)
+        };
+        Extent::over(extent_bytes, create).unwrap()
+    }
+
     fn synced(extent: &Extent) {
         extent.commit().unwrap();
         extent.finish_sync().unwrap();
@@ -543,7 +561,7 @@ mod tests {
     fn only_what_changed_a_published_file_is_synced() {
         let base = Shared::default();
         let syncs = base.1.clone();
-        let extent = Extent::over(Box::new(base), 10_000).unwrap();
+        let extent = extent(base, 10_000);
         extent.set_len(100).unwrap();
         extent.write(0, &[1; 100]).unwrap();
         extent.sync_data().unwrap();
@@ -570,7 +588,7 @@ mod tests {
     fn a_file_that_was_cut_gets_its_length_back_at_once() {
         let base = Shared::default();
         let syncs = base.1.clone();
-        let extent = Extent::over(Box::new(base), 10_000).unwrap();
+        let extent = extent(base, 10_000);
         extent.set_len(8_000).unwrap();
         extent.begin_syncing().unwrap();
         extent.set_len(100).unwrap();
@@ -591,7 +609,7 @@ mod tests {
         for shrinks in [true, false] {
             let base = Shared::default();
             let (memory, syncs) = (base.0.clone(), base.1.clone());
-            let extent = Extent::over(Box::new(base), 1 << 20).unwrap();
+            let extent = extent(base, 1 << 20);
             extent.set_len(32 * PAGE_BYTES as u64).unwrap();
             extent.begin_syncing().unwrap();
             extent.write(0, &[1; PAGE_BYTES]).unwrap();
@@ -617,7 +635,7 @@ mod tests {
     #[test]
     fn it_is_as_long_as_redb_believes() {
         let base = Arc::new(InMemoryBackend::new());
-        let extent = Extent::over(Box::new(Shared(base.clone(), Arc::default())), 10_000).unwrap();
+        let extent = extent(Shared(base.clone(), Arc::default()), 10_000);
         extent.set_len(100).unwrap();
         extent.set_len(200).unwrap();
         extent.begin_syncing().unwrap();
@@ -630,7 +648,7 @@ mod tests {
     #[test]
     fn what_was_cut_off_reads_as_zero() {
         let base = Arc::new(InMemoryBackend::new());
-        let extent = Extent::over(Box::new(Shared(base.clone(), Arc::default())), 10_000).unwrap();
+        let extent = extent(Shared(base.clone(), Arc::default()), 10_000);
         extent.set_len(200).unwrap();
         extent.write(150, &[1; 50]).unwrap();
         extent.set_len(160).unwrap();
@@ -649,11 +667,12 @@ mod tests {
     #[test]
     fn what_was_synced_is_read_back_from_places_and_redo_area() {
         let base = Arc::new(InMemoryBackend::new());
-        let extent = Extent::over(Box::new(Shared(base.clone(), Arc::default())), 1 << 20).unwrap();
+        let extent = extent(Shared(base.clone(), Arc::default()), 1 << 20);
         let len = 600_000usize;
         extent.set_len(len as u64).unwrap();
         extent.begin_syncing().unwrap();
         let mut expected = vec![0u8; len];
+        extent.write(0, &expected).unwrap();
         for round in 0..500usize {
             for write in 0..3 {
                 // Small pages, part of a page, and rows that cover pages written before.
@@ -681,7 +700,7 @@ mod tests {
 
     /// One whose first page is 1, by a commit whose sync is owed.
     fn with_owed_sync(base: Shared) -> Extent {
-        let extent = Extent::over(Box::new(base), 1 << 20).unwrap();
+        let extent = extent(base, 1 << 20);
         extent.set_len(1 << 20).unwrap();
         extent.begin_syncing().unwrap();
         extent.write(0, &[1; PAGE_BYTES]).unwrap();
@@ -760,7 +779,7 @@ mod tests {
         let first = with_owed_sync(before);
         let base = Shared::default();
         let (memory, own_syncs) = (base.0.clone(), base.1.clone());
-        let extent = Extent::over(Box::new(base), 1 << 20).unwrap();
+        let extent = extent(base, 1 << 20);
         extent.set_len(1 << 20).unwrap();
         extent.begin_syncing().unwrap();
         let (earlier, own_earlier) =
@@ -768,7 +787,7 @@ mod tests {
         assert_eq!(extent.follow(first), 1);
         extent.write(0, &[2; PAGE_BYTES]).unwrap();
         assert_eq!(extent.commit().unwrap(), 2);
-        assert_eq!((first_page(&old), first_page(&memory)), (1, 0));
+        assert_eq!((first_page(&old), first_page(&memory)), (1, ANYTHING));
         extent.finish_commits(1).unwrap();
         assert_eq!(syncs.load(Ordering::Relaxed), earlier + 1);
         assert_eq!((first_page(&memory), own_syncs.load(Ordering::Relaxed)), (2, own_earlier));
@@ -780,7 +799,7 @@ mod tests {
     fn what_has_room_in_the_redo_area_is_closed_with_one_sync() {
         let base = Shared::default();
         let (memory, syncs) = (base.0.clone(), base.1.clone());
-        let extent = Extent::over(Box::new(base), 1 << 20).unwrap();
+        let extent = extent(base, 1 << 20);
         extent.set_len(8 * PAGE_BYTES as u64).unwrap();
         extent.begin_syncing().unwrap();
         extent.write(0, &[1; PAGE_BYTES]).unwrap();
@@ -800,7 +819,7 @@ mod tests {
         let base = Shared::default();
         let failing = base.1.clone();
         let memory = base.0.clone();
-        let extent = Extent::over(Box::new(base), 10_000).unwrap();
+        let extent = extent(base, 10_000);
         extent.set_len(8_192).unwrap();
         extent.begin_syncing().unwrap();
         extent.write(0, &[1; 4_096]).unwrap();
@@ -813,6 +832,6 @@ mod tests {
         assert!(extent.close().is_err());
         let mut page = [9; 4_096];
         memory.read(extent.0.begins_at, &mut page).unwrap();
-        assert_eq!(page, [0; 4_096]);
+        assert_eq!(page, [ANYTHING; 4_096]);
     }
 }

@@ -47,6 +47,7 @@ pub mod row;
 pub mod row_writer;
 mod segment;
 mod shared;
+mod spares;
 mod stats;
 mod store;
 mod syncer;

@@ -163,7 +163,7 @@ impl ActiveSegment {
         head: &Head,
         bytes: u64,
     ) -> Result<Self, SegmentError> {
-        let extent = Extent::over(store.create(head.segment)?, extent_bytes(bytes))?;
+        let extent = Extent::over(extent_bytes(bytes), |bytes| store.create(head.segment, bytes))?;
         let database = Database::builder()
             .set_cache_size(WRITE_CACHE_BYTES)
             .create_with_backend(extent.clone())?;

@@ -1,14 +1,18 @@
 //! Where segments lie: the seam at which tests put a disk that fails.
 
+use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use redb::StorageBackend;
 use redb::backends::FileBackend;
 use rustix::fs::FallocateFlags;
 
 use super::OpenError;
+use super::spares::Spares;
 
 /// A place for segments, numbered from 1 on.
 pub trait SegmentStore: Send + Sync {
@@ -24,12 +28,12 @@ pub trait SegmentStore: Send + Sync {
     /// When there is none, or it can't be read.
     fn open(&self, segment: u64) -> io::Result<Box<dyn StorageBackend>>;
 
-    /// An empty segment that is not listed before it is published; whatever a crash left of an
-    /// earlier attempt is dropped.
+    /// A segment that is not listed before it is published. It has `bytes` bytes, and they may be anything;
+    /// whatever a crash left of an earlier attempt is dropped.
     ///
     /// # Errors
     /// When the place does not take it.
-    fn create(&self, segment: u64) -> io::Result<Box<dyn StorageBackend>>;
+    fn create(&self, segment: u64, bytes: u64) -> io::Result<Box<dyn StorageBackend>>;
 
     /// Makes a created segment a listed one, durably and atomically. Its backend stays in use.
     ///
@@ -37,7 +41,7 @@ pub trait SegmentStore: Send + Sync {
     /// When that did not happen, or may not last.
     fn publish(&self, segment: u64) -> io::Result<()>;
 
-    /// Removes a published segment, durably.
+    /// Removes a published segment, durably. A backend that is open stays readable as it was.
     ///
     /// # Errors
     /// When that did not happen, or may not last.
@@ -75,12 +79,16 @@ fn parse_file_name(name: &str) -> Option<u64> {
 /// A folder of files, held by one process at a time.
 ///
 /// A segment is created under another name and renamed once its first commit is on disk, so a crash
-/// never leaves a listed file that holds nothing.
+/// never leaves a listed file that holds nothing. Some removed ones are kept under other names, and written
+/// over by those that are created.
 #[derive(Debug)]
 pub struct FolderStore {
     folder: PathBuf,
     /// Locked as long as the store is open.
     lock: File,
+    /// By segment: its backends hold the other handles.
+    open: Mutex<HashMap<u64, Arc<()>>>,
+    spares: Mutex<Spares>,
 }
 
 impl FolderStore {
@@ -113,7 +121,11 @@ impl FolderStore {
             .open(&path)
             .map_err(OpenError::io(format!("can't open {}", path.display())))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { folder, lock }),
+            Ok(()) => {
+                let spares = Spares::found_in(&folder)
+                    .map_err(OpenError::io(format!("can't read {}", folder.display())))?;
+                Ok(Self { folder, lock, open: Mutex::default(), spares: Mutex::new(spares) })
+            }
             Err(TryLockError::WouldBlock) => Err(OpenError::InUse { folder }),
             Err(TryLockError::Error(source)) => {
                 Err(OpenError::Io { what: format!("can't lock {}", path.display()), source })
@@ -135,23 +147,21 @@ impl FolderStore {
     }
 }
 
-fn backend(file: File) -> io::Result<FileBackend> {
-    FileBackend::new(file).map_err(io::Error::other)
-}
-
-/// A segment that is written to. What it grows by is allocated at once, where that is a small share of what
-/// is free: so the disk's blocks need not be found for each write, and are next to each other.
+/// The file of a segment. What it grows by is allocated at once, where that is a small share of what is
+/// free: so the disk's blocks need not be found for each write, and are next to each other.
 #[derive(Debug)]
-struct GrowingFile {
+struct SegmentFile {
     file: File,
     backend: FileBackend,
+    _open: Arc<()>,
 }
 
-impl GrowingFile {
+impl SegmentFile {
     const FREE_SHARE: u64 = 16;
 
-    fn over(file: File) -> io::Result<Self> {
-        Ok(Self { backend: backend(file.try_clone()?)?, file })
+    fn over(file: File, open: Arc<()>) -> io::Result<Self> {
+        let backend = FileBackend::new(file.try_clone()?).map_err(io::Error::other)?;
+        Ok(Self { file, backend, _open: open })
     }
 
     fn allocate(&self, from: u64, bytes: u64) -> io::Result<()> {
@@ -163,7 +173,7 @@ impl GrowingFile {
     }
 }
 
-impl StorageBackend for GrowingFile {
+impl StorageBackend for SegmentFile {
     fn len(&self) -> io::Result<u64> {
         self.backend.len()
     }
@@ -212,15 +222,25 @@ impl SegmentStore for FolderStore {
     }
 
     fn open(&self, segment: u64) -> io::Result<Box<dyn StorageBackend>> {
+        let mut open = self.open.lock();
         // Published segments are only read; see `Overlay`.
-        Ok(Box::new(backend(File::open(self.path(segment))?)?))
+        let file = File::open(self.path(segment))?;
+        Ok(Box::new(SegmentFile::over(file, open.entry(segment).or_default().clone())?))
     }
 
-    fn create(&self, segment: u64) -> io::Result<Box<dyn StorageBackend>> {
+    fn create(&self, segment: u64, bytes: u64) -> io::Result<Box<dyn StorageBackend>> {
         let path = self.unpublished_path(segment);
-        let mut options = OpenOptions::new();
-        let file = options.create(true).truncate(true).read(true).write(true).open(path)?;
-        Ok(Box::new(GrowingFile::over(file)?))
+        let spare = self.spares.lock().take(bytes, &path);
+        let file = match spare {
+            Some(file) => file,
+            None => {
+                let mut options = OpenOptions::new();
+                options.create(true).truncate(true).read(true).write(true).open(path)?
+            }
+        };
+        let file = SegmentFile::over(file, self.open.lock().entry(segment).or_default().clone())?;
+        file.set_len(bytes)?;
+        Ok(Box::new(file))
     }
 
     fn publish(&self, segment: u64) -> io::Result<()> {
@@ -229,7 +249,16 @@ impl SegmentStore for FolderStore {
     }
 
     fn remove(&self, segment: u64) -> io::Result<()> {
-        fs::remove_file(self.path(segment))?;
+        let free_bytes = self.free_bytes()?;
+        {
+            let mut open = self.open.lock();
+            let is_open = open.remove(&segment).is_some_and(|open| Arc::strong_count(&open) > 1);
+            match is_open {
+                // Who reads it would read what is written over it.
+                true => fs::remove_file(self.path(segment))?,
+                false => self.spares.lock().keep(&self.path(segment), free_bytes)?,
+            }
+        }
         self.sync_folder()
     }
 
@@ -240,7 +269,8 @@ impl SegmentStore for FolderStore {
 
     fn free_bytes(&self) -> io::Result<u64> {
         let disk = rustix::fs::statvfs(&self.folder)?;
-        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+        let free_bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
+        Ok(free_bytes + self.spares.lock().trim(free_bytes))
     }
 
     fn name(&self, segment: u64) -> String {
@@ -267,7 +297,7 @@ mod tests {
     fn only_published_segments_are_listed() {
         let folder = tempfile::tempdir().unwrap();
         let store = FolderStore::open(folder.path().join("deep/er")).unwrap();
-        store.create(7).unwrap();
+        store.create(7, 8_192).unwrap();
         assert!(store.list().unwrap().is_empty());
         store.publish(7).unwrap();
         assert_eq!(store.list().unwrap(), [7]);
@@ -283,8 +313,7 @@ mod tests {
         const BYTES: u64 = 4 * 1024 * 1024;
         let folder = tempfile::tempdir().unwrap();
         let store = FolderStore::open(folder.path()).unwrap();
-        let segment = store.create(1).unwrap();
-        segment.set_len(BYTES).unwrap();
+        let segment = store.create(1, BYTES).unwrap();
         let blocks = || fs::metadata(store.unpublished_path(1)).unwrap().blocks() * 512;
         assert!(blocks() >= BYTES, "{}", blocks());
         let mut read = [1; 16];
@@ -292,6 +321,33 @@ mod tests {
         assert_eq!(read, [0; 16]);
         segment.set_len(8_192).unwrap();
         assert!(blocks() < BYTES, "{}", blocks());
+    }
+
+    #[test]
+    fn a_removed_segment_is_written_over_unless_it_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = FolderStore::open(folder.path()).unwrap();
+        let first = store.create(1, 8_192).unwrap();
+        first.write(0, &[1; 8_192]).unwrap();
+        store.publish(1).unwrap();
+        drop(first);
+        let mut read = [0; 8_192];
+        let reading = store.open(1).unwrap();
+        store.remove(1).unwrap();
+        let second = store.create(2, 8_192).unwrap();
+        second.read(0, &mut read).unwrap();
+        assert_eq!(read, [0; 8_192]);
+        second.write(0, &[2; 8_192]).unwrap();
+        reading.read(0, &mut read).unwrap();
+        assert_eq!(read, [1; 8_192]);
+        store.publish(2).unwrap();
+        drop(second);
+        drop(store.open(2).unwrap());
+        store.remove(2).unwrap();
+        let third = store.create(3, 12_288).unwrap();
+        assert_eq!(third.len().unwrap(), 12_288);
+        third.read(0, &mut read).unwrap();
+        assert_eq!(read, [2; 8_192]);
     }
 
     #[test]

@@ -47,8 +47,8 @@ impl SegmentStore for SmallDisk {
     fn open(&self, segment: u64) -> io::Result<Box<dyn redb::StorageBackend>> {
         self.folder.open(segment)
     }
-    fn create(&self, segment: u64) -> io::Result<Box<dyn redb::StorageBackend>> {
-        self.folder.create(segment)
+    fn create(&self, segment: u64, bytes: u64) -> io::Result<Box<dyn redb::StorageBackend>> {
+        self.folder.create(segment, bytes)
     }
     fn publish(&self, segment: u64) -> io::Result<()> {
         self.folder.publish(segment)

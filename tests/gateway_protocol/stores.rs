@@ -90,8 +90,8 @@ impl SegmentStore for Store {
         Ok(self.backend(self.folder.open(segment)?))
     }
 
-    fn create(&self, segment: u64) -> io::Result<Box<dyn StorageBackend>> {
-        Ok(self.backend(self.folder.create(segment)?))
+    fn create(&self, segment: u64, bytes: u64) -> io::Result<Box<dyn StorageBackend>> {
+        Ok(self.backend(self.folder.create(segment, bytes)?))
     }
 
     fn publish(&self, segment: u64) -> io::Result<()> {

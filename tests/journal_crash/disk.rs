@@ -2,7 +2,8 @@
 //!
 //! It remembers what was written and not synced. When the power goes it keeps, loses or tears each of
 //! those writes, sector by sector, in any combination; a sector itself is whole or untouched. Names
-//! (publish, remove) last when the call returns, as `SegmentStore` demands. It may have a capacity.
+//! (publish, remove) last when the call returns, as `SegmentStore` demands. A new file is made of what a
+//! removed one held. It may have a capacity, and then does not.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
@@ -96,6 +97,8 @@ pub struct DiskState {
     files: HashMap<u64, File>,
     /// (segment, published) to file.
     names: BTreeMap<(u64, bool), u64>,
+    /// What removed files held: a new one is made of it.
+    removed: Vec<Vec<u8>>,
     next_file: u64,
     /// Operations until the power goes.
     pub until_crash: Option<u64>,
@@ -228,12 +231,15 @@ impl SegmentStore for Disk {
         Ok(Box::new(Backend { disk: self.clone(), file }))
     }
 
-    fn create(&self, segment: u64) -> io::Result<Box<dyn StorageBackend>> {
+    fn create(&self, segment: u64, bytes: u64) -> io::Result<Box<dyn StorageBackend>> {
         let mut state = self.state();
         state.operation().map_err(|(error, _)| error)?;
         state.next_file += 1;
         let file = state.next_file;
-        state.files.insert(file, File::default());
+        let mut content = state.removed.pop().unwrap_or_default();
+        content.resize(usize::try_from(bytes).unwrap(), 0);
+        let content = File { now: content.clone(), synced: content, ..File::default() };
+        state.files.insert(file, content);
         state.names.insert((segment, false), file);
         Ok(Box::new(Backend { disk: self.clone(), file }))
     }
@@ -252,7 +258,11 @@ impl SegmentStore for Disk {
         let mut state = self.state();
         let outcome = state.operation();
         if matches!(outcome, Ok(()) | Err((_, true))) {
-            state.names.remove(&(segment, true)).ok_or(io::ErrorKind::NotFound)?;
+            let file = state.names.remove(&(segment, true)).ok_or(io::ErrorKind::NotFound)?;
+            if let Some(file) = state.files.get(&file).filter(|_| state.capacity_bytes.is_none()) {
+                let content = file.now.clone();
+                state.removed.push(content);
+            }
         }
         outcome.map_err(|(error, _)| error)
     }
