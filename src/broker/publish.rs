@@ -107,7 +107,8 @@ impl Inner {
     fn publish(&self, vhost: &Vhost, message: Message) -> Result<Published, BrokerError> {
         // Read once: to a publisher its message arrives everywhere at one time.
         let now_ms = self.now_ms();
-        let (stored, targets) = self.route(vhost, message, now_ms)?;
+        let targets = vhost.topology.read().route_published(&message)?.targets;
+        let stored = self.store_published(message, now_ms, &targets);
         let (position, commit) = if stored.is_durable() {
             let commit = stored::append(&self.journal, &stored);
             let position = commit.position();
@@ -118,7 +119,7 @@ impl Inner {
         };
         let routed = targets.iter().any(|queue| !queue.is_for_replies());
         let unrouted = (!routed).then(|| stored.clone());
-        let refused_by = self.enqueue_all(stored, position, targets, now_ms);
+        let refused_by = self.enqueue_all(stored, position, &targets, now_ms);
         Ok(Published { routed, confirm: Confirm::new(refused_by, commit), unrouted })
     }
 
@@ -173,20 +174,20 @@ impl Inner {
         &self,
         stored: Arc<Stored>,
         position: Position,
-        targets: Targets,
+        targets: &Targets,
         now_ms: UnixMs,
     ) -> Option<String> {
         let mut refused_by = None;
-        let mut targets = targets.into_iter();
-        let mut next = targets.next().map(|queue| (queue, stored));
-        while let Some((queue, stored)) = next.take() {
-            // The last one gets the message, the others a handle on it.
-            next = targets.next().map(|queue| (queue, stored.clone()));
+        let mut enqueue = |queue: &Arc<Queue>, stored| {
             let held = std::iter::once(Held::new(stored, position));
-            self.enqueue_run(&queue, held, now_ms, |_| {
+            self.enqueue_run(queue, held, now_ms, |_| {
                 refused_by = Some(queue.spec.name.to_string());
             });
-        }
+        };
+        // The last one gets the message, the others a handle on it.
+        let (last, others) = targets.split_last()?;
+        others.iter().for_each(|queue| enqueue(queue, stored.clone()));
+        enqueue(last, stored);
         refused_by
     }
 
@@ -201,56 +202,62 @@ impl Inner {
     ) {
         let (mut run, mut done) = (run, 0);
         while let Some(held) = run.next() {
-            let (effects, count) = match queue.enqueue(held, &mut run, now_ms) {
-                Ok(enqueued) => enqueued,
+            let mut effects = Effects::default();
+            let count = match queue.enqueue(held, &mut run, now_ms, &mut effects) {
+                Ok(count) => count,
                 Err(refusal) => {
-                    let (effects, taken) = self.refused(queue, refusal);
-                    if !taken {
+                    if !self.refused(queue, refusal, &mut effects) {
                         refused(done);
                     }
-                    (effects, 1)
+                    1
                 }
             };
             queue.counters.published.increment(count as u64);
             done += count;
-            self.run(queue, effects);
+            if !effects.are_none() {
+                self.run(queue, effects);
+            }
         }
     }
 
     /// The message is in the journal already, or never will be. `false`: the queue refused it.
     fn enqueue(&self, queue: &Arc<Queue>, held: Held, now_ms: UnixMs) -> (Effects, bool) {
         queue.counters.published.increment(1);
-        match queue.enqueue(held, &mut std::iter::empty(), now_ms) {
-            Ok((effects, _)) => (effects, true),
-            Err(refusal) => self.refused(queue, refusal),
-        }
+        let mut effects = Effects::default();
+        let taken = match queue.enqueue(held, &mut std::iter::empty(), now_ms, &mut effects) {
+            Ok(_) => true,
+            Err(refusal) => self.refused(queue, refusal, &mut effects),
+        };
+        (effects, taken)
     }
 
     /// Puts a promised message into a queue: a length that was reached meanwhile holds nothing off.
     pub(super) fn enqueue_promised(&self, queue: &Arc<Queue>, held: Held, now_ms: UnixMs) {
         queue.counters.published.increment(1);
-        let effects = match queue.enqueue_promised(held, now_ms) {
-            Ok(effects) => effects,
-            Err(deleted) => self.refused(queue, Refusal::Deleted(deleted)).0,
-        };
+        let mut effects = Effects::default();
+        match queue.enqueue_promised(held, now_ms) {
+            Ok(asked) => effects = asked,
+            Err(deleted) => {
+                self.refused(queue, Refusal::Deleted(deleted), &mut effects);
+            }
+        }
         self.run(queue, effects);
     }
 
     /// A queue that was deleted in the meantime took nothing and refuses nothing: its part of the
     /// message is settled. So is that of a full queue, unless what it refuses is dead-lettered.
-    fn refused(&self, queue: &Arc<Queue>, refusal: Refusal) -> (Effects, bool) {
-        let mut effects = Effects::default();
+    fn refused(&self, queue: &Arc<Queue>, refusal: Refusal, effects: &mut Effects) -> bool {
         let (held, taken) = match refusal {
             Refusal::Deleted(held) => (held, true),
             Refusal::Full { held, dead_letter: true } => {
                 effects.dead.push((held, Reason::MaxLength));
-                return (effects, false);
+                return false;
             }
             Refusal::Full { held, dead_letter: false } => (held, false),
         };
         let (stored, retry) = (&held.stored, held.retry_entry());
         let _appended = stored.settle(&self.journal, queue.id, retry, Group::new());
-        (effects, taken)
+        taken
     }
 
     /// Takes a message out of `queue` and puts `message` into `targets`, in one group: after a crash

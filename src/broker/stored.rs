@@ -45,7 +45,7 @@ enum Durable {
     Nowhere,
     In {
         queue: QueueId,
-        journaled: Mutex<Journaled>,
+        journaled: Journaled,
     },
     InSeveral(Box<Several>),
 }
@@ -53,9 +53,9 @@ enum Durable {
 /// Which parts of the log stand for a message in one queue.
 #[derive(Default)]
 struct Journaled {
-    /// Where it is; `None` before it is written and after it is settled.
-    position: Option<NonZeroU64>,
-    mark: Option<Mark>,
+    /// Where it is; 0 before it is written and after it is settled, which happens under the lock of the mark.
+    position: AtomicU64,
+    mark: Mutex<Option<Mark>>,
 }
 
 /// The record of how often a message was delivered.
@@ -98,12 +98,19 @@ impl Mark {
 
 impl Journaled {
     /// It is settled. No mark can come after that, so the group need not be appended under the lock.
-    fn end(&mut self, weight: u32, group: &mut Group) {
-        let Some(position) = self.position.take() else { return };
-        group.end(Entry { position: Position(position.get()), weight });
-        if let Some(mark) = self.mark.take() {
+    fn end(&self, weight: u32, group: &mut Group) {
+        let mut mark = self.mark.lock();
+        let Some(position) = self.position() else { return };
+        self.position.store(0, Ordering::Relaxed);
+        group.end(Entry { position, weight });
+        if let Some(mark) = mark.take() {
             group.end(mark.entry());
         }
+    }
+
+    fn position(&self) -> Option<Position> {
+        NonZeroU64::new(self.position.load(Ordering::Acquire))
+            .map(|position| Position(position.get()))
     }
 }
 
@@ -112,7 +119,7 @@ impl Durable {
         queues.sort_unstable();
         match queues.as_slice() {
             [] => Self::Nowhere,
-            &[queue] => Self::In { queue, journaled: Mutex::default() },
+            &[queue] => Self::In { queue, journaled: Journaled::default() },
             _ => Self::InSeveral(Box::new(Several {
                 queues,
                 position: AtomicU64::new(0),
@@ -170,7 +177,7 @@ impl Stored {
         let traced = AtomicBool::new(is_followed(&record.message));
         let durable = Durable::new(record.queues.into(), spread, is_readable);
         if let Durable::In { journaled, .. } = &durable {
-            journaled.lock().mark = delivered.and_then(|(entry, count)| Mark::new(entry, count));
+            *journaled.mark.lock() = delivered.and_then(|(entry, count)| Mark::new(entry, count));
         }
         let due_ms = record.due_ms.and_then(NonZeroU64::new);
         let (message, published_ms) = (record.message, record.published_ms);
@@ -265,9 +272,9 @@ impl Stored {
                 let Durable::In { journaled, .. } = &mut Arc::get_mut(self)?.durable else {
                     return None;
                 };
-                let Journaled { position, mark: None } = journaled.get_mut() else { return None };
-                let position = Position((*position)?.get());
-                Some((Entry { position, weight }, 1))
+                let position = journaled.position()?;
+                let is_marked = journaled.mark.get_mut().is_some();
+                (!is_marked).then_some((Entry { position, weight }, 1))
             }
             _ => None,
         }
@@ -287,7 +294,7 @@ impl Stored {
         match &self.durable {
             Durable::Nowhere => {}
             Durable::In { journaled, .. } => {
-                journaled.lock().position = NonZeroU64::new(entry.position.0);
+                journaled.position.store(entry.position.0, Ordering::Release);
             }
             Durable::InSeveral(several) => {
                 several.position.store(entry.position.0, Ordering::Release);
@@ -300,7 +307,7 @@ impl Stored {
     pub(super) fn end_in(&self, queue: QueueId, group: &mut Group) -> bool {
         match &self.durable {
             Durable::In { queue: own, journaled } if *own == queue => {
-                journaled.lock().end(self.weight(), group);
+                journaled.end(self.weight(), group);
             }
             Durable::InSeveral(several) if several.has(queue) => {
                 let Some(entry) = several.entry(self.weight()) else { return true };
@@ -331,7 +338,7 @@ impl Stored {
         }
         match &self.durable {
             Durable::In { queue: own, journaled } if *own == queue => {
-                journaled.lock().end(self.weight(), &mut group);
+                journaled.end(self.weight(), &mut group);
             }
             Durable::InSeveral(several) if several.has(queue) => {
                 if let Some(entry) = several.entry(self.weight()) {
@@ -358,10 +365,10 @@ impl Stored {
         match &self.durable {
             Durable::Nowhere => None,
             Durable::In { journaled, .. } => {
-                let mut journaled = journaled.lock();
-                let message = Position(journaled.position?.get());
+                let mut mark = journaled.mark.lock();
+                let message = journaled.position()?;
                 let mut group = Group::new();
-                match journaled.mark {
+                match *mark {
                     Some(mark) if mark.deliveries >= deliveries => return Some(message),
                     Some(mark) => drop(group.end(mark.entry())),
                     None => {}
@@ -369,7 +376,7 @@ impl Stored {
                 group.fact(KIND_DELIVERED, record(&DeliveredRecord { message, queue, deliveries }));
                 let appended = journal.append(group, urgency);
                 if let Some(&entry) = appended.entries.first() {
-                    journaled.mark = Mark::new(entry, deliveries);
+                    *mark = Mark::new(entry, deliveries);
                 }
                 Some(message)
             }

@@ -12,7 +12,9 @@ const UNCOMMITTED_BYTES_MIN: usize = 64 * 1024;
 
 /// Nothing here is ever locked across an append; readers see each value by itself.
 pub(super) struct Gate {
-    uncommitted_bytes: AtomicUsize,
+    /// Bytes ever appended, and of these what is not uncommitted any more; both wrap.
+    appended_bytes: AtomicUsize,
+    released_bytes: AtomicUsize,
     uncommitted_bytes_max: usize,
     alarm: AtomicBool,
     free_bytes: AtomicU64,
@@ -28,7 +30,8 @@ pub(super) struct Gate {
 impl Gate {
     pub(super) fn new(uncommitted_bytes_max: usize, reserve_bytes: u64) -> Self {
         Self {
-            uncommitted_bytes: AtomicUsize::new(0),
+            appended_bytes: AtomicUsize::new(0),
+            released_bytes: AtomicUsize::new(0),
             uncommitted_bytes_max,
             alarm: AtomicBool::new(false),
             free_bytes: AtomicU64::new(u64::MAX),
@@ -67,7 +70,9 @@ impl Gate {
     }
 
     fn fits(&self, bytes: usize, bytes_max: usize) -> bool {
-        let uncommitted = self.uncommitted_bytes.load(Ordering::Relaxed);
+        // In this order it is never less than nothing.
+        let released = self.released_bytes.load(Ordering::Acquire);
+        let uncommitted = self.appended_bytes.load(Ordering::Relaxed).wrapping_sub(released);
         // Something larger than the bound passes alone.
         uncommitted == 0 || uncommitted.checked_add(bytes).is_some_and(|sum| sum <= bytes_max)
     }
@@ -111,13 +116,16 @@ impl Gate {
         Ok(())
     }
 
+    /// Only one caller at a time, under the lock of what is appended to: a plain addition is a tenth of an
+    /// atomic one.
     pub(super) fn appended(&self, bytes: usize) {
-        self.uncommitted_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let appended = self.appended_bytes.load(Ordering::Relaxed).wrapping_add(bytes);
+        self.appended_bytes.store(appended, Ordering::Relaxed);
     }
 
     pub(super) fn released(&self, bytes: usize) {
         if bytes > 0 {
-            self.uncommitted_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            self.released_bytes.fetch_add(bytes, Ordering::Release);
             self.changed.notify_waiters();
         }
     }

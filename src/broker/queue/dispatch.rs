@@ -16,9 +16,16 @@ impl Queue {
     /// a step leaves the rest to [`Queue::proceed`].
     pub(super) fn dispatch(&self, state: &mut State, now_ms: UnixMs) -> Effects {
         let mut effects = Effects::default();
+        self.dispatch_into(&mut effects, state, now_ms);
+        effects
+    }
+
+    /// As [`Queue::dispatch`], to where the effects are looked for: it is a large structure, and a message
+    /// that comes in mostly has none.
+    pub(super) fn dispatch_into(&self, effects: &mut Effects, state: &mut State, now_ms: UnixMs) {
         let is_left_to_others = state.burying;
         let may_bury = |effects: &Effects| !is_left_to_others && !effects.is_full();
-        while may_bury(&effects)
+        while may_bury(effects)
             && let Some((held, reason)) = state.dying.pop_front()
         {
             effects.bury(held, reason);
@@ -35,7 +42,7 @@ impl Queue {
                     break;
                 }
                 let Some(id) = state.consumers.next_turn() else { break };
-                self.deliver_head(state, id, &mut effects, now_ms);
+                self.deliver_head(state, id, effects, now_ms);
                 continue;
             } else if drops_head && state.is_over_length(0, 0) {
                 // What lay behind it may have expired, so the head is looked at again.
@@ -43,7 +50,7 @@ impl Queue {
             } else {
                 break;
             };
-            if !may_bury(&effects) {
+            if !may_bury(effects) {
                 effects.front_is_dead = true;
                 break;
             }
@@ -55,8 +62,7 @@ impl Queue {
         if state.page_check_ms.is_none() && state.ready.is_crowded() {
             page_out(state, now_ms);
         }
-        arm(state, &mut effects);
-        effects
+        arm(state, effects);
     }
 
     /// As [`Queue::dispatch`], and leaves what is dead to [`Queue::proceed`].

@@ -196,7 +196,8 @@ impl Queue {
         held: Held,
         more: &mut impl Iterator<Item = Held>,
         now_ms: UnixMs,
-    ) -> Result<(Effects, usize), Refusal> {
+        effects: &mut Effects,
+    ) -> Result<usize, Refusal> {
         let mut state = self.state.lock();
         if state.deleted {
             return Err(Refusal::Deleted(held));
@@ -212,7 +213,8 @@ impl Queue {
                 count += 1;
             }
         }
-        Ok((self.dispatch(&mut state, now_ms), count))
+        self.dispatch_into(effects, &mut state, now_ms);
+        Ok(count)
     }
 
     /// Whether it is at its maximum length and refuses what is new, such as a body of so many bytes.

@@ -100,9 +100,13 @@ impl State {
         // Of what is dead, somebody takes care already.
         let front = if self.burying { None } else { self.front_expires_ms() };
         let delayed = self.delayed.first_key_value().map(|(&(due_ms, _), _)| due_ms);
-        let checks = [self.timeout_check_ms, self.page_check_ms];
-        let times = [front, delayed, self.queue_expires_ms()].into_iter().chain(checks);
-        times.flatten().min()
+        let times =
+            [front, delayed, self.queue_expires_ms(), self.timeout_check_ms, self.page_check_ms];
+        let next_ms = times
+            .map(|time| time.unwrap_or(UnixMs::MAX))
+            .into_iter()
+            .fold(UnixMs::MAX, UnixMs::min);
+        (next_ms < UnixMs::MAX).then_some(next_ms)
     }
 
     /// Whether another body of so many bytes is refused for the queue's length; if so, whether it is
