@@ -104,8 +104,13 @@ impl Claimed {
     pub fn append(self, mut group: Group) -> (SmallVec<[Entry; 2]>, Appended) {
         let Self { inner, queue, held, effects, outputs } = self;
         let foreign = group.fact_count();
-        for (stored, _) in outputs.iter().filter(|(stored, _)| stored.is_durable()) {
-            group.fact(KIND_MESSAGE, stored.clone());
+        // In their order, also to a queue that gets both kinds.
+        let takes_places = outputs.iter().any(|(stored, _)| stored.is_durable());
+        for (stored, _) in outputs.iter().filter(|_| takes_places) {
+            match stored.is_durable() {
+                true => group.fact(KIND_MESSAGE, stored.clone()),
+                false => group.place(),
+            };
         }
         let appended = held.stored.settle(&inner.journal, queue.id, held.retry_entry(), group);
         queue.counters.acked.increment(1);
@@ -117,8 +122,11 @@ impl Claimed {
         };
         let mut own = entries.iter().skip(foreign);
         let place = |(stored, targets): (Arc<Stored>, Targets)| {
-            let entry = if stored.is_durable() { own.next() } else { None };
-            let position = inner.placed(&stored, entry.copied());
+            let position = match own.next().filter(|_| takes_places) {
+                Some(&entry) if stored.is_durable() => inner.placed(&stored, Some(entry)),
+                Some(entry) => entry.position,
+                None => inner.placed(&stored, None),
+            };
             (stored, position, targets)
         };
         let outputs = outputs.into_iter().map(place).collect();

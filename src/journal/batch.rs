@@ -96,20 +96,22 @@ impl Batch {
         let id = u32::try_from(self.groups.len()).unwrap_or(u32::MAX);
         let encoded_at = self.take_encoded(group.encoded);
         added.entries.reserve(group.facts.len());
+        let slots_before = self.slots.len();
         for (kind, fact) in group.facts {
             let entry = Entry { position: next(), weight: fact.weight() };
+            added.entries.push(entry);
             let content = match fact {
+                Fact::Place => continue,
                 Fact::Shared(payload) => self.content(payload, entry.weight, &mut added),
                 Fact::Encoded { start, bytes, .. } => {
                     Content::Encoded { start: encoded_at + start, bytes, tag_bytes: 0 }
                 }
             };
-            added.entries.push(entry);
             added.bytes_added += SLOT_BYTES + entry.weight as usize;
             self.slots.push(Slot { entry, kind, content, group: id });
             self.live += 1;
         }
-        let parts = added.entries.len() + self.ends.len() - ends_before;
+        let parts = self.slots.len() - slots_before + self.ends.len() - ends_before;
         // A group that waits for the batch counts one part more, which only the batch settles.
         let moot = parts == 0 && !group.in_order;
         let hangs = usize::from(!self.settle(&settled, moot, &mut added));

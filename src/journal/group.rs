@@ -63,6 +63,8 @@ pub(super) enum Fact {
         start: usize,
         bytes: u32,
     },
+    /// Nothing that is written.
+    Place,
 }
 
 impl Fact {
@@ -70,6 +72,7 @@ impl Fact {
         match self {
             Self::Shared(payload) => payload.weight(),
             Self::Encoded { weight, .. } => *weight,
+            Self::Place => 0,
         }
     }
 }
@@ -97,6 +100,13 @@ impl Group {
         encode(&mut self.encoded);
         let bytes = u32::try_from(self.encoded.len() - start).unwrap_or(u32::MAX);
         self.facts.push((kind, Fact::Encoded { weight, start, bytes }));
+        self
+    }
+
+    /// Takes a position among the facts, as [`Group::fact`] does, for something that is not written: a
+    /// transient message that came between durable ones. Its entry is never ended.
+    pub fn place(&mut self) -> &mut Self {
+        self.facts.push((Kind(0), Fact::Place));
         self
     }
 

@@ -46,6 +46,28 @@ fn output(queue: &str, body: &str) -> Message {
 }
 
 #[tokio::test]
+async fn what_it_publishes_keeps_its_order_persistent_or_not() {
+    let stand = Stand::new().await;
+    stand.input().await;
+    let mut delivery = stand.broker.get(&queue_name("in")).await.unwrap().unwrap();
+    let transient = |body: &str| Message::new(name(""), key("out"), body.to_owned());
+    let outputs = [output("out", "1"), transient("2"), output("out", "3"), transient("4")];
+    delivery
+        .ack_with(|tx| {
+            for message in outputs {
+                tx.publish(message);
+            }
+        })
+        .await
+        .unwrap();
+    for body in ["1", "2", "3", "4"] {
+        let delivery = stand.broker.get(&queue_name("out")).await.unwrap().unwrap();
+        assert_eq!(text(delivery.message()), body);
+        delivery.ack().await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn it_settles_publishes_and_sets_at_once() {
     let stand = Stand::new().await;
     stand.input().await;
