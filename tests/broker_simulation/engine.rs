@@ -5,10 +5,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use leveret::broker::{
-    Broker, BrokerError, BrokerOptions, Consumer, Delivery, Edit, Peeked, QueueStatus, Recovery,
+    Broker, BrokerError, BrokerOptions, Connection, Consumer, Delivery, Edit, Peeked, QueueStatus,
+    Recovery,
 };
 use leveret::journal::{
-    Commit, Content, Durability, Entry, Journal, JournalOptions, Kind, OpenError, Position,
+    Commit, Content, Durability, Entry, Group, Journal, JournalOptions, Kind, OpenError, Position,
 };
 use leveret::model::clock::ManualClock;
 use leveret::model::message::{Message, Value};
@@ -16,6 +17,7 @@ use leveret::model::topology::Binding;
 
 use crate::disk::Disk;
 use crate::faults::Fault;
+use crate::headers::arguments;
 use crate::names::{exchange_name, key, queue_name};
 use crate::step::{ConsumerNumber, HandNumber, Publish, Step};
 use crate::view::{QueueView, View};
@@ -26,6 +28,8 @@ pub struct Engine {
     pub clock: Arc<ManualClock>,
     pub journal: Journal,
     broker: Broker,
+    /// The other connection.
+    peer: Connection,
     consumers: BTreeMap<ConsumerNumber, Consumer>,
     hands: BTreeMap<HandNumber, Delivery>,
     fault: Fault,
@@ -87,8 +91,8 @@ impl Engine {
             false => BrokerOptions::default(),
         };
         let broker = Broker::with_options(journal.clone(), clock.clone(), recovery, options);
-        let (consumers, hands) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Self { disk, clock, journal, broker, consumers, hands, fault })
+        let (peer, consumers, hands) = (broker.connect(), BTreeMap::new(), BTreeMap::new());
+        Ok(Self { disk, clock, journal, broker, peer, consumers, hands, fault })
     }
 
     /// The process is gone, with whatever it held.
@@ -127,7 +131,8 @@ impl Engine {
     }
 
     fn peek(&self, queue: &str) -> Vec<Peeked> {
-        self.broker.peek(&queue_name(queue), 10_000).expect("it is there")
+        let peek = |broker: &Broker| broker.peek(&queue_name(queue), 10_000);
+        peek(&self.broker).or_else(|_| peek(&self.peer)).expect("it is there")
     }
 
     /// Takes out of memory what can leave it. How many messages of an exchange that has several queues
@@ -150,24 +155,12 @@ impl Engine {
             Step::PublishAll(publishes) => return self.publish_all(publishes).await,
             Step::Ack(hand) => {
                 let commit = self.hands.remove(hand).and_then(Delivery::ack);
-                let settled = match commit {
-                    Some(mut commit) => {
-                        let polled = std::future::poll_fn(|context| {
-                            let commit = std::pin::Pin::new(&mut commit);
-                            std::task::Poll::Ready(commit.poll(context))
-                        });
-                        match polled.await {
-                            std::task::Poll::Ready(Ok(_)) => Some(Settled::AtOnce),
-                            // The disk has failed, as the next step finds.
-                            std::task::Poll::Ready(Err(_)) => None,
-                            std::task::Poll::Pending => Some(Settled::With(commit)),
-                        }
-                    }
-                    None => None,
-                };
-                return Outcome { settled, ..done("ok") };
+                return Outcome { settled: settled(commit).await, ..done("ok") };
             }
             _ => {}
+        }
+        if let Step::AckWith(hand, outputs) = step {
+            return self.ack_with(*hand, outputs).await;
         }
         match self.plain_step(step) {
             Ok(answer) => done(answer),
@@ -179,7 +172,7 @@ impl Engine {
     }
 
     async fn publish(&mut self, publish: &Publish) -> Outcome {
-        let mut published = match self.broker.publish(message(publish)).await {
+        let mut published = match self.broker.publish(message(publish, self.fault)).await {
             Ok(published) => published,
             Err(error) => {
                 let answer = refusal(&error).map(str::to_owned);
@@ -204,14 +197,14 @@ impl Engine {
     }
 
     async fn publish_all(&mut self, publishes: &[Publish]) -> Outcome {
-        let (stopped, published) =
-            match self.broker.publish_all(publishes.iter().map(message)).await {
-                Ok(published) => (String::new(), published),
-                Err(failed) => match refusal(&failed.error) {
-                    Some(why) => (format!("{why} at {}", failed.place), failed.published),
-                    None => return Outcome { answer: None, commit: None, settled: None },
-                },
-            };
+        let messages = publishes.iter().map(|publish| message(publish, self.fault));
+        let (stopped, published) = match self.broker.publish_all(messages).await {
+            Ok(published) => (String::new(), published),
+            Err(failed) => match refusal(&failed.error) {
+                Some(why) => (format!("{why} at {}", failed.place), failed.published),
+                None => return Outcome { answer: None, commit: None, settled: None },
+            },
+        };
         let unrouted: Vec<usize> = published.unrouted().collect();
         let mut confirms = published.confirms;
         let count = confirms.len();
@@ -236,17 +229,46 @@ impl Engine {
         Outcome { commit, ..done(answer) }
     }
 
+    /// What is refused stays in its hands.
+    async fn ack_with(&mut self, hand: HandNumber, outputs: &[Publish]) -> Outcome {
+        let Some(mut delivery) = self.hands.remove(&hand) else { return done("no hand") };
+        if self.fault == Fault::TwoCommits && hand.is_multiple_of(2) {
+            let _commit = delivery.ack();
+            let _flushed = self.journal.flush().await;
+            self.disk.pull_the_plug();
+            return Outcome { answer: None, commit: None, settled: None };
+        }
+        let outputs = outputs.iter().map(|publish| message(publish, self.fault)).collect();
+        let claimed = match delivery.claim(outputs) {
+            Ok(claimed) => claimed,
+            Err(error) => {
+                self.hands.insert(hand, delivery);
+                let answer = refusal(&error).map(str::to_owned);
+                return Outcome { answer, commit: None, settled: None };
+            }
+        };
+        let (_none, appended) = claimed.append(Group::new());
+        Outcome { settled: settled(appended.enqueue()).await, ..done("ok") }
+    }
+
     fn plain_step(&mut self, step: &Step) -> Result<String, BrokerError> {
-        let broker = &self.broker;
+        let broker: &Broker = match step {
+            Step::ByPeer(_) => &self.peer,
+            _ => &self.broker,
+        };
+        let step = step.inner();
         let bound = |exchange: &str, queue: &str, routing_key: &str| {
-            Binding::queue(exchange_name(exchange), queue_name(queue), key(routing_key))
+            let (source, queue) = (exchange_name(exchange), queue_name(queue));
+            self.told(Binding::queue(source, queue, key(routing_key)))
         };
         match step {
             Step::DeclareExchange(spec) => drop(broker.declare_exchange(spec.clone())?),
             Step::DeleteExchange { exchange, if_unused } => {
                 drop(broker.delete_exchange(&exchange_name(exchange), *if_unused)?);
             }
-            Step::DeclareQueue(spec) => drop(broker.declare_queue(spec.clone())?),
+            Step::DeclareQueue(spec) => {
+                drop(broker.declare_queue(self.fault.declared(spec.clone()))?);
+            }
             Step::DeleteQueue(queue, only) => {
                 let deleted = broker.delete_queue(&queue_name(queue), *only)?;
                 return Ok(format!("deleted {deleted}"));
@@ -256,10 +278,10 @@ impl Engine {
                 drop(broker.unbind(bound(exchange, queue, key))?);
             }
             Step::Chain { exchange, to, key: routing_key } => {
-                drop(broker.bind(chained(exchange, to, routing_key))?);
+                drop(broker.bind(self.told(chained(exchange, to, routing_key)))?);
             }
             Step::Unchain { exchange, to, key: routing_key } => {
-                drop(broker.unbind(chained(exchange, to, routing_key))?);
+                drop(broker.unbind(self.told(chained(exchange, to, routing_key)))?);
             }
             Step::Get(queue, hand) => {
                 let delivery = broker.get(&queue_name(queue))?;
@@ -297,12 +319,23 @@ impl Engine {
             }
             Step::SetPolicy(policy) => drop(broker.set_policy(policy.clone())?),
             Step::ClearPolicy(name) => drop(broker.clear_policy(name)),
-            Step::Publish(_) | Step::PublishAll(_) | Step::Ack(_) => {
+            Step::HangUp if self.fault == Fault::OutlivesItsOwner => {}
+            Step::HangUp => self.peer = self.broker.connect(),
+            Step::Publish(_) | Step::PublishAll(_) | Step::Ack(_) | Step::AckWith(..) => {
                 unreachable!("they have commits")
             }
+            Step::ByPeer(_) => unreachable!("it is one step deep"),
             Step::Flush | Step::Restart | Step::Crash => {}
         }
         Ok("ok".to_owned())
+    }
+
+    /// What a headers exchange compares stands in the key.
+    fn told(&self, mut binding: Binding) -> Binding {
+        if binding.source.as_str() == "heads" {
+            binding.arguments = arguments(&self.fault.compared(binding.key.as_str())).sorted();
+        }
+        binding
     }
 
     fn handed(&mut self, hand: HandNumber, delivery: Option<Delivery>) -> String {
@@ -315,9 +348,36 @@ impl Engine {
         let (exchange, key) = (&message.exchange, &message.routing_key);
         let (returns, failures) = (delivery.delivery_count(), delivery.retry_count());
         let what = shown(body(message), delivery.redelivered());
-        let answer = format!("{what} {exchange}/{key} {returns} {failures} [{deaths}]");
+        let headers = &message.properties.headers;
+        let keys = ["CC", "BCC"].map(|name| headers.get(name).map(texts).unwrap_or_default());
+        let returned = headers.get("x-delivery-count").and_then(Value::as_int);
+        let answer = format!(
+            "{what} {exchange}/{key} {keys:?} {returned:?} {returns} {failures} [{deaths}]"
+        );
         self.hands.insert(hand, delivery);
         answer
+    }
+}
+
+/// The texts of a list.
+fn texts(list: &Value) -> Vec<&str> {
+    match list {
+        Value::List(texts) => texts.iter().filter_map(Value::as_text).collect(),
+        _ => vec!["no list"],
+    }
+}
+
+async fn settled(commit: Option<Commit>) -> Option<Settled> {
+    let mut commit = commit?;
+    let polled = std::future::poll_fn(|context| {
+        let commit = std::pin::Pin::new(&mut commit);
+        std::task::Poll::Ready(commit.poll(context))
+    });
+    match polled.await {
+        std::task::Poll::Ready(Ok(_)) => Some(Settled::AtOnce),
+        // The disk has failed, as the next step finds.
+        std::task::Poll::Ready(Err(_)) => None,
+        std::task::Poll::Pending => Some(Settled::With(commit)),
     }
 }
 
@@ -325,7 +385,7 @@ fn chained(exchange: &str, to: &str, routing_key: &str) -> Binding {
     Binding::exchange(exchange_name(exchange), exchange_name(to), key(routing_key))
 }
 
-fn message(publish: &Publish) -> Message {
+fn message(publish: &Publish, fault: Fault) -> Message {
     let mut body = format!("{:08}", publish.body).into_bytes();
     body.resize(usize::try_from(publish.body_bytes).unwrap(), filler(publish.body));
     let mut message = Message::new(exchange_name(publish.exchange), key(publish.key), body);
@@ -333,6 +393,15 @@ fn message(publish: &Publish) -> Message {
     properties.persistent = publish.persistent;
     properties.priority = publish.priority;
     properties.expiration_ms = publish.ttl_ms;
+    for (name, value) in publish.headers {
+        properties.headers.set(*name, *value);
+    }
+    for (name, keys) in ["CC", "BCC"].into_iter().zip(fault.keys(publish)) {
+        if !keys.is_empty() {
+            let keys: Vec<Value> = keys.into_iter().map(Value::from).collect();
+            properties.headers.set(name, keys);
+        }
+    }
     if let Some(delay_ms) = publish.delay_ms {
         properties.headers.set("x-delay", i64::try_from(delay_ms).unwrap());
     }
@@ -357,10 +426,7 @@ fn death(death: &Value) -> String {
     let Value::Table(table) = death else { return "no table".to_owned() };
     let text = |name: &str| table.get(name).and_then(Value::as_text).unwrap_or_default();
     let count = table.get("count").and_then(Value::as_int).unwrap_or_default();
-    let key = match table.get("routing-keys") {
-        Some(Value::List(keys)) => keys.first().and_then(Value::as_text).unwrap_or_default(),
-        _ => "no list",
-    };
+    let key = table.get("routing-keys").map(texts).unwrap_or_default().join("+");
     format!("{}:{}:{count}:{}/{key}", text("queue"), text("reason"), text("exchange"))
 }
 
@@ -373,6 +439,9 @@ fn refusal(error: &BrokerError) -> Option<&'static str> {
         BrokerError::InUse { .. } => "in use",
         BrokerError::NotEmpty { .. } => "not empty",
         BrokerError::AccessRefused(_) => "exclusive",
+        BrokerError::ResourceLocked { .. } => "locked",
+        BrokerError::Nacked { .. } => "full",
+        BrokerError::Precondition(text) if text.contains("taken it back") => "taken back",
         BrokerError::NotRedrivable { .. } => "can't",
         BrokerError::Journal(_) => return None,
         other => panic!("a strange refusal: {other}"),

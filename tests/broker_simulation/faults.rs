@@ -2,6 +2,9 @@
 
 use leveret::broker::Peeked;
 use leveret::journal::{Entry, Kind};
+use leveret::model::topology::{QueueKind, QueueSpec};
+
+use crate::step::Publish;
 
 /// The broker's records, as its journal knows them.
 const KIND_MESSAGE: Kind = Kind(4);
@@ -20,6 +23,18 @@ pub enum Fault {
     SwappedPositions,
     /// The disk says that it has synced, and has not.
     LyingDisk,
+    /// An acknowledgement, and in another commit what follows from it, with a power failure in between.
+    TwoCommits,
+    /// A connection that closes leaves its exclusive queues behind.
+    OutlivesItsOwner,
+    /// Everybody may use an exclusive queue.
+    NotExclusive,
+    /// A quorum queue is kept as a classic one.
+    NoQuorum,
+    /// A headers exchange compares also what begins with `x-`.
+    ComparesAll,
+    /// Receivers see the keys of BCC.
+    ShowsBcc,
 }
 
 impl Fault {
@@ -40,6 +55,33 @@ impl Fault {
                 (facts[first].0, facts[second].0) = (b, a);
             }
             _ => {}
+        }
+    }
+
+    /// The keys of CC and of BCC that a message goes out with.
+    pub fn keys(self, publish: &Publish) -> [Vec<&'static str>; 2] {
+        match self {
+            Self::ShowsBcc => [[publish.cc, publish.bcc].concat(), Vec::new()],
+            _ => [publish.cc.to_vec(), publish.bcc.to_vec()],
+        }
+    }
+
+    pub fn declared(self, mut spec: QueueSpec) -> QueueSpec {
+        match self {
+            Self::NotExclusive => spec.exclusive = false,
+            Self::NoQuorum => spec.kind = QueueKind::Classic,
+            _ => {}
+        }
+        spec
+    }
+
+    /// The arguments of a binding of a headers exchange.
+    pub fn compared(self, arguments: &str) -> String {
+        match self {
+            Self::ComparesAll => {
+                arguments.replace("all ", "all-with-x ").replace("any ", "any-with-x ")
+            }
+            _ => arguments.to_owned(),
         }
     }
 

@@ -1,5 +1,7 @@
 //! A message as the oracle has it.
 
+use crate::headers::Header;
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Letter {
     pub body: u64,
@@ -9,6 +11,9 @@ pub struct Letter {
     pub persistent: bool,
     pub priority: u8,
     pub ttl_ms: Option<u64>,
+    pub headers: &'static [Header],
+    /// More keys, that its receivers see.
+    pub cc: &'static [&'static str],
     /// Newest first.
     pub deaths: Vec<Death>,
 }
@@ -19,7 +24,8 @@ pub struct Death {
     pub reason: &'static str,
     pub count: u32,
     pub exchange: String,
-    pub key: String,
+    /// Its own, then those of its CC.
+    pub keys: Vec<String>,
 }
 
 /// Bytes of the least body: its number.
@@ -44,7 +50,7 @@ impl Letter {
                 reason,
                 count: 1,
                 exchange: self.exchange.clone(),
-                key: self.key.clone(),
+                keys: self.keys().into_iter().map(str::to_owned).collect(),
             },
         };
         letter.deaths.insert(0, death);
@@ -52,8 +58,13 @@ impl Letter {
         letter.exchange = exchange.to_owned();
         if let Some(key) = key {
             letter.key = key.to_owned();
+            letter.cc = &[];
         }
         letter
+    }
+
+    pub fn keys(&self) -> Vec<&str> {
+        [self.key.as_str()].into_iter().chain(self.cc.iter().copied()).collect()
     }
 
     /// It was in that queue before, and nobody has rejected it since.
@@ -66,8 +77,8 @@ impl Letter {
 /// Deaths as answers show them.
 pub fn told(deaths: &[Death]) -> String {
     let one = |death: &Death| {
-        let Death { queue, reason, count, exchange, key } = death;
-        format!("{queue}:{reason}:{count}:{exchange}/{key}")
+        let Death { queue, reason, count, exchange, keys } = death;
+        format!("{queue}:{reason}:{count}:{exchange}/{}", keys.join("+"))
     };
     deaths.iter().map(one).collect::<Vec<_>>().join(",")
 }

@@ -49,6 +49,8 @@ pub struct Queue {
     pub number: QueueNumber,
     pub name: String,
     pub spec: QueueSpec,
+    /// The other connection declared it.
+    pub by_peer: bool,
     pub settings: QueueSettings,
     /// In the order of delivery.
     pub ready: Vec<Copy>,
@@ -94,6 +96,7 @@ impl Queue {
             number,
             name: spec.name.to_string(),
             spec,
+            by_peer: false,
             settings,
             ready: Vec::new(),
             delayed: Vec::new(),
@@ -106,6 +109,11 @@ impl Queue {
             used_ms: now_ms,
             next_tag: 0,
         }
+    }
+
+    /// It outlives the process.
+    pub fn is_durable(&self) -> bool {
+        self.spec.durable && !self.spec.exclusive
     }
 
     pub fn view(&self) -> QueueView {
@@ -152,6 +160,12 @@ impl Queue {
         let (more, more_bytes) = more.map_or((0, 0), |letter| (1, letter.body_bytes));
         self.settings.length_max.is_some_and(|max| len + more > max)
             || self.settings.length_bytes_max.is_some_and(|max| bytes + more_bytes > max)
+    }
+
+    /// With that message it would be too long, and it takes none then.
+    pub fn refuses(&self, letter: &Letter) -> bool {
+        let refusing = [Overflow::RejectPublish, Overflow::RejectPublishDlx].map(Some);
+        refusing.contains(&self.settings.overflow) && self.is_over_length(Some(letter))
     }
 
     pub fn is_over_limit(&self, returns: u32) -> bool {

@@ -2,11 +2,12 @@
 
 use leveret::broker::{ConsumeOptions, DeleteIf};
 use leveret::model::topology::{
-    Backoff, DeadLetter, ExchangeKind, ExchangeSpec, Overflow, Policy, QueueSettings, QueueSpec,
-    RetryPolicy,
+    Backoff, DeadLetter, ExchangeKind, ExchangeSpec, Overflow, Policy, QueueKind, QueueSettings,
+    QueueSpec, RetryPolicy,
 };
 
 use crate::disk::Random;
+use crate::headers::{ARGUMENTS, HEADERS, Header};
 use crate::letter::BODY_BYTES_MIN;
 use crate::names::{exchange_name, key, queue_name};
 
@@ -25,6 +26,11 @@ pub struct Publish {
     pub priority: Option<u8>,
     pub ttl_ms: Option<u64>,
     pub delay_ms: Option<u64>,
+    pub headers: &'static [Header],
+    /// More routing keys.
+    pub cc: &'static [&'static str],
+    /// The same, that no receiver sees.
+    pub bcc: &'static [&'static str],
 }
 
 #[derive(Debug, Clone)]
@@ -69,6 +75,8 @@ pub enum Step {
     Take(ConsumerNumber, HandNumber),
     Cancel(ConsumerNumber),
     Ack(HandNumber),
+    /// In one commit with what follows from it.
+    AckWith(HandNumber, Vec<Publish>),
     Requeue(HandNumber),
     Fail(HandNumber),
     Advance(u64),
@@ -80,6 +88,10 @@ pub enum Step {
     },
     SetPolicy(Policy),
     ClearPolicy(&'static str),
+    /// By the other connection.
+    ByPeer(Box<Step>),
+    /// The other connection closes, and opens again.
+    HangUp,
     /// Waits until everything so far is on disk.
     Flush,
     /// A stop in order, and a start.
@@ -88,10 +100,36 @@ pub enum Step {
     Crash,
 }
 
+impl Step {
+    /// What is done, whoever does it.
+    pub fn inner(&self) -> &Self {
+        match self {
+            Self::ByPeer(step) => step,
+            _ => self,
+        }
+    }
+
+    /// Whose queue it is may matter to it.
+    fn is_about(&self, name: &str) -> bool {
+        match self {
+            Self::DeclareQueue(spec) => spec.name.as_str() == name,
+            Self::DeleteQueue(queue, _) | Self::Get(queue, _) | Self::Purge(queue) => {
+                *queue == name
+            }
+            Self::Bind { queue, .. } | Self::Unbind { queue, .. } => *queue == name,
+            Self::Consume { queue, .. } => *queue == name,
+            _ => false,
+        }
+    }
+}
+
 pub const QUEUES: [&str; 6] = ["a", "b", "c", "d", "dead", "temp"];
-const EXCHANGES: [&str; 5] = ["fan", "direct", "topic", "auto", "passing"];
+const EXCHANGES: [&str; 6] = ["fan", "direct", "topic", "auto", "passing", "heads"];
+/// The queue that may be one connection's.
+const EXCLUSIVE: &str = "temp";
 const PATTERNS: [&str; 4] = ["#", "k.*", "*.x", "a"];
 const KEYS: [&str; 6] = ["k.x", "k.y", "a", "b", "dead", "c"];
+const MORE_KEYS: [&[&str]; 4] = [&["a"], &["k.x", "c"], &["dead", "dead"], &["temp", "k.y"]];
 const POLICIES: [&str; 3] = ["one", "two", "three"];
 
 /// What the generator has to know of the run so far.
@@ -133,6 +171,7 @@ pub fn exchange_kind(exchange: &str) -> ExchangeKind {
     match exchange {
         "direct" => ExchangeKind::Direct,
         "topic" => ExchangeKind::Topic,
+        "heads" => ExchangeKind::Headers,
         _ => ExchangeKind::Fanout,
     }
 }
@@ -142,6 +181,7 @@ fn exchange_spec(exchange: &'static str) -> ExchangeSpec {
     match exchange {
         "direct" => spec.alternate(exchange_name("fan")),
         "auto" => spec.auto_delete(),
+        "heads" => spec.alternate(exchange_name("")),
         "passing" => ExchangeSpec { durable: false, ..spec },
         _ => spec,
     }
@@ -154,7 +194,10 @@ fn settings(random: &mut Random, sizes: Sizes) -> QueueSettings {
         jitter: 0.0,
     };
     let dead_letter = |random: &mut Random| match random.below(4) {
-        0 => DeadLetter { exchange: exchange_name("fan"), routing_key: None },
+        0 => {
+            let exchange = exchange_name(pick(random, &["fan", "heads", "topic"]));
+            DeadLetter { exchange, routing_key: None }
+        }
         1 => DeadLetter {
             exchange: exchange_name(""),
             routing_key: Some(key(pick(random, &QUEUES))),
@@ -192,6 +235,12 @@ fn queue_spec(random: &mut Random, queue: &'static str, sizes: Sizes) -> QueueSp
     spec.auto_delete = random.one_in(8);
     spec.single_active_consumer = random.one_in(6);
     spec.priority_max = maybe(random, 5, |random| 1 + u8::try_from(random.below(3)).unwrap());
+    spec.exclusive = queue == EXCLUSIVE && random.one_in(2);
+    let may_be_quorum =
+        spec.durable && !spec.auto_delete && !spec.exclusive && spec.priority_max.is_none();
+    if may_be_quorum && random.one_in(3) {
+        spec.kind = QueueKind::Quorum;
+    }
     if !random.one_in(3) {
         spec.settings = settings(random, sizes);
     }
@@ -224,6 +273,9 @@ fn publish(random: &mut Random, seen: &mut Seen) -> Publish {
         priority: maybe(random, 4, |random| u8::try_from(random.below(5)).unwrap()),
         ttl_ms: maybe(random, 6, |random| random.below(25)).filter(|_| sizes != Sizes::Large),
         delay_ms: maybe(random, 12, |random| random.below(25)),
+        headers: maybe(random, 2, |random| pick(random, &HEADERS)).unwrap_or_default(),
+        cc: maybe(random, 10, |random| pick(random, &MORE_KEYS)).unwrap_or_default(),
+        bcc: maybe(random, 10, |random| pick(random, &MORE_KEYS)).unwrap_or_default(),
     }
 }
 
@@ -243,11 +295,17 @@ fn publish_all(random: &mut Random, seen: &mut Seen) -> Vec<Publish> {
 /// Something to begin with.
 pub fn prelude(random: &mut Random, sizes: Sizes) -> Vec<Step> {
     let exchanges = EXCHANGES.map(|exchange| Step::DeclareExchange(exchange_spec(exchange)));
-    let queues = QUEUES.map(|queue| Step::DeclareQueue(queue_spec(random, queue, sizes)));
+    let declared = |queue| match queue_spec(random, queue, sizes) {
+        spec if spec.exclusive => Step::ByPeer(Box::new(Step::DeclareQueue(spec))),
+        spec => Step::DeclareQueue(spec),
+    };
+    let queues = QUEUES.map(declared);
     let bound = [("fan", "a"), ("fan", "b"), ("topic", "c"), ("topic", "d"), ("passing", "a")];
     let bindings = bound.map(|(exchange, queue)| Step::Bind { exchange, queue, key: "#" });
+    let by_headers = [("b", ARGUMENTS[1]), ("c", ARGUMENTS[4]), ("dead", ARGUMENTS[3])];
+    let by_headers = by_headers.map(|(queue, key)| Step::Bind { exchange: "heads", queue, key });
     let chain = Step::Chain { exchange: "topic", to: "passing", key: "k.*" };
-    exchanges.into_iter().chain(queues).chain(bindings).chain([chain]).collect()
+    exchanges.into_iter().chain(queues).chain(bindings).chain(by_headers).chain([chain]).collect()
 }
 
 /// What an exchange is bound to, if not to a queue. None that goes with its last binding is: those of a chain
@@ -257,8 +315,26 @@ fn chained(random: &Random, exchange: &str) -> Option<&'static str> {
     (exchange != "auto" && aside.one_in(2)).then(|| pick(&mut aside, &EXCHANGES))
 }
 
-/// The next step. Most of them publish, take and settle.
+/// What a binding is made with.
+fn binding_key(random: &mut Random, exchange: &str, literal: &[&'static str]) -> &'static str {
+    match exchange {
+        "direct" => pick(random, literal),
+        "heads" => pick(random, &ARGUMENTS),
+        _ => pick(random, &PATTERNS),
+    }
+}
+
+/// The next step, by one of two connections where that matters.
 pub fn draw(random: &mut Random, seen: &mut Seen) -> Step {
+    let step = draw_alone(random, seen);
+    match step.is_about(EXCLUSIVE) && random.one_in(2) {
+        true => Step::ByPeer(Box::new(step)),
+        false => step,
+    }
+}
+
+/// Most of them publish, take and settle.
+fn draw_alone(random: &mut Random, seen: &mut Seen) -> Step {
     let queue = pick(random, &QUEUES);
     let exchange = pick(random, &EXCHANGES);
     match random.below(100) {
@@ -270,9 +346,10 @@ pub fn draw(random: &mut Random, seen: &mut Seen) -> Step {
         }
         54..72 if !seen.hands.is_empty() => {
             let hand = pick(random, &seen.hands);
-            match random.below(5) {
+            match random.below(6) {
                 0 => Step::Requeue(hand),
                 1 => Step::Fail(hand),
+                2 => Step::AckWith(hand, publish_all(random, seen)),
                 _ => Step::Ack(hand),
             }
         }
@@ -288,22 +365,22 @@ pub fn draw(random: &mut Random, seen: &mut Seen) -> Step {
         75..77 if !seen.consumers.is_empty() => Step::Cancel(pick(random, &seen.consumers)),
         77..82 => Step::Advance(1 + random.below(12)),
         82 => Step::DeclareExchange(exchange_spec(exchange)),
-        83 if random.one_in(3) => Step::DeleteExchange { exchange, if_unused: random.one_in(2) },
+        83 if random.one_in(2) => Step::HangUp,
+        83 if random.one_in(2) => Step::DeleteExchange { exchange, if_unused: random.one_in(2) },
         84..87 => Step::DeclareQueue(queue_spec(random, queue, seen.sizes)),
         87 if random.one_in(2) => {
             let only = DeleteIf { unused: random.one_in(3), empty: random.one_in(3) };
             Step::DeleteQueue(queue, only)
         }
         88..90 => {
-            let key =
-                if exchange == "direct" { pick(random, &KEYS) } else { pick(random, &PATTERNS) };
+            let key = binding_key(random, exchange, &KEYS);
             match chained(random, exchange) {
                 Some(to) => Step::Chain { exchange, to, key },
                 None => Step::Bind { exchange, queue, key },
             }
         }
         90 => {
-            let key = pick(random, &PATTERNS);
+            let key = binding_key(random, exchange, &PATTERNS);
             match chained(random, exchange) {
                 Some(to) => Step::Unchain { exchange, to, key },
                 None => Step::Unbind { exchange, queue, key },

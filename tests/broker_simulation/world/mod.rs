@@ -4,13 +4,15 @@
 //! worlds; those that give another answer than the engine are dropped.
 
 mod moving;
+mod publishing;
+mod routing;
 mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 
-use leveret::model::topology::{ExchangeSpec, Policy, QueueSettings, QueueSpec};
+use leveret::model::topology::{ExchangeSpec, Policy, QueueKind, QueueSettings, QueueSpec};
 
 use crate::durable::{Bound, Durable, QueueNumber, Seq};
 use crate::queue::{Copy, Queue, Tag};
@@ -35,6 +37,10 @@ pub struct World {
     orphans: BTreeMap<ConsumerNumber, Vec<(Tag, Copy)>>,
     next_seq: Seq,
     next_queue: QueueNumber,
+    /// Those of them that are quorum queues.
+    quorum: Rc<BTreeSet<QueueNumber>>,
+    /// The step is the other connection's.
+    by_peer: bool,
     past: Past,
     /// What the disk holds before this step, and after each of its changes, unless it is known that a later
     /// one survives.
@@ -179,6 +185,8 @@ impl World {
             orphans: BTreeMap::new(),
             next_seq,
             next_queue,
+            quorum: Rc::default(),
+            by_peer: false,
             past: Past::default(),
             history: vec![Shared::new(Durable { closed: false, ..durable.clone() })],
             step_changes: 0,
@@ -191,7 +199,7 @@ impl World {
         for (name, (number, spec)) in &*durable.queues {
             let settings = world.settings(spec);
             let queue = Queue::new(*number, spec.clone(), settings, now_ms);
-            world.queues.insert(name.clone(), Shared::new(queue));
+            world.add_queue(name.clone(), queue);
         }
         for (&seq, kept) in &durable.messages {
             for &number in &kept.open {
@@ -216,6 +224,13 @@ impl World {
             }
         }
         world.ticked()
+    }
+
+    fn add_queue(&mut self, name: String, queue: Queue) {
+        if queue.spec.kind == QueueKind::Quorum {
+            Rc::make_mut(&mut self.quorum).insert(queue.number);
+        }
+        self.queues.insert(name, Shared::new(queue));
     }
 
     fn settings(&self, spec: &QueueSpec) -> QueueSettings {

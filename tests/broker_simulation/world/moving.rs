@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use leveret::model::topology::{DeadLetter, ExchangeKind, Overflow};
+use leveret::model::topology::{DeadLetter, Overflow};
 
 use super::World;
 use crate::durable::{Bound, End, Kept, QueueNumber, Seq};
@@ -62,7 +62,8 @@ impl World {
         let targets = to.map(|to| {
             let key = to.routing_key.as_ref().map(|key| key.as_str());
             let letter = copy.letter.died(&name, reason, to.exchange.as_str(), key);
-            let mut targets = self.route(&letter.exchange, &letter.key).unwrap_or_default();
+            let route = self.route(&letter.exchange, &letter.keys(), letter.headers);
+            let mut targets = route.map(|route| route.targets).unwrap_or_default();
             targets.retain(|target| !letter.would_cycle(&self.name_of(*target)));
             (letter, targets)
         });
@@ -123,7 +124,7 @@ impl World {
         targets: &[QueueNumber],
     ) -> BTreeSet<QueueNumber> {
         let is_durable = |number: &&QueueNumber| {
-            self.queues.values().any(|queue| queue.number == **number && queue.spec.durable)
+            self.queues.values().any(|queue| queue.number == **number && queue.is_durable())
         };
         targets.iter().filter(|_| letter.persistent).filter(is_durable).copied().collect()
     }
@@ -135,71 +136,41 @@ impl World {
         copy: Copy,
         due_ms: Option<u64>,
     ) -> (Effects, bool) {
-        let now_ms = self.now_ms;
         let Some(queue) = self.by_number(number) else {
             self.settle(number, copy.seq);
             return (Effects::default(), true);
         };
-        let overflow = queue.settings.overflow;
-        if matches!(overflow, Some(Overflow::RejectPublish | Overflow::RejectPublishDlx))
-            && queue.is_over_length(Some(&copy.letter))
-        {
+        if queue.refuses(&copy.letter) {
             let mut effects = Effects::default();
-            if overflow == Some(Overflow::RejectPublishDlx) {
+            if queue.settings.overflow == Some(Overflow::RejectPublishDlx) {
                 effects.dead.push((copy, "maxlen"));
             } else {
                 self.settle(number, copy.seq);
             }
             return (effects, false);
         }
+        (self.enqueue_promised(number, copy, due_ms), true)
+    }
+
+    /// Whatever its length.
+    pub(super) fn enqueue_promised(
+        &mut self,
+        number: QueueNumber,
+        copy: Copy,
+        due_ms: Option<u64>,
+    ) -> Effects {
+        let now_ms = self.now_ms;
+        let Some(queue) = self.by_number(number) else {
+            self.settle(number, copy.seq);
+            return Effects::default();
+        };
         match due_ms.filter(|due_ms| *due_ms > now_ms) {
             Some(due_ms) => queue.delayed.push((due_ms, copy)),
             None => queue.insert(copy),
         }
         let mut effects = Effects::default();
         queue.dispatch(now_ms, &mut effects);
-        (effects, true)
-    }
-
-    /// `None`: no such exchange.
-    pub(super) fn route(&mut self, exchange: &str, key: &str) -> Option<Vec<QueueNumber>> {
-        if exchange.is_empty() {
-            return Some(self.queues.get(key).map(|queue| queue.number).into_iter().collect());
-        }
-        self.exchanges.get(exchange)?;
-        let (mut work, mut seen) = (vec![exchange.to_owned()], BTreeSet::new());
-        let mut names: BTreeSet<String> = BTreeSet::new();
-        while let Some(exchange) = work.pop() {
-            let Some(spec) = self.exchanges.get(&exchange) else { continue };
-            if !seen.insert(exchange.clone()) {
-                continue;
-            }
-            let matches = |bound: &&Bound| {
-                bound.exchange == exchange
-                    && match spec.kind {
-                        ExchangeKind::Direct => bound.key == key,
-                        ExchangeKind::Topic => topic(&words(&bound.key), &words(key)),
-                        _ => true,
-                    }
-            };
-            let mut matched = false;
-            for bound in self.bindings.iter().filter(matches) {
-                matched = true;
-                match &bound.to {
-                    End::Queue(name) => _ = names.insert(name.clone()),
-                    End::Exchange(name) => work.push(name.clone()),
-                }
-            }
-            work.extend(spec.alternate.iter().filter(|_| !matched).map(ToString::to_string));
-        }
-        let number = |name: &String| Some(self.queues.get(name)?.number);
-        let mut found: Vec<QueueNumber> = names.iter().filter_map(number).collect();
-        if found.len() > 1 {
-            self.involved.extend(&found);
-            let place = |number: &QueueNumber| self.order.iter().position(|other| other == number);
-            found.sort_by_key(place);
-        }
-        Some(found)
+        effects
     }
 
     pub(super) fn remove_queue(&mut self, name: &str) -> Vec<Copy> {
@@ -240,7 +211,7 @@ impl World {
     pub(super) fn is_bindings_end_durable(&self, bound: &Bound) -> bool {
         self.exchanges.get(&bound.exchange).is_some_and(|spec| spec.durable)
             && match &bound.to {
-                End::Queue(name) => self.queues.get(name).is_some_and(|queue| queue.spec.durable),
+                End::Queue(name) => self.queues.get(name).is_some_and(|queue| queue.is_durable()),
                 End::Exchange(name) => self.exchanges.get(name).is_some_and(|spec| spec.durable),
             }
     }
@@ -260,19 +231,4 @@ pub(super) fn kept(
 pub(super) fn fresh(seq: Seq, letter: &Shared<Letter>, arrived_ms: u64) -> Copy {
     let letter = letter.clone();
     Copy { seq, letter, arrived_ms, returns: 0, redelivered: false, failures: 0 }
-}
-
-fn words(text: &str) -> Vec<&str> {
-    text.split('.').collect()
-}
-
-fn topic(pattern: &[&str], key: &[&str]) -> bool {
-    match (pattern, key) {
-        ([], []) => true,
-        (["#", rest @ ..], _) => topic(rest, key) || (!key.is_empty() && topic(pattern, &key[1..])),
-        ([word, rest @ ..], [first, more @ ..]) => {
-            (*word == "*" || word == first) && topic(rest, more)
-        }
-        _ => false,
-    }
 }

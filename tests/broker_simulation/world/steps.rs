@@ -5,20 +5,12 @@ use std::rc::Rc;
 use leveret::broker::DeleteIf;
 use leveret::model::topology::QueueSpec;
 
-use super::moving::{fresh, kept};
 use super::{World, in_every_order, shown};
-use crate::durable::{Bound, End, QueueNumber, Seq};
+use crate::durable::{Bound, End, QueueNumber};
 use crate::letter::{Letter, told};
 use crate::queue::{Copy, Effects, Queue, Tag};
 use crate::shared::Shared;
-use crate::step::{HandNumber, Publish, Step};
-
-/// A message that has its place in the log.
-struct Written {
-    letter: Shared<Letter>,
-    seq: Seq,
-    due_ms: Option<u64>,
-}
+use crate::step::{HandNumber, Step};
 
 impl World {
     /// Every way in which a step can go, with the answer.
@@ -34,7 +26,9 @@ impl World {
                     world.ticked()
                 }
                 _ => {
-                    world.answer = world.plain_step(step);
+                    world.by_peer = matches!(step, Step::ByPeer(_));
+                    world.answer = world.plain_step(step.inner());
+                    world.by_peer = false;
                     vec![world]
                 }
             }
@@ -44,84 +38,6 @@ impl World {
             (world, answer)
         };
         worlds.into_iter().map(with_answer).collect()
-    }
-
-    fn publish(&mut self, publish: &Publish) -> String {
-        let Some(targets) = self.route(publish.exchange, publish.key) else {
-            return "no exchange".to_owned();
-        };
-        let written = self.write(publish, &targets);
-        let mut taken = true;
-        for &target in &targets {
-            taken &= self.put(&written, target);
-        }
-        format!("routed={} taken={taken}", !targets.is_empty())
-    }
-
-    /// All are in the log before any is in a queue; then queue by queue for those that follow each other to
-    /// the same place.
-    fn publish_all(&mut self, publishes: &[Publish]) -> String {
-        let routed: Vec<Vec<QueueNumber>> = publishes
-            .iter()
-            .map_while(|publish| self.route(publish.exchange, publish.key))
-            .collect();
-        let count = routed.len();
-        let all: Vec<(&Publish, &Vec<QueueNumber>)> = publishes.iter().zip(&routed).collect();
-        let written: Vec<Written> =
-            all.iter().map(|(publish, targets)| self.write(publish, targets)).collect();
-        let mut refused = vec![false; count];
-        let places: Vec<usize> = (0..count).collect();
-        let place_of = |at: &usize| (publishes[*at].exchange, publishes[*at].key);
-        for run in places.chunk_by(|a, b| place_of(a) == place_of(b)) {
-            for &target in &routed[run[0]] {
-                for &at in run {
-                    refused[at] |= !self.put(&written[at], target);
-                }
-            }
-        }
-        let stopped = match publishes.get(count) {
-            Some(_) => format!("no exchange at {count}"),
-            None => String::new(),
-        };
-        let unrouted: Vec<usize> = (0..count).filter(|&at| routed[at].is_empty()).collect();
-        let refused: Vec<usize> = (0..count).filter(|&at| refused[at]).collect();
-        format!("{count} {stopped} unrouted={unrouted:?} refused={refused:?}")
-    }
-
-    /// Gives a message its place in the log.
-    fn write(&mut self, publish: &Publish, targets: &[QueueNumber]) -> Written {
-        let letter = Shared::new(Letter {
-            body: publish.body,
-            body_bytes: publish.body_bytes,
-            exchange: publish.exchange.to_owned(),
-            key: publish.key.to_owned(),
-            persistent: publish.persistent,
-            priority: publish.priority.unwrap_or(0),
-            ttl_ms: publish.ttl_ms,
-            deaths: Vec::new(),
-        });
-        let now_ms = self.now_ms;
-        let due_ms = publish.delay_ms.filter(|ms| *ms > 0).map(|ms| now_ms + ms);
-        let seq = self.next_seq;
-        self.next_seq += 1;
-        let open = self.durable_among(&letter, targets);
-        if !open.is_empty() {
-            self.step_changes += 1;
-            let kept = kept(&letter, now_ms, due_ms, open);
-            self.change(|durable| {
-                durable.messages.insert(seq, Shared::new(kept));
-            });
-        }
-        Written { letter, seq, due_ms }
-    }
-
-    /// Whether the queue took it.
-    fn put(&mut self, written: &Written, target: QueueNumber) -> bool {
-        let Written { letter, seq, due_ms } = written;
-        let copy = fresh(*seq, letter, due_ms.unwrap_or(self.now_ms));
-        let (effects, taken) = self.enqueue(target, copy, *due_ms);
-        self.run(target, effects);
-        taken
     }
 
     fn plain_step(&mut self, step: &Step) -> String {
@@ -174,16 +90,22 @@ impl World {
                 self.unbind(Bound::new(exchange, End::Exchange((*to).to_owned()), key))
             }
             Step::Get(queue, hand) => {
-                let Some(queue) = self.queues.get_mut(*queue) else { return "no queue".to_owned() };
+                let queue = match self.own_queue(queue) {
+                    Ok(queue) => queue,
+                    Err(refusal) => return refusal,
+                };
                 let number = queue.number;
-                let (taken, effects) = queue.make_mut().get(now_ms);
+                let (taken, effects) = queue.get(now_ms);
                 self.run(number, effects);
                 self.handed(number, *hand, taken)
             }
             Step::Consume { queue, number, options } => {
-                let Some(queue) = self.queues.get_mut(*queue) else { return "no queue".to_owned() };
+                let queue = match self.own_queue(queue) {
+                    Ok(queue) => queue,
+                    Err(refusal) => return refusal,
+                };
                 let id = queue.number;
-                let Some(effects) = queue.make_mut().add_consumer(*number, *options, now_ms) else {
+                let Some(effects) = queue.add_consumer(*number, *options, now_ms) else {
                     return "exclusive".to_owned();
                 };
                 self.consumers.insert(*number, id);
@@ -232,8 +154,11 @@ impl World {
                 "ok".to_owned()
             }
             Step::Purge(queue) => {
-                let Some(queue) = self.queues.get_mut(*queue) else { return "no queue".to_owned() };
-                let (number, ready) = (queue.number, std::mem::take(&mut queue.make_mut().ready));
+                let queue = match self.own_queue(queue) {
+                    Ok(queue) => queue,
+                    Err(refusal) => return refusal,
+                };
+                let (number, ready) = (queue.number, std::mem::take(&mut queue.ready));
                 for copy in &ready {
                     self.settle(number, copy.seq);
                 }
@@ -259,6 +184,17 @@ impl World {
             }
             Step::Publish(publish) => self.publish(publish),
             Step::PublishAll(publishes) => self.publish_all(publishes),
+            Step::AckWith(hand, publishes) => self.ack_with(*hand, publishes),
+            Step::HangUp => {
+                let queues = self.queues.iter();
+                let theirs = queues.filter(|(_, queue)| queue.spec.exclusive && queue.by_peer);
+                let theirs: Vec<String> = theirs.map(|(name, _)| name.clone()).collect();
+                for name in theirs {
+                    self.remove_queue(&name);
+                }
+                "ok".to_owned()
+            }
+            Step::ByPeer(_) => unreachable!("it is one step deep"),
             Step::Advance(_) => unreachable!("time is not the queues' business"),
             Step::Flush | Step::Crash => "ok".to_owned(),
             Step::Restart => {
@@ -268,9 +204,26 @@ impl World {
         }
     }
 
+    /// The queue, if the connection may use it.
+    fn own_queue(&mut self, name: &str) -> Result<&mut Queue, String> {
+        if self.is_locked(name) {
+            return Err("locked".to_owned());
+        }
+        self.queues.get_mut(name).map(Shared::make_mut).ok_or_else(|| "no queue".to_owned())
+    }
+
+    fn is_locked(&self, name: &str) -> bool {
+        let queue = self.queues.get(name);
+        queue.is_some_and(|queue| queue.spec.exclusive && queue.by_peer != self.by_peer)
+    }
+
     fn declare_queue(&mut self, spec: &QueueSpec) -> String {
         let (now_ms, name) = (self.now_ms, spec.name.to_string());
+        let is_locked = self.is_locked(&name);
         if let Some(queue) = self.queues.get_mut(&name) {
+            if is_locked || queue.spec.exclusive != spec.exclusive {
+                return "locked".to_owned();
+            }
             if queue.spec != *spec {
                 return "other".to_owned();
             }
@@ -283,9 +236,10 @@ impl World {
         }
         let (number, settings) = (self.next_queue, self.settings(spec));
         self.next_queue += 1;
-        let queue = Queue::new(number, spec.clone(), settings, now_ms);
-        self.queues.insert(name.clone(), Shared::new(queue));
-        if spec.durable {
+        let mut queue = Queue::new(number, spec.clone(), settings, now_ms);
+        queue.by_peer = self.by_peer;
+        self.add_queue(name.clone(), queue);
+        if spec.durable && !spec.exclusive {
             self.change(|durable| {
                 Rc::make_mut(&mut durable.queues).insert(name, (number, spec.clone()));
             });
@@ -295,6 +249,9 @@ impl World {
 
     fn delete_queue(&mut self, name: &str, only: DeleteIf) -> String {
         let Some(queue) = self.queues.get(name) else { return "deleted 0".to_owned() };
+        if self.is_locked(name) {
+            return "locked".to_owned();
+        }
         if only.unused && !queue.consumers.is_empty() {
             return "in use".to_owned();
         }
@@ -308,6 +265,7 @@ impl World {
         let is_there = |exchange: &String| self.exchanges.contains_key(exchange);
         match &bound.to {
             End::Queue(queue) if !self.queues.contains_key(queue) => return "no queue".to_owned(),
+            End::Queue(queue) if self.is_locked(queue) => return "locked".to_owned(),
             End::Exchange(to) if !is_there(to) => return "no exchange".to_owned(),
             _ if !is_there(&bound.exchange) => return "no exchange".to_owned(),
             _ => {}
@@ -323,6 +281,9 @@ impl World {
     }
 
     fn unbind(&mut self, bound: Bound) -> String {
+        if matches!(&bound.to, End::Queue(queue) if self.is_locked(queue)) {
+            return "locked".to_owned();
+        }
         if Rc::make_mut(&mut self.bindings).remove(&bound) {
             let done: Vec<String> =
                 self.is_done(&bound.exchange).then(|| bound.exchange.clone()).into_iter().collect();
@@ -345,7 +306,7 @@ impl World {
     ) -> String {
         let Some((tag, copy)) = taken else { return "empty".to_owned() };
         self.hands.insert(hand, (queue, tag));
-        answer(&copy)
+        answer(&copy, self.quorum.contains(&queue))
     }
 
     fn settle_hand(&mut self, step: &Step, id: QueueNumber, tag: Tag) {
@@ -399,7 +360,7 @@ impl World {
         let target = target.filter(has_room).map(|target| target.number);
         let (Some(death), Some(target)) = (death, target) else { return "can't".to_owned() };
         self.queues.get_mut(name).expect("just found").make_mut().ready.remove(nth);
-        let (exchange, key) = (death.exchange.clone(), death.key.clone());
+        let (exchange, key) = (death.exchange.clone(), death.keys[0].clone());
         let letter = Letter { exchange, key, deaths: Vec::new(), ..(*copy.letter).clone() };
         for (target, effects) in self.transfer(number, copy.seq, letter, vec![target]) {
             self.run(target, effects);
@@ -441,9 +402,10 @@ impl World {
     }
 }
 
-fn answer(copy: &Copy) -> String {
+fn answer(copy: &Copy, is_quorum: bool) -> String {
     let Copy { letter, redelivered, returns, failures, .. } = copy;
-    let Letter { body, exchange, key, deaths, .. } = &**letter;
-    let deaths = told(deaths);
-    format!("{} {exchange}/{key} {returns} {failures} [{deaths}]", shown(*body, *redelivered))
+    let Letter { body, exchange, key, cc, deaths, .. } = &**letter;
+    let (what, deaths) = (shown(*body, *redelivered), told(deaths));
+    let (keys, returned) = ([*cc, &[]], is_quorum.then_some(returns));
+    format!("{what} {exchange}/{key} {keys:?} {returned:?} {returns} {failures} [{deaths}]")
 }
