@@ -59,7 +59,7 @@ impl Broker {
     /// persistent messages, until the journal takes so much more. 0 is for a transient message.
     ///
     /// # Errors
-    /// A journal that failed or is closed.
+    /// A journal that failed or is closed, or a disk that has no room for so much.
     pub async fn admit(&self, bytes: usize) -> Result<(), BrokerError> {
         self.inner.memory.admit().await;
         if bytes > 0 {
@@ -73,7 +73,7 @@ impl Broker {
     ///
     /// # Errors
     /// An unknown or internal exchange; a CC or BCC header that is no list; a journal that failed or
-    /// is closed.
+    /// is closed; a disk that has no room for it.
     pub async fn publish(&self, message: Message) -> Result<Published, BrokerError> {
         check_bounds(&message)?;
         self.check_exchange(Access::Write, &message.exchange)?;

@@ -12,7 +12,7 @@ pub enum JournalError {
     #[error("the journal failed and takes no more writes: {reason}")]
     Poisoned { reason: Arc<str> },
     #[error(
-        "the disk is nearly full: {free_bytes} bytes are free, {needed_bytes} are kept in reserve"
+        "the disk is nearly full: {free_bytes} bytes are free, {needed_bytes} are needed, with what is kept in reserve"
     )]
     DiskAlarm { free_bytes: u64, needed_bytes: u64 },
     #[error("the journal is closed")]

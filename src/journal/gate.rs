@@ -43,7 +43,8 @@ impl Gate {
         }
     }
 
-    /// Waits until `bytes` more may be appended. What was admitted counts from its append on, so
+    /// Waits until `bytes` more may be appended; what would take much of the reserve is refused.
+    /// What was admitted counts from its append on, so
     /// the bound may be passed by what is between the two, a body a thread or so.
     pub(super) async fn admit(&self, bytes: usize) -> Result<(), JournalError> {
         if self.turnstile.available_permits() > 0 && self.is_open(bytes)? {
@@ -66,7 +67,25 @@ impl Gate {
         if let Some(failure) = self.failure.get() {
             return Err(failure.clone());
         }
-        Ok(self.fits(bytes, self.admitted_bytes_max()) && !self.alarm.load(Ordering::Relaxed))
+        if self.alarm.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        let spare = self.spare_bytes();
+        if bytes > spare {
+            let free_bytes = self.free_bytes.load(Ordering::Relaxed);
+            // The alarm may be about to come: the disk is asked soon.
+            if free_bytes < self.reserve_bytes {
+                return Ok(false);
+            }
+            // Alone it takes a little of the reserve, and the alarm comes next; what would take much of it
+            // is not let through, and would wait without anybody knowing of an alarm.
+            let kept_bytes = self.reserve_bytes - self.reserve_bytes / 4;
+            let needed_bytes = kept_bytes.saturating_add(with_pages(bytes as u64));
+            if free_bytes < needed_bytes {
+                return Err(JournalError::DiskAlarm { free_bytes, needed_bytes });
+            }
+        }
+        Ok(self.fits(bytes, self.uncommitted_bytes_max.min(spare)))
     }
 
     fn fits(&self, bytes: usize, bytes_max: usize) -> bool {
@@ -77,12 +96,12 @@ impl Gate {
         uncommitted == 0 || uncommitted.checked_add(bytes).is_some_and(|sum| sum <= bytes_max)
     }
 
-    /// What publishers may have in flight: the alarm is too late for it, so that it has to find its place
-    /// beside the reserve, with a quarter for redb's pages.
-    fn admitted_bytes_max(&self) -> usize {
+    /// What publishers may have in flight for the disk's sake: the alarm is too late for it, so that it has
+    /// to find its place beside the reserve, with a quarter for redb's pages.
+    fn spare_bytes(&self) -> usize {
         let spare = self.free_bytes.load(Ordering::Relaxed).saturating_sub(self.reserve_bytes);
         let spare = usize::try_from(spare / 5 * 4).unwrap_or(usize::MAX);
-        self.uncommitted_bytes_max.min(spare.max(UNCOMMITTED_BYTES_MIN))
+        spare.max(UNCOMMITTED_BYTES_MIN)
     }
 
     /// Whether `bytes` more stay within the bound, whatever the alarm says: what is moved or removed
@@ -132,7 +151,7 @@ impl Gate {
 
     /// Takes the disk's word. The alarm ends somewhat above where it began, so that it does not flap.
     pub(super) fn disk_has(&self, free_bytes: u64) {
-        self.free_bytes.store(free_bytes, Ordering::Relaxed);
+        let thought_bytes = self.free_bytes.swap(free_bytes, Ordering::Relaxed);
         let was = self.alarm.load(Ordering::Relaxed);
         let needed = self.reserve_bytes + if was { self.reserve_bytes / 8 } else { 0 };
         let is = free_bytes < needed;
@@ -141,7 +160,7 @@ impl Gate {
             metrics::gauge!("leveret_alarm", "kind" => "disk").set(f64::from(is));
             self.alarm_changes.send_replace(is);
         }
-        if was && !is {
+        if (was || thought_bytes < self.reserve_bytes) && !is {
             self.changed.notify_waiters();
         }
     }
@@ -149,7 +168,7 @@ impl Gate {
     /// Rows were written since the disk was asked. Only the writer's thread says so, and asks.
     pub(super) fn disk_took(&self, row_bytes: u64) {
         let free_bytes = self.free_bytes.load(Ordering::Relaxed);
-        let left = free_bytes.saturating_sub(row_bytes + row_bytes / 4);
+        let left = free_bytes.saturating_sub(with_pages(row_bytes));
         self.free_bytes.store(left, Ordering::Relaxed);
     }
 
@@ -186,6 +205,11 @@ impl Gate {
     pub(super) fn failure(&self) -> Option<&JournalError> {
         self.failure.get()
     }
+}
+
+/// Bytes that rows take on the disk, about.
+fn with_pages(row_bytes: u64) -> u64 {
+    row_bytes.saturating_add(row_bytes / 4)
 }
 
 impl Journal {
@@ -244,6 +268,48 @@ mod tests {
         gate.released(50_000);
         assert_eq!((gate.is_open(14_000), gate.is_open(16_000)), (Ok(true), Ok(false)));
         assert!(gate.has_room(900_000));
+    }
+
+    #[tokio::test]
+    async fn what_would_take_much_of_the_reserve_is_refused_also_when_it_is_alone() {
+        const RESERVE: u64 = 1_000_000;
+        let gate = Arc::new(Gate::new(100_000, RESERVE));
+        gate.disk_has(RESERVE + 250_000);
+        // More than the bound on what is uncommitted, and little of the reserve.
+        gate.admit(400_000).await.unwrap();
+        let refused = JournalError::DiskAlarm {
+            free_bytes: RESERVE + 250_000,
+            needed_bytes: RESERVE + 250_001,
+        };
+        assert_eq!(gate.admit(400_001).await, Err(refused));
+        assert_eq!(gate.writable(), Ok(()));
+        // One that waits for its turn is told when the others have taken its room.
+        gate.appended(100_000);
+        let waiting = tokio::spawn({
+            let gate = gate.clone();
+            async move { gate.admit(400_000).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        gate.disk_took(100_000);
+        gate.released(100_000);
+        assert!(matches!(waiting.await.unwrap(), Err(JournalError::DiskAlarm { .. })));
+        // Under the alarm it waits with all the others, and while one may be about to come.
+        for alarmed in [true, false] {
+            if alarmed {
+                gate.disk_has(RESERVE - 1);
+            } else {
+                gate.disk_took(RESERVE);
+            }
+            let waiting = tokio::spawn({
+                let gate = gate.clone();
+                async move { gate.admit(400_000).await }
+            });
+            tokio::task::yield_now().await;
+            assert!(!waiting.is_finished());
+            gate.disk_has(RESERVE * 2);
+            waiting.await.unwrap().unwrap();
+        }
     }
 
     #[test]

@@ -352,7 +352,8 @@ impl Journal {
     /// Waits until `bytes` more may be appended: while too much is uncommitted or the disk alarm is on.
     ///
     /// # Errors
-    /// When the journal is poisoned or closed.
+    /// When the journal is poisoned or closed; [`JournalError::DiskAlarm`] without waiting for what
+    /// would take more than a quarter of the reserve.
     pub async fn admit(&self, bytes: usize) -> Result<(), JournalError> {
         match &self.log {
             Some(log) => log.shared.gate.admit(bytes).await,
