@@ -6,7 +6,7 @@
 //! only ever be one answer ahead.
 //!
 //! Frames wake the session's own task, which writes them. What several are sent is written by one task for
-//! those whose queue was empty ([`Flush`]), as far as their streams take it without waiting.
+//! many of those whose queue was empty ([`Flush`]), as far as their streams take it without waiting.
 
 mod idle;
 mod members;

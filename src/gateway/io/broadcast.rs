@@ -142,12 +142,18 @@ impl<'a> Broadcast<'a> {
         self.hub.nodes().filter(|_| !self.is_local)
     }
 
-    /// Sends packets that are news or nothing; for how many here.
+    /// Sends packets that are news or nothing; for how many here. Few are written to in place, so
+    /// no lock may be held.
     pub(crate) fn tell(&self, row: &Outgoing) -> usize {
         match self.others() {
             Some(nodes) if nodes.tell(&self.audience(), row) => self.count(),
             Some(_) => 0,
-            None => self.push(row),
+            None => {
+                let mut flush = Flush::default();
+                let sockets = self.push_with(&mut flush, row);
+                flush.write();
+                sockets
+            }
         }
     }
 
@@ -179,10 +185,13 @@ impl<'a> Broadcast<'a> {
 
     /// Queues a packet, whatever the log of events says; for how many.
     pub(crate) fn push(&self, packet: &Outgoing) -> usize {
+        self.push_with(&mut Flush::default(), packet)
+    }
+
+    fn push_with(&self, flush: &mut Flush, packet: &Outgoing) -> usize {
         let mut sockets = 0;
-        let (is_volatile, mut flush) = (self.is_volatile, Flush::default());
         self.each(|socket| {
-            sockets += usize::from(socket.push_with(&mut flush, packet, is_volatile));
+            sockets += usize::from(socket.push_with(flush, packet, self.is_volatile));
         });
         sockets
     }

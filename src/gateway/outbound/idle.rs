@@ -9,8 +9,11 @@
 mod tests;
 
 use std::mem;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 
+use smallvec::SmallVec;
 use tokio::runtime::Handle;
 use tokio::task::coop::unconstrained;
 
@@ -18,8 +21,7 @@ use super::{Batch, Outbound, SessionWriter, State, weight};
 use crate::gateway::close_reason::CloseReason;
 use crate::gateway::websocket::AtOnce;
 
-/// How many sessions one task writes to, without a pause: at 5 us each, less than a millisecond. Of more
-/// the rest are woken: other threads have enough to do then, and frames that come meanwhile join theirs.
+/// How many sessions one task writes to without a pause: at 5 us each, less than a millisecond.
 const TOGETHER_MAX: usize = 128;
 
 /// How many bytes one task writes so: what the kernel copies in less than a millisecond.
@@ -130,39 +132,73 @@ impl State {
     }
 }
 
-/// Who was sent something and is to be written to, which begins when it is dropped.
+/// Who was sent something and is to be written to: by tasks of their own, which begin when it is dropped, so
+/// that no lock of whoever sends is held over a system call; or by [`Self::write`].
 #[derive(Default)]
 pub struct Flush {
-    idle: Vec<Arc<Outbound>>,
+    /// What one task writes, each.
+    turns: SmallVec<[Turn; 1]>,
+}
+
+/// As many as one task writes to without a pause.
+#[derive(Default)]
+struct Turn {
+    idle: Idle,
     bytes: usize,
+}
+
+impl Turn {
+    fn add(&mut self, outbound: &Arc<Outbound>, bytes: usize) {
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.idle.0.push(Arc::clone(outbound));
+    }
+
+    fn has_room(&self, bytes: usize) -> bool {
+        self.idle.0.len() < TOGETHER_MAX && self.bytes.saturating_add(bytes) <= TOGETHER_BYTES_MAX
+    }
 }
 
 impl Flush {
     /// `bytes`: what it has to write.
     pub fn add(&mut self, outbound: &Arc<Outbound>, bytes: usize) {
-        self.bytes = self.bytes.saturating_add(bytes);
-        match self.idle.len() < TOGETHER_MAX && self.bytes <= TOGETHER_BYTES_MAX {
-            true => self.idle.push(Arc::clone(outbound)),
-            false => outbound.wake(),
+        match self.turns.last_mut() {
+            Some(turn) if turn.has_room(bytes) => turn.add(outbound, bytes),
+            _ => {
+                let mut turn = Turn::default();
+                turn.add(outbound, bytes);
+                self.turns.push(turn);
+            }
         }
+    }
+
+    /// Writes at once and in place as much as one task does, and leaves the rest to others: no task is made and
+    /// no other thread woken for few. For who holds no lock.
+    pub fn write(mut self) {
+        if self.turns.is_empty() {
+            return;
+        }
+        let first = self.turns.remove(0);
+        drop(self);
+        // No stream is to plead a budget that others have used up.
+        let write = pin!(unconstrained(async { first.idle.write() }));
+        let _ = write.poll(&mut Context::from_waker(Waker::noop()));
     }
 }
 
 impl Drop for Flush {
-    /// In a task of its own, so that no lock of whoever sends is held over a system call.
     fn drop(&mut self) {
-        let idle = Idle(mem::take(&mut self.idle));
-        // One that is woken alone costs no more than a new task does.
-        if idle.0.len() > 1
-            && let Ok(runtime) = Handle::try_current()
-        {
-            // No stream is to plead a budget that others have used up.
-            runtime.spawn(unconstrained(async move { idle.write() }));
+        let Ok(runtime) = Handle::try_current() else { return };
+        for Turn { idle, .. } in self.turns.drain(..) {
+            // One that is woken alone costs no more than a new task does.
+            if idle.0.len() > 1 {
+                runtime.spawn(unconstrained(async move { idle.write() }));
+            }
         }
     }
 }
 
 /// Wakes, when it is dropped, the tasks of those that were not written to.
+#[derive(Default)]
 struct Idle(Vec<Arc<Outbound>>);
 
 impl Idle {

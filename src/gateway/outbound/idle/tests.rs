@@ -106,18 +106,40 @@ async fn many_are_written_to_without_waking_their_tasks() {
 
 /// One task would be at it for long, and other threads have nothing to do.
 #[tokio::test]
-async fn of_much_a_part_is_left_to_the_sessions_tasks() {
+async fn of_much_a_part_is_left_to_other_tasks() {
     let bytes = TOGETHER_BYTES_MAX / 2;
     let mut sessions = Vec::new();
     for _ in 0..4 {
         sessions.push(idle(1 << 20, 1 << 20).await);
     }
+    let frame = text("a", bytes - 100);
     let outbounds: Vec<_> = sessions.iter().map(|(outbound, _)| outbound).collect();
-    drop(push(&outbounds, &text("a", bytes - 100)));
-    assert!(is_asleep(outbounds[0]) && is_asleep(outbounds[1]));
-    for outbound in &outbounds[2..] {
-        let (_, left) = picked_up(outbound).await;
-        assert_eq!(left.len(), 1, "it was woken, and not written to");
+    let flush = push(&outbounds, &frame);
+    let sizes: Vec<usize> = flush.turns.iter().map(|turn| turn.idle.0.len()).collect();
+    assert_eq!(sizes, [2, 2]);
+    drop(flush);
+    for (_, reads) in &mut sessions {
+        assert_read(reads, &[&frame]).await;
+    }
+}
+
+#[tokio::test]
+async fn few_are_written_to_in_place() {
+    let mut sessions = Vec::new();
+    for _ in 0..TOGETHER_MAX + 2 {
+        sessions.push(idle(1_000, 1_000).await);
+    }
+    let (first, second) = (text("a", 10), text("b", 10));
+    let outbounds: Vec<&Arc<Outbound>> = sessions.iter().map(|(outbound, _)| outbound).collect();
+    push(&outbounds, &first).write();
+    let waits = |outbound: &&Arc<Outbound>| !outbound.state.lock().frames.is_empty();
+    assert_eq!(outbounds.iter().filter(|outbound| waits(outbound)).count(), 2);
+    push(&outbounds[..1], &second).write();
+    assert!(!waits(&outbounds[0]), "also to one alone");
+    assert_read(&mut sessions[0].1, &[&first, &second]).await;
+    for (outbound, reads) in &mut sessions[1..] {
+        assert_read(reads, &[&first]).await;
+        assert!(is_asleep(outbound));
     }
 }
 
@@ -216,18 +238,17 @@ async fn outside_of_a_runtime_the_sessions_are_woken() {
 }
 
 #[tokio::test]
-async fn more_than_one_task_writes_to_are_woken() {
+async fn more_than_one_task_writes_to_are_written_to_by_others() {
     let mut sessions = Vec::new();
     for _ in 0..TOGETHER_MAX + 2 {
         sessions.push(idle(1_000, 1_000).await);
     }
     let frame = text("a", 10);
     let outbounds: Vec<&Arc<Outbound>> = sessions.iter().map(|(outbound, _)| outbound).collect();
-    drop(push(&outbounds, &frame));
-    for (outbound, _) in sessions.drain(TOGETHER_MAX..) {
-        let (_, batch) = picked_up(&outbound).await;
-        assert_eq!((batch.len(), batch.first()), (1, Some(&frame)));
-    }
+    let flush = push(&outbounds, &frame);
+    let sizes: Vec<usize> = flush.turns.iter().map(|turn| turn.idle.0.len()).collect();
+    assert_eq!(sizes, [TOGETHER_MAX, 2]);
+    drop(flush);
     for (outbound, reads) in &mut sessions {
         assert_read(reads, &[&frame]).await;
         assert!(is_asleep(outbound));
