@@ -9,8 +9,9 @@
 //! (`batch`); the writer's thread (`writer`) takes the batch, encodes it into rows (`row`, `row_writer`), commits
 //! them as one transaction of the active segment (`segment`, a redb file behind a `redo` area) and
 //! settles every [`Commit`] (`commit`), itself or by the `syncer`. Which rows still count is kept in
-//! memory (`liveness`): a segment is deleted as a whole when nothing in it does, and copied to the
-//! active one (`compaction`) when less than a half of it does. At a start `recovery` reads back what is
+//! memory (`liveness`): a segment is removed as a whole when nothing in it does, and copied to the
+//! active one (`compaction`) when less than a half of it does. Files of removed segments become those of new
+//! ones (`spares`). At a start `recovery` reads back what is
 //! asked for, by the `index` of each segment; while the log runs `reading` gives single facts back, by
 //! the `places` where they lie. `gate` says who may append.
 //!
@@ -19,7 +20,7 @@
 //! - An ended fact never comes back: its end is kept as long as a copy of the fact is on disk.
 //! - A fact that is ended before its batch is taken is never written.
 //! - Positions only rise. A copy that compaction makes keeps its position.
-//! - A sealed segment's file is never written to again, and a published one always opens.
+//! - A sealed segment's file is not written to before it is removed, and a published one always opens.
 //! - Every row carries its length and checksum, verified at each read.
 //! - Any failure to write poisons the journal: later commits fail, reads go on.
 //! - Less than twice what was appended is written in all (see `compaction`; [`Journal::stats`] counts).
