@@ -31,6 +31,7 @@ mod equivalence;
 mod error;
 mod exchange;
 mod explain;
+mod journaled;
 mod memory;
 mod metrics;
 mod paging;

@@ -10,6 +10,7 @@ use super::Inner;
 use super::backlog::{Backlog, Found, Restored};
 use super::connection::IN_PROCESS;
 use super::exchange::{Exchange, Target};
+use super::journaled::Delivered;
 use super::policy;
 use super::queue::{Failed, Held, Queue};
 use super::records::{
@@ -20,7 +21,7 @@ use super::records::{
     SEVERAL_TAG_VERSION, SettledRecord, SeveralTag, UserRecord, VhostRecord,
 };
 use super::spread::{Note, Noted, Spread};
-use super::stored::{Delivered, Stored};
+use super::stored::Stored;
 use super::vhost::Vhost;
 use crate::journal::{Content, Entry, Group, Kind, Position, Urgency, decode_value};
 use crate::model::names::VhostName;

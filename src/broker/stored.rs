@@ -5,15 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::cause::is_followed;
+use super::journaled::{Delivered, Journaled};
 use super::memory::{Counted, Memory};
-use super::records::{
-    DeliveredRecord, FORMAT_VERSION, KIND_DELIVERED, KIND_MESSAGE, MessageRecord, QueueId,
-    SEVERAL_TAG_VERSION, record,
-};
+use super::records::{FORMAT_VERSION, KIND_MESSAGE, MessageRecord, QueueId, SEVERAL_TAG_VERSION};
 use super::spread::{Noted, Spread};
 use crate::journal::row::TAG_BYTES_MAX;
 use crate::journal::{
@@ -50,22 +47,6 @@ enum Durable {
     InSeveral(Box<Several>),
 }
 
-/// Which parts of the log stand for a message in one queue.
-#[derive(Default)]
-struct Journaled {
-    /// Where it is; 0 before it is written and after it is settled, which happens under the lock of the mark.
-    position: AtomicU64,
-    mark: Mutex<Option<Mark>>,
-}
-
-/// The record of how often a message was delivered.
-#[derive(Clone, Copy)]
-struct Mark {
-    position: NonZeroU64,
-    weight: u32,
-    deliveries: u32,
-}
-
 /// Of a message in several queues. What is noted of them is in the [`Spread`], since the message may be
 /// in memory twice, or leave it and come back.
 struct Several {
@@ -80,38 +61,6 @@ struct Several {
     is_shared: AtomicBool,
     /// The log gives it back.
     is_readable: bool,
-}
-
-/// The mark of an earlier life.
-pub(super) type Delivered = (Entry, u32);
-
-impl Mark {
-    fn new(entry: Entry, deliveries: u32) -> Option<Self> {
-        let position = NonZeroU64::new(entry.position.0)?;
-        Some(Self { position, weight: entry.weight, deliveries })
-    }
-
-    fn entry(&self) -> Entry {
-        Entry { position: Position(self.position.get()), weight: self.weight }
-    }
-}
-
-impl Journaled {
-    /// It is settled. No mark can come after that, so the group need not be appended under the lock.
-    fn end(&self, weight: u32, group: &mut Group) {
-        let mut mark = self.mark.lock();
-        let Some(position) = self.position() else { return };
-        self.position.store(0, Ordering::Relaxed);
-        group.end(Entry { position, weight });
-        if let Some(mark) = mark.take() {
-            group.end(mark.entry());
-        }
-    }
-
-    fn position(&self) -> Option<Position> {
-        NonZeroU64::new(self.position.load(Ordering::Acquire))
-            .map(|position| Position(position.get()))
-    }
 }
 
 impl Durable {
@@ -176,8 +125,8 @@ impl Stored {
         let counted = memory.count(entry.weight as usize);
         let traced = AtomicBool::new(is_followed(&record.message));
         let durable = Durable::new(record.queues.into(), spread, is_readable);
-        if let Durable::In { journaled, .. } = &durable {
-            *journaled.mark.lock() = delivered.and_then(|(entry, count)| Mark::new(entry, count));
+        if let (Durable::In { journaled, .. }, Some(delivered)) = (&durable, delivered) {
+            journaled.was_delivered(delivered);
         }
         let due_ms = record.due_ms.and_then(NonZeroU64::new);
         let (message, published_ms) = (record.message, record.published_ms);
@@ -272,9 +221,8 @@ impl Stored {
                 let Durable::In { journaled, .. } = &mut Arc::get_mut(self)?.durable else {
                     return None;
                 };
-                let position = journaled.position()?;
-                let is_marked = journaled.mark.get_mut().is_some();
-                (!is_marked).then_some((Entry { position, weight }, 1))
+                let position = journaled.position_alone()?;
+                Some((Entry { position, weight }, 1))
             }
             _ => None,
         }
@@ -293,9 +241,7 @@ impl Stored {
     pub(super) fn set_entry(&self, entry: Entry) {
         match &self.durable {
             Durable::Nowhere => {}
-            Durable::In { journaled, .. } => {
-                journaled.position.store(entry.position.0, Ordering::Release);
-            }
+            Durable::In { journaled, .. } => journaled.set_position(entry.position),
             Durable::InSeveral(several) => {
                 several.position.store(entry.position.0, Ordering::Release);
             }
@@ -364,22 +310,7 @@ impl Stored {
     ) -> Option<Position> {
         match &self.durable {
             Durable::Nowhere => None,
-            Durable::In { journaled, .. } => {
-                let mut mark = journaled.mark.lock();
-                let message = journaled.position()?;
-                let mut group = Group::new();
-                match *mark {
-                    Some(mark) if mark.deliveries >= deliveries => return Some(message),
-                    Some(mark) => drop(group.end(mark.entry())),
-                    None => {}
-                }
-                group.fact(KIND_DELIVERED, record(&DeliveredRecord { message, queue, deliveries }));
-                let appended = journal.append(group, urgency);
-                if let Some(&entry) = appended.entries.first() {
-                    *mark = Mark::new(entry, deliveries);
-                }
-                Some(message)
-            }
+            Durable::In { journaled, .. } => journaled.mark(journal, queue, (deliveries, urgency)),
             Durable::InSeveral(several) => {
                 let message = several.entry(0)?.position;
                 let mut notes = several.spread.enter(message);

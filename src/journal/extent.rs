@@ -151,7 +151,26 @@ impl Extent {
     /// there are by now. The record waits in memory while an earlier sync is owed; that of a second
     /// transaction waits here.
     pub(super) fn commit(&self) -> io::Result<u64> {
-        self.0.commit_or_wait()
+        let file = &*self.0;
+        let mut state = file.state.lock();
+        file.wait_until(&mut state, |state| state.next_record.is_none())?;
+        let outcome = match state.sync {
+            Sync::Done => file.commit(&mut state),
+            _ if !state.has_changes() => Ok(()),
+            _ => match file.next_record(&mut state) {
+                Some(record) => {
+                    state.next_record = Some(record);
+                    state.commits += 1;
+                    Ok(())
+                }
+                None => {
+                    file.wait_until(&mut state, |_| false)?;
+                    file.commit(&mut state)
+                }
+            },
+        };
+        state.noted(outcome)?;
+        Ok(state.commits)
     }
 
     /// Returns when every transaction is on disk that was committed.
@@ -246,29 +265,6 @@ impl File {
         }
         self.synced.notify_all();
         state.noted(outcome)
-    }
-
-    /// As [`Extent::commit`].
-    fn commit_or_wait(&self) -> io::Result<u64> {
-        let mut state = self.state.lock();
-        self.wait_until(&mut state, |state| state.next_record.is_none())?;
-        let outcome = match state.sync {
-            Sync::Done => self.commit(&mut state),
-            _ if !state.has_changes() => Ok(()),
-            _ => match self.next_record(&mut state) {
-                Some(record) => {
-                    state.next_record = Some(record);
-                    state.commits += 1;
-                    Ok(())
-                }
-                None => {
-                    self.wait_until(&mut state, |_| false)?;
-                    self.commit(&mut state)
-                }
-            },
-        };
-        state.noted(outcome)?;
-        Ok(state.commits)
     }
 
     /// Runs a step that changes the file; after one that failed there is no other.
