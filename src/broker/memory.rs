@@ -42,6 +42,11 @@ pub(super) struct Counted {
 impl Memory {
     pub(super) fn count(self: &Arc<Self>, bytes: usize) -> Counted {
         self.take(bytes);
+        self.taken(bytes)
+    }
+
+    /// Of many that [`Memory::take`] counts together, before any of them goes.
+    pub(super) fn taken(self: &Arc<Self>, bytes: usize) -> Counted {
         Counted { memory: self.clone(), bytes }
     }
 

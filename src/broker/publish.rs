@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::access::Access;
 use super::confirm::Confirm;
 use super::error::BrokerError;
+use super::memory::Counted;
 use super::queue::{Effects, Held, Queue, Reason, Refusal};
 use super::records::KIND_MESSAGE;
 use super::routing::{BCC, Targets};
@@ -108,7 +109,8 @@ impl Inner {
         // Read once: to a publisher its message arrives everywhere at one time.
         let now_ms = self.now_ms();
         let targets = vhost.topology.read().route_published(&message)?.targets;
-        let stored = self.store_published(message, now_ms, &targets);
+        let count = |bytes| self.memory.count(bytes);
+        let stored = self.store_published(message, now_ms, &targets, count);
         let (position, commit) = if stored.is_durable() {
             let commit = stored::append(&self.journal, &stored);
             let position = commit.position();
@@ -131,19 +133,21 @@ impl Inner {
         now_ms: UnixMs,
     ) -> Result<(Arc<Stored>, Targets), BrokerError> {
         let targets = vhost.topology.read().route_published(&message)?.targets;
-        Ok((self.store_published(message, now_ms, &targets), targets))
+        let count = |bytes| self.memory.count(bytes);
+        Ok((self.store_published(message, now_ms, &targets, count), targets))
     }
 
-    /// What is kept in memory of a client's message that goes to `targets`.
+    /// What is kept in memory of a client's message that goes to `targets`; `count` counts its bytes.
     pub(super) fn store_published(
         &self,
         mut message: Message,
         now_ms: UnixMs,
         targets: &Targets,
+        count: impl FnOnce(usize) -> Counted,
     ) -> Arc<Stored> {
         message.properties.headers.remove(BCC);
         let due_ms = delay_ms(&message).map(|delay_ms| now_ms.saturating_add(delay_ms));
-        self.store(message, now_ms, due_ms, targets)
+        self.store(message, now_ms, due_ms, targets, count)
     }
 
     /// The message's place among all: that of its fact, which is `entry`, or the next.
@@ -289,7 +293,7 @@ impl Inner {
         why: impl FnOnce(Position) -> What,
     ) -> (Held, Option<Commit>) {
         let now_ms = self.now_ms();
-        let moved = self.store(message, now_ms, None, targets);
+        let moved = self.store(message, now_ms, None, targets, |bytes| self.memory.count(bytes));
         let mut group = Group::new();
         if moved.is_durable() {
             group.fact(KIND_MESSAGE, moved.clone());
@@ -312,11 +316,12 @@ impl Inner {
         now_ms: UnixMs,
         due_ms: Option<UnixMs>,
         targets: &Targets,
+        count: impl FnOnce(usize) -> Counted,
     ) -> Arc<Stored> {
         let persistent = message.properties.persistent;
         let durable = targets.iter().filter(|queue| persistent && queue.is_durable());
         let durable = durable.map(|queue| queue.id).collect();
-        let counted = self.memory.count(message.weight());
+        let counted = count(message.weight());
         Arc::new(Stored::new(message, now_ms, due_ms, durable, &self.spread, counted))
     }
 

@@ -237,10 +237,18 @@ impl Inner {
         let refused = refused.or(piece.refused.take());
         let mut messages = piece.messages.drain(..);
         let mut stored: Vec<Arc<Stored>> = Vec::with_capacity(messages.len());
+        let mut memory_bytes = 0;
+        let mut count_bytes = |bytes| {
+            memory_bytes += bytes;
+            self.memory.taken(bytes)
+        };
         for Run { route, count } in &runs {
-            let run = messages.by_ref().take(*count);
-            stored.extend(run.map(|message| self.store_published(message, now_ms, &route.targets)));
+            for message in messages.by_ref().take(*count) {
+                let targets = &route.targets;
+                stored.push(self.store_published(message, now_ms, targets, &mut count_bytes));
+            }
         }
+        self.memory.take(memory_bytes);
         // Those behind the one that is refused.
         drop(messages);
         let first_place = all.confirms.count();
