@@ -120,8 +120,7 @@ impl Engine {
             let mut ready = self.peek(status.name.as_str());
             self.fault.reorder(&mut ready);
             assert_eq!(status.ready, ready.len());
-            let ready_bytes = Some(status.ready_bytes);
-            let QueueStatus { unacked, delayed, consumers, .. } = status;
+            let QueueStatus { ready_bytes, unacked, delayed, consumers, .. } = status;
             let ready = ready.iter().map(|peeked| (body(&peeked.message), peeked.redelivered));
             let ready = ready.collect();
             let view = QueueView { ready, ready_bytes, unacked, delayed, consumers };

@@ -29,7 +29,6 @@ use engine::{Engine, Settled};
 use faults::Fault;
 use shared::{Shared, distinct};
 use step::{Seen, Sizes, Step, draw, prelude};
-use view::View;
 use world::{World, merged};
 
 const START_MS: u64 = 1_000_000;
@@ -70,10 +69,8 @@ fn play(seed: u64, steps: u64, fault: Fault) -> Result<Done, String> {
     disk.state().lies = fault == Fault::LyingDisk;
     let clock = ManualClock::at(START_MS);
     let paged = seed % 2 == 1;
-    // A queue that has unequal bodies on the disk estimates its bytes: only without a maximum are there such.
     let sizes = match seed % 8 {
         2 | 7 => Sizes::Large,
-        _ if paged => Sizes::Equal,
         _ => Sizes::Small,
     };
     let mut engine = Engine::open(disk, clock, fault, paged).map_err(|error| error.to_string())?;
@@ -151,18 +148,9 @@ impl Run {
         Ok(engine)
     }
 
-    fn view(&self, engine: &Engine) -> View {
-        let mut view = engine.view();
-        // Of what a start found, a queue knows the sum of each run, and what is whose only once it is read.
-        if self.paged && self.seen.sizes != Sizes::Equal {
-            view.values_mut().for_each(|queue| queue.ready_bytes = None);
-        }
-        view
-    }
-
     /// Keeps the worlds that give the engine's answer, and look as it looks afterwards.
     fn advance(&mut self, step: &Step, answer: &str, engine: &Engine) -> Result<(), String> {
-        let view = self.view(engine);
+        let view = engine.view();
         let (mut fit, mut unfit, mut unfit_count) = (Vec::new(), None, 0);
         for (world, expected) in self.worlds.iter().flat_map(|world| world.step(step)) {
             if expected == answer && world.looks_like(&view) {
@@ -275,7 +263,7 @@ impl Run {
         };
         let now_ms = self.worlds[0].now_ms;
         let numbers = self.worlds.iter().map(World::numbers).max().unwrap();
-        let view = self.view(&engine);
+        let view = engine.view();
         let started = |durable: &Shared<Durable>| World::recovered(durable, now_ms, numbers);
         let fit = kept.iter().flat_map(started).filter(|world| world.looks_like(&view));
         self.worlds = merged(fit);

@@ -119,7 +119,7 @@ impl Queue {
     pub fn view(&self) -> QueueView {
         QueueView {
             ready: self.shown().collect(),
-            ready_bytes: Some(self.ready_bytes()),
+            ready_bytes: self.ready_bytes(),
             unacked: self.unacked.len(),
             delayed: self.delayed.len(),
             consumers: self.consumers.len(),
@@ -130,7 +130,7 @@ impl Queue {
         let QueueView { ready, ready_bytes, unacked, delayed, consumers } = view;
         (self.unacked.len(), self.delayed.len(), self.consumers.len())
             == (*unacked, *delayed, *consumers)
-            && ready_bytes.is_none_or(|bytes| self.ready_bytes() == bytes)
+            && self.ready_bytes() == *ready_bytes
             && self.shown().eq(ready.iter().copied())
     }
 

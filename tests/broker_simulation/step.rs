@@ -144,9 +144,8 @@ pub struct Seen {
 /// How long bodies are.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum Sizes {
-    #[default]
-    Equal,
     /// Up to some KiB: what dies at once is no more than a queue buries in one step.
+    #[default]
     Small,
     /// Up to 300 KiB, and no two messages die at once.
     Large,
@@ -218,7 +217,7 @@ fn settings(random: &mut Random, sizes: Sizes) -> QueueSettings {
         consumer_timeout_ms: maybe(random, 6, |random| 5 + random.below(20)),
     };
     match sizes {
-        Sizes::Equal | Sizes::Small => settings,
+        Sizes::Small => settings,
         Sizes::Large => QueueSettings {
             message_ttl_ms: None,
             length_max: None,
@@ -251,7 +250,6 @@ fn queue_spec(random: &mut Random, queue: &'static str, sizes: Sizes) -> QueueSp
 fn body_bytes(body: u64, sizes: Sizes) -> u64 {
     let mut random = Random(body);
     match random.below(24) {
-        _ if sizes == Sizes::Equal => BODY_BYTES_MIN,
         0 if sizes == Sizes::Large => 1_024 * (1 + random.below(300)),
         0..3 => BODY_BYTES_MIN + random.below(4_000),
         _ => BODY_BYTES_MIN,

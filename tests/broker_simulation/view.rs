@@ -9,8 +9,7 @@ pub type View = BTreeMap<String, QueueView>;
 pub struct QueueView {
     /// Bodies, and which may have been delivered before, in the order of delivery.
     pub ready: Vec<(u64, bool)>,
-    /// `None`: an estimate, not to be compared.
-    pub ready_bytes: Option<u64>,
+    pub ready_bytes: u64,
     pub unacked: usize,
     pub delayed: usize,
     pub consumers: usize,

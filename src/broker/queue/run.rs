@@ -24,7 +24,8 @@ pub(in crate::broker) struct Paged {
     pub redelivered: bool,
 }
 
-/// Neighbours in a queue of which memory holds the places only, about a byte each, and sums.
+/// Neighbours in a queue of which memory holds the places, about a byte each, the lengths of bodies that
+/// differ, two bytes or so each, and sums.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::broker) struct Run {
     first: u64,
@@ -34,6 +35,8 @@ pub(in crate::broker) struct Run {
     first_queues: u32,
     /// From each position to the next, and in how many queues that one is: see [`push_step`].
     steps: Vec<u8>,
+    /// The length of each body, as [`push_number`] writes it; empty while all are equal.
+    lengths: Vec<u8>,
     pub body_bytes: u64,
     /// The sum of the entries' weights.
     pub weight: u64,
@@ -56,6 +59,7 @@ impl Run {
             count: 1,
             first_queues: u32::try_from(paged.queues).unwrap_or(u32::MAX),
             steps: Vec::new(),
+            lengths: Vec::new(),
             body_bytes: paged.body_bytes,
             weight: u64::from(paged.entry.weight),
             redelivered: paged.redelivered,
@@ -84,6 +88,7 @@ impl Run {
             && self.weight + weight <= weight_max;
         if fits {
             push_step(&mut self.steps, position - self.last, paged.queues);
+            self.push_length(paged.body_bytes);
             self.last = position;
             self.count += 1;
             self.body_bytes += paged.body_bytes;
@@ -91,6 +96,27 @@ impl Run {
             self.expires |= paged.expires;
         }
         fits
+    }
+
+    fn push_length(&mut self, body_bytes: u64) {
+        let count = u64::from(self.count);
+        if self.lengths.is_empty() {
+            let each = self.body_bytes / count;
+            if body_bytes == each {
+                return;
+            }
+            for _ in 0..count {
+                push_number(&mut self.lengths, each);
+            }
+        }
+        push_number(&mut self.lengths, body_bytes);
+    }
+
+    /// The bytes of each body.
+    fn lengths(&self) -> impl Iterator<Item = u64> {
+        let mut bytes = self.lengths.iter().copied();
+        let each = self.lengths.is_empty().then(|| self.body_bytes / u64::from(self.count));
+        std::iter::from_fn(move || each.or_else(|| next_number(&mut bytes)))
     }
 
     pub(in crate::broker) fn positions(&self) -> impl Iterator<Item = Position> {
@@ -123,23 +149,21 @@ impl Run {
         self.positions().any(|at| at == position)
     }
 
-    /// Its messages, each with its share of the sums.
+    /// Its messages, each with its share of the weights.
     pub(in crate::broker) fn into_shares(self) -> impl Iterator<Item = Paged> {
-        let entries: Vec<(Entry, usize)> = self.entries().collect();
-        let count = u64::from(self.count);
-        let (share, rest) = (self.body_bytes / count, self.body_bytes % count);
-        entries.into_iter().zip(0..).map(move |((entry, queues), at)| Paged {
+        let messages: Vec<((Entry, usize), u64)> = self.entries().zip(self.lengths()).collect();
+        messages.into_iter().map(move |((entry, queues), body_bytes)| Paged {
             entry,
             queues,
-            body_bytes: share + u64::from(at < rest),
+            body_bytes,
             times: None,
             expires: self.expires,
             redelivered: self.redelivered,
         })
     }
 
-    /// The messages before `position`, and those after it; it is in neither. The sums are divided by
-    /// the messages' number: what they lack is made up for when the run is read.
+    /// The messages before `position`, and those after it; it is in neither. The weight is divided by
+    /// the messages' number: what it lacks is made up for when the run is read.
     pub(in crate::broker) fn split(self, position: Position) -> (Option<Self>, Option<Self>) {
         let before = self.part(|at| at < position, 0);
         let taken = before.as_ref().map_or(0, |before| before.count);
@@ -149,15 +173,15 @@ impl Run {
 
     fn part(&self, belongs: impl Fn(Position) -> bool, skipped: u32) -> Option<Self> {
         let mut part: Option<Self> = None;
-        let paged = |(position, queues)| Paged {
+        let paged = |((position, queues), body_bytes)| Paged {
             entry: Entry { position, weight: 0 },
             queues,
-            body_bytes: 0,
+            body_bytes,
             times: None,
             expires: self.expires,
             redelivered: self.redelivered,
         };
-        for message in self.messages().filter(|&(at, _)| belongs(at)) {
+        for message in self.messages().zip(self.lengths()).filter(|&((at, _), _)| belongs(at)) {
             match &mut part {
                 Some(part) => {
                     part.push(&paged(message), u64::MAX);
@@ -167,17 +191,14 @@ impl Run {
         }
         let mut part = part?;
         // All that is left after the part before took its share.
-        let share = |sum: u64| {
-            let upto = |count: u32| {
-                u64::try_from(u128::from(sum) * u128::from(count) / u128::from(self.count))
-                    .unwrap_or(sum)
-            };
-            match skipped {
-                0 => upto(part.count),
-                _ => upto(skipped + part.count) - upto(skipped),
-            }
+        let upto = |count: u32| {
+            u64::try_from(u128::from(self.weight) * u128::from(count) / u128::from(self.count))
+                .unwrap_or(self.weight)
         };
-        (part.body_bytes, part.weight) = (share(self.body_bytes), share(self.weight));
+        part.weight = match skipped {
+            0 => upto(part.count),
+            _ => upto(skipped + part.count) - upto(skipped),
+        };
         part.times = self.times.filter(|_| part.first == self.first);
         Some(part)
     }
@@ -257,10 +278,19 @@ mod tests {
         }
     }
 
+    /// Most are equal; not those of the first hundred.
+    fn length(position: u64) -> u64 {
+        match position % 100_000 {
+            0..100 => position % 1_000,
+            _ if position % 10 == 9 => position % 100_000,
+            _ => 900,
+        }
+    }
+
     fn runs(positions: &[u64], weight_max: u64) -> Vec<Run> {
         let mut runs = Vec::new();
         for &position in positions {
-            push(&mut runs, &paged(position, position % 1_000), weight_max);
+            push(&mut runs, &paged(position, length(position)), weight_max);
         }
         runs
     }
@@ -303,7 +333,7 @@ mod tests {
         let entries: Vec<(Entry, usize)> = run.entries().collect();
         let ends = entries.iter().map(|(entry, queues)| (entry.position.0, *queues));
         assert!(ends.eq([(5, 1), (99, 700), (700, 1)]));
-        assert_eq!(entries.iter().map(|(entry, _)| u64::from(entry.weight)).sum::<u64>(), 1_104);
+        assert_eq!(entries.iter().map(|(entry, _)| u64::from(entry.weight)).sum::<u64>(), 1_304);
     }
 
     proptest::proptest! {
@@ -321,10 +351,17 @@ mod tests {
             let sum: u64 = before.iter().chain(&after).map(|part| part.weight).sum();
             if others.len() == places.len() {
                 proptest::prop_assert_eq!(sum, run.weight);
-                let sum: u64 = before.iter().chain(&after).map(|part| part.body_bytes).sum();
-                proptest::prop_assert_eq!(sum, run.body_bytes);
             } else {
                 proptest::prop_assert!(sum <= run.weight);
+            }
+            for part in before.iter().chain(&after) {
+                let bytes = |position: &u64| length(*position);
+                proptest::prop_assert_eq!(part.body_bytes, positions(part).iter().map(bytes).sum::<u64>());
+                let shares = part.clone().into_shares();
+                let are_exact = shares.into_iter().all(|paged| {
+                    paged.body_bytes == length(paged.entry.position.0)
+                });
+                proptest::prop_assert!(are_exact);
             }
             if let Some(before) = before {
                 proptest::prop_assert_eq!(before.times, run.times);
