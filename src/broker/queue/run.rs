@@ -322,6 +322,11 @@ mod tests {
         assert_eq!(all.len(), 3);
         // A byte each, and one or two more of half of them.
         assert!(all[0].steps.len() < 2 * 4_096);
+        // Nothing for equal bodies, two bytes for one of up to 16 KiB among others.
+        let equal: Vec<u64> = (0..4_096).map(|at| 1_000 + at * 10).collect();
+        assert!(runs(&equal, u64::MAX).remove(0).lengths.is_empty());
+        let unequal: Vec<u64> = (1_000..5_096).collect();
+        assert_eq!(runs(&unequal, u64::MAX).remove(0).lengths.len(), 2 * 4_096);
         let mut two = runs(&[1], u64::MAX);
         push(&mut two, &Paged { redelivered: true, ..paged(2, 0) }, u64::MAX);
         assert_eq!(two.len(), 2);
