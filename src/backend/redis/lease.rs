@@ -101,9 +101,10 @@ fn named(name: &str, note: String) -> Option<Holding> {
 }
 
 /// A node that is gone and something that it held; `None`: it cannot be read, or not be given up by that name.
-fn read(node: &[u8], text: &[u8], note: Vec<u8>) -> Option<(String, Holding)> {
+/// Of a note what can be read is enough, as what it stands beside is still to be given up.
+fn read(node: &[u8], text: &[u8], note: &[u8]) -> Option<(String, Holding)> {
     let (node, text) = (std::str::from_utf8(node).ok()?, std::str::from_utf8(text).ok()?);
-    let holding = named(text, String::from_utf8(note).ok()?)?;
+    let holding = named(text, String::from_utf8_lossy(note).into_owned())?;
     (name(&holding) == text).then(|| (node.to_owned(), holding))
 }
 
@@ -189,7 +190,7 @@ impl RedisCache {
                 let Some(node) = texts.next() else { continue };
                 let mut unreadable = Vec::new();
                 while let (Some(name), Some(note)) = (texts.next(), texts.next()) {
-                    match read(&node, &name, note) {
+                    match read(&node, &name, &note) {
                         Some(holding) => found.push(holding),
                         None => unreadable.push(name),
                     }
@@ -256,9 +257,11 @@ mod tests {
             assert!(read.is_none() || text == "2:é", "{text}: {read:?}");
         }
         assert_eq!(named("1:é", String::new()), None);
-        assert!(read(b"n", b"5:users", vec![]).is_some());
+        assert!(read(b"n", b"5:users", b"").is_some());
         // Its name would be another one.
-        assert_eq!(read(b"n", b"05:users", vec![]), None);
-        assert_eq!(read(b"n", b"5:users", vec![0xff]), None);
+        assert_eq!(read(b"n", b"05:users", b""), None);
+        // It is held by its name, whatever stands beside it.
+        let (_, holding) = read(b"n", b"5:usersada", b"A\xffda").unwrap();
+        assert_eq!((&*holding.member, &*holding.note), ("ada", "A\u{fffd}da"));
     }
 }
