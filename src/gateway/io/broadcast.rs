@@ -327,7 +327,6 @@ impl<'a> Broadcast<'a> {
     }
 
     /// Makes them all leave a room, on all nodes: between what was emitted before and what is emitted after it.
-    /// Needs a Tokio runtime where there are nodes.
     pub fn leave(&self, room: &str) {
         match self.others() {
             Some(nodes) => nodes.leave(&self.hub, self.audience(), room),

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use ahash::AHashMap;
 use parking_lot::RwLock;
+use tokio::runtime::Handle;
 
 use super::broadcast::Broadcast;
 use super::handlers::Handlers;
@@ -43,6 +44,8 @@ pub struct Hub {
     recovery: OnceLock<Recovery>,
     /// Absent where this process is the only node.
     nodes: OnceLock<Nodes>,
+    /// The runtime that its sockets are served on, for what is begun by a thread of none.
+    runtime: OnceLock<Handle>,
 }
 
 #[derive(Default)]
@@ -75,6 +78,7 @@ impl Hub {
             metrics,
             recovery: OnceLock::new(),
             nodes: OnceLock::new(),
+            runtime: OnceLock::new(),
         })
     }
 
@@ -90,6 +94,7 @@ impl Hub {
     /// Has its sessions be resumed from now on, if that is asked for, and its events reach the sockets of
     /// all nodes on the cache. Needs a Tokio runtime.
     pub fn recover(self: &Arc<Self>, keeping: &Keeping) {
+        self.note_runtime();
         if let Some(nodes) = keeping.cache().and_then(|cache| Nodes::of(cache, &self.name)) {
             self.nodes.get_or_init(|| nodes);
         }
@@ -121,6 +126,23 @@ impl Hub {
         self.nodes.get()
     }
 
+    fn note_runtime(&self) {
+        if self.runtime.get().is_none()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            self.runtime.get_or_init(|| runtime);
+        }
+    }
+
+    /// Starts a task, also from a thread that is none of a runtime.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        match Handle::try_current().ok().as_ref().or(self.runtime.get()) {
+            Some(runtime) => drop(runtime.spawn(task)),
+            // Neither a socket nor another node has been here.
+            None => tracing::error!(namespace = %self.name, "there is no runtime for a task"),
+        }
+    }
+
     pub fn count_deliveries(&self, sockets: usize) {
         self.metrics.deliveries.increment(sockets.try_into().unwrap_or(u64::MAX));
     }
@@ -136,6 +158,7 @@ impl Hub {
 
     /// Lets a socket in, and sends it `greeting` before anything that others send it.
     pub fn admit(&self, socket: &Socket, greeting: &Outgoing) {
+        self.note_runtime();
         let mut state = self.state.write();
         socket.answer(greeting);
         state.sockets.insert(socket.id(), socket.clone());

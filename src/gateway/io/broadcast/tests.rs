@@ -2,7 +2,8 @@ use std::sync::Weak;
 
 use super::*;
 use crate::gateway::close_reason::CloseReason;
-use crate::gateway::io::Parser;
+use crate::gateway::io::handlers::{Handlers, OnDisconnect};
+use crate::gateway::io::{DisconnectReason, Parser};
 use crate::gateway::metrics::Metrics;
 use crate::gateway::outbound::{Batch, Outbound, Transport};
 use crate::gateway::websocket::Frame;
@@ -70,4 +71,21 @@ async fn nobody_is_waited_for_longer_than_a_day() {
     let told = everybody.emit_with_ack("ask", (), Duration::MAX).await.unwrap();
     assert_eq!(told.missing, [socket]);
     assert_eq!(start.elapsed().as_secs(), PATIENCE_MAX.as_secs());
+}
+
+#[tokio::test]
+async fn a_thread_of_no_runtime_may_disconnect_them() {
+    let handlers = Arc::new(Handlers::default());
+    let metrics = Arc::new(Metrics::new());
+    let hub = Arc::new(Hub::new("/", 10, Arc::downgrade(&handlers), metrics).unwrap());
+    let (tell, mut told) = tokio::sync::mpsc::channel(1);
+    let on_disconnect: Arc<OnDisconnect> = Arc::new(move |socket: Socket, reason| {
+        let tell = tell.clone();
+        Box::pin(async move { tell.send((socket.id(), reason)).await.unwrap() })
+    });
+    handlers.on_disconnect.write().push(on_disconnect);
+    let (socket, _outbound) = member(&hub);
+    std::thread::spawn(move || Broadcast::new(hub).to("r").disconnect()).join().unwrap();
+    assert!(!socket.is_connected());
+    assert_eq!(told.recv().await, Some((socket.id(), DisconnectReason::ServerNamespace)));
 }

@@ -215,19 +215,19 @@ impl Nodes {
     }
 
     /// Has sockets leave a room, on whichever node they are: those of this one also where the log does not take
-    /// it, or nobody knows whether it did. Needs a Tokio runtime.
+    /// it, or nobody knows whether it did.
     pub fn leave(&self, hub: &Arc<Hub>, audience: Audience, room: &str) {
         let nth = self.leaving.said.fetch_add(1, Ordering::AcqRel) + 1;
         let op = Op::Leave { room: room.to_owned(), node: self.node.to_string(), nth };
         let sent = self.have_done(op, audience.clone());
-        let (hub, room) = (Arc::clone(hub), room.to_owned());
-        tokio::spawn(async move {
+        let (leaving, room) = (Arc::clone(hub), room.to_owned());
+        hub.spawn(async move {
             let is_done = match sent {
                 Some(sent) => sent.durable().await.is_ok(),
                 None => false,
             };
             if !is_done {
-                hub.choose(&audience).leave_in_place(room);
+                leaving.choose(&audience).leave_in_place(room);
             }
         });
     }

@@ -205,7 +205,8 @@ impl Recovery {
         drop(delivery);
         if let Some(socket) = socket {
             socket.make_way();
-            tokio::spawn(async move { socket.tell_gone(DisconnectReason::Moved).await });
+            let hub = Arc::clone(socket.hub());
+            hub.spawn(async move { socket.tell_gone(DisconnectReason::Moved).await });
         }
     }
 

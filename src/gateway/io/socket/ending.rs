@@ -44,7 +44,7 @@ impl Socket {
         let name = self.hub().name();
         self.answer(&Outgoing::packet(|out| encode::disconnect(out, name)));
         if let Some(told) = self.depart(DisconnectReason::ServerNamespace) {
-            tokio::spawn(told);
+            self.hub().spawn(told);
         }
     }
 
