@@ -20,6 +20,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::admitted::Admitted;
 use super::arrival::Arrival;
+use super::turn::undisturbed;
 
 /// A connection that is to end waits this long for more of a request that has not come whole.
 const STALLED_AFTER: Duration = Duration::from_secs(1);
@@ -106,7 +107,7 @@ impl Listener {
             self.limits,
             self.closing.subscribe(),
         );
-        tokio::spawn(connection);
+        tokio::spawn(undisturbed(connection));
     }
 }
 

@@ -16,6 +16,7 @@ mod probes;
 mod problem;
 mod router;
 pub mod same_site;
+mod turn;
 
 pub use api::{Access, Api, ApiKey, ApiKeyError};
 pub use asset::{Asset, SCRIPT};
