@@ -17,9 +17,6 @@ use crate::model::topology::RetryPolicy;
 /// The text with which a delivery fails that its consumer dropped.
 pub(crate) const DROPPED_ERROR: &str = "the consumer dropped the delivery without settling it";
 
-/// The text with which a delivery fails that the end of the process took out of somebody's hands.
-const ENDED_ERROR: &str = "the process ended before the delivery was settled";
-
 /// More deliveries are not settled in one group of the journal, nor in one visit to a queue; those that
 /// are requeued keep their order, and so go back in one.
 const SETTLED_TOGETHER_MAX: usize = 1_024;
@@ -264,23 +261,6 @@ impl Inner {
         match queue.delay(delayed, now_ms) {
             Ok(effects) => self.run(queue, effects),
             Err(deleted) => drop(self.settle_all(queue, &deleted)),
-        }
-    }
-
-    /// The process ended while somebody had the message, about: that failed, as a consumer that crashes
-    /// does. For a start, before the queue is looked at.
-    pub(super) fn fail_restored(&self, queue: &Queue, mut held: Held, policy: &RetryPolicy) {
-        let failed = held.failed.get_or_insert_default();
-        failed.failures = failed.failures.saturating_add(1);
-        failed.error = Some(ENDED_ERROR.into());
-        if failed.failures >= policy.attempts_max {
-            return queue.restore_failed(held);
-        }
-        let delay_ms = policy.delay_ms(failed.failures, random_fraction());
-        let mut delayed = [(self.now_ms().saturating_add(delay_ms), held)];
-        self.write_retries(queue.id, &mut delayed);
-        for (due_ms, held) in delayed {
-            queue.restore(held, Some(due_ms));
         }
     }
 

@@ -25,7 +25,7 @@ use super::stored::Stored;
 use super::vhost::Vhost;
 use crate::journal::{Content, Entry, Group, Kind, Position, Urgency, decode_value};
 use crate::model::names::VhostName;
-use crate::model::topology::{Binding, Destination, RetryPolicy};
+use crate::model::topology::{Binding, Destination};
 
 /// Collects the broker's facts while the journal is read; they may come in any order.
 #[derive(Default)]
@@ -48,8 +48,6 @@ pub struct Recovery {
     delivered: AHashMap<(Position, QueueId), (Entry, u32)>,
     /// A stop was one in order.
     closed: Vec<Entry>,
-    /// Messages that may have ended the process, with the policies that count it.
-    lost: Vec<(Arc<Queue>, Held, RetryPolicy)>,
 }
 
 impl Recovery {
@@ -145,9 +143,6 @@ impl Recovery {
         for (entry, record) in std::mem::take(&mut self.messages) {
             found.is_there(entry.position);
             self.restore_message(inner, &queues, entry, record, was_closed);
-        }
-        for (queue, held, policy) in self.lost.drain(..) {
-            inner.fail_restored(&queue, held, &policy);
         }
         for entry in self.closed.drain(..) {
             orphans.end(entry);
@@ -310,7 +305,6 @@ impl Recovery {
         }
         let delivered = deliveries.first().map(|&(_, delivered)| delivered);
         let is_readable = self.tagged.contains(&entry.position);
-        let now_ms = inner.now_ms();
         let (spread, memory) = (&inner.spread, &inner.memory);
         let stored = Stored::restored(record, entry, delivered, is_readable, spread, memory);
         let stored = Arc::new(stored);
@@ -323,7 +317,7 @@ impl Recovery {
                 continue;
             };
             let due_ms = retry.as_ref().map(|(_, retry)| retry.due_ms);
-            let failed: Option<Box<Failed>> = retry.map(|(entry, retry)| {
+            let failed = retry.map(|(entry, retry)| {
                 let error = Some(Arc::from(retry.error));
                 Box::new(Failed { failures: retry.failures, error, entry: Some(entry) })
             });
@@ -331,20 +325,10 @@ impl Recovery {
             // A mark rides on a later commit: after an unclean stop one may be missing, and whatever
             // may have been delivered is flagged.
             let redelivered = deliveries.is_some() || !was_closed;
-            let count = deliveries.map_or(0, |(_, (_, count))| *count);
-            let failures = failed.as_ref().map_or(0, |failed| failed.failures);
-            // The others came back, or the process ended with them.
-            let returns = count.saturating_sub(failures);
+            let returns = deliveries.map_or(0, |(_, (_, count))| *count);
             let held = Held::new(stored.clone(), entry.position);
             let held = Held { redelivered, returns, failed, ..held };
-            let waits = due_ms.is_some_and(|due_ms| due_ms > now_ms);
-            match queue.settings().retry.clone() {
-                Some(policy) if returns > 0 && !was_closed && !waits => {
-                    let held = Held { returns: returns - 1, ..held };
-                    self.lost.push((queue.clone(), held, policy));
-                }
-                _ => queue.restore(held, due_ms),
-            }
+            queue.restore(held, due_ms);
         }
     }
 }

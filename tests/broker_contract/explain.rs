@@ -75,7 +75,7 @@ async fn a_path_leads_over_retry_death_and_redrive_to_what_was_caused() {
             "routed to orders",
             "delivered by orders, 1",
             r#"attempt 1 failed in orders: Some("no stock")"#,
-            "delivered by orders, 2",
+            "delivered by orders, 1",
             r#"died in orders: rejected, Some("no stock at all"), goes on: true"#,
             "published to 'dlx' as failed, cause None",
             "routed to dead",

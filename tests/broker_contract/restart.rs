@@ -217,42 +217,6 @@ async fn a_message_that_ends_the_process_each_time_reaches_its_delivery_limit() 
 }
 
 #[tokio::test]
-async fn a_message_that_ends_the_process_each_time_fails_each_time() {
-    use leveret::model::topology::{Backoff, RetryPolicy};
-    let folder = tempfile::tempdir().unwrap();
-    let first = open(folder.path());
-    first.broker.declare_queue(QueueSpec::durable(queue_name("dead"))).unwrap();
-    let backoff = Backoff::Fixed { delay_ms: 0 };
-    let policy = RetryPolicy { attempts_max: 4, backoff, jitter: 0.0 };
-    let spec = QueueSpec::durable(queue_name("q")).retry(policy);
-    first.broker.declare_queue(spec.dead_letter(name(""), Some(key("dead")))).unwrap();
-    first.publish("q", "poison").await;
-    first.publish("q", "waits").await;
-    // One failure that it says itself, and three that it does not live to say.
-    first.get("q").fail("no");
-    first.broker.tick();
-    let mut running = first;
-    for failures in 1..4 {
-        let delivery = running.get("q");
-        let seen = (text(delivery.message()), delivery.retry_count(), delivery.delivery_count());
-        assert_eq!(seen, ("poison".to_owned(), failures, 0));
-        running.crash(vec![delivery]).await;
-        running = open(folder.path());
-    }
-    let dead = running.get("dead");
-    let header = |name: &str| dead.message().properties.headers.get(name).cloned();
-    assert_eq!(header("x-first-death-reason"), Some(Value::from("rejected")));
-    assert_eq!(header("x-retry-count"), Some(Value::Int(4)));
-    let error = header("x-last-error");
-    assert_eq!(error, Some(Value::from("the process ended before the delivery was settled")));
-    dead.ack();
-    // Nobody had the other one.
-    let waits = running.get("q");
-    assert_eq!((waits.retry_count(), waits.delivery_count()), (0, 0));
-    waits.ack();
-}
-
-#[tokio::test]
 async fn failures_delays_and_their_times_survive() {
     use leveret::model::topology::{Backoff, RetryPolicy};
     let folder = tempfile::tempdir().unwrap();

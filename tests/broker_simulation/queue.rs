@@ -57,8 +57,8 @@ pub struct Queue {
     pub delayed: Vec<(u64, Copy)>,
     /// What is dead is taken out later, whatever comes meanwhile.
     pub burying: bool,
-    /// Found to have come back or failed too often, at a start.
-    pub dying: Vec<(Copy, &'static str)>,
+    /// Found to have come back too often, at a start.
+    pub dying: Vec<Copy>,
     pub unacked: Vec<Unacked>,
     /// In the order in which they came.
     pub consumers: Vec<Consumer>,
@@ -191,7 +191,7 @@ impl Queue {
         if self.burying {
             return;
         }
-        effects.dead.append(&mut self.dying);
+        effects.dead.extend(self.dying.drain(..).map(|copy| (copy, "delivery_limit")));
         let drops_head = matches!(self.settings.overflow, None | Some(Overflow::DropHead));
         while let Some(head) = self.ready.first() {
             let expires_ms = self.expires_ms(head).unwrap_or(u64::MAX);
@@ -216,7 +216,7 @@ impl Queue {
             consumer.in_flight += 1;
             consumer.line.push(tag);
             if !consumer.no_ack {
-                effects.marks.push((copy.seq, copy.returns + copy.failures + 1));
+                effects.marks.push((copy.seq, copy.returns + 1));
             }
         }
         self.unacked.push(Unacked { tag, consumer: Some(number), copy, since_ms });
@@ -271,7 +271,7 @@ impl Queue {
             return (None, effects);
         }
         let copy = self.ready.remove(0);
-        effects.marks.push((copy.seq, copy.returns + copy.failures + 1));
+        effects.marks.push((copy.seq, copy.returns + 1));
         let tag = self.next_tag;
         self.next_tag += 1;
         self.unacked.push(Unacked { tag, consumer: None, copy: copy.clone(), since_ms: now_ms });

@@ -126,9 +126,8 @@ impl Queue {
         effects: &mut Effects,
     ) {
         if held.stored.is_durable_in(self.id) {
-            effects.marks_count |= settings.delivery_limit.is_some() || settings.retry.is_some();
-            let before = held.returns.saturating_add(held.failures());
-            effects.delivered.push((held.stored.clone(), before.saturating_add(1)));
+            effects.marks_count |= settings.delivery_limit.is_some();
+            effects.delivered.push((held.stored.clone(), held.returns.saturating_add(1)));
         }
     }
 

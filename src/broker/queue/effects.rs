@@ -16,7 +16,7 @@ pub(in crate::broker) struct Effects {
     pub wake_ms: Option<UnixMs>,
     /// Durable messages that were handed out, each with the number of its deliveries.
     pub delivered: SmallVec<[(Arc<Stored>, u32); 1]>,
-    /// The queue has a delivery limit or a retry policy: their marks are not to wait for another commit, as the message that
+    /// The queue has a delivery limit: their marks are not to wait for another commit, as the message that
     /// they count may be what ends the process.
     pub marks_count: bool,
     /// Nothing uses the queue any more: it asks to be deleted.

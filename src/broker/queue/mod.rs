@@ -235,11 +235,6 @@ impl Queue {
         Ok(self.dispatch(&mut state, now_ms))
     }
 
-    /// As [`Queue::restore`], of one that has failed for the last time: it dies when the queue is looked at.
-    pub(super) fn restore_failed(&self, held: Held) {
-        self.state.lock().dying.push_back((held, Reason::Rejected));
-    }
-
     /// Puts a recovered message back; [`Queue::tick`] looks at all of them afterwards. One that came
     /// back too often dies then: an unclean stop counts as a return.
     pub(super) fn restore(&self, held: Held, due_ms: Option<UnixMs>) {

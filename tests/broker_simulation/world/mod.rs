@@ -201,51 +201,27 @@ impl World {
             let queue = Queue::new(*number, spec.clone(), settings, now_ms);
             world.add_queue(name.clone(), queue);
         }
-        let mut lost = Vec::new();
         for (&seq, kept) in &durable.messages {
             for &number in &kept.open {
                 let Some(queue) = world.by_number(number) else { continue };
                 let mark = kept.marks.get(&number).copied();
                 let retry = kept.retries.get(&number).copied();
-                let failures = retry.map_or(0, |(failures, _)| failures);
                 let copy = Copy {
                     seq,
                     letter: kept.letter.clone(),
                     arrived_ms: kept.arrived_ms,
-                    returns: mark.unwrap_or(0).saturating_sub(failures),
+                    returns: mark.unwrap_or(0),
                     redelivered: mark.is_some() || !was_closed,
-                    failures,
+                    failures: retry.map_or(0, |(failures, _)| failures),
                 };
-                let waits = retry.is_some_and(|(_, due_ms)| due_ms > now_ms);
-                let policy = queue.settings.retry.clone();
-                if let Some(policy) = policy.filter(|_| !was_closed && !waits && copy.returns > 0) {
-                    lost.push((number, copy, policy));
-                    continue;
-                }
                 if queue.is_over_limit(copy.returns) {
-                    queue.dying.push((copy, "delivery_limit"));
+                    queue.dying.push(copy);
                 } else if let Some(due_ms) = retry.map(|(_, due_ms)| due_ms).or(kept.due_ms) {
                     queue.delayed.push((due_ms, copy));
                 } else {
                     queue.insert(copy);
                 }
             }
-        }
-        // The process ended with them, about: one failure more.
-        for (number, mut copy, policy) in lost {
-            (copy.returns, copy.failures) = (copy.returns - 1, copy.failures + 1);
-            let Some(queue) = world.by_number(number) else { continue };
-            if copy.failures >= policy.attempts_max {
-                queue.dying.push((copy, "rejected"));
-                continue;
-            }
-            let (seq, failures) = (copy.seq, copy.failures);
-            let due_ms = now_ms + policy.delay_ms(failures, 0.5);
-            queue.delayed.push((due_ms, copy));
-            world.change(|durable| {
-                let kept = durable.messages.get_mut(&seq).expect("it is open");
-                kept.make_mut().retries.insert(number, (failures, due_ms));
-            });
         }
         world.ticked()
     }
