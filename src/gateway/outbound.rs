@@ -13,7 +13,7 @@ mod members;
 #[cfg(test)]
 mod tests;
 
-pub use idle::Flush;
+pub use idle::{Flush, TOGETHER_MAX};
 pub use members::Member;
 
 use std::sync::Arc;

@@ -29,6 +29,7 @@ use super::io::{
 use super::leases::NodeLease;
 use super::member::{Member, Peer};
 use super::metrics::Metrics;
+use super::outbound::TOGETHER_MAX;
 use super::repeats::{Named, Repeats};
 use super::rooms::{RoomHandle, Rooms};
 use super::shrink;
@@ -191,20 +192,22 @@ impl Room {
         while let Some(command) = next.take() {
             match command {
                 Command::Relay { packet, except: None, done } => {
-                    next = self.relay(*packet, done, commands);
+                    let sockets;
+                    (next, sockets) = self.relay(*packet, done, commands);
+                    spend(sockets).await;
                 }
                 command => self.obey(command).await,
             }
         }
     }
 
-    /// Gives back the command behind the broadcasts, if one was taken.
+    /// Gives back the command behind the broadcasts, if one was taken, and to how many sockets they went.
     fn relay(
         &self,
         first: Outgoing,
         done: Option<oneshot::Sender<usize>>,
         commands: &mut mpsc::Receiver<Command>,
-    ) -> Option<Command> {
+    ) -> (Option<Command>, usize) {
         let mut bytes = first.wire_bytes();
         let (mut row, mut told) = (vec![first], vec![done]);
         let mut next = None;
@@ -224,7 +227,7 @@ impl Room {
         for done in told.into_iter().flatten() {
             let _ = done.send(sockets);
         }
-        next
+        (next, sockets)
     }
 
     async fn obey(&mut self, command: Command) {
@@ -251,6 +254,7 @@ impl Room {
                 if let Some(done) = done {
                     let _ = done.send(sockets);
                 }
+                spend(sockets).await;
             }
             Command::History { count, done } => {
                 let untold = self.pending.len() + self.failed.len();
@@ -404,4 +408,13 @@ impl Room {
 
 fn count_deliveries(metrics: &Metrics, sockets: usize) {
     metrics.deliveries.increment(sockets.try_into().unwrap_or(u64::MAX));
+}
+
+/// Sockets are written to in the room's task without any of its budget: as many as take about as long as
+/// another command count as one, so that a room that is told much lets others have its thread.
+async fn spend(sockets: usize) {
+    const SOCKETS_A_UNIT: usize = 8;
+    for _ in 0..sockets.min(TOGETHER_MAX).div_ceil(SOCKETS_A_UNIT) {
+        tokio::task::consume_budget().await;
+    }
 }

@@ -6,7 +6,7 @@
 //! what this thread has in its caches.
 
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
@@ -15,12 +15,12 @@ use parking_lot::Mutex;
 /// How often a future goes on before others get the thread.
 const TURNS_MAX: usize = 4;
 
-/// Runs the future, in a task of its own.
-pub(super) async fn undisturbed<F: Future>(future: F) -> F::Output {
-    let mut future = pin!(future);
+/// The same future, for a task that is nothing else.
+pub(super) fn undisturbed<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    let mut future = Box::pin(future);
     let turn = Arc::new(Turn::default());
     let waker = Waker::from(Arc::clone(&turn));
-    poll_fn(move |context| turn.poll(future.as_mut(), &waker, context)).await
+    poll_fn(move |context| turn.poll(future.as_mut(), &waker, context))
 }
 
 #[derive(Default)]

@@ -136,7 +136,8 @@ impl Hub {
 
     /// Starts a task, also from a thread that is none of a runtime.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        match Handle::try_current().ok().as_ref().or(self.runtime.get()) {
+        // Who calls may be on a runtime that ends before the task does.
+        match self.runtime.get().cloned().or_else(|| Handle::try_current().ok()) {
             Some(runtime) => drop(runtime.spawn(task)),
             // Neither a socket nor another node has been here.
             None => tracing::error!(namespace = %self.name, "there is no runtime for a task"),

@@ -22,7 +22,7 @@ use crate::gateway::close_reason::CloseReason;
 use crate::gateway::websocket::AtOnce;
 
 /// How many sessions one task writes to without a pause: at 5 us each, less than a millisecond.
-const TOGETHER_MAX: usize = 128;
+pub const TOGETHER_MAX: usize = 128;
 
 /// How many bytes one task writes so: what the kernel copies in less than a millisecond.
 const TOGETHER_BYTES_MAX: usize = 256 * 1024;
@@ -161,6 +161,10 @@ impl Turn {
 impl Flush {
     /// `bytes`: what it has to write.
     pub fn add(&mut self, outbound: &Arc<Outbound>, bytes: usize) {
+        if bytes > TOGETHER_BYTES_MAX / 2 {
+            // No task could write to two of them.
+            return outbound.wake();
+        }
         match self.turns.last_mut() {
             Some(turn) if turn.has_room(bytes) => turn.add(outbound, bytes),
             _ => {
