@@ -9,9 +9,16 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// They take no more than this of the disk, and no more than this share of what is free.
+/// They take no more than this of the disk, and no more than this share of what is free beyond so much.
 const BYTES_MAX: u64 = 512 * 1024 * 1024;
 const FREE_SHARE: u64 = 16;
+const FREE_MIN: u64 = 2 * 1024 * 1024 * 1024;
+
+/// One that is in the folder.
+pub(super) struct Spare {
+    bytes: u64,
+    number: u64,
+}
 
 #[derive(Debug)]
 pub(super) struct Spares {
@@ -39,23 +46,29 @@ impl Spares {
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
             if let Some(number) = entry.file_name().to_str().and_then(parse_file_name) {
-                spares.insert(entry.metadata()?.len(), number);
+                spares.add(Spare { bytes: entry.metadata()?.len(), number });
             }
         }
         Ok(spares)
     }
 
-    /// Keeps the file of a segment that is removed, or deletes it when there are enough. The caller makes
-    /// that last.
-    pub(super) fn keep(&mut self, file: &Path, free_bytes: u64) -> io::Result<()> {
+    /// Keeps the file of a segment that is removed, or deletes it when there are enough. One that is kept is
+    /// to be added once its name lasts: by its old name it would be found as what is written over it.
+    pub(super) fn keep(&mut self, file: &Path, free_bytes: u64) -> io::Result<Option<Spare>> {
         let bytes = fs::metadata(file)?.len();
         if self.bytes + bytes > room(free_bytes) {
-            return fs::remove_file(file);
+            return fs::remove_file(file).map(|()| None);
         }
         let number = self.next_number;
+        self.next_number += 1;
         fs::rename(file, self.path(number))?;
-        self.insert(bytes, number);
-        Ok(())
+        Ok(Some(Spare { bytes, number }))
+    }
+
+    pub(super) fn add(&mut self, Spare { bytes, number }: Spare) {
+        self.files.insert((bytes, number));
+        self.bytes += bytes;
+        self.next_number = self.next_number.max(number + 1);
     }
 
     /// Gives the one that is nearest to `bytes` the name of `file`, and cuts it to that: at most so long,
@@ -78,27 +91,22 @@ impl Spares {
 
     /// Deletes what is too much beside so many free bytes. How many bytes that gives.
     pub(super) fn trim(&mut self, free_bytes: u64) -> u64 {
-        let before = self.bytes;
+        let mut freed = 0;
         while self.bytes > room(free_bytes)
             && let Some(&(bytes, number)) = self.files.last()
         {
             self.forget(bytes, number);
             let path = self.path(number);
-            if let Err(error) = fs::remove_file(&path) {
-                warn(&error, &path);
+            match fs::remove_file(&path) {
+                Ok(()) => freed += bytes,
+                Err(error) => warn(&error, &path),
             }
         }
-        before - self.bytes
+        freed
     }
 
     fn path(&self, number: u64) -> PathBuf {
         self.folder.join(file_name(number))
-    }
-
-    fn insert(&mut self, bytes: u64, number: u64) {
-        self.files.insert((bytes, number));
-        self.bytes += bytes;
-        self.next_number = self.next_number.max(number + 1);
     }
 
     fn forget(&mut self, bytes: u64, number: u64) {
@@ -108,7 +116,7 @@ impl Spares {
 }
 
 fn room(free_bytes: u64) -> u64 {
-    BYTES_MAX.min(free_bytes / FREE_SHARE)
+    BYTES_MAX.min(free_bytes.saturating_sub(FREE_MIN) / FREE_SHARE)
 }
 
 fn warn(error: &io::Error, path: &Path) {
@@ -128,6 +136,13 @@ mod tests {
         path
     }
 
+    fn keep(spares: &mut Spares, bytes: usize, free_bytes: u64) {
+        let file = file(&spares.folder, bytes);
+        if let Some(spare) = spares.keep(&file, free_bytes).unwrap() {
+            spares.add(spare);
+        }
+    }
+
     fn names(folder: &Path) -> Vec<String> {
         let entries = fs::read_dir(folder).unwrap();
         let mut names: Vec<String> =
@@ -142,7 +157,7 @@ mod tests {
         let folder = folder.path();
         let mut spares = Spares::found_in(folder).unwrap();
         for bytes in [40_960, 8_192, 20_480] {
-            spares.keep(&file(folder, bytes), PLENTY).unwrap();
+            keep(&mut spares, bytes, PLENTY);
         }
         // As the next process finds them.
         let mut spares = Spares::found_in(folder).unwrap();
@@ -163,14 +178,25 @@ mod tests {
         let folder = folder.path();
         let mut spares = Spares::found_in(folder).unwrap();
         for _ in 0..3 {
-            spares.keep(&file(folder, 4_096), 2 * 4_096 * FREE_SHARE).unwrap();
+            keep(&mut spares, 4_096, FREE_MIN + 2 * 4_096 * FREE_SHARE);
         }
         assert_eq!(names(folder), ["spare-1.redb", "spare-2.redb"]);
-        assert_eq!(spares.trim(2 * 4_096 * FREE_SHARE), 0);
-        assert_eq!(spares.trim(2 * 4_096 * FREE_SHARE - 1), 4_096);
+        assert_eq!(spares.trim(FREE_MIN + 2 * 4_096 * FREE_SHARE), 0);
+        assert_eq!(spares.trim(FREE_MIN + 2 * 4_096 * FREE_SHARE - 1), 4_096);
         assert_eq!(names(folder), ["spare-1.redb"]);
         assert_eq!(spares.trim(0), 4_096);
         assert!(names(folder).is_empty());
+    }
+
+    #[test]
+    fn one_whose_name_may_not_last_is_not_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let (folder, taken) = (folder.path(), folder.path().join("taken"));
+        let mut spares = Spares::found_in(folder).unwrap();
+        let spare = spares.keep(&file(folder, 10), PLENTY).unwrap().unwrap();
+        assert!(spares.take(10, &taken).is_none());
+        spares.add(spare);
+        assert!(spares.take(10, &taken).is_some());
     }
 
     #[test]
@@ -178,12 +204,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut spares = Spares::found_in(folder.path()).unwrap();
         for _ in 0..2 {
-            spares.keep(&file(folder.path(), 10), PLENTY).unwrap();
+            keep(&mut spares, 10, PLENTY);
         }
         names(folder.path())
             .iter()
             .for_each(|name| fs::remove_file(folder.path().join(name)).unwrap());
         assert!(spares.take(10, &folder.path().join("taken")).is_none());
-        assert_eq!(spares.trim(0), 10);
+        assert_eq!(spares.trim(0), 0);
     }
 }

@@ -250,16 +250,20 @@ impl SegmentStore for FolderStore {
 
     fn remove(&self, segment: u64) -> io::Result<()> {
         let free_bytes = self.free_bytes()?;
-        {
+        let spare = {
             let mut open = self.open.lock();
             let is_open = open.remove(&segment).is_some_and(|open| Arc::strong_count(&open) > 1);
             match is_open {
                 // Who reads it would read what is written over it.
-                true => fs::remove_file(self.path(segment))?,
+                true => fs::remove_file(self.path(segment)).map(|()| None)?,
                 false => self.spares.lock().keep(&self.path(segment), free_bytes)?,
             }
+        };
+        self.sync_folder()?;
+        if let Some(spare) = spare {
+            self.spares.lock().add(spare);
         }
-        self.sync_folder()
+        Ok(())
     }
 
     fn size_bytes(&self) -> io::Result<u64> {
