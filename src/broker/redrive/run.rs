@@ -294,11 +294,20 @@ impl Worker {
     /// Not for memory: what fills it may be what is to move, and would wait for itself.
     async fn admit(&self, bytes: usize) -> Result<(), BrokerError> {
         let journal = &self.broker.inner.journal;
-        let Err(error) = journal.writable() else { return Ok(journal.admit(bytes).await?) };
-        self.run.waits_for(Some(error.to_string()));
-        let admitted = journal.admit(bytes).await;
+        if let Err(error) = journal.writable() {
+            self.run.waits_for(Some(error.to_string()));
+        }
+        // One that the disk has no room for waits until it has.
+        while let Err(error) = journal.admit(bytes).await {
+            if !matches!(error, JournalError::DiskAlarm { .. }) {
+                self.run.waits_for(None);
+                return Err(error.into());
+            }
+            self.run.waits_for(Some(error.to_string()));
+            tokio::time::sleep(FULL_LOOK).await;
+        }
         self.run.waits_for(None);
-        Ok(admitted?)
+        Ok(())
     }
 }
 
