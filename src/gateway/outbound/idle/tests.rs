@@ -15,8 +15,9 @@ use tokio::sync::mpsc;
 use tokio::task::yield_now;
 
 use super::*;
+use crate::gateway::connection;
 use crate::gateway::outbound::Transport;
-use crate::gateway::websocket::{self, Frame, Limits};
+use crate::gateway::websocket::{self, Frame, Writer};
 
 const UPGRADE: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n\
     Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
@@ -40,9 +41,8 @@ async fn websocket(stream_bytes: usize) -> (SessionWriter, DuplexStream) {
     while !head.ends_with(b"\r\n\r\n") {
         head.push(client.read_u8().await.unwrap());
     }
-    let io = TokioIo::new(upgrades.recv().await.unwrap());
-    let (_, writer) = websocket::split(io, Limits { message_bytes_max: 1 << 20 });
-    (writer, client)
+    let (_, write) = connection::split(upgrades.recv().await.unwrap());
+    (Writer::new(write), client)
 }
 
 /// A session that has nothing to write.
