@@ -17,7 +17,9 @@ pub(super) struct Gate {
     released_bytes: AtomicUsize,
     uncommitted_bytes_max: usize,
     alarm: AtomicBool,
+    /// By the disk's last word, and by what was written since.
     free_bytes: AtomicU64,
+    told_bytes: AtomicU64,
     reserve_bytes: u64,
     failure: OnceLock<JournalError>,
     /// One waiter at a time looks at the gate, so that a crowd does not pass it together.
@@ -35,6 +37,7 @@ impl Gate {
             uncommitted_bytes_max,
             alarm: AtomicBool::new(false),
             free_bytes: AtomicU64::new(u64::MAX),
+            told_bytes: AtomicU64::new(u64::MAX),
             reserve_bytes,
             failure: OnceLock::new(),
             turnstile: Semaphore::new(1),
@@ -82,6 +85,11 @@ impl Gate {
             let kept_bytes = self.reserve_bytes - self.reserve_bytes / 4;
             let needed_bytes = kept_bytes.saturating_add(with_pages(bytes as u64));
             if free_bytes < needed_bytes {
+                // What was written may have taken places that were free inside of files: the disk is asked
+                // before its want of space is a reason.
+                if self.told_bytes.load(Ordering::Relaxed) >= needed_bytes {
+                    return Ok(false);
+                }
                 return Err(JournalError::DiskAlarm { free_bytes, needed_bytes });
             }
         }
@@ -152,6 +160,7 @@ impl Gate {
     /// Takes the disk's word. The alarm ends somewhat above where it began, so that it does not flap.
     pub(super) fn disk_has(&self, free_bytes: u64) {
         let thought_bytes = self.free_bytes.swap(free_bytes, Ordering::Relaxed);
+        let told_bytes = self.told_bytes.swap(free_bytes, Ordering::Relaxed);
         let was = self.alarm.load(Ordering::Relaxed);
         let needed = self.reserve_bytes + if was { self.reserve_bytes / 8 } else { 0 };
         let is = free_bytes < needed;
@@ -160,7 +169,7 @@ impl Gate {
             metrics::gauge!("leveret_alarm", "kind" => "disk").set(f64::from(is));
             self.alarm_changes.send_replace(is);
         }
-        if (was || thought_bytes < self.reserve_bytes) && !is {
+        if (was || thought_bytes != told_bytes) && !is {
             self.changed.notify_waiters();
         }
     }
@@ -283,17 +292,24 @@ mod tests {
         };
         assert_eq!(gate.admit(400_001).await, Err(refused));
         assert_eq!(gate.writable(), Ok(()));
-        // One that waits for its turn is told when the others have taken its room.
-        gate.appended(100_000);
-        let waiting = tokio::spawn({
-            let gate = gate.clone();
-            async move { gate.admit(400_000).await }
-        });
-        tokio::task::yield_now().await;
-        assert!(!waiting.is_finished());
-        gate.disk_took(100_000);
-        gate.released(100_000);
-        assert!(matches!(waiting.await.unwrap(), Err(JournalError::DiskAlarm { .. })));
+        // One that waits for its turn is told when the others have taken its room, and that they have is the
+        // disk's to say.
+        for (took, is_refused) in [(0, false), (100_000, true)] {
+            gate.disk_has(RESERVE + 250_000);
+            gate.appended(100_000);
+            let waiting = tokio::spawn({
+                let gate = gate.clone();
+                async move { gate.admit(400_000).await }
+            });
+            tokio::task::yield_now().await;
+            gate.disk_took(100_000);
+            gate.released(100_000);
+            tokio::task::yield_now().await;
+            assert!(!waiting.is_finished());
+            gate.disk_has(RESERVE + 250_000 - took);
+            let refused = matches!(waiting.await.unwrap(), Err(JournalError::DiskAlarm { .. }));
+            assert_eq!(refused, is_refused);
+        }
         // Under the alarm it waits with all the others, and while one may be about to come.
         for alarmed in [true, false] {
             if alarmed {
