@@ -142,6 +142,25 @@ mod tests {
         assert_eq!(wakes(usize::MAX), (TURNS_MAX, 1, 1));
     }
 
+    #[test]
+    fn a_wake_up_from_another_thread_during_a_poll_is_not_lost() {
+        let mut polls = 0;
+        let future = poll_fn(|context| {
+            polls += 1;
+            if polls == 2 {
+                return Poll::Ready(());
+            }
+            let waker = context.waker().clone();
+            std::thread::spawn(move || waker.wake()).join().unwrap();
+            Poll::Pending
+        });
+        let task = Arc::new(Counter::default());
+        let mut future = Box::pin(undisturbed(future));
+        let waker = Waker::from(Arc::clone(&task));
+        assert!(future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready());
+        assert_eq!(task.0.load(Ordering::Relaxed), 0);
+    }
+
     #[tokio::test]
     async fn a_wake_up_from_another_thread_is_not_lost() {
         for _ in 0..1_000 {
