@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use leveret::backend::{Alarm, BackendError, Broker, Consumer, Delivery, Embedded};
-use leveret::broker::ChannelEvent;
+use leveret::broker::{ChannelEvent, DeathFilter, Redrive, RunState, Selection};
 use leveret::journal::{JournalError, JournalOptions};
 use leveret::model::clock::SystemClock;
 use leveret::model::message::Message;
@@ -125,6 +125,62 @@ async fn publishers_wait_for_a_disk_that_is_nearly_full_and_consumers_go_on() {
     let leveret = open(&disk);
     assert_eq!(bodies(&leveret.broker(), "q").await, ["requeued", "waited"]);
     assert_eq!(bodies(&leveret.broker(), "dead").await, ["rejected"]);
+    leveret.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_redrive_waits_for_room_for_a_large_body_and_can_be_cancelled_meanwhile() {
+    let disk = Disk::new(Random(1));
+    let large = "x".repeat(400_000);
+    let bodies_before = ["before", &large, "behind"];
+    let leveret = filled(&disk, &bodies_before).await;
+    let (broker, engine) = (leveret.broker(), leveret.broker_engine());
+    let mut consumer = broker.consume(&queue("q"), 1).await.unwrap();
+    for _ in bodies_before {
+        next(&mut consumer).await.fail("broken").await.unwrap();
+    }
+    drop(consumer);
+    // No alarm, and no room for the large one beside the reserve.
+    let mut alarm = leveret.journal().disk_alarm().unwrap();
+    disk.state().free_bytes = RESERVE_BYTES - 1;
+    in_time(alarm.wait_for(|alarmed| *alarmed)).await.unwrap();
+    disk.state().free_bytes = RESERVE_BYTES + 200_000;
+    in_time(alarm.wait_for(|alarmed| !*alarmed)).await.unwrap();
+
+    let waiting = async || {
+        let selection = Selection::Matching(DeathFilter::default());
+        let redrive = Redrive { selection, per_second: None };
+        let (run, work) = engine.start_redrive(&queue("dead"), redrive).unwrap();
+        tokio::spawn(work);
+        let told = async {
+            while run.progress().waits_for.is_none() {
+                assert_eq!(run.progress().state, RunState::Running);
+                tokio::task::yield_now().await;
+            }
+        };
+        in_time(told).await;
+        run
+    };
+    let run = waiting().await;
+    let reason = run.progress().waits_for.unwrap();
+    assert!(reason.contains("disk"), "{reason}");
+    assert_eq!(run.progress().tally.moved, 1);
+    run.cancel();
+    assert_eq!(in_time(run.ended()).await.state, RunState::Cancelled);
+    assert_eq!(bodies(&broker, "dead").await, bodies_before[1..]);
+
+    let run = waiting().await;
+    disk.state().free_bytes = 4 * RESERVE_BYTES;
+    let ended = in_time(run.ended()).await;
+    assert_eq!((ended.state, ended.tally.moved), (RunState::Done, 2));
+    disk.pull_the_plug();
+    drop(broker);
+    let _ = leveret.close().await;
+
+    disk.reboot();
+    let leveret = open(&disk);
+    assert_eq!(bodies(&leveret.broker(), "q").await, bodies_before);
+    assert_eq!(bodies(&leveret.broker(), "dead").await, [""; 0]);
     leveret.close().await.unwrap();
 }
 
