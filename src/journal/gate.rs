@@ -169,7 +169,8 @@ impl Gate {
             metrics::gauge!("leveret_alarm", "kind" => "disk").set(f64::from(is));
             self.alarm_changes.send_replace(is);
         }
-        if (was || thought_bytes != told_bytes) && !is {
+        // Who looked between the two may wait for what is known by now.
+        if (was || thought_bytes != free_bytes || told_bytes != free_bytes) && !is {
             self.changed.notify_waiters();
         }
     }
