@@ -5,7 +5,7 @@
 //! their writes.
 
 #[cfg(test)]
-mod tests;
+pub mod tests;
 
 use std::io;
 use std::pin::Pin;

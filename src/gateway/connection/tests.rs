@@ -7,7 +7,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
 use super::*;
@@ -17,34 +17,39 @@ const HEAD: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n\
     Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
-/// A client that was told of its upgrade and sent `more` in one write with its request, the halves at the
-/// server, and what counts the connection.
-async fn upgraded(more: &[u8]) -> (TcpStream, ReadHalf, WriteHalf, Arc<Semaphore>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-    client.write_all(&[HEAD, more].concat()).await.unwrap();
-    let (stream, _) = listener.accept().await.unwrap();
-    let connections = Arc::new(Semaphore::new(1));
-    let permit = Arc::clone(&connections).try_acquire_owned().unwrap();
-
-    let (tell, told) = oneshot::channel();
-    let tell = parking_lot::Mutex::new(Some(tell));
+/// What hyper gives for `server` once `client` has asked for a WebSocket, with `more` in one write, and was told.
+pub(in crate::gateway) async fn upgrade(
+    client: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    more: &[u8],
+    server: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> Upgraded {
+    let (tell, mut told) = mpsc::channel(1);
     let service = service_fn(move |mut request: Request<Incoming>| {
-        let (tell, upgrade) = (tell.lock().take().unwrap(), hyper::upgrade::on(&mut request));
-        tokio::spawn(async move { tell.send(upgrade.await.unwrap()) });
+        let (tell, upgrade) = (tell.clone(), hyper::upgrade::on(&mut request));
+        tokio::spawn(async move { tell.send(upgrade.await.unwrap()).await.unwrap() });
         let response = websocket::accept(&request).unwrap().map(|()| Body::empty());
         async move { Ok::<_, Infallible>(response) }
     });
-    let io = TokioIo::new(Connection::new(stream, permit));
-    let connection = http1::Builder::new().serve_connection(io, service).with_upgrades();
-    let (served, upgrade) = tokio::join!(connection, told);
-    served.unwrap();
-    let (read, write) = split(upgrade.unwrap());
-
+    let connection = http1::Builder::new().serve_connection(TokioIo::new(server), service);
+    tokio::spawn(async move { connection.with_upgrades().await.unwrap() });
+    client.write_all(&[HEAD, more].concat()).await.unwrap();
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(client.read_u8().await.unwrap());
     }
+    told.recv().await.unwrap()
+}
+
+/// A client over TCP that sent `more` with its request, the halves at the server, and what counts the
+/// connection.
+async fn upgraded(more: &[u8]) -> (TcpStream, ReadHalf, WriteHalf, Arc<Semaphore>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (stream, _) = listener.accept().await.unwrap();
+    let connections = Arc::new(Semaphore::new(1));
+    let permit = Arc::clone(&connections).try_acquire_owned().unwrap();
+    let connection = Connection::new(stream, permit);
+    let (read, write) = split(upgrade(&mut client, more, connection).await);
     (client, read, write, connections)
 }
 
