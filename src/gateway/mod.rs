@@ -18,7 +18,6 @@ mod bridge;
 mod channels;
 mod client_events;
 mod close_reason;
-mod connection;
 mod cors;
 mod directory;
 mod engine;
@@ -57,7 +56,6 @@ use serde_json::value::RawValue;
 
 pub use auth::{Authenticator, Claims};
 pub use close_reason::CloseReason;
-pub use connection::Connection;
 pub use directory::{Member, Part, Presence};
 pub use error::GatewayError;
 pub use event_bridge::{EVENTS_EXCHANGE, EventBridge, EventBridgeError};

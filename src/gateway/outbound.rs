@@ -21,14 +21,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
+use tokio::io::WriteHalf;
 use tokio::sync::Notify;
 
 use self::idle::Pen;
 use self::members::Members;
 use super::close_reason::CloseReason;
-use super::connection::WriteHalf;
 use super::websocket::{Frame, Writer};
 use crate::wire::engine_io::{Packet, Payload};
 
@@ -46,7 +48,7 @@ const FRAME_OVERHEAD_BYTES: usize = 64;
 pub type Batch = SmallVec<[Frame; 1]>;
 
 /// Writes to the session's WebSocket.
-pub type SessionWriter = Writer<WriteHalf>;
+pub type SessionWriter = Writer<WriteHalf<TokioIo<Upgraded>>>;
 
 pub struct Outbound {
     state: Mutex<State>,

@@ -18,9 +18,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
+use super::admitted::Admitted;
 use super::arrival::Arrival;
 use super::turn::undisturbed;
-use crate::gateway::Connection;
 
 /// A connection that is to end waits this long for more of a request that has not come whole.
 const STALLED_AFTER: Duration = Duration::from_secs(1);
@@ -101,7 +101,7 @@ impl Listener {
         // already shows at the first read.
         let _ = stream.set_nodelay(true);
         let connection = serve_connection(
-            Connection::new(stream, permit),
+            Admitted::new(stream, permit),
             Some(peer),
             router.clone(),
             self.limits,

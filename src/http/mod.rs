@@ -1,10 +1,11 @@
 //! HTTP: connections, the routes that every installation has, and the form of every error.
 //!
-//! Owns: the accept loop and its limits, `/health`, `/ready`, `/metrics`, the browser client at
-//! `/leveret.js`, problem documents, and the reading of JSON bodies. May import: the gateway, whose
-//! connections it accepts, and what is below it. What always holds: whatever a stranger sends is bounded
-//! in bytes and in time, and an error is a problem document with the member `error`.
+//! Owns: the accept loop and its limits, `/health`, `/ready`, `/metrics`, the browser client at `/leveret.js`, problem documents, and the
+//! reading of JSON bodies. May import: the gateway and what is below it. What always holds: whatever
+//! a stranger sends is bounded in bytes and in time, and an error is a problem document with the
+//! member `error`.
 
+mod admitted;
 mod api;
 mod arrival;
 mod asset;

@@ -5,21 +5,20 @@ use std::time::Duration;
 
 use axum::body::Body;
 use http::{Request, Response};
-use hyper::upgrade::OnUpgrade;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::io::ReadHalf;
 
 use super::addresses::Place;
 use super::session::{Look, Session, Turn};
 use super::{Answer, Engine, Refused, driver};
 use crate::gateway::close_reason::CloseReason;
-use crate::gateway::connection::{self, ReadHalf};
 use crate::gateway::metrics::CountedTask;
 use crate::gateway::outbound::{Batch, SessionWriter};
-use crate::gateway::websocket::{
-    self, Frame, Incoming, Reader, UpgradeError, WebSocketError, Writer,
-};
+use crate::gateway::websocket::{self, Frame, Incoming, Reader, UpgradeError, WebSocketError};
 use crate::wire::engine_io::{Packet, RequestError};
 
-type SessionReader = Reader<ReadHalf>;
+type SessionReader = Reader<ReadHalf<TokioIo<Upgraded>>>;
 
 /// Begins a session on a WebSocket.
 pub fn handshake<B>(engine: &Arc<Engine>, request: &mut Request<B>, place: Place) -> Answer {
@@ -181,10 +180,9 @@ fn accept<B>(request: &mut Request<B>) -> Result<(Response<Body>, OnUpgrade), Re
 
 async fn streams(engine: &Engine, upgrade: OnUpgrade) -> Option<(SessionReader, SessionWriter)> {
     // It fails when the client is gone before the answer is written.
-    let (read, write) = connection::split(upgrade.await.ok()?);
+    let io = TokioIo::new(upgrade.await.ok()?);
     let message_bytes_max = engine.options.limits.payload_bytes_max;
-    let limits = websocket::Limits { message_bytes_max };
-    Some((Reader::new(read, limits), Writer::new(write)))
+    Some(websocket::split(io, websocket::Limits { message_bytes_max }))
 }
 
 /// Reads the session's messages to its end.

@@ -1,21 +1,48 @@
+use std::convert::Infallible;
 use std::pin::pin;
 use std::slice::from_ref;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use tokio::io::{AsyncReadExt, DuplexStream, duplex};
+use axum::body::Body;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::sync::mpsc;
 use tokio::task::yield_now;
 
 use super::*;
-use crate::gateway::connection::{self, tests::upgrade};
 use crate::gateway::outbound::Transport;
-use crate::gateway::websocket::{Frame, Writer};
+use crate::gateway::websocket::{self, Frame, Limits};
+
+const UPGRADE: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n\
+    Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
 /// The writer of a WebSocket whose stream takes so many bytes before its client reads, and the client.
 async fn websocket(stream_bytes: usize) -> (SessionWriter, DuplexStream) {
     let (mut client, server) = duplex(stream_bytes);
-    let (_, write) = connection::split(upgrade(&mut client, b"", server).await);
-    (Writer::new(write), client)
+    let (upgraded, mut upgrades) = mpsc::channel(1);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        let upgraded = upgraded.clone();
+        let upgrade = hyper::upgrade::on(&mut request);
+        tokio::spawn(async move { upgraded.send(upgrade.await.unwrap()).await.unwrap() });
+        let response = websocket::accept(&request).unwrap().map(|()| Body::empty());
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let connection = http1::Builder::new().serve_connection(TokioIo::new(server), service);
+    tokio::spawn(async move { connection.with_upgrades().await.unwrap() });
+    client.write_all(UPGRADE).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(client.read_u8().await.unwrap());
+    }
+    let io = TokioIo::new(upgrades.recv().await.unwrap());
+    let (_, writer) = websocket::split(io, Limits { message_bytes_max: 1 << 20 });
+    (writer, client)
 }
 
 /// A session that has nothing to write.
