@@ -19,6 +19,7 @@ pub(super) struct Gate {
     alarm: AtomicBool,
     /// By the disk's last word, and by what was written since.
     free_bytes: AtomicU64,
+    /// The disk's last word.
     told_bytes: AtomicU64,
     reserve_bytes: u64,
     failure: OnceLock<JournalError>,
