@@ -9,6 +9,8 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::frames;
+use super::low_rate::SERVERS_CORE;
+use super::process::Pinned;
 
 /// A thread that sends when it is told to.
 pub struct Bare {
@@ -21,7 +23,7 @@ pub struct Bare {
 enum Order {
     Accept(usize),
     Broadcast(u64),
-    /// Says how much CPU time the broadcasts took.
+    /// Says how much CPU time all broadcasts took.
     Report,
     /// Closes all sockets.
     Forget,
@@ -37,6 +39,7 @@ impl Bare {
         let (accept, accepted) = mpsc::sync_channel(1);
         let (report, used) = mpsc::sync_channel(1);
         std::thread::spawn(move || {
+            let _pinned = Pinned::me(SERVERS_CORE);
             let mut sockets: Vec<TcpStream> = Vec::new();
             let mut spent = Duration::ZERO;
             for order in inbox {
@@ -61,7 +64,7 @@ impl Bare {
                         spent += Duration::from_nanos(taken.unsigned_abs());
                     }
                     Order::Report => {
-                        report.send(std::mem::take(&mut spent)).expect("somebody waits");
+                        report.send(spent).expect("somebody waits");
                     }
                     Order::Forget => sockets.clear(),
                 }
@@ -84,7 +87,7 @@ impl Bare {
         self.orders.send(Order::Forget).expect("the loop lives");
     }
 
-    /// CPU time of the broadcasts since the last report.
+    /// CPU time of all broadcasts so far.
     pub fn spent_s(&self) -> f64 {
         self.orders.send(Order::Report).expect("the loop lives");
         self.used.recv().expect("the loop lives").as_secs_f64()

@@ -1,16 +1,14 @@
-//! One room, and everybody in it gets everything: at a low rate, where each delivery is a write of its
-//! own, and at full speed, where a window of broadcasts is always under way.
+//! One room, and everybody in it gets everything: at low rates, and at full speed, where a window of broadcasts is
+//! always under way.
 
 use std::time::{Duration, Instant};
 
 use super::bare::Bare;
 use super::clients::{Clients, Trigger};
 use super::figures::{Figures, Run};
+use super::low_rate::LowRate;
 use super::process::{SystemCalls, cpu_s};
 use super::servers::Server;
-
-/// Deliveries a second at the low rate.
-const LOW_RATE: usize = 10_000;
 
 /// What a scenario does not get within this is lost.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -23,10 +21,9 @@ pub fn run(servers: &[Server], bare: Option<&Bare>, count: usize, run: &Run) {
         for turn in 0..servers.len() {
             // Each comes first in turn.
             let server = &servers[(turn + round) % servers.len()];
-            measure(server, count, run, &mut figures);
-        }
-        if let Some(bare) = bare {
-            measure_bare(bare, count, run, &mut figures);
+            // The loop takes turns with the server that all are compared with.
+            let bare = bare.filter(|_| std::ptr::eq(server, &servers[0]));
+            measure(server, bare, count, run, &mut figures);
         }
     }
     println!(
@@ -36,7 +33,7 @@ pub fn run(servers: &[Server], bare: Option<&Bare>, count: usize, run: &Run) {
     figures.print(&servers[0].name());
 }
 
-fn measure(server: &Server, count: usize, run: &Run, figures: &mut Figures) {
+fn measure(server: &Server, bare: Option<&Bare>, count: usize, run: &Run, figures: &mut Figures) {
     let mut clients = Clients::new();
     let name = server.name();
     let room = format!("room{count}");
@@ -45,17 +42,7 @@ fn measure(server: &Server, count: usize, run: &Run, figures: &mut Figures) {
     figures.add(&name, "connected/s", count as f64 / before.elapsed().as_secs_f64());
     let trigger = clients.trigger(server);
 
-    let interval = Duration::from_secs(1) * u32::try_from(count).expect("a number") / 10_000;
-    assert_eq!(LOW_RATE, 10_000);
-    let cpu_before = cpu_s(server.pid());
-    let sent = at_rate(&mut clients, interval, run.time, |clients, sent_ns| {
-        clients.broadcast_one(trigger, &room, sent_ns);
-    });
-    gather(&mut clients, sent * count, &name);
-    let deliveries = (sent * count) as f64;
-    let cpu = cpu_s(server.pid()) - cpu_before;
-    figures.add(&name, "low rate: CPU us a delivery", cpu * 1e6 / deliveries);
-    figures.latency(&name, "low rate", &std::mem::take(&mut clients.seen.latency));
+    LowRate { server, bare, room: &room, count, run }.measure(&mut clients, figures);
 
     clients.seen.news = 0;
     let (before, cpu_before) = (Instant::now(), cpu_s(server.pid()));
@@ -70,11 +57,6 @@ fn measure(server: &Server, count: usize, run: &Run, figures: &mut Figures) {
 
     clients.seen.news = 0;
     let calls = SystemCalls::of(server.pid());
-    let began = Instant::now();
-    while began.elapsed() < Duration::from_millis(300) {
-        // Until perf counts.
-        clients.turn(Duration::from_millis(50));
-    }
     let short = Run { time: Duration::from_millis(500), ..run.clone() };
     let deliveries = at_full_speed(&mut clients, trigger, &room, count, &short);
     gather(&mut clients, deliveries, &name);
@@ -83,47 +65,6 @@ fn measure(server: &Server, count: usize, run: &Run, figures: &mut Figures) {
     }
     assert_eq!(clients.seen.lost, 0, "{name} cut clients off");
     clients.close_all();
-}
-
-fn measure_bare(bare: &Bare, count: usize, run: &Run, figures: &mut Figures) {
-    let mut clients = Clients::new();
-    for _ in 0..count / 100 {
-        (0..100).for_each(|_| clients.listen(bare.address));
-        bare.accept(100);
-    }
-    let interval = Duration::from_secs(1) * u32::try_from(count).expect("a number") / 10_000;
-    bare.spent_s();
-    let sent = at_rate(&mut clients, interval, run.time, |_, sent_ns| bare.broadcast(sent_ns));
-    gather(&mut clients, sent * count, "the bare loop");
-    let deliveries = (sent * count) as f64;
-    figures.add("bare loop", "low rate: CPU us a delivery", bare.spent_s() * 1e6 / deliveries);
-    figures.latency("bare loop", "low rate", &clients.seen.latency);
-    bare.forget();
-}
-
-/// Sends at regular times; how many times.
-fn at_rate(
-    clients: &mut Clients,
-    interval: Duration,
-    time: Duration,
-    mut send: impl FnMut(&mut Clients, u64),
-) -> usize {
-    let began = Instant::now();
-    let mut sent = 0;
-    loop {
-        let due = interval * u32::try_from(sent).expect("a short run");
-        let now = began.elapsed();
-        if now >= time {
-            return sent;
-        }
-        if now >= due {
-            let sent_ns = clients.now_ns();
-            send(clients, sent_ns);
-            sent += 1;
-        } else {
-            clients.turn((due - now).min(time - now));
-        }
-    }
 }
 
 /// Keeps a window of broadcasts under way; how many deliveries that makes.

@@ -54,6 +54,8 @@ struct Client {
 #[derive(Default)]
 pub struct Seen {
     pub news: u64,
+    /// When the last broadcast began whose packets carry no time.
+    told_ns: u64,
     pub latency: Latency,
     pub acks: u64,
     pub pings: u64,
@@ -76,11 +78,23 @@ pub struct Clients {
     pub echoes: bool,
 }
 
-/// Who makes the server send `news`.
+/// Who makes the server send to a room.
 #[derive(Clone, Copy)]
 pub struct Trigger {
     client: usize,
-    publishes: bool,
+    way: Way,
+}
+
+#[derive(Clone, Copy)]
+enum Way {
+    /// A message to Leveret's exchange `leveret.emit`, over HTTP. Many are taken from there together.
+    Publish,
+    /// Leveret's request for one event, over HTTP.
+    Emit,
+    /// A client's event that the peers pass on.
+    Broadcast,
+    /// A client's event that Leveret passes on.
+    Typing,
 }
 
 impl Clients {
@@ -140,40 +154,63 @@ impl Clients {
     }
 
     /// Connects to a server that sends frames without being asked.
-    pub fn listen(&mut self, address: SocketAddrV4) {
+    pub fn listen(&mut self, address: SocketAddrV4) -> usize {
         let client = self.connect(address, State::Live);
         self.watch(client, EventFlags::IN);
+        client
     }
 
+    /// The way for many at once.
     pub fn trigger(&mut self, server: &Server) -> Trigger {
-        let publishes = server.kind == Kind::Leveret;
-        if !publishes {
-            let client = self.open(server, 1, |_| None)[0];
-            return Trigger { client, publishes };
+        match server.kind {
+            Kind::Leveret => Trigger { client: self.connect_program(server), way: Way::Publish },
+            Kind::Node | Kind::Socketioxide => {
+                Trigger { client: self.open(server, 1, |_| None)[0], way: Way::Broadcast }
+            }
         }
+    }
+
+    /// The way for one over HTTP, which is ours alone.
+    pub fn http_trigger(&mut self, server: &Server) -> Option<Trigger> {
+        let has_it = server.kind == Kind::Leveret;
+        has_it.then(|| Trigger { client: self.connect_program(server), way: Way::Emit })
+    }
+
+    /// The way for one by a client's event. At Leveret the room gets one member more, whose events do not come
+    /// back to it.
+    pub fn event_trigger(&mut self, server: &Server, room: &str) -> Trigger {
+        match server.kind {
+            Kind::Leveret => {
+                let client = self.open(server, 1, |_| Some(room.to_owned()))[0];
+                Trigger { client, way: Way::Typing }
+            }
+            Kind::Node | Kind::Socketioxide => self.trigger(server),
+        }
+    }
+
+    pub fn end(&mut self, trigger: Trigger) {
+        self.close(trigger.client);
+    }
+
+    fn connect_program(&mut self, server: &Server) -> usize {
         let client = self.connect(server.address, State::Publishing);
         self.watch(client, EventFlags::IN);
-        Trigger { client, publishes }
+        client
     }
 
-    /// Asks the server to send `news` to everybody in the room.
+    /// Asks the server to send something to everybody in the room.
     pub fn broadcast(&mut self, trigger: Trigger, room: &str, sent_ns: u64) {
+        self.seen.told_ns = sent_ns;
         self.broadcast_text(trigger, room, &frames::news(sent_ns));
-    }
-
-    /// As [`Self::broadcast`], of one that others do not follow at once.
-    pub fn broadcast_one(&mut self, trigger: Trigger, room: &str, sent_ns: u64) {
-        match trigger.publishes {
-            true => self.send(trigger.client, &frames::emit(room, &frames::news(sent_ns))),
-            false => self.broadcast(trigger, room, sent_ns),
-        }
     }
 
     /// As [`Self::broadcast`], of what tells no time.
     pub fn broadcast_text(&mut self, trigger: Trigger, room: &str, text: &str) {
-        let bytes = match trigger.publishes {
-            true => frames::publish(room, text),
-            false => frames::masked(&format!("42[\"broadcast\",\"{room}\",\"{text}\"]")),
+        let bytes = match trigger.way {
+            Way::Publish => frames::publish(room, text),
+            Way::Emit => frames::emit(room, text),
+            Way::Broadcast => frames::masked(&format!("42[\"broadcast\",\"{room}\",\"{text}\"]")),
+            Way::Typing => frames::masked(&format!("42[\"typing:stop\",\"{room}\"]")),
         };
         self.send(trigger.client, &bytes);
     }
@@ -357,6 +394,10 @@ impl Clients {
                 if self.echoes {
                     self.echo(client);
                 }
+            }
+            (Heard::Typing, _) => {
+                self.seen.news += 1;
+                self.seen.latency.record(now_ns.saturating_sub(self.seen.told_ns));
             }
             (Heard::Other, _) => {}
             (Heard::Refused(payload), _) => panic!("{}", String::from_utf8_lossy(payload)),

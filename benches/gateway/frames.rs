@@ -17,6 +17,8 @@ pub enum Heard<'a> {
     News {
         sent_ns: u64,
     },
+    /// The event that is measured where a client's event begins it at Leveret. It tells no time.
+    Typing,
     /// Something that the scenarios do not wait for.
     Other,
     Refused(&'a [u8]),
@@ -79,6 +81,7 @@ pub fn hear(payload: &[u8]) -> Heard<'_> {
         }
         [b'4', b'4', ..] => Heard::Refused(payload),
         _ if payload.starts_with(b"42[\"ready\"") => Heard::Ready,
+        _ if payload.starts_with(b"42[\"typing:stop\"") => Heard::Typing,
         _ if payload.starts_with(b"42[\"error\"") => Heard::Refused(payload),
         _ => Heard::Other,
     }

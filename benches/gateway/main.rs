@@ -13,6 +13,7 @@ mod frames;
 mod gauges;
 mod hostile;
 mod latency;
+mod low_rate;
 mod process;
 mod servers;
 mod sockets;
@@ -102,7 +103,7 @@ fn main() {
     if has(Scenario::Broadcast) {
         let bare = bare::Bare::start();
         for count in &arguments.clients {
-            let fits = limit.maximum.is_none_or(|most| 2 * *count as u64 + 200 < most);
+            let fits = limit.maximum.is_none_or(|most| 3 * *count as u64 + 200 < most);
             broadcast::run(&servers, fits.then_some(&bare), *count, &run);
         }
     }

@@ -163,10 +163,11 @@ fn run(command: &mut Command) {
     assert!(status.success(), "{command:?} failed");
 }
 
-/// Few users with many sockets each, as the peers know no users at all.
+/// Few users with many sockets each, as the peers know no users at all. An event that names one is as long as
+/// one with the payload of the others.
 fn token(program: &Path, user: u64) -> String {
     let output = Command::new(program)
-        .args(["token", "--user", &format!("load{user}"), "--room", "*", "--ttl", "1day"])
+        .args(["token", "--user", &format!("load{user:0>76}"), "--room", "*", "--ttl", "1day"])
         .args(["--jwt-secret", SECRET])
         .output()
         .expect("the program runs");
