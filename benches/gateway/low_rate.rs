@@ -1,6 +1,6 @@
 //! A room at low rates, where each delivery is a write of its own, beside a bare loop of `send()`.
 //!
-//! Both are measured in short slices by turns, or the ratio would be one of what the machine does meanwhile. The
+//! Both are measured in slices by turns, or the ratio would be one of what the machine does meanwhile. The
 //! server, or the loop, has one core and the generator the other: to a reader on its own core a send costs
 //! less, and where the kernel puts the two is chance.
 
@@ -18,8 +18,9 @@ use super::servers::Server;
 /// with nothing in its caches.
 const RATES: [usize; 2] = [10_000, 40_000];
 
-/// The shortest turn.
-const SLICE: Duration = Duration::from_millis(200);
+/// The shortest turn, and what of it does not count: the other has used the caches.
+const SLICE: Duration = Duration::from_millis(500);
+const WARM_UP: Duration = Duration::from_millis(100);
 
 /// Ours alone has it. All begin a broadcast when a client sends an event.
 const OVER_HTTP: &str = "over HTTP";
@@ -87,12 +88,13 @@ impl LowRate<'_> {
                 }
             }
             let calls = SystemCalls::of(self.server.pid());
-            let mut turns = Turns::new(BY_AN_EVENT, By::Trigger(event));
-            self.turn(clients, &mut turns, rate);
+            let turns = Turns::new(BY_AN_EVENT, By::Trigger(event));
+            let deliveries = self.send(clients, &turns, self.interval(rate), SLICE);
             if let Some(calls) = calls.count() {
                 let figure = format!("{rate}/s: system calls a delivery");
-                figures.add(&name, &figure, calls / turns.deliveries as f64);
+                figures.add(&name, &figure, calls / deliveries as f64);
             }
+            clients.seen.latency = Latency::default();
         }
         [event].into_iter().chain(http).for_each(|trigger| clients.end(trigger));
         listeners.into_iter().for_each(|listener| clients.close(listener));
@@ -107,11 +109,7 @@ impl LowRate<'_> {
         senders: &[(&'static str, By<'a>)],
         rate: usize,
     ) -> Vec<Turns<'a>> {
-        let begin = || senders.iter().map(|(begun, by)| Turns::new(begun, *by)).collect();
-        // What comes first costs more.
-        let mut all: Vec<Turns<'_>> = begin();
-        all.iter_mut().for_each(|turns| self.turn(clients, turns, rate));
-        all = begin();
+        let mut all: Vec<_> = senders.iter().map(|(begun, by)| Turns::new(begun, *by)).collect();
         let began = Instant::now();
         while began.elapsed() < self.run.time * u32::try_from(senders.len()).expect("a few") {
             all.iter_mut().for_each(|turns| self.turn(clients, turns, rate));
@@ -119,61 +117,64 @@ impl LowRate<'_> {
         all
     }
 
+    /// Between two broadcasts.
+    fn interval(&self, rate: usize) -> Duration {
+        Duration::from_secs_f64(self.count as f64 / rate as f64)
+    }
+
     /// One slice.
     fn turn(&self, clients: &mut Clients, turns: &mut Turns<'_>, rate: usize) {
-        let interval = Duration::from_secs_f64(self.count as f64 / rate as f64);
-        let cpu_s = |by| match by {
+        let interval = self.interval(rate);
+        self.send(clients, turns, interval, WARM_UP.max(interval));
+        let cpu_s = || match turns.by {
             By::Trigger(_) => cpu_s(self.server.pid()),
             By::Bare(bare) => bare.spent_s(),
         };
+        clients.seen.latency = std::mem::take(&mut turns.latency);
+        let cpu_before = cpu_s();
+        let deliveries = self.send(clients, turns, interval, SLICE.max(2 * interval));
+        turns.cpu_s += cpu_s() - cpu_before;
+        turns.deliveries += deliveries;
+        turns.latency = std::mem::take(&mut clients.seen.latency);
+    }
+
+    /// At regular times; how many deliveries there were.
+    fn send(
+        &self,
+        clients: &mut Clients,
+        turns: &Turns<'_>,
+        interval: Duration,
+        time: Duration,
+    ) -> usize {
         clients.seen.news = 0;
-        std::mem::swap(&mut clients.seen.latency, &mut turns.latency);
-        let cpu_before = cpu_s(turns.by);
-        let sent = at_rate(clients, interval, SLICE.max(2 * interval), |clients, sent_ns| {
+        let began = Instant::now();
+        let mut sent = 0;
+        while began.elapsed() < time {
+            let due = interval * u32::try_from(sent).expect("a short run");
+            let now = began.elapsed();
+            if now < due {
+                clients.turn((due - now).min(time.saturating_sub(now)));
+                continue;
+            }
+            let sent_ns = clients.now_ns();
             match turns.by {
                 By::Trigger(trigger) => clients.broadcast(trigger, self.room, sent_ns),
                 By::Bare(bare) => bare.broadcast(sent_ns),
             }
-        });
+            sent += 1;
+        }
         let reached = match turns.begun {
             // Also who begins the others' broadcasts.
             OVER_HTTP => self.count + 1,
             _ => self.count,
         };
         gather(clients, sent * reached, turns.begun);
-        turns.cpu_s += cpu_s(turns.by) - cpu_before;
-        turns.deliveries += sent * reached;
-        std::mem::swap(&mut clients.seen.latency, &mut turns.latency);
+        sent * reached
     }
 }
 
 impl<'a> Turns<'a> {
     fn new(begun: &'static str, by: By<'a>) -> Self {
         Self { begun, by, deliveries: 0, cpu_s: 0.0, latency: Latency::default() }
-    }
-}
-
-/// Sends at regular times; how many times.
-fn at_rate(
-    clients: &mut Clients,
-    interval: Duration,
-    time: Duration,
-    mut send: impl FnMut(&mut Clients, u64),
-) -> usize {
-    let began = Instant::now();
-    let mut sent = 0;
-    loop {
-        let due = interval * u32::try_from(sent).expect("a short run");
-        let now = began.elapsed();
-        if now >= time {
-            return sent;
-        }
-        if now >= due {
-            let sent_ns = clients.now_ns();
-            send(clients, sent_ns);
-            sent += 1;
-        } else {
-            clients.turn((due - now).min(time - now));
-        }
     }
 }
