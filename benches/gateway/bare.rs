@@ -1,96 +1,149 @@
 //! The bare loop: one `send()` of a finished frame for each socket, and nothing else. No server can do
 //! a delivery that is a write of its own for less.
+//!
+//! It is a process of its own, as a server is, and so is its reader: one process has too few files for the clients of
+//! a server and for either end of as many connections beside.
 
 use std::io::Write;
-use std::net::{SocketAddr, SocketAddrV4, TcpListener, TcpStream};
-use std::sync::mpsc;
+use std::net::{SocketAddrV4, TcpListener, TcpStream};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
 
+use super::clients::Clients;
 use super::frames;
-use super::low_rate::SERVERS_CORE;
+use super::helpers::{self, Helper, Role};
+use super::low_rate::{GENERATORS_CORE, SERVERS_CORE, Sender, Slice, slice};
 use super::process::Pinned;
 
-/// A thread that sends when it is told to.
-pub struct Bare {
-    pub address: SocketAddrV4,
-    orders: mpsc::SyncSender<Order>,
-    accepted: mpsc::Receiver<()>,
-    used: mpsc::Receiver<Duration>,
+pub const NAME: &str = "bare loop";
+
+/// The process that reads, and has the loop send.
+pub struct Bare(Helper);
+
+#[derive(Serialize, Deserialize)]
+enum ToReader {
+    Connect(usize),
+    /// With so much time between two broadcasts.
+    Slice(Duration),
+    CloseAll,
 }
 
-enum Order {
+#[derive(Serialize, Deserialize)]
+enum ToLoop {
     Accept(usize),
+    /// Has no answer.
     Broadcast(u64),
     /// Says how much CPU time all broadcasts took.
     Report,
-    /// Closes all sockets.
-    Forget,
+    CloseAll,
 }
 
 impl Bare {
     pub fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let SocketAddr::V4(address) = listener.local_addr().expect("an address") else {
-            panic!("not what it was bound to")
-        };
-        let (orders, inbox) = mpsc::sync_channel(64);
-        let (accept, accepted) = mpsc::sync_channel(1);
-        let (report, used) = mpsc::sync_channel(1);
-        std::thread::spawn(move || {
-            let _pinned = Pinned::me(SERVERS_CORE);
-            let mut sockets: Vec<TcpStream> = Vec::new();
-            let mut spent = Duration::ZERO;
-            for order in inbox {
-                match order {
-                    Order::Accept(count) => {
-                        sockets.extend((0..count).map(|_| {
-                            let (socket, _) = listener.accept().expect("a connection");
-                            socket.set_nodelay(true).expect("an option of TCP");
-                            socket
-                        }));
-                        accept.send(()).expect("somebody waits");
-                    }
-                    Order::Broadcast(sent_ns) => {
-                        let before = clock_gettime(ClockId::ThreadCPUTime);
-                        let frame = frame(sent_ns);
-                        for socket in &mut sockets {
-                            socket.write_all(&frame).expect("a client that reads");
-                        }
-                        let after = clock_gettime(ClockId::ThreadCPUTime);
-                        let taken = (after.tv_sec - before.tv_sec) * 1_000_000_000
-                            + (after.tv_nsec - before.tv_nsec);
-                        spent += Duration::from_nanos(taken.unsigned_abs());
-                    }
-                    Order::Report => {
-                        report.send(spent).expect("somebody waits");
-                    }
-                    Order::Forget => sockets.clear(),
+        Self(Helper::start(Role::BareReader))
+    }
+
+    /// Hundreds.
+    pub fn connect(&self, count: usize) {
+        self.0.ask(&ToReader::Connect(count))
+    }
+
+    pub fn slice(&self, interval: Duration) -> Slice {
+        self.0.ask(&ToReader::Slice(interval))
+    }
+
+    pub fn close_all(&self) {
+        self.0.ask(&ToReader::CloseAll)
+    }
+}
+
+/// The loop as its reader has it.
+struct Loop {
+    process: Helper,
+    sockets: usize,
+}
+
+impl Sender for Loop {
+    fn name(&self) -> String {
+        NAME.to_owned()
+    }
+
+    fn broadcast(&self, _clients: &mut Clients, sent_ns: u64) {
+        self.process.tell(&ToLoop::Broadcast(sent_ns));
+    }
+
+    fn reaches(&self) -> usize {
+        self.sockets
+    }
+
+    fn cpu_s(&self) -> f64 {
+        self.process.ask::<Duration>(&ToLoop::Report).as_secs_f64()
+    }
+}
+
+/// What the process of the reader does.
+pub fn read_for_others() {
+    let mut bare = Loop { process: Helper::start(Role::BareLoop), sockets: 0 };
+    let address: SocketAddrV4 = bare.process.answer();
+    let _pinned = Pinned::me(GENERATORS_CORE);
+    let mut clients = Clients::new();
+    for order in helpers::orders() {
+        match order {
+            ToReader::Connect(count) => {
+                // As many as may wait to be accepted.
+                for _ in 0..count / 100 {
+                    (0..100).for_each(|_| clients.listen(address));
+                    bare.process.ask::<()>(&ToLoop::Accept(100));
                 }
+                bare.sockets = count;
+                helpers::answer(&());
             }
-        });
-        Self { address, orders, accepted, used }
+            ToReader::Slice(interval) => helpers::answer(&slice(&mut clients, &bare, interval)),
+            ToReader::CloseAll => {
+                clients.close_all();
+                bare.process.ask::<()>(&ToLoop::CloseAll);
+                helpers::answer(&());
+            }
+        }
     }
+}
 
-    /// Accepts what was connected.
-    pub fn accept(&self, count: usize) {
-        self.orders.send(Order::Accept(count)).expect("the loop lives");
-        self.accepted.recv().expect("the loop lives");
-    }
-
-    pub fn broadcast(&self, sent_ns: u64) {
-        self.orders.send(Order::Broadcast(sent_ns)).expect("the loop lives");
-    }
-
-    pub fn forget(&self) {
-        self.orders.send(Order::Forget).expect("the loop lives");
-    }
-
-    /// CPU time of all broadcasts so far.
-    pub fn spent_s(&self) -> f64 {
-        self.orders.send(Order::Report).expect("the loop lives");
-        self.used.recv().expect("the loop lives").as_secs_f64()
+/// What the process of the loop does.
+pub fn send_for_others() {
+    let _pinned = Pinned::me(SERVERS_CORE);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    helpers::answer(&listener.local_addr().expect("an address"));
+    let mut sockets: Vec<TcpStream> = Vec::new();
+    let mut spent = Duration::ZERO;
+    for order in helpers::orders() {
+        match order {
+            ToLoop::Accept(count) => {
+                sockets.extend((0..count).map(|_| {
+                    let (socket, _) = listener.accept().expect("a connection");
+                    socket.set_nodelay(true).expect("an option of TCP");
+                    socket
+                }));
+                helpers::answer(&());
+            }
+            ToLoop::Broadcast(sent_ns) => {
+                let before = clock_gettime(ClockId::ThreadCPUTime);
+                let frame = frame(sent_ns);
+                for socket in &mut sockets {
+                    socket.write_all(&frame).expect("a client that reads");
+                }
+                let after = clock_gettime(ClockId::ThreadCPUTime);
+                let taken = (after.tv_sec - before.tv_sec) * 1_000_000_000
+                    + (after.tv_nsec - before.tv_nsec);
+                spent += Duration::from_nanos(taken.unsigned_abs());
+            }
+            ToLoop::Report => helpers::answer(&spent),
+            ToLoop::CloseAll => {
+                sockets.clear();
+                helpers::answer(&());
+            }
+        }
     }
 }
 

@@ -13,15 +13,13 @@ use super::servers::Server;
 /// What a scenario does not get within this is lost.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// `bare` is absent when the generator cannot hold both ends of so many connections. Ratios are of the
-/// server named first.
+/// Ratios are of the server named first, and `bare` takes turns with it if it is there.
 pub fn run(servers: &[Server], bare: Option<&Bare>, count: usize, run: &Run) {
     let mut figures = Figures::default();
     for round in 0..run.rounds {
         for turn in 0..servers.len() {
             // Each comes first in turn.
             let server = &servers[(turn + round) % servers.len()];
-            // The loop takes turns with the server that all are compared with.
             let bare = bare.filter(|_| std::ptr::eq(server, &servers[0]));
             measure(server, bare, count, run, &mut figures);
         }

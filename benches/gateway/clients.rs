@@ -154,10 +154,9 @@ impl Clients {
     }
 
     /// Connects to a server that sends frames without being asked.
-    pub fn listen(&mut self, address: SocketAddrV4) -> usize {
+    pub fn listen(&mut self, address: SocketAddrV4) {
         let client = self.connect(address, State::Live);
         self.watch(client, EventFlags::IN);
-        client
     }
 
     /// The way for many at once.

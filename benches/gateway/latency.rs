@@ -1,8 +1,11 @@
 //! Latencies, counted in buckets no wider than a thirty-second of their value.
 
+use serde::{Deserialize, Serialize};
+
 const STEPS: u64 = 32;
 const BUCKETS: usize = (64 * STEPS) as usize;
 
+#[derive(Serialize, Deserialize)]
 pub struct Latency {
     buckets: Vec<u64>,
     count: u64,
@@ -20,6 +23,13 @@ impl Latency {
         self.buckets[bucket(ns)] += 1;
         self.count += 1;
         self.most_ns = self.most_ns.max(ns);
+    }
+
+    /// Those of the other, too.
+    pub fn add(&mut self, other: &Self) {
+        self.buckets.iter_mut().zip(&other.buckets).for_each(|(mine, its)| *mine += its);
+        self.count += other.count;
+        self.most_ns = self.most_ns.max(other.most_ns);
     }
 
     pub fn most_ms(&self) -> f64 {

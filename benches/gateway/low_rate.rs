@@ -2,11 +2,14 @@
 //!
 //! Both are measured in slices by turns, or the ratio would be one of what the machine does meanwhile. The
 //! server, or the loop, has one core and the generator the other: to a reader on its own core a send costs
-//! less, and where the kernel puts the two is chance.
+//! less, and where the kernel puts the two is chance. Each has a process of clients, which are the same but for what
+//! they make send.
 
 use std::time::{Duration, Instant};
 
-use super::bare::Bare;
+use serde::{Deserialize, Serialize};
+
+use super::bare::{self, Bare};
 use super::broadcast::gather;
 use super::clients::{Clients, Trigger};
 use super::figures::{Figures, Run};
@@ -26,10 +29,8 @@ const WARM_UP: Duration = Duration::from_millis(100);
 const OVER_HTTP: &str = "over HTTP";
 const BY_AN_EVENT: &str = "by an event";
 
-const BARE: &str = "bare loop";
-
 pub const SERVERS_CORE: usize = 0;
-const GENERATORS_CORE: usize = 1;
+pub const GENERATORS_CORE: usize = 1;
 
 /// A room of one server, and the loop if it takes turns with it.
 pub struct LowRate<'a> {
@@ -43,16 +44,42 @@ pub struct LowRate<'a> {
 /// Who begins a broadcast, and what became of all in its slices.
 struct Turns<'a> {
     begun: &'static str,
-    by: By<'a>,
+    by: &'a By<'a>,
+    all: Slice,
+}
+
+enum By<'a> {
+    Server(Served<'a>),
+    Bare(&'a Bare),
+}
+
+/// A server that is made to send.
+struct Served<'a> {
+    server: &'a Server,
+    room: &'a str,
+    trigger: Trigger,
+    reaches: usize,
+}
+
+/// What sends, when it is told to.
+pub trait Sender {
+    fn name(&self) -> String;
+
+    fn broadcast(&self, clients: &mut Clients, sent_ns: u64);
+
+    /// Deliveries of a broadcast.
+    fn reaches(&self) -> usize;
+
+    /// Used so far.
+    fn cpu_s(&self) -> f64;
+}
+
+/// What was sent in a turn.
+#[derive(Default, Serialize, Deserialize)]
+pub struct Slice {
     deliveries: usize,
     cpu_s: f64,
     latency: Latency,
-}
-
-#[derive(Clone, Copy)]
-enum By<'a> {
-    Trigger(Trigger),
-    Bare(&'a Bare),
 }
 
 impl LowRate<'_> {
@@ -61,35 +88,33 @@ impl LowRate<'_> {
         let name = self.server.name();
         let event = clients.event_trigger(self.server, self.room);
         let http = clients.http_trigger(self.server);
-        let mut listeners = Vec::new();
         if let Some(bare) = self.bare {
-            for _ in 0..self.count / 100 {
-                listeners.extend((0..100).map(|_| clients.listen(bare.address)));
-                bare.accept(100);
-            }
+            bare.connect(self.count);
         }
-        let mut senders = vec![(BY_AN_EVENT, By::Trigger(event))];
-        senders.extend(http.map(|trigger| (OVER_HTTP, By::Trigger(trigger))));
-        senders.extend(self.bare.map(|bare| (BARE, By::Bare(bare))));
+        let served =
+            |trigger, reaches| Served { server: self.server, room: self.room, trigger, reaches };
+        let mut senders = vec![(BY_AN_EVENT, By::Server(served(event, self.count)))];
+        // Also who begins the others' broadcasts gets these.
+        senders.extend(http.map(|http| (OVER_HTTP, By::Server(served(http, self.count + 1)))));
+        senders.extend(self.bare.map(|bare| (bare::NAME, By::Bare(bare))));
         let _apart =
             (Pinned::me(GENERATORS_CORE), Pinned::process(self.server.pid(), SERVERS_CORE));
         for rate in RATES {
             for turns in self.by_turns(clients, &senders, rate) {
-                let us = turns.cpu_s * 1e6 / turns.deliveries as f64;
+                let us = turns.all.cpu_s * 1e6 / turns.all.deliveries as f64;
                 let (who, begun) = match turns.by {
-                    By::Trigger(_) => (name.as_str(), &[turns.begun][..]),
+                    By::Server(_) => (name.as_str(), &[turns.begun][..]),
                     // What its ratios are to.
-                    By::Bare(_) => (BARE, &[BY_AN_EVENT, OVER_HTTP][..]),
+                    By::Bare(_) => (bare::NAME, &[BY_AN_EVENT, OVER_HTTP][..]),
                 };
                 for begun in begun {
                     let figure = format!("{rate}/s, begun {begun}");
                     figures.add(who, &format!("{figure}: CPU us a delivery"), us);
-                    figures.latency(who, &figure, &turns.latency);
+                    figures.latency(who, &figure, &turns.all.latency);
                 }
             }
             let calls = SystemCalls::of(self.server.pid());
-            let turns = Turns::new(BY_AN_EVENT, By::Trigger(event));
-            let deliveries = self.send(clients, &turns, self.interval(rate), SLICE);
+            let deliveries = send(clients, &served(event, self.count), self.interval(rate), SLICE);
             if let Some(calls) = calls.count() {
                 let figure = format!("{rate}/s: system calls a delivery");
                 figures.add(&name, &figure, calls / deliveries as f64);
@@ -97,22 +122,28 @@ impl LowRate<'_> {
             clients.seen.latency = Latency::default();
         }
         [event].into_iter().chain(http).for_each(|trigger| clients.end(trigger));
-        listeners.into_iter().for_each(|listener| clients.close(listener));
         if let Some(bare) = self.bare {
-            bare.forget();
+            bare.close_all();
         }
     }
 
     fn by_turns<'a>(
         &self,
         clients: &mut Clients,
-        senders: &[(&'static str, By<'a>)],
+        senders: &'a [(&'static str, By<'a>)],
         rate: usize,
     ) -> Vec<Turns<'a>> {
-        let mut all: Vec<_> = senders.iter().map(|(begun, by)| Turns::new(begun, *by)).collect();
+        let turns = senders.iter().map(|(begun, by)| Turns { begun, by, all: Slice::default() });
+        let mut all: Vec<_> = turns.collect();
+        let interval = self.interval(rate);
         let began = Instant::now();
         while began.elapsed() < self.run.time * u32::try_from(senders.len()).expect("a few") {
-            all.iter_mut().for_each(|turns| self.turn(clients, turns, rate));
+            for turns in &mut all {
+                turns.all.add(&match turns.by {
+                    By::Server(server) => slice(clients, server, interval),
+                    By::Bare(bare) => bare.slice(interval),
+                });
+            }
         }
         all
     }
@@ -121,60 +152,61 @@ impl LowRate<'_> {
     fn interval(&self, rate: usize) -> Duration {
         Duration::from_secs_f64(self.count as f64 / rate as f64)
     }
+}
 
-    /// One slice.
-    fn turn(&self, clients: &mut Clients, turns: &mut Turns<'_>, rate: usize) {
-        let interval = self.interval(rate);
-        self.send(clients, turns, interval, WARM_UP.max(interval));
-        let cpu_s = || match turns.by {
-            By::Trigger(_) => cpu_s(self.server.pid()),
-            By::Bare(bare) => bare.spent_s(),
-        };
-        clients.seen.latency = std::mem::take(&mut turns.latency);
-        let cpu_before = cpu_s();
-        let deliveries = self.send(clients, turns, interval, SLICE.max(2 * interval));
-        turns.cpu_s += cpu_s() - cpu_before;
-        turns.deliveries += deliveries;
-        turns.latency = std::mem::take(&mut clients.seen.latency);
+impl Sender for Served<'_> {
+    fn name(&self) -> String {
+        self.server.name()
     }
 
-    /// At regular times; how many deliveries there were.
-    fn send(
-        &self,
-        clients: &mut Clients,
-        turns: &Turns<'_>,
-        interval: Duration,
-        time: Duration,
-    ) -> usize {
-        clients.seen.news = 0;
-        let began = Instant::now();
-        let mut sent = 0;
-        while began.elapsed() < time {
-            let due = interval * u32::try_from(sent).expect("a short run");
-            let now = began.elapsed();
-            if now < due {
-                clients.turn((due - now).min(time.saturating_sub(now)));
-                continue;
-            }
-            let sent_ns = clients.now_ns();
-            match turns.by {
-                By::Trigger(trigger) => clients.broadcast(trigger, self.room, sent_ns),
-                By::Bare(bare) => bare.broadcast(sent_ns),
-            }
-            sent += 1;
-        }
-        let reached = match turns.begun {
-            // Also who begins the others' broadcasts.
-            OVER_HTTP => self.count + 1,
-            _ => self.count,
-        };
-        gather(clients, sent * reached, turns.begun);
-        sent * reached
+    fn broadcast(&self, clients: &mut Clients, sent_ns: u64) {
+        clients.broadcast(self.trigger, self.room, sent_ns);
+    }
+
+    fn reaches(&self) -> usize {
+        self.reaches
+    }
+
+    fn cpu_s(&self) -> f64 {
+        cpu_s(self.server.pid())
     }
 }
 
-impl<'a> Turns<'a> {
-    fn new(begun: &'static str, by: By<'a>) -> Self {
-        Self { begun, by, deliveries: 0, cpu_s: 0.0, latency: Latency::default() }
+impl Slice {
+    fn add(&mut self, other: &Self) {
+        self.deliveries += other.deliveries;
+        self.cpu_s += other.cpu_s;
+        self.latency.add(&other.latency);
     }
+}
+
+/// One turn, in the process that has the clients of who sends.
+pub fn slice(clients: &mut Clients, sender: &impl Sender, interval: Duration) -> Slice {
+    send(clients, sender, interval, WARM_UP.max(interval));
+    clients.seen.latency = Latency::default();
+    let before = sender.cpu_s();
+    let deliveries = send(clients, sender, interval, SLICE.max(2 * interval));
+    let cpu_s = sender.cpu_s() - before;
+    Slice { deliveries, cpu_s, latency: std::mem::take(&mut clients.seen.latency) }
+}
+
+/// At regular times; how many deliveries there were.
+fn send(clients: &mut Clients, sender: &impl Sender, interval: Duration, time: Duration) -> usize {
+    clients.seen.news = 0;
+    let began = Instant::now();
+    let mut sent = 0;
+    while began.elapsed() < time {
+        let due = interval * u32::try_from(sent).expect("a short run");
+        let now = began.elapsed();
+        if now < due {
+            clients.turn((due - now).min(time.saturating_sub(now)));
+            continue;
+        }
+        let sent_ns = clients.now_ns();
+        sender.broadcast(clients, sent_ns);
+        sent += 1;
+    }
+    let deliveries = sent * sender.reaches();
+    gather(clients, deliveries, &sender.name());
+    deliveries
 }

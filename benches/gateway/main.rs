@@ -11,6 +11,7 @@ mod clients;
 mod figures;
 mod frames;
 mod gauges;
+mod helpers;
 mod hostile;
 mod latency;
 mod low_rate;
@@ -24,6 +25,7 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use figures::Run;
+use helpers::Role;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use servers::{Kind, Server, Setup};
 
@@ -72,6 +74,9 @@ struct Arguments {
     soak: Option<humantime::Duration>,
     #[arg(long, default_value = "2000")]
     soak_clients: usize,
+    /// For a process that another one of this program starts.
+    #[arg(long, hide = true)]
+    role: Option<Role>,
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -85,6 +90,9 @@ fn main() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     setrlimit(Resource::Nofile, limit).expect("a limit that may be raised");
+    if let Some(role) = arguments.role {
+        return role.play();
+    }
 
     let start_as = |kind, setup| Server::start(kind, setup, arguments.leveret.as_ref());
     let start = |kind| start_as(kind, Setup::default());
@@ -103,8 +111,7 @@ fn main() {
     if has(Scenario::Broadcast) {
         let bare = bare::Bare::start();
         for count in &arguments.clients {
-            let fits = limit.maximum.is_none_or(|most| 3 * *count as u64 + 200 < most);
-            broadcast::run(&servers, fits.then_some(&bare), *count, &run);
+            broadcast::run(&servers, Some(&bare), *count, &run);
         }
     }
     if has(Scenario::Recovery) {
