@@ -12,7 +12,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_
 
 use super::frames::{self, Heard};
 use super::latency::Latency;
-use super::servers::{Kind, Server};
+use super::servers::{Door, Kind};
 
 /// An address of loopback has 28,000 ports for connections to one server; old ones wait a minute.
 const SOURCES: usize = 32;
@@ -118,12 +118,12 @@ impl Clients {
     }
 
     /// Begins to connect one client, which joins the room if one is given.
-    pub fn begin(&mut self, server: &Server, room: Option<String>) -> usize {
-        let packet = server.connect_packet(self.opened);
-        let client = self.connect(server.address, State::Connecting);
+    pub fn begin(&mut self, door: &Door, room: Option<String>) -> usize {
+        let packet = door.connect_packet(self.opened);
+        let client = self.connect(door.address, State::Connecting);
         let place = self.clients[client].as_mut().expect("it was made");
         (place.packet, place.room) = (frames::masked(&packet), room);
-        place.awaits_ready = server.kind == Kind::Socketioxide;
+        place.awaits_ready = door.kind == Kind::Socketioxide;
         self.handshakes += 1;
         client
     }
@@ -131,7 +131,7 @@ impl Clients {
     /// Connects as many and waits until all have joined; few at a time. Gives their numbers.
     pub fn open(
         &mut self,
-        server: &Server,
+        door: &Door,
         count: usize,
         room: impl Fn(usize) -> Option<String>,
     ) -> Vec<usize> {
@@ -140,7 +140,7 @@ impl Clients {
             while self.handshakes >= HANDSHAKES_MAX {
                 self.turn(Duration::from_secs(10));
             }
-            opened.push(self.begin(server, room(number)));
+            opened.push(self.begin(door, room(number)));
         }
         self.finish_handshakes();
         opened
@@ -160,30 +160,30 @@ impl Clients {
     }
 
     /// The way for many at once.
-    pub fn trigger(&mut self, server: &Server) -> Trigger {
-        match server.kind {
-            Kind::Leveret => Trigger { client: self.connect_program(server), way: Way::Publish },
+    pub fn trigger(&mut self, door: &Door) -> Trigger {
+        match door.kind {
+            Kind::Leveret => Trigger { client: self.connect_program(door), way: Way::Publish },
             Kind::Node | Kind::Socketioxide => {
-                Trigger { client: self.open(server, 1, |_| None)[0], way: Way::Broadcast }
+                Trigger { client: self.open(door, 1, |_| None)[0], way: Way::Broadcast }
             }
         }
     }
 
     /// The way for one over HTTP, which is ours alone.
-    pub fn http_trigger(&mut self, server: &Server) -> Option<Trigger> {
-        let has_it = server.kind == Kind::Leveret;
-        has_it.then(|| Trigger { client: self.connect_program(server), way: Way::Emit })
+    pub fn http_trigger(&mut self, door: &Door) -> Option<Trigger> {
+        let has_it = door.kind == Kind::Leveret;
+        has_it.then(|| Trigger { client: self.connect_program(door), way: Way::Emit })
     }
 
     /// The way for one by a client's event. At Leveret the room gets one member more, whose events do not come
     /// back to it.
-    pub fn event_trigger(&mut self, server: &Server, room: &str) -> Trigger {
-        match server.kind {
+    pub fn event_trigger(&mut self, door: &Door, room: &str) -> Trigger {
+        match door.kind {
             Kind::Leveret => {
-                let client = self.open(server, 1, |_| Some(room.to_owned()))[0];
+                let client = self.open(door, 1, |_| Some(room.to_owned()))[0];
                 Trigger { client, way: Way::Typing }
             }
-            Kind::Node | Kind::Socketioxide => self.trigger(server),
+            Kind::Node | Kind::Socketioxide => self.trigger(door),
         }
     }
 
@@ -191,8 +191,8 @@ impl Clients {
         self.close(trigger.client);
     }
 
-    fn connect_program(&mut self, server: &Server) -> usize {
-        let client = self.connect(server.address, State::Publishing);
+    fn connect_program(&mut self, door: &Door) -> usize {
+        let client = self.connect(door.address, State::Publishing);
         self.watch(client, EventFlags::IN);
         client
     }
@@ -260,6 +260,14 @@ impl Clients {
         let happened = events.len();
         self.events = events;
         happened
+    }
+
+    /// Does for so long what servers ask for.
+    pub fn rest(&mut self, time: Duration) {
+        let until = Instant::now() + time;
+        while let Some(left) = until.checked_duration_since(Instant::now()) {
+            self.turn(left.min(Duration::from_millis(100)));
+        }
     }
 
     fn connect(&mut self, address: SocketAddrV4, state: State) -> usize {

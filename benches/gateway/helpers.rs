@@ -9,13 +9,14 @@ use clap::ValueEnum;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::bare;
+use super::{bare, idle};
 
 /// What a process is there for.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum Role {
     BareLoop,
     BareReader,
+    IdleClients,
 }
 
 impl Role {
@@ -24,6 +25,7 @@ impl Role {
         match self {
             Self::BareLoop => bare::send_for_others(),
             Self::BareReader => bare::read_for_others(),
+            Self::IdleClients => idle::connect_for_others(),
         }
     }
 }

@@ -13,6 +13,7 @@ mod frames;
 mod gauges;
 mod helpers;
 mod hostile;
+mod idle;
 mod latency;
 mod low_rate;
 mod process;
@@ -64,7 +65,7 @@ struct Arguments {
     window: usize,
     #[arg(long, default_value = "1000")]
     echo_clients: usize,
-    /// At most what the process may open; 19,500 when it may open 20,000.
+    /// As many processes of each server share them as have files for all: one where it may open 500 more.
     #[arg(long, default_value = "19500")]
     idle_clients: usize,
     #[arg(long, default_value = "10000")]
@@ -138,7 +139,6 @@ fn main() {
     if has(Scenario::Idle) {
         // Its memory is to be that of a process that did nothing before.
         drop(servers);
-        let fresh: Vec<Server> = arguments.servers.iter().copied().map(start).collect();
-        sockets::idle(&fresh, arguments.idle_clients);
+        idle::run(&arguments.servers, start, arguments.idle_clients);
     }
 }

@@ -3,8 +3,11 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddrV4;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+
+use serde::{Deserialize, Serialize};
 
 const SECRET: &str = "the secret of a bench, that is long enough";
 const USERS: u64 = 16;
@@ -20,20 +23,39 @@ pub struct Setup {
     pub is_limited: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 pub enum Kind {
     Leveret,
     Node,
     Socketioxide,
 }
 
-pub struct Server {
+/// What clients know of a server.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Door {
     pub kind: Kind,
-    pub setup: Setup,
     pub address: SocketAddrV4,
-    process: Child,
     tokens: Vec<String>,
+}
+
+pub struct Server {
+    door: Door,
+    pub setup: Setup,
+    process: Child,
     _folder: tempfile::TempDir,
+}
+
+impl Door {
+    /// The CONNECT of the client with this number. The peers ask for no token.
+    pub fn connect_packet(&self, client: usize) -> String {
+        match self.kind {
+            Kind::Leveret => {
+                let token = &self.tokens[client % self.tokens.len()];
+                format!("40{{\"token\":\"{token}\"}}")
+            }
+            Kind::Node | Kind::Socketioxide => "40".to_owned(),
+        }
+    }
 }
 
 impl Server {
@@ -103,7 +125,8 @@ impl Server {
             Kind::Leveret => (0..USERS).map(|user| token(ours, user)).collect(),
             Kind::Node | Kind::Socketioxide => Vec::new(),
         };
-        Self { kind, setup, address, process, tokens, _folder: folder }
+        let door = Door { kind, address, tokens };
+        Self { door, setup, process, _folder: folder }
     }
 
     /// What its figures stand under.
@@ -116,17 +139,6 @@ impl Server {
 
     pub fn pid(&self) -> u32 {
         self.process.id()
-    }
-
-    /// The CONNECT of the client with this number. The peers ask for no token.
-    pub fn connect_packet(&self, client: usize) -> String {
-        match self.kind {
-            Kind::Leveret => {
-                let token = &self.tokens[client % self.tokens.len()];
-                format!("40{{\"token\":\"{token}\"}}")
-            }
-            Kind::Node | Kind::Socketioxide => "40".to_owned(),
-        }
     }
 
     pub fn version(&self) -> String {
@@ -148,6 +160,14 @@ impl Server {
                 line.unwrap_or("socketioxide ?").replace(['"', '='], "")
             }
         }
+    }
+}
+
+impl Deref for Server {
+    type Target = Door;
+
+    fn deref(&self) -> &Door {
+        &self.door
     }
 }
 

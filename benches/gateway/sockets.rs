@@ -1,4 +1,4 @@
-//! What sockets cost that do little: an echo with an acknowledgement, idling, storms, and a soak.
+//! What sockets cost that do little: an echo with an acknowledgement, storms, and a soak.
 
 use std::time::{Duration, Instant};
 
@@ -33,44 +33,6 @@ pub fn echo(servers: &[Server], count: usize, run: &Run) {
     }
     println!("\n## echo with an acknowledgement, {count} clients");
     figures.print(&servers[0].name());
-}
-
-/// Connected, and nothing but heartbeats.
-pub fn idle(servers: &[Server], count: usize) {
-    const HEARTBEATS: Duration = Duration::from_secs(25);
-    let mut figures = Figures::default();
-    for server in servers {
-        let name = server.name();
-        let mut clients = Clients::new();
-        // What the first connections make for all is no socket's.
-        clients.open(server, 100, |_| None);
-        let resident = resident_bytes(server.pid());
-        let (before, cpu_before) = (Instant::now(), cpu_s(server.pid()));
-        clients.open(server, count - 100, |_| None);
-        let (seconds, cpu) = (before.elapsed().as_secs_f64(), cpu_s(server.pid()) - cpu_before);
-        let sockets = (count - 100) as f64;
-        figures.add(&name, "accepted, s", seconds);
-        figures.add(&name, "CPU us to accept one", cpu * 1e6 / sockets);
-        let bytes = (resident_bytes(server.pid()) - resident) / sockets;
-        figures.add(&name, "bytes a socket, at once", bytes);
-        rest(&mut clients, Duration::from_secs(2));
-        let (pings, cpu_before) = (clients.seen.pings, cpu_s(server.pid()));
-        rest(&mut clients, HEARTBEATS);
-        let (pings, cpu) = (clients.seen.pings - pings, cpu_s(server.pid()) - cpu_before);
-        figures.add(&name, "CPU us a heartbeat", cpu * 1e6 / pings.max(1) as f64);
-        let bytes = (resident_bytes(server.pid()) - resident) / sockets;
-        figures.add(&name, "bytes a socket, after heartbeats", bytes);
-        assert_eq!(clients.seen.lost, 0, "{name} cut clients off");
-    }
-    println!("\n## {count} idle sockets");
-    figures.print(&servers[0].name());
-}
-
-fn rest(clients: &mut Clients, time: Duration) {
-    let until = Instant::now() + time;
-    while let Some(left) = until.checked_duration_since(Instant::now()) {
-        clients.turn(left.min(Duration::from_millis(100)));
-    }
 }
 
 /// All at once leave and come back, three times; those who stay go on getting what is sent.
@@ -117,7 +79,7 @@ pub fn storm(servers: &[Server], count: usize) {
         for client in fleet {
             clients.close(client);
         }
-        rest(&mut clients, Duration::from_secs(20));
+        clients.rest(Duration::from_secs(20));
         figures.add(&name, "MiB 20 s after they left", mib(resident_bytes(server.pid())));
     }
     println!("\n## {count} sockets reconnect at once, {STORMS} times, {} watch", Watchers::COUNT);
