@@ -62,7 +62,19 @@ struct RawClaims {
     username: Option<String>,
     #[serde(default)]
     rooms: Vec<String>,
-    exp: u64,
+    exp: NumericDate,
+}
+
+/// Seconds since the Unix epoch, maybe with a fraction (RFC 7519 section 2), which is dropped.
+#[derive(Deserialize)]
+#[serde(from = "f64")]
+struct NumericDate(u64);
+
+impl From<f64> for NumericDate {
+    fn from(seconds: f64) -> Self {
+        // What is out of bounds becomes the bound.
+        Self(seconds as u64)
+    }
 }
 
 const USERNAME_CHARS_MAX: usize = 200;
@@ -169,7 +181,7 @@ impl Authenticator {
         if raw.rooms.len() > ROOM_PATTERNS_MAX {
             return Err(GatewayError::Claims { claim: "rooms" });
         }
-        Ok(Claims { user: raw.sub, username, rooms: raw.rooms, expires_at_s: raw.exp })
+        Ok(Claims { user: raw.sub, username, rooms: raw.rooms, expires_at_s: raw.exp.0 })
     }
 
     fn decode(&self, token: &str) -> Result<RawClaims, jsonwebtoken::errors::Error> {
@@ -224,6 +236,22 @@ mod tests {
         let claims = authenticator.verify(&token).unwrap();
         assert_eq!(claims.username, "ada");
         assert!(!claims.allow(&RoomId::new("general").unwrap()));
+    }
+
+    #[test]
+    fn a_time_may_have_a_fraction() {
+        let now_s = SystemClock.now_ms() as f64 / 1000.0;
+        let authenticator = Authenticator::new(SECRET);
+        let of = |exp: f64, nbf: f64| {
+            let claims = serde_json::json!({ "sub": "ada", "iat": nbf, "nbf": nbf, "exp": exp });
+            authenticator.verify(&signed(&claims))
+        };
+        let end_s = now_s.floor() + 3600.0;
+        assert_eq!(of(end_s + 0.75, now_s - 0.5).unwrap().expires_at_s, end_s as u64);
+        let refused = [(now_s - 0.75, now_s), (-1.5, now_s), (end_s, now_s + 60.5), (1e300, now_s)];
+        for (exp, nbf) in refused {
+            assert!(of(exp, nbf).is_err(), "{exp} {nbf}");
+        }
     }
 
     #[test]

@@ -57,7 +57,11 @@ impl Expiries {
 impl Application {
     /// What a token says; `None`: it is not valid, which is counted.
     pub fn verify(&self, token: &str) -> Option<Claims> {
-        let claims = self.authenticator.as_ref().and_then(|keys| keys.verify(token).ok());
+        let verified = self.authenticator.as_ref().map(|keys| keys.verify(token));
+        if let Some(Err(error)) = &verified {
+            tracing::debug!(%error, "a token is not valid");
+        }
+        let claims = verified.and_then(Result::ok);
         if claims.is_none() {
             self.metrics.authentication_failures.increment(1);
         }
