@@ -6,7 +6,7 @@ use axum::RequestExt;
 use axum::body::{Bytes, HttpBody};
 use axum::extract::{FromRequest, Request};
 use http::{StatusCode, header};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::Problem;
 
@@ -17,7 +17,7 @@ const BODY_READ_TIMEOUT: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 /// A [`Problem`]: 415 without a JSON content type, 413 past the body limit (at once, if its length is said), 408 when the body does
-/// not arrive in time, 400 for bytes that are no JSON and for a field that does not fit (it is named).
+/// not arrive in time, 400 for bytes that are no JSON object and for a field that does not fit (it is named).
 #[derive(Debug, Clone, Copy)]
 pub struct Json<T>(pub T);
 
@@ -65,10 +65,19 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
         Problem::new(StatusCode::BAD_REQUEST, "The body is not valid JSON")
             .detail(error.to_string())
     };
+    let is_json = || serde_json::from_slice::<IgnoredAny>(body).is_ok();
+    // A derived `Deserialize` takes the fields of a struct as an array too.
+    if body.trim_ascii_start().first() != Some(&b'{') && is_json() {
+        return Err(Problem::field("body", "is not a JSON object"));
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
         let cause = error.inner();
+        // An enum with one key too many, or none, is reported as if it were no JSON.
+        if !cause.is_data() && is_json() {
+            return Problem::field(&path, "is in none of the forms that are taken");
+        }
         if !cause.is_data() {
             return not_json(cause);
         }
@@ -143,6 +152,33 @@ mod tests {
             assert_eq!(status, 400, "{body:?}");
             assert_eq!(document["error"], "The body is not valid JSON", "{body:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn says_of_json_that_it_does_not_fit() {
+        for body in ["[\"u1\", 1]", " \"u1\"", "null", "7"] {
+            let (status, document) = read("application/json", body).await.unwrap_err();
+            assert_eq!((status, &document["error"]), (400, &"body: is not a JSON object".into()));
+        }
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(rename_all = "lowercase")]
+        enum To {
+            Room(String),
+            All,
+        }
+        #[derive(Debug, serde::Deserialize)]
+        struct Emit {
+            to: To,
+        }
+        for body in [r#"{"to":{"room":"r","user":"u"}}"#, r#"{"to":{}}"#] {
+            let problem = parse::<Emit>(body.as_bytes()).unwrap_err();
+            let bytes = problem.into_response().into_body().collect().await.unwrap().to_bytes();
+            let document: Value = serde_json::from_slice(&bytes).unwrap();
+            assert_eq!(document["error"], "to: is in none of the forms that are taken", "{body}");
+        }
+        let room = parse(br#"{"to":{"room":"r"}}"#);
+        assert!(matches!(room, Ok(Emit { to: To::Room(room) }) if room == "r"));
+        assert!(matches!(parse(br#"{"to":"all"}"#), Ok(Emit { to: To::All })));
     }
 
     #[tokio::test]
