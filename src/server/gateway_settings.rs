@@ -44,6 +44,7 @@ pub struct GatewaySettings {
     pub address_sockets_max: Option<usize>,
     pub loopback_sockets_max: Option<usize>,
     pub socket_rooms_max: Option<usize>,
+    pub attachments_max: Option<usize>,
     pub trusted_proxies: Vec<Network>,
     /// Client events that are published. `None`: none are.
     pub event_bridge: Option<EventBridge>,
@@ -70,6 +71,7 @@ impl Default for GatewaySettings {
             address_sockets_max: stock.limits.address_sockets_max,
             loopback_sockets_max: stock.limits.loopback_sockets_max,
             socket_rooms_max: Some(stock.limits.socket_rooms_max),
+            attachments_max: Some(stock.limits.attachments_max),
             trusted_proxies: stock.trusted_proxies,
             event_bridge: None,
         }
@@ -134,6 +136,8 @@ impl GatewaySettings {
                 |text| if text == "0" { Ok(None) } else { count(text) },
             )?
             .unwrap_or(defaults.socket_rooms_max),
+            attachments_max: check("max-attachments", layer.max_attachments.as_ref(), count)?
+                .unwrap_or(defaults.attachments_max),
             event_bridge: event_bridge(layer)?,
             trusted_proxies: check("trusted-proxy", layer.trusted_proxy.as_ref(), networks)?
                 .unwrap_or(defaults.trusted_proxies),
@@ -163,6 +167,7 @@ impl GatewaySettings {
         limits.address_sockets_max = self.address_sockets_max;
         limits.loopback_sockets_max = self.loopback_sockets_max;
         limits.socket_rooms_max = self.socket_rooms_max.unwrap_or(usize::MAX);
+        limits.attachments_max = self.attachments_max.unwrap_or(usize::MAX);
         options
     }
 }
@@ -317,6 +322,7 @@ mod tests {
             layer.max_sockets_per_user = flag("5");
             layer.max_sockets_per_address = flag("6");
             layer.max_rooms_per_socket = flag("7");
+            layer.max_attachments = flag("8");
             layer.bridge_events = flag("order:*, ping");
             layer.bridge_namespace = flag("/orders");
             layer.bridge_exchange = flag("clients");
@@ -342,6 +348,7 @@ mod tests {
         assert_eq!(options.limits.address_sockets_max, Some(6));
         assert_eq!(options.limits.loopback_sockets_max, Some(6));
         assert_eq!(options.limits.socket_rooms_max, 7);
+        assert_eq!(options.limits.attachments_max, 8);
         assert_eq!(options.trusted_proxies.len(), 2);
     }
 
@@ -364,6 +371,7 @@ mod tests {
             layer.max_outbound = flag("off");
             layer.max_sockets_per_user = flag("off");
             layer.max_sockets_per_address = flag("off");
+            layer.max_attachments = flag("off");
         });
         let options = settings.unwrap().options(Authenticator::new("secret"));
         assert_eq!(options.connect_timeout, Duration::MAX);
@@ -371,6 +379,7 @@ mod tests {
         assert_eq!(options.limits.queue_bytes_max, usize::MAX);
         assert_eq!(options.limits.user_sockets_max, usize::MAX);
         assert_eq!(options.limits.address_sockets_max, None);
+        assert_eq!(options.limits.attachments_max, usize::MAX);
     }
 
     #[test]

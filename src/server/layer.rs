@@ -177,6 +177,9 @@ pub struct Layer {
     /// Let a socket be in no more rooms than this; 0 is off [default: 256]
     #[arg(long, value_name = "N|off", value_parser = Text::flag)]
     pub max_rooms_per_socket: Option<Text>,
+    /// Refuse a packet with more binary attachments than this [default: 10]
+    #[arg(long, value_name = "N|off", value_parser = Text::flag)]
+    pub max_attachments: Option<Text>,
     /// Publish these events of clients (a,b), by name or pattern such as order:* [default: none]
     #[arg(long, value_name = "EVENTS", value_parser = Text::flag)]
     pub bridge_events: Option<Text>,
@@ -251,6 +254,7 @@ impl Layer {
             max_sockets_per_user: get("max-sockets-per-user")?,
             max_sockets_per_address: get("max-sockets-per-address")?,
             max_rooms_per_socket: get("max-rooms-per-socket")?,
+            max_attachments: get("max-attachments")?,
             bridge_events: get("bridge-events")?,
             bridge_namespace: get("bridge-namespace")?,
             bridge_exchange: get("bridge-exchange")?,
@@ -330,6 +334,7 @@ impl Layer {
                 .max_sockets_per_address
                 .or(weaker.max_sockets_per_address),
             max_rooms_per_socket: self.max_rooms_per_socket.or(weaker.max_rooms_per_socket),
+            max_attachments: self.max_attachments.or(weaker.max_attachments),
             bridge_events: self.bridge_events.or(weaker.bridge_events),
             bridge_namespace: self.bridge_namespace.or(weaker.bridge_namespace),
             bridge_exchange: self.bridge_exchange.or(weaker.bridge_exchange),

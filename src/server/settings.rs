@@ -386,7 +386,7 @@ mod tests {
     #[test]
     fn a_flag_wins_over_the_environment_and_that_over_the_file() {
         type Shown = fn(&Settings) -> String;
-        let cases: [(&str, [&str; 3], Shown); 29] = [
+        let cases: [(&str, [&str; 3], Shown); 30] = [
             ("event-rate", ["1", "off", "300"], |s| {
                 s.event_rate.map_or("off".to_owned(), |rate| rate.per_second.to_string())
             }),
@@ -423,6 +423,9 @@ mod tests {
             }),
             ("max-rooms-per-socket", ["1", "off", "3"], |s| {
                 s.gateway.socket_rooms_max.map_or("off".into(), |count| count.to_string())
+            }),
+            ("max-attachments", ["1", "off", "3"], |s| {
+                s.gateway.attachments_max.map_or("off".into(), |count| count.to_string())
             }),
             ("bridge-events", ["a", "b", "c"], |s| {
                 let takes = |event: &&str| s.gateway.event_bridge.as_ref().unwrap().takes(event);

@@ -54,7 +54,8 @@ impl Decoder {
             return Ok(Some(packet));
         }
         check_placeholders(&packet.body)?;
-        let attachments = Vec::with_capacity(expected);
+        // How many come is only said so far.
+        let attachments = Vec::with_capacity(expected.min(16));
         self.pending = Some(Pending { header: text.to_owned(), expected, attachments, bytes: 0 });
         Ok(None)
     }

@@ -253,6 +253,14 @@ fn a_binary_event_is_complete_with_its_last_attachment() {
 }
 
 #[test]
+fn attachments_that_are_only_announced_take_no_memory() {
+    let mut decoder = Decoder::new(Limits { attachments_max: usize::MAX, ..Limits::default() });
+    let header = format!(r#"5{}-["up",{{"_placeholder":true,"num":0}}]"#, u64::MAX >> 1);
+    assert!(matches!(decoder.text(&header), Ok(None)));
+    assert!(matches!(decoder.binary(Bytes::from_static(b"one")), Ok(None)));
+}
+
+#[test]
 fn placeholders_must_have_their_attachment() {
     for args in [
         r#"{"_placeholder":true,"num":1}"#,
