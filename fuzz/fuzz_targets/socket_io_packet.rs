@@ -2,7 +2,9 @@
 #![no_main]
 
 use bytes::Bytes;
-use leveret::wire::socket_io::{Body, Decoder, Limits, Packet, is_reserved, placeholder};
+use leveret::wire::socket_io::{
+    Body, Decoder, Limits, Packet, is_reserved, placeholder, without_lone_surrogates,
+};
 use libfuzzer_sys::fuzz_target;
 
 const LIMITS: Limits = Limits { attachments_max: 10, attachments_bytes_max: 1000 };
@@ -10,6 +12,10 @@ const LIMITS: Limits = Limits { attachments_max: 10, attachments_bytes_max: 1000
 fuzz_target!(|data: &[u8]| {
     let mut lines = data.split(|&byte| byte == b'\n');
     let Some(Ok(header)) = lines.next().map(str::from_utf8) else { return };
+
+    let mended = without_lone_surrogates(header);
+    assert_eq!(mended.len(), header.len());
+    assert_eq!(without_lone_surrogates(&mended), mended);
 
     if let Ok(packet) = Packet::parse(header, LIMITS.attachments_max) {
         check(&packet);

@@ -21,7 +21,7 @@ use super::io::{
 use super::outbound::Outbound;
 use super::rate::Bucket;
 use crate::wire::socket_io::{
-    Body, Decoder, Limits, Namespace, Packet, ParseError, encode, msgpack,
+    Body, Decoder, Limits, Namespace, Packet, ParseError, encode, msgpack, without_lone_surrogates,
 };
 
 /// Handlers of one session that may wait for something at a time; then its messages wait too.
@@ -74,7 +74,8 @@ impl Connection {
         if *self.parser.get_or_insert(Parser::Text) != Parser::Text {
             return Err(unreadable(ParseError::MessagePack("it is text")));
         }
-        match self.decoder.text(text).map_err(unreadable)? {
+        let text = without_lone_surrogates(text);
+        match self.decoder.text(&text).map_err(unreadable)? {
             Some(packet) => self.packet(packet, &[]).await,
             // Nothing that has attachments is allowed before: none of them is kept for a stranger.
             None if self.joined.is_empty() => Err(CloseReason::ForcedClose),

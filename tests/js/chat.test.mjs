@@ -121,6 +121,14 @@ for (const [mode, transport] of Object.entries(MODES)) {
       await client.next("connect");
     });
 
+    test("half of an emoji arrives as the replacement character", async () => {
+      const [ada, bob] = await pair(named("halves"));
+      ada.socket.emit("cut\ud83d", "\ude00");
+      await ada.call("message:send", { roomId: named("halves"), content: "cut \ud83d, whole 🐇" });
+      const { content } = await bob.next("message:new");
+      assert.equal(content, "cut \ufffd, whole 🐇");
+    });
+
     test("two users meet in a room, talk and part", async () => {
       const roomId = named("general");
       const ada = await enter("ada", { username: "Ada Lovelace" });

@@ -14,6 +14,7 @@ pub mod encode;
 pub mod msgpack;
 mod parse;
 mod payload;
+mod surrogates;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +29,7 @@ pub use args::{ArgsWriter, ToArgs};
 pub use attachment::Binary;
 pub use binary::{BinaryPacket, Decoder, placeholder};
 pub use payload::{PAYLOAD_DEPTH_MAX, PayloadError, check_payload};
+pub use surrogates::without_lone_surrogates;
 
 /// The largest acknowledgement id: JavaScript counts exactly up to here.
 pub const ID_MAX: u64 = 1 << 53;
