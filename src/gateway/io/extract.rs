@@ -47,7 +47,9 @@ pub struct Positional(());
 pub struct Contextual(());
 
 /// An argument that the client left out reads as null, so as `None` for an `Option`. Arguments that no
-/// parameter takes are ignored, as JavaScript does.
+/// parameter takes are ignored, as JavaScript does. Binary data reads as
+/// [`Binary`](crate::wire::socket_io::Binary); a [`serde_json::Value`] has no place for it and holds
+/// `{"_placeholder":true,"num":n}` instead, the n-th of [`Attachments`].
 impl<T: DeserializeOwned> FromCall<Positional> for T {
     fn from_call(call: &mut Call<'_>) -> Result<Self, ArgError> {
         let index = call.next;
