@@ -356,8 +356,7 @@ mod tests {
             Ok(())
         };
         let mut writer = RowWriter::default();
-        writer.begin(false);
-        writer.set_last_position(99);
+        writer.begin(false, 99);
         for &(position, bytes) in records {
             let fill = |out: &mut Vec<u8>| {
                 out.extend_from_slice(b"tag");
@@ -520,8 +519,7 @@ mod tests {
             Ok(())
         };
         let mut writer = RowWriter::default();
-        writer.begin(true);
-        writer.set_last_position(0x0102_0304_0506);
+        writer.begin(true, 0x0102_0304_0506);
         let fill = |out: &mut Vec<u8>| {
             out.extend_from_slice(b"tabc");
             1

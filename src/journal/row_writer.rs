@@ -43,15 +43,12 @@ impl Default for RowWriter {
 }
 
 impl RowWriter {
-    /// Begins the rows of a commit's batches, or of a slice of compaction.
-    pub fn begin(&mut self, rewritten: bool) {
+    /// Begins the rows of a commit's batch, or of a slice of compaction; they say that `last_position`
+    /// was given last.
+    pub fn begin(&mut self, rewritten: bool, last_position: u64) {
         self.rewritten = rewritten;
-        self.clear();
-    }
-
-    /// What rows say from now on that was given last.
-    pub fn set_last_position(&mut self, last_position: u64) {
         self.last_position = last_position;
+        self.clear();
     }
 
     fn clear(&mut self) {

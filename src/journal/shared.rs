@@ -22,9 +22,9 @@ const ALARM_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 /// How often it is looked at while nothing is written: something else may fill it.
 const IDLE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A batch is worth encoding while the one before is on its way to the disk. A smaller one waits for
+/// A batch is worth writing while the one before is on its way to the disk. A smaller one waits for
 /// that: until then what is settled leaves it.
-pub(super) const LARGE_BATCH_BYTES: usize = 256 * 1024;
+pub(super) const LARGE_BATCH_BYTES: usize = 32 * 1024;
 
 /// More facts than this are not gathered before a commit, however much time they have.
 const BATCH_SLOTS_MAX: usize = 64 * 1024;
@@ -231,7 +231,8 @@ impl Shared {
                 sooner
             }),
         };
-        if sooner {
+        // While the disk is at a commit, nothing but a large batch is taken (`next_work`).
+        if sooner && !open.syncing.is_any() {
             self.wake.notify_one();
         }
     }
@@ -259,7 +260,10 @@ impl Shared {
         loop {
             let due =
                 open.due_now || open.closing || open.due.is_some_and(|due| due <= Instant::now());
-            if open.syncing.is_any() && !open.closing && !(due && open.batch.is_large()) {
+            if open.syncing.is_any()
+                && !open.closing
+                && !(due && open.batch.is_large() && open.syncing.takes_another())
+            {
                 self.wake.wait(&mut open);
                 continue;
             }
@@ -286,43 +290,14 @@ impl Shared {
         }
     }
 
-    /// More for the commit that the writer prepares while another one is on its way to the disk: each
-    /// large batch, and what is open when the disk is free again, or, with enough to write, when it
-    /// is time to write that. `None` when nothing is to be added.
-    pub(super) fn more(&self, has_enough: bool) -> Option<Batch> {
-        let mut open = self.open.lock();
-        while open.syncing.is_any() && !open.closing {
-            let until = open.syncing.write_at().filter(|_| has_enough);
-            if until.is_some_and(|until| until <= Instant::now()) {
-                return None;
-            }
-            if open.due_now && open.batch.is_large() {
-                break;
-            }
-            match until {
-                None => self.wake.wait(&mut open),
-                Some(until) if self.wake.wait_until(&mut open, until).timed_out() => break,
-                Some(_) => {}
-            }
-        }
-        if open.due_now { open.take() } else { None }
-    }
-
-    /// Whether a commit is on its way to the disk.
-    pub(super) fn is_syncing(&self) -> bool {
-        self.open.lock().syncing.is_any()
-    }
-
     /// The commit that the writer wrote goes to the disk without it.
     pub(super) fn begin_syncing(&self) {
         self.open.lock().syncing.begin();
     }
 
     /// The commit is on disk.
-    pub(super) fn synced(&self, batches: Vec<Batch>) {
-        for batch in batches {
-            self.committed(batch);
-        }
+    pub(super) fn synced(&self, batch: Batch) {
+        self.committed(batch);
         self.open.lock().syncing.end();
         self.wake.notify_one();
     }

@@ -11,7 +11,7 @@ use super::shared::Shared;
 
 /// Batches that were written to a segment, and are on their way to the disk.
 pub(super) struct Unsynced {
-    pub batches: Vec<Batch>,
+    pub batch: Batch,
     pub sync: UnfinishedSync,
 }
 
@@ -54,8 +54,8 @@ impl Drop for Syncer {
 }
 
 fn settle_all(work: &flume::Receiver<Unsynced>, shared: &Shared) {
-    for Unsynced { batches, sync } in work {
-        let settle = || sync.finish().map(|()| shared.synced(batches));
+    for Unsynced { batch, sync } in work {
+        let settle = || sync.finish().map(|()| shared.synced(batch));
         let reason = match catch_unwind(AssertUnwindSafe(settle)) {
             Ok(Ok(())) => continue,
             Ok(Err(error)) => format!("a commit did not reach the disk: {error}"),

@@ -1,9 +1,9 @@
 //! The writer's thread: the only one that touches the segments.
 //!
 //! It takes the open batch, encodes it, and commits it as one transaction of the active segment;
-//! meanwhile the next batch grows. If there is one by then, another thread waits for the disk and
-//! settles those who wait (`syncer`), while this one encodes, and writes what it can. Between batches it
-//! compacts. Any failure ends it, and with it the journal.
+//! meanwhile the next batch grows. Unless a batch is small, another thread waits for the disk and settles
+//! those who wait (`syncer`), while this one writes the next, as soon as that is not small. Between batches
+//! it compacts. Any failure ends it, and with it the journal.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,7 +19,7 @@ use super::rolling::Rolling;
 use super::row::empty_row;
 use super::row_writer::RowWriter;
 use super::segment::{ActiveSegment, Head, SegmentError, empty_bytes};
-use super::shared::{LARGE_BATCH_BYTES, Shared, Work};
+use super::shared::{Shared, Work};
 use super::stats::Counters;
 use super::store::SegmentStore;
 use super::syncer::{Syncer, Unsynced};
@@ -38,9 +38,6 @@ const DISK_SHARE: u64 = 16;
 /// at least beside a batch (64 KiB).
 const SLICES: u64 = 16;
 const SLICES_BESIDE_BATCH: u64 = 256;
-
-/// Nothing is added to a commit of so many bytes of rows: redb keeps its pages in memory.
-const COMMIT_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// More small segments than this are merged; each start leaves one.
 const SMALL_SEGMENTS_MAX: usize = 16;
@@ -140,9 +137,9 @@ impl Writer {
             match self.shared.next_work(self.may_compact()) {
                 Work::Commit(batch) => {
                     self.check_disk(false)?;
-                    let batches = self.commit(batch)?;
+                    let batch = self.commit(batch)?;
                     self.publish_counters();
-                    self.settle(batches)?;
+                    self.settle(batch)?;
                 }
                 Work::Spare => {
                     self.check_disk(true)?;
@@ -158,56 +155,43 @@ impl Writer {
         }
     }
 
-    /// Settles batches when they are on disk. A small commit is not worth the way over another thread.
-    fn settle(&mut self, batches: Vec<Batch>) -> Result<(), SegmentError> {
+    /// Settles a batch when it is on disk. A small commit is not worth the way over another thread.
+    fn settle(&mut self, batch: Batch) -> Result<(), SegmentError> {
         let sync = self.active.unfinished_sync();
-        if batches.iter().any(Batch::is_large) {
+        if batch.is_large() {
             self.shared.begin_syncing();
-            self.syncer.settle(Unsynced { batches, sync });
+            self.syncer.settle(Unsynced { batch, sync });
             return Ok(());
         }
         sync.finish()?;
-        for batch in batches {
-            self.shared.committed(batch);
-        }
+        self.shared.committed(batch);
         Ok(())
     }
 
-    /// Encodes a batch, and what comes meanwhile if the disk is busy, and a slice of compaction, and
-    /// commits all as one. What it took.
-    fn commit(&mut self, batch: Batch) -> Result<Vec<Batch>, SegmentError> {
+    /// Encodes a batch and a slice of compaction, and commits both as one.
+    fn commit(&mut self, mut batch: Batch) -> Result<Batch, SegmentError> {
         let slice_bytes = match batch.is_untouched() {
             true => self.segment_size.min / SLICES,
             false => (batch.live_bytes() as u64)
                 .clamp(self.segment_size.min / SLICES_BESIDE_BATCH, self.segment_size.min / SLICES),
         };
         let compacts = self.may_compact();
-        let mut batches = vec![batch];
-        if batches.iter().all(Batch::is_moot) && !compacts {
-            return Ok(batches);
+        if batch.is_moot() && !compacts {
+            return Ok(batch);
         }
-        self.roll_if_full(batches.iter().map(|batch| batch.live_bytes() as u64).sum())?;
+        self.roll_if_full(batch.live_bytes() as u64)?;
         let Self { active, liveness, rows: writer, compaction, shared, .. } = self;
         let id = active.id;
-        let mut last_position = shared.last_position();
+        // The batch was taken before this is read.
+        let last_position = shared.last_position();
         let (mut appended, mut completed) = (0, false);
         let bytes = active.commit(|rows| {
-            let mut next = 0;
-            writer.begin(false);
-            while let Some(batch) = batches.get_mut(next) {
-                // Each batch was taken before this is read.
-                last_position = shared.last_position();
-                writer.set_last_position(last_position);
-                write_batch(batch, id, liveness, writer, &mut |row| rows.append(row))?;
-                next += 1;
-                if rows.bytes() < COMMIT_BYTES_MAX && shared.is_syncing() {
-                    batches.extend(shared.more(rows.bytes() >= LARGE_BATCH_BYTES as u64));
-                }
-            }
+            writer.begin(false, last_position);
+            write_batch(&mut batch, id, liveness, writer, &mut |row| rows.append(row))?;
             writer.finish(&mut |row| rows.append(row))?;
             appended = rows.bytes();
             if let Some(compaction) = compaction.as_mut().filter(|_| compacts) {
-                writer.begin(true);
+                writer.begin(true, last_position);
                 completed = compaction.slice(id, slice_bytes, liveness, writer, rows)?;
             }
             Ok(())
@@ -226,7 +210,7 @@ impl Writer {
                 return Err(SegmentError::damaged(None, reason));
             }
         }
-        Ok(batches)
+        Ok(batch)
     }
 
     /// Begins a new segment when the active one has its size; the next is made ready before.
