@@ -248,16 +248,37 @@ fn append(path: &Path, commits: &[u64]) -> Result<Duration, Failure> {
     Ok(started.elapsed())
 }
 
-/// Counts what passes. At each sync the journal is asked how much it had committed before.
+/// Counts what passes. At each sync the journal is asked what it had committed before.
 #[derive(Default)]
 struct Observed {
     journal: OnceLock<Journal>,
-    bytes_appended: Mutex<Vec<u64>>,
+    committed: Mutex<Vec<Committed>>,
     syncs: AtomicU64,
     sync_ns: AtomicU64,
     writes: AtomicU64,
     written_bytes: AtomicU64,
     write_ns: AtomicU64,
+}
+
+/// All commits so far.
+#[derive(Clone, Copy)]
+struct Committed {
+    commits: u64,
+    bytes: u64,
+}
+
+impl Committed {
+    fn by(journal: &Journal) -> Self {
+        let stats = journal.stats();
+        Self { commits: stats.commits, bytes: stats.bytes_appended }
+    }
+
+    /// The bytes of each commit since `before`. The next one is written while the disk is at the last, so
+    /// there may be two: they are taken for equal.
+    fn since(self, before: Self) -> impl Iterator<Item = u64> {
+        let (commits, bytes) = (self.commits - before.commits, self.bytes - before.bytes);
+        (0..commits).map(move |nth| bytes / commits + u64::from(nth < bytes % commits))
+    }
 }
 
 impl Observed {
@@ -272,8 +293,8 @@ impl Observed {
 
     fn sample(&self) {
         if let Some(journal) = self.journal.get() {
-            let mut samples = self.bytes_appended.lock().unwrap_or_else(PoisonError::into_inner);
-            samples.push(journal.stats().bytes_appended);
+            let mut samples = self.committed.lock().unwrap_or_else(PoisonError::into_inner);
+            samples.push(Committed::by(journal));
         }
     }
 
@@ -286,9 +307,9 @@ impl Observed {
             written_bytes: of(&self.written_bytes),
             write_ns: of(&self.write_ns),
         };
-        let mut samples = self.bytes_appended.lock().unwrap_or_else(PoisonError::into_inner);
-        samples.push(journal.stats().bytes_appended);
-        let commits = samples.windows(2).map(|pair| pair[1] - pair[0]);
+        let mut samples = self.committed.lock().unwrap_or_else(PoisonError::into_inner);
+        samples.push(Committed::by(journal));
+        let commits = samples.windows(2).flat_map(|pair| pair[1].since(pair[0]));
         (commits.filter(|&bytes| bytes > 0).collect(), traffic)
     }
 }
