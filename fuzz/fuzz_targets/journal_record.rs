@@ -38,8 +38,7 @@ fn records(records: Records<'_>) {
         Ok(())
     };
     let mut writer = RowWriter::default();
-    writer.begin(true);
-    writer.set_last_position(7);
+    writer.begin(true, 7);
     for record in &read {
         let Ok(_bytes) = match *record {
             Record::Fact { position, kind, weight, tag, payload } => writer.fact(
