@@ -74,14 +74,16 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
         let cause = error.inner();
-        // An enum with one key too many, or none, is reported as if it were no JSON.
-        if !cause.is_data() && is_json() {
-            return Problem::field(&path, "is in none of the forms that are taken");
-        }
-        if !cause.is_data() {
-            return not_json(cause);
-        }
         let reason = without_place(&cause.to_string());
+        if !cause.is_data() {
+            // So are reported an enum with one key too many or none, and JSON that is too deep.
+            return match is_json() {
+                true => {
+                    Problem::field(&path, "is in none of the forms that are taken").detail(reason)
+                }
+                false => not_json(cause),
+            };
+        }
         match path.as_str() {
             // The document as a whole: a missing field is named by the reason itself.
             "." => Problem::new(StatusCode::BAD_REQUEST, reason),
@@ -175,6 +177,7 @@ mod tests {
             let bytes = problem.into_response().into_body().collect().await.unwrap().to_bytes();
             let document: Value = serde_json::from_slice(&bytes).unwrap();
             assert_eq!(document["error"], "to: is in none of the forms that are taken", "{body}");
+            assert_eq!(document["detail"], "expected value", "{body}");
         }
         let room = parse(br#"{"to":{"room":"r"}}"#);
         assert!(matches!(room, Ok(Emit { to: To::Room(room) }) if room == "r"));

@@ -37,7 +37,7 @@ pub fn without_lone_surrogates(json: &str) -> Cow<'_, str> {
     }
 }
 
-/// The code unit of the `\uXXXX` that begins at `at`.
+/// The code unit of the `\u` escape that begins at `at`.
 fn unit(bytes: &[u8], at: usize) -> Option<u16> {
     let escape = bytes.get(at..at.checked_add(ESCAPE_BYTES)?)?.strip_prefix(b"\\u")?;
     escape.iter().try_fold(0, |unit: u16, &digit| {
