@@ -3,6 +3,7 @@
 mod bounds;
 mod damage;
 mod indexing;
+mod pipeline;
 mod reading;
 
 use std::path::Path;
