@@ -332,7 +332,7 @@ impl Drop for PollTurn<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use std::pin::pin;
     use std::task::{Context, Waker};
 
@@ -342,7 +342,7 @@ mod tests {
     use crate::gateway::options::Limits;
     use crate::gateway::outbound::Transport;
 
-    fn polling() -> Session {
+    pub fn polling() -> Session {
         let (limits, metrics) = (Limits::default(), Arc::new(Metrics::new()));
         let place = Addresses::new(&limits).take(None).unwrap();
         let outbound = Arc::new(Outbound::new(Transport::Polling, 1 << 20));

@@ -43,10 +43,15 @@ impl Sessions {
     }
 
     /// # Errors
-    /// [`RequestError::UnknownSession`].
+    /// [`RequestError::UnknownSession`], also of a session whose peer is gone and whose task clears up.
     pub fn find(&self, sid: &str) -> Result<Arc<Session>, RequestError> {
         let id = Uuid::try_parse(sid).map_err(|_| RequestError::UnknownSession)?;
-        self.open.lock().get(&id).cloned().ok_or(RequestError::UnknownSession)
+        let session = self.open.lock().get(&id).cloned();
+        session
+            .filter(|session| {
+                !session.outbound.close_reason().is_some_and(CloseReason::is_peer_gone)
+            })
+            .ok_or(RequestError::UnknownSession)
     }
 
     pub fn remove(&self, session: &Session) {
@@ -83,6 +88,26 @@ impl Sessions {
                 return;
             }
             gone.await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gateway::engine::session::tests::polling;
+
+    #[test]
+    fn who_closed_by_leaving_is_unknown_at_once_and_who_is_to_be_told_is_not() {
+        for (reason, is_known) in
+            [(CloseReason::TransportError, false), (CloseReason::ForcedClose, true)]
+        {
+            let (sessions, session) = (Sessions::new(1), Arc::new(polling()));
+            assert!(sessions.insert(&session));
+            let sid = session.id.to_string();
+            assert!(sessions.find(&sid).is_ok());
+            session.outbound.close(reason);
+            assert_eq!(sessions.find(&sid).is_ok(), is_known, "{reason}");
         }
     }
 }
