@@ -109,11 +109,11 @@ fn token() -> String {
 #[test]
 fn an_idle_websocket_takes_little() {
     let bytes = Stand::start(|options| options.recovery = None).bytes_a_socket();
-    assert!((1_000..3_300).contains(&bytes), "{bytes}");
+    assert!((1_000..3_000).contains(&bytes), "{bytes}");
 }
 
 #[test]
 fn a_session_that_may_be_resumed_takes_little_more() {
     let bytes = Stand::start(|_| {}).bytes_a_socket();
-    assert!((1_000..3_700).contains(&bytes), "{bytes}");
+    assert!((1_000..3_000).contains(&bytes), "{bytes}");
 }

@@ -106,7 +106,8 @@ impl Application {
         tokio::spawn(leases::keep(Arc::downgrade(&application)));
         tokio::spawn(leases::note_again(Arc::downgrade(&application)));
         let expiries = Arc::clone(&application.expiries);
-        tokio::spawn(expiry::keep(Arc::downgrade(&application), expiries));
+        let clock = Arc::clone(&application.clock);
+        tokio::spawn(expiry::keep(Arc::downgrade(&application), expiries, clock));
 
         directory::answer(&application);
         let admitting = Arc::clone(&application);
@@ -161,8 +162,7 @@ impl Application {
 
     fn arrived(&self, socket: &Socket) {
         let Some(peer) = Peer::of(socket.clone()) else { return };
-        let expires_at_s = peer.member.expires_at_s();
-        self.watch_expiry(peer.id(), expires_at_s, |at| peer.member.expires_at(at));
+        self.expiries.add(peer.member.expires_at_s(), peer.id());
         let mut roster = self.roster.lock();
         if roster.is_news(peer.user()) {
             if self.lease.is_some() {
@@ -184,9 +184,7 @@ impl Application {
 
     async fn depart(self: &Arc<Self>, socket: Socket, reason: DisconnectReason) {
         let Some(peer) = Peer::of(socket) else { return };
-        if let Some(at) = peer.member.expires_at(None) {
-            self.expiries.remove(at, peer.id());
-        }
+        self.expiries.remove(peer.member.expires_at_s(), peer.id());
         let may_return = matches!(reason, DisconnectReason::Session(_));
         match reason {
             // Its rooms are those of the socket that took its place.

@@ -32,21 +32,24 @@ impl Claims {
 
     /// What of the claims is asked for as long as a socket is there.
     pub(super) fn permit(&self) -> Permit {
-        let rooms = self.rooms.iter().map(|pattern| pattern.as_str().into()).collect();
-        Permit { rooms, expires_at_s: self.expires_at_s }
+        let is_all = self.rooms.iter().any(|pattern| pattern == "*");
+        let rooms = self.rooms.iter().map(|pattern| pattern.as_str().into());
+        Permit { rooms: (!is_all).then(|| rooms.collect()), expires_at_s: self.expires_at_s }
     }
 }
 
 /// Of [`Claims`], in less space: each socket has one.
 pub(super) struct Permit {
-    rooms: Box<[Box<str>]>,
+    /// `None`: all.
+    rooms: Option<Box<[Box<str>]>>,
     pub expires_at_s: u64,
 }
 
 impl Permit {
     /// As [`Claims::allow`].
     pub fn allow(&self, room: &RoomId) -> bool {
-        covers(self.rooms.iter().map(|pattern| &**pattern), room)
+        let covers = |rooms: &[Box<str>]| covers(rooms.iter().map(|pattern| &**pattern), room);
+        self.rooms.as_deref().is_none_or(covers)
     }
 }
 

@@ -9,7 +9,6 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
 use super::application::Application;
 use super::auth::Claims;
@@ -17,39 +16,44 @@ use super::close_reason::CloseReason;
 use super::error::Refusal;
 use super::io::{Hub, Outgoing, SocketId};
 use super::member::Peer;
+use crate::model::clock::{SharedClock, UnixMs};
 use crate::model::names::UserId;
 
 /// How often the task looks whether its gateway is still there.
 const LOOK: Duration = Duration::from_secs(60);
 
+/// By the second since the Unix epoch at which the token ends, as its `exp`.
 #[derive(Default)]
 pub struct Expiries {
-    due: Mutex<BTreeSet<(Instant, SocketId)>>,
+    due: Mutex<BTreeSet<(u64, SocketId)>>,
     wake: Notify,
 }
 
 impl Expiries {
-    pub fn add(&self, at: Instant, socket: SocketId) {
+    pub fn add(&self, at_s: u64, socket: SocketId) {
         let mut due = self.due.lock();
-        due.insert((at, socket));
-        let is_next = due.first().is_some_and(|(first, _)| *first == at);
+        due.insert((at_s, socket));
+        let is_next = due.first().is_some_and(|(first, _)| *first == at_s);
         drop(due);
         if is_next {
             self.wake.notify_one();
         }
     }
 
-    pub fn remove(&self, at: Instant, socket: SocketId) {
-        self.due.lock().remove(&(at, socket));
+    pub fn remove(&self, at_s: u64, socket: SocketId) {
+        self.due.lock().remove(&(at_s, socket));
     }
 
-    fn next(&self) -> Option<Instant> {
-        self.due.lock().first().map(|(at, _)| *at)
+    /// How long until the next one is due; at most [`LOOK`].
+    fn wait(&self, now_ms: UnixMs) -> Duration {
+        let next_ms =
+            self.due.lock().first().map_or(u64::MAX, |(at_s, _)| at_s.saturating_mul(1000));
+        Duration::from_millis(next_ms.saturating_sub(now_ms)).min(LOOK)
     }
 
-    fn pop_due(&self, now: Instant) -> Option<SocketId> {
+    fn pop_due(&self, now_ms: UnixMs) -> Option<SocketId> {
         let mut due = self.due.lock();
-        due.first().filter(|(at, _)| *at <= now)?;
+        due.first().filter(|(at_s, _)| at_s.saturating_mul(1000) <= now_ms)?;
         due.pop_first().map(|(_, socket)| socket)
     }
 }
@@ -84,32 +88,15 @@ impl Application {
     pub async fn refresh(&self, peer: &Peer, token: &str) -> Result<u64, Refusal> {
         let claims = self.verify_of(peer.user(), token)?;
         let expires_at_s = claims.expires_at_s;
-        peer.renew(claims).await;
-        self.watch_expiry(peer.id(), expires_at_s, |at| peer.member.expires_at(at));
+        let before_s = peer.renew(claims).await;
+        self.expiries.remove(before_s, peer.id());
+        self.expiries.add(expires_at_s, peer.id());
         Ok(expires_at_s)
     }
 
     /// Has the sockets of one more namespace be closed when their tokens end.
     pub fn watch(&self, hub: &Arc<Hub>) {
         self.watched.write().push(Arc::clone(hub));
-    }
-
-    /// A socket's token ends then: `note` keeps the moment, if a clock can tell it, and gives the one that
-    /// was kept before.
-    pub fn watch_expiry(
-        &self,
-        socket: SocketId,
-        expires_at_s: u64,
-        note: impl FnOnce(Option<Instant>) -> Option<Instant>,
-    ) {
-        let left_ms = expires_at_s.saturating_mul(1000).saturating_sub(self.clock.now_ms());
-        let at = Instant::now().checked_add(Duration::from_millis(left_ms));
-        if let Some(before) = note(at) {
-            self.expiries.remove(before, socket);
-        }
-        if let Some(at) = at {
-            self.expiries.add(at, socket);
-        }
     }
 
     /// A socket's token has ended. Its session is closed, not disconnected, so that the stock client
@@ -132,16 +119,14 @@ impl Application {
 }
 
 /// Closes sockets in time until the application is dropped.
-pub async fn keep(application: Weak<Application>, expiries: Arc<Expiries>) {
+pub async fn keep(application: Weak<Application>, expiries: Arc<Expiries>, clock: SharedClock) {
     loop {
-        let now = Instant::now();
-        let until = expiries.next().unwrap_or(now + LOOK).min(now + LOOK);
         tokio::select! {
             () = expiries.wake.notified() => {}
-            () = tokio::time::sleep_until(until) => {}
+            () = tokio::time::sleep(expiries.wait(clock.now_ms())) => {}
         }
         let Some(application) = application.upgrade() else { return };
-        while let Some(socket) = expiries.pop_due(Instant::now()) {
+        while let Some(socket) = expiries.pop_due(clock.now_ms()) {
             application.expire(socket);
         }
     }

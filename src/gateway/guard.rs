@@ -1,11 +1,9 @@
 //! Namespaces beside the application's own: who has a token is let in, until it ends.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-use parking_lot::Mutex;
 use serde_json::Value;
-use tokio::time::Instant;
 
 use super::application::{AUTHENTICATION_FAILED, Application, personal_room};
 use super::error::Refusal;
@@ -25,18 +23,12 @@ struct Guest {
     user: UserId,
     username: Box<str>,
     /// When its token ends, in seconds since the Unix epoch, as its `exp`.
-    expires_at_s: u64,
-    /// The same, as far as a clock can tell.
-    expires_at: Mutex<Option<Instant>>,
+    expires_at_s: AtomicU64,
     application: Weak<Application>,
     has_departed: AtomicBool,
 }
 
 impl Guest {
-    fn note_expiry(&self, at: Option<Instant>) -> Option<Instant> {
-        std::mem::replace(&mut self.expires_at.lock(), at)
-    }
-
     fn depart(&self) {
         if let Some(application) = self.application.upgrade()
             && !self.has_departed.swap(true, Ordering::AcqRel)
@@ -97,8 +89,7 @@ impl Application {
         socket.insert(Guest {
             user: claims.user.clone(),
             username: claims.username.as_str().into(),
-            expires_at_s: claims.expires_at_s,
-            expires_at: Mutex::default(),
+            expires_at_s: AtomicU64::new(claims.expires_at_s),
             application: Arc::downgrade(self),
             has_departed: AtomicBool::new(false),
         });
@@ -113,7 +104,7 @@ impl Application {
 
     fn guest_arrived(&self, socket: &Socket) {
         let Some(guest) = socket.get::<Guest>() else { return };
-        self.watch_expiry(socket.id(), guest.expires_at_s, |at| guest.note_expiry(at));
+        self.expiries.add(guest.expires_at_s.load(Ordering::Acquire), socket.id());
     }
 
     /// Has a socket stay until another token of its user ends; the second at which that is.
@@ -123,15 +114,15 @@ impl Application {
     pub fn refresh_guest(&self, socket: &Socket, token: &str) -> Result<u64, Refusal> {
         let guest = socket.get::<Guest>().ok_or(Refusal::AccessDenied)?;
         let claims = self.verify_of(&guest.user, token)?;
-        self.watch_expiry(socket.id(), claims.expires_at_s, |at| guest.note_expiry(at));
+        let before_s = guest.expires_at_s.swap(claims.expires_at_s, Ordering::AcqRel);
+        self.expiries.remove(before_s, socket.id());
+        self.expiries.add(claims.expires_at_s, socket.id());
         Ok(claims.expires_at_s)
     }
 
     fn guest_departed(&self, socket: &Socket) {
         let Some(guest) = socket.get::<Guest>() else { return };
         guest.depart();
-        if let Some(at) = guest.note_expiry(None) {
-            self.expiries.remove(at, socket.id());
-        }
+        self.expiries.remove(guest.expires_at_s.load(Ordering::Acquire), socket.id());
     }
 }

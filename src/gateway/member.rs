@@ -4,7 +4,6 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
-use tokio::time::Instant;
 
 use super::application::{Application, personal_room};
 use super::auth::{Claims, Permit};
@@ -26,8 +25,6 @@ pub struct Member {
 struct State {
     permit: Permit,
     rooms: Vec<RoomHandle>,
-    /// When the permit ends, as far as a clock can tell.
-    expires_at: Option<Instant>,
     has_departed: bool,
 }
 
@@ -45,7 +42,6 @@ impl Member {
             state: Mutex::new(State {
                 permit: claims.permit(),
                 rooms: Vec::new(),
-                expires_at: None,
                 has_departed: false,
             }),
             user: claims.user,
@@ -61,11 +57,6 @@ impl Member {
     /// When the claims end, in seconds since the Unix epoch.
     pub fn expires_at_s(&self) -> u64 {
         self.state.lock().permit.expires_at_s
-    }
-
-    /// Notes when the claims end; when they did before.
-    pub fn expires_at(&self, at: Option<Instant>) -> Option<Instant> {
-        std::mem::replace(&mut self.state.lock().expires_at, at)
     }
 
     /// Whether it may come back into a room that it was in: its own, or one that its claims allow.
@@ -171,18 +162,21 @@ impl Peer {
         self.find(room).ok_or_else(|| self.not_in(room))
     }
 
-    /// Puts other claims in the place of its own, and leaves the rooms that they do not allow.
-    pub async fn renew(&self, claims: Claims) {
-        let forbidden: Vec<RoomHandle> = {
+    /// Puts other claims in the place of its own, and leaves the rooms that they do not allow; the second
+    /// at which the claims before would have ended.
+    pub async fn renew(&self, claims: Claims) -> u64 {
+        let (before, forbidden) = {
             let mut state = self.member.state.lock();
-            state.permit = claims.permit();
+            let before = std::mem::replace(&mut state.permit, claims.permit());
             let State { permit, rooms, .. } = &mut *state;
-            rooms.extract_if(.., |handle| !permit.allow(handle.room())).collect()
+            let forbidden = rooms.extract_if(.., |handle| !permit.allow(handle.room()));
+            (before, forbidden.collect::<Vec<RoomHandle>>())
         };
         for handle in forbidden {
             // A room that ended has forgotten its members.
             let _ = handle.leave(self.clone()).await;
         }
+        before.expires_at_s
     }
 
     /// The socket is gone: leaves its rooms.

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::hash::Hash;
 
-use ahash::AHashMap;
+use ahash::{AHashMap, AHashSet};
 
 /// Below so many places nothing is worth giving back.
 const CAPACITY_KEPT: usize = 64;
@@ -15,6 +15,13 @@ pub fn table<K: Eq + Hash, V>(table: &mut AHashMap<K, V>) {
     if is_sparse(table.len(), table.capacity()) {
         let len = table.len();
         table.shrink_to(2 * len);
+    }
+}
+
+pub fn set<T: Eq + Hash>(set: &mut AHashSet<T>) {
+    if is_sparse(set.len(), set.capacity()) {
+        let len = set.len();
+        set.shrink_to(2 * len);
     }
 }
 
@@ -36,12 +43,16 @@ mod tests {
     #[test]
     fn a_crowd_that_left_leaves_no_room_behind() {
         let mut map: AHashMap<u32, u32> = (0..10_000).map(|n| (n, n)).collect();
+        let mut keys: AHashSet<u32> = (0..10_000).collect();
         let mut row: VecDeque<u32> = (0..10_000).collect();
         for n in 0..10_000 {
             map.remove(&n);
+            keys.remove(&n);
             row.pop_front();
             table(&mut map);
+            set(&mut keys);
             deque(&mut row);
+            assert!(keys.capacity() <= (8 * keys.len()).max(2 * CAPACITY_KEPT));
             assert!(map.capacity() <= (8 * map.len()).max(2 * CAPACITY_KEPT));
             assert!(row.capacity() <= (8 * row.len()).max(2 * CAPACITY_KEPT));
         }

@@ -1,7 +1,7 @@
 //! A session's own task: it pings, notices what did not happen in time, writes to the WebSocket once
 //! there is one, and clears up at the end.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -174,68 +174,72 @@ impl Driver {
     }
 
     /// Writes what is queued until the session is closed. `None`: the last frame may be cut.
-    async fn write_until_closed(&mut self, mut writer: SessionWriter) -> Option<SessionWriter> {
-        let outbound = Arc::clone(&self.session.outbound);
-        let mut batch = Batch::new();
-        // Kept while frames come and go: entering and leaving the timer's wheel takes its lock.
-        let alarm = tokio::time::sleep_until(self.watch.due());
-        tokio::pin!(alarm);
-        while outbound.close_reason().is_none() {
-            outbound.take(&mut batch);
-            if batch.is_empty() {
-                outbound.lay_down(writer);
-                writer = loop {
-                    tokio::select! {
-                        biased;
-                        writer = outbound.pick_up() => break writer?,
-                        () = &mut alarm => {
-                            self.watch.look(&self.session, periods(&self.engine));
-                            alarm.as_mut().reset(self.watch.due());
+    #[expect(clippy::manual_async_fn, reason = "the future of one has each argument twice")]
+    fn write_until_closed(
+        &mut self,
+        mut writer: SessionWriter,
+    ) -> impl Future<Output = Option<SessionWriter>> + Send {
+        async move {
+            let mut batch = Batch::new();
+            // Kept while frames come and go: entering and leaving the timer's wheel takes its lock.
+            let mut alarm = pin!(tokio::time::sleep_until(self.watch.due()));
+            while self.session.outbound.close_reason().is_none() {
+                self.session.outbound.take(&mut batch);
+                if batch.is_empty() {
+                    self.session.outbound.lay_down(writer);
+                    writer = loop {
+                        tokio::select! {
+                            biased;
+                            writer = self.session.outbound.pick_up() => break writer?,
+                            () = &mut alarm => self.look(&mut alarm),
                         }
-                    }
-                };
-                continue;
+                    };
+                    continue;
+                }
+                if !self.write(&mut writer, &batch, &mut alarm).await {
+                    return None;
+                }
+                self.session.outbound.written(&mut batch);
             }
-            if !self.write(&mut writer, &batch, alarm.as_mut()).await {
-                return None;
-            }
-            outbound.written(&mut batch);
+            Some(writer)
         }
-        Some(writer)
     }
 
     /// Writes one batch, and keeps watching meanwhile. False: it was not written to its end.
-    async fn write(
-        &mut self,
-        writer: &mut SessionWriter,
-        batch: &[Frame],
-        mut alarm: Pin<&mut Sleep>,
-    ) -> bool {
-        let outbound = &self.session.outbound;
-        let write = writer.write(batch);
-        tokio::pin!(write);
-        loop {
-            tokio::select! {
-                biased;
-                written = &mut write => {
-                    if written.is_err() {
-                        outbound.close(CloseReason::TransportError);
+    #[expect(clippy::manual_async_fn, reason = "the future of one has each argument twice")]
+    fn write<'a>(
+        &'a mut self,
+        writer: &'a mut SessionWriter,
+        batch: &'a [Frame],
+        alarm: &'a mut Pin<&mut Sleep>,
+    ) -> impl Future<Output = bool> + Send {
+        async move {
+            let mut write = pin!(writer.write(batch));
+            loop {
+                tokio::select! {
+                    biased;
+                    written = &mut write => {
+                        if written.is_err() {
+                            self.session.outbound.close(CloseReason::TransportError);
+                        }
+                        return written.is_ok();
                     }
-                    return written.is_ok();
-                }
-                reason = outbound.closed() => {
-                    // A client that reads gets the rest, and a close frame after it.
-                    let has_farewell = reason.close_frame().is_some();
-                    let patience = if has_farewell { FAREWELL_MAX } else { Duration::ZERO };
-                    let rest = Box::pin(tokio::time::timeout(patience, &mut write));
-                    return matches!(rest.await, Ok(Ok(())));
-                }
-                () = alarm.as_mut() => {
-                    self.watch.look(&self.session, periods(&self.engine));
-                    alarm.as_mut().reset(self.watch.due());
+                    reason = self.session.outbound.closed() => {
+                        // A client that reads gets the rest, and a close frame after it.
+                        let has_farewell = reason.close_frame().is_some();
+                        let patience = if has_farewell { FAREWELL_MAX } else { Duration::ZERO };
+                        let rest = Box::pin(tokio::time::timeout(patience, &mut write));
+                        return matches!(rest.await, Ok(Ok(())));
+                    }
+                    () = alarm.as_mut() => self.look(alarm),
                 }
             }
         }
+    }
+
+    fn look(&mut self, alarm: &mut Pin<&mut Sleep>) {
+        self.watch.look(&self.session, periods(&self.engine));
+        alarm.as_mut().reset(self.watch.due());
     }
 
     /// Waits for the close, and leaves the rooms and so on.

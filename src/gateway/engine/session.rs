@@ -1,7 +1,9 @@
 //! One session: its queue, its connection, and who is reading for it at the moment.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -257,26 +259,26 @@ impl Turn {
     ///
     /// # Errors
     /// Why the session has to be closed.
-    pub async fn packet(&mut self, packet: Packet<'_>) -> Result<(), CloseReason> {
+    pub fn packet<'a>(&'a mut self, packet: Packet<'a>) -> Handling<'a> {
         if let Some(reason) = self.session.outbound.close_reason() {
-            return Err(reason);
+            return Handling::Done(Err(reason));
         }
         let heard = if matches!(packet, Packet::Pong(_)) { Heard::Pong } else { Heard::Traffic };
         if heard == Heard::Pong {
             self.session.outbound.answered();
         }
         self.session.hear(heard);
-        let Some(connection) = &mut self.connection else { return Ok(()) };
+        let Some(connection) = &mut self.connection else { return Handling::Done(Ok(())) };
         match packet {
-            // Boxed, so that a reader that waits for a message does not hold the place to handle one:
-            // idle sockets are many, and this is most of what they would take.
-            Packet::Message(text) => Box::pin(connection.text(text)).await,
-            Packet::Binary(bytes) => Box::pin(connection.binary(bytes)).await,
-            Packet::Close => Err(CloseReason::TransportClose),
+            Packet::Message(text) => Handling::Message(Box::pin(connection.text(text))),
+            Packet::Binary(bytes) => Handling::Message(Box::pin(connection.binary(bytes))),
+            Packet::Close => Handling::Done(Err(CloseReason::TransportClose)),
             // Only the server pings.
-            Packet::Ping(_) => Err(CloseReason::TransportError),
+            Packet::Ping(_) => Handling::Done(Err(CloseReason::TransportError)),
             // As the stock server, which knows them and has nothing to do for them here.
-            Packet::Pong(_) | Packet::Open(_) | Packet::Upgrade | Packet::Noop => Ok(()),
+            Packet::Pong(_) | Packet::Open(_) | Packet::Upgrade | Packet::Noop => {
+                Handling::Done(Ok(()))
+            }
         }
     }
 
@@ -309,6 +311,24 @@ impl Drop for Turn {
     }
 }
 
+/// What a packet says is done by the end of it. A message is boxed, so that a reader that waits for one does
+/// not hold the place to handle it: idle sockets are many, and this is most of what they would take.
+pub enum Handling<'a> {
+    Done(Result<(), CloseReason>),
+    Message(Pin<Box<dyn Future<Output = Result<(), CloseReason>> + Send + 'a>>),
+}
+
+impl Future for Handling<'_> {
+    type Output = Result<(), CloseReason>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            Self::Done(outcome) => Poll::Ready(*outcome),
+            Self::Message(handling) => handling.as_mut().poll(cx),
+        }
+    }
+}
+
 /// The right to wait for frames. Dropped unanswered, because the client gave its request up, it
 /// closes the session, as the stock server does.
 pub struct PollTurn<'a> {
@@ -334,7 +354,7 @@ impl Drop for PollTurn<'_> {
 #[cfg(test)]
 pub mod tests {
     use std::pin::pin;
-    use std::task::{Context, Waker};
+    use std::task::Waker;
 
     use super::*;
     use crate::gateway::engine::addresses::Addresses;

@@ -1,8 +1,10 @@
 //! The sessions that are open, by their secret ids.
 
+use std::borrow::Borrow;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use ahash::AHashMap;
+use ahash::AHashSet;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -13,11 +15,34 @@ use crate::gateway::shrink;
 use crate::wire::engine_io::RequestError;
 
 pub struct Sessions {
-    open: Mutex<AHashMap<Uuid, Arc<Session>>>,
+    open: Mutex<AHashSet<ById>>,
     sessions_max: usize,
     /// Wakes who waits for the last one to go.
     gone: Notify,
 }
+
+/// A session that is found by its id, which is not kept beside it once more: idle ones are many.
+struct ById(Arc<Session>);
+
+impl Borrow<Uuid> for ById {
+    fn borrow(&self) -> &Uuid {
+        &self.0.id
+    }
+}
+
+impl Hash for ById {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.id.hash(state);
+    }
+}
+
+impl PartialEq for ById {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.id == other.0.id
+    }
+}
+
+impl Eq for ById {}
 
 impl Sessions {
     pub fn new(sessions_max: usize) -> Self {
@@ -29,7 +54,7 @@ impl Sessions {
         let mut open = self.open.lock();
         let has_place = open.len() < self.sessions_max;
         if has_place {
-            open.insert(session.id, Arc::clone(session));
+            open.insert(ById(Arc::clone(session)));
         }
         has_place
     }
@@ -46,7 +71,7 @@ impl Sessions {
     /// [`RequestError::UnknownSession`], also of a session whose peer is gone and whose task clears up.
     pub fn find(&self, sid: &str) -> Result<Arc<Session>, RequestError> {
         let id = Uuid::try_parse(sid).map_err(|_| RequestError::UnknownSession)?;
-        let session = self.open.lock().get(&id).cloned();
+        let session = self.open.lock().get(&id).map(|ById(session)| Arc::clone(session));
         session
             .filter(|session| {
                 !session.outbound.close_reason().is_some_and(CloseReason::is_peer_gone)
@@ -57,7 +82,7 @@ impl Sessions {
     pub fn remove(&self, session: &Session) {
         let mut open = self.open.lock();
         open.remove(&session.id);
-        shrink::table(&mut open);
+        shrink::set(&mut open);
         if open.is_empty() {
             self.gone.notify_waiters();
         }
@@ -77,7 +102,7 @@ impl Sessions {
     }
 
     fn all(&self) -> Vec<Arc<Session>> {
-        self.open.lock().values().cloned().collect()
+        self.open.lock().iter().map(|ById(session)| Arc::clone(session)).collect()
     }
 
     /// Waits until there is none.

@@ -1,5 +1,6 @@
 //! WebSocket: a session of its own, or the upgrade of one that began with polling.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,11 +11,11 @@ use hyper_util::rt::TokioIo;
 use tokio::io::ReadHalf;
 
 use super::addresses::Place;
-use super::session::{Look, Session, Turn};
+use super::session::{Handling, Look, Session, Turn};
 use super::{Answer, Engine, Refused, driver};
 use crate::gateway::close_reason::CloseReason;
 use crate::gateway::metrics::CountedTask;
-use crate::gateway::outbound::{Batch, SessionWriter};
+use crate::gateway::outbound::{Batch, Outbound, SessionWriter};
 use crate::gateway::websocket::{self, Frame, Incoming, Reader, UpgradeError, WebSocketError};
 use crate::wire::engine_io::{Packet, RequestError};
 
@@ -195,9 +196,7 @@ fn read(
     async move {
         let _counted = &counted;
         let session = Arc::clone(turn.session());
-        let outbound = &session.outbound;
-        let closed = outbound.closed();
-        tokio::pin!(closed);
+        let mut closed = pin!(session.outbound.closed());
         loop {
             // `next` is not cancel safe, but after the close nothing is read any more.
             let incoming = tokio::select! {
@@ -205,30 +204,41 @@ fn read(
                 _ = &mut closed => break,
                 incoming = reader.next() => incoming,
             };
-            let read = match incoming {
-                Ok(Incoming::Text(text)) => match Packet::parse(&text) {
-                    Ok(packet) => turn.packet(packet).await,
-                    Err(_) => Err(CloseReason::ParseError),
-                },
-                Ok(Incoming::Binary(bytes)) => turn.packet(Packet::Binary(bytes)).await,
-                Ok(Incoming::Close { code, .. }) => Err(CloseReason::ClosedByClient(code)),
-                Ok(control @ (Incoming::Ping(_) | Incoming::Pong(_))) => {
-                    if let Some(answer) = control.answer() {
-                        // Pushed, not replied: a client that only pings and never reads is a slow consumer.
-                        outbound.push(&answer);
-                    }
-                    Ok(())
-                }
-                Err(error) => Err(reason_of(&error)),
-            };
-            if let Err(reason) = read {
-                outbound.close(reason);
+            // In one place, which nothing beside it is kept for while the reader waits.
+            if let Err(reason) = handling(&mut turn, &session.outbound, &incoming).await {
+                session.outbound.close(reason);
                 break;
             }
         }
         // The stream goes now; leaving the rooms may take longer.
         drop(reader);
         Box::pin(turn.end()).await;
+    }
+}
+
+fn handling<'a>(
+    turn: &'a mut Turn,
+    outbound: &Outbound,
+    incoming: &'a Result<Incoming, WebSocketError>,
+) -> Handling<'a> {
+    let incoming = match incoming {
+        Ok(incoming) => incoming,
+        Err(error) => return Handling::Done(Err(reason_of(error))),
+    };
+    match incoming {
+        Incoming::Text(text) => match Packet::parse(text) {
+            Ok(packet) => turn.packet(packet),
+            Err(_) => Handling::Done(Err(CloseReason::ParseError)),
+        },
+        Incoming::Binary(bytes) => turn.packet(Packet::Binary(bytes.clone())),
+        Incoming::Close { code, .. } => Handling::Done(Err(CloseReason::ClosedByClient(*code))),
+        control @ (Incoming::Ping(_) | Incoming::Pong(_)) => {
+            if let Some(answer) = control.answer() {
+                // Pushed, not replied: a client that only pings and never reads is a slow consumer.
+                outbound.push(&answer);
+            }
+            Handling::Done(Ok(()))
+        }
     }
 }
 

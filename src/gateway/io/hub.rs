@@ -3,11 +3,13 @@
 //! What always holds: a room has a member; a member is a connected socket; a socket that is gone is in
 //! no room. The lock of the namespace is taken before a room's, and a room's before a socket's.
 
+use std::borrow::Borrow;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
-use ahash::AHashMap;
+use ahash::{AHashMap, AHashSet};
 use parking_lot::RwLock;
 use tokio::runtime::Handle;
 
@@ -50,15 +52,38 @@ pub struct Hub {
 
 #[derive(Default)]
 struct State {
-    sockets: AHashMap<SocketId, Socket>,
+    sockets: AHashSet<ById>,
     rooms: AHashMap<Arc<str>, Arc<Room>>,
 }
 
 /// The members of one room.
 #[derive(Default)]
 pub struct Room {
-    members: RwLock<AHashMap<SocketId, Socket>>,
+    members: RwLock<AHashSet<ById>>,
 }
+
+/// A socket that is found by its id, which is not kept beside it once more: idle ones are many.
+struct ById(Socket);
+
+impl Borrow<SocketId> for ById {
+    fn borrow(&self) -> &SocketId {
+        self.0.id_ref()
+    }
+}
+
+impl Hash for ById {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.id_ref().hash(state);
+    }
+}
+
+impl PartialEq for ById {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.id_ref() == other.0.id_ref()
+    }
+}
+
+impl Eq for ById {}
 
 impl Hub {
     /// # Errors
@@ -162,7 +187,7 @@ impl Hub {
         self.note_runtime();
         let mut state = self.state.write();
         socket.answer(greeting);
-        state.sockets.insert(socket.id(), socket.clone());
+        state.sockets.replace(ById(socket.clone()));
         for room in socket.rooms() {
             state.enter(room, socket);
         }
@@ -176,7 +201,7 @@ impl Hub {
             return false;
         }
         state.sockets.remove(&socket.id());
-        shrink::table(&mut state.sockets);
+        shrink::set(&mut state.sockets);
         for room in socket.rooms() {
             state.leave(&room, socket.id());
         }
@@ -242,7 +267,7 @@ impl Hub {
     }
 
     pub fn find(&self, id: SocketId) -> Option<Socket> {
-        self.state.read().sockets.get(&id).cloned()
+        self.state.read().sockets.get(&id).map(|ById(socket)| socket.clone())
     }
 
     pub fn len(&self) -> usize {
@@ -254,20 +279,20 @@ impl Hub {
     }
 
     /// Every socket. None comes or goes meanwhile.
-    pub fn each(&self, visit: impl FnMut(&Socket)) {
-        self.state.read().sockets.values().for_each(visit);
+    pub fn each(&self, mut visit: impl FnMut(&Socket)) {
+        self.state.read().sockets.iter().for_each(|ById(socket)| visit(socket));
     }
 }
 
 impl State {
     /// Whether this socket is there: another one may have come back under its id.
     fn has(&self, socket: &Socket) -> bool {
-        self.sockets.get(&socket.id()) == Some(socket)
+        self.sockets.get(&socket.id()).is_some_and(|ById(there)| there == socket)
     }
 
     fn enter(&mut self, room: Arc<str>, socket: &Socket) {
         let room = self.rooms.entry(room).or_default();
-        room.members.write().insert(socket.id(), socket.clone());
+        room.members.write().replace(ById(socket.clone()));
     }
 
     fn leave(&mut self, name: &str, id: SocketId) {
@@ -275,7 +300,7 @@ impl State {
         let mut members = room.members.write();
         members.remove(&id);
         let is_empty = members.is_empty();
-        shrink::table(&mut members);
+        shrink::set(&mut members);
         drop(members);
         if is_empty {
             self.rooms.remove(name);
@@ -290,8 +315,8 @@ impl Room {
     }
 
     /// Every member. None joins or leaves meanwhile.
-    pub fn each(&self, visit: impl FnMut(&Socket)) {
-        self.members.read().values().for_each(visit);
+    pub fn each(&self, mut visit: impl FnMut(&Socket)) {
+        self.members.read().iter().for_each(|ById(socket)| visit(socket));
     }
 }
 

@@ -97,6 +97,10 @@ impl Socket {
         self.0.id
     }
 
+    pub(super) fn id_ref(&self) -> &SocketId {
+        &self.0.id
+    }
+
     /// The name of its namespace.
     pub fn namespace(&self) -> &str {
         self.0.hub.name().as_str()
