@@ -35,7 +35,8 @@ pub struct Limits {
     /// Header fields of a request; past it 431.
     pub headers_max: usize,
     /// From the first wait for a request until its head is complete, so it also ends idle connections.
-    pub head_read_timeout: Duration,
+    /// `None`: no bound.
+    pub head_read_timeout: Option<Duration>,
 }
 
 impl Default for Limits {
@@ -44,7 +45,7 @@ impl Default for Limits {
             connections_max: 100_000,
             head_bytes_max: 16 * 1024,
             headers_max: 100,
-            head_read_timeout: Duration::from_secs(30),
+            head_read_timeout: Some(Duration::from_secs(30)),
         }
     }
 }

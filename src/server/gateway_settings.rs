@@ -10,7 +10,7 @@ use crate::gateway::{Authenticator, EventBridge, GatewayOptions, Network, PATH, 
 /// A time on a connection that is longer than this is a slip of the pen; `off` says it where it may be.
 const TIME_MAX: Duration = Duration::from_secs(24 * 3600);
 
-/// The largest message; a client can make the gateway hold one for each of its sockets.
+/// The largest message, whatever is set: what a frame announces is reserved before it comes.
 const PAYLOAD_BYTES_MAX: usize = 1 << 30;
 
 /// The handshake, the largest packet of the protocol that is not the application's, has to fit.
@@ -109,8 +109,10 @@ impl GatewaySettings {
                 unless_off(text, time)
             })?
             .unwrap_or(defaults.connect_timeout),
-            payload_bytes_max: check("max-payload", layer.max_payload.as_ref(), payload_bytes)?
-                .unwrap_or(defaults.payload_bytes_max),
+            payload_bytes_max: check("max-payload", layer.max_payload.as_ref(), |text| {
+                unless_off(text, payload_bytes)
+            })?
+            .map_or(defaults.payload_bytes_max, |bytes| bytes.unwrap_or(PAYLOAD_BYTES_MAX)),
             compression_bytes_min: check(
                 "http-compression",
                 layer.http_compression.as_ref(),
@@ -212,7 +214,7 @@ fn event_bridge(layer: &Layer) -> Result<Option<EventBridge>, Error> {
     Ok(Some(bridge.with_reply_timeout(timeout)))
 }
 
-fn unless_off<T>(
+pub(super) fn unless_off<T>(
     text: &str,
     parse: impl FnOnce(&str) -> Result<T, String>,
 ) -> Result<Option<T>, String> {
@@ -245,7 +247,7 @@ fn cors_origins(text: &str) -> Result<Vec<String>, String> {
     text.split(',').map(origin).collect()
 }
 
-fn time(text: &str) -> Result<Duration, String> {
+pub(super) fn time(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         time if time.is_zero() => Err(format!("'{text}' is no time")),
         time if time > TIME_MAX => Err(format!("'{text}' is longer than a day")),
@@ -372,6 +374,7 @@ mod tests {
             layer.max_sockets_per_user = flag("off");
             layer.max_sockets_per_address = flag("off");
             layer.max_attachments = flag("off");
+            layer.max_payload = flag("off");
         });
         let options = settings.unwrap().options(Authenticator::new("secret"));
         assert_eq!(options.connect_timeout, Duration::MAX);
@@ -380,6 +383,7 @@ mod tests {
         assert_eq!(options.limits.user_sockets_max, usize::MAX);
         assert_eq!(options.limits.address_sockets_max, None);
         assert_eq!(options.limits.attachments_max, usize::MAX);
+        assert_eq!(options.limits.payload_bytes_max, PAYLOAD_BYTES_MAX);
     }
 
     #[test]
@@ -396,7 +400,11 @@ mod tests {
             (|l, t| l.ping_timeout = t, "2days", "--ping-timeout: '2days' is longer than a day"),
             (|l, t| l.connect_timeout = t, "x", "--connect-timeout: 'x' is not a duration"),
             (|l, t| l.max_payload = t, "10B", "--max-payload: '10B' is not between 1KiB and 1GiB"),
-            (|l, t| l.max_payload = t, "off", "--max-payload: 'off' is no amount"),
+            (
+                |l, t| l.max_payload = t,
+                "x",
+                "--max-payload: 'x' is no amount such as 4MiB, nor off",
+            ),
             (|l, t| l.max_outbound = t, "1", "--max-outbound: '1' is no amount such as 4MiB, nor"),
             (
                 |l, t| l.max_sockets_per_address = t,

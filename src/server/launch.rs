@@ -94,7 +94,8 @@ impl Server {
             tracing::warn!("the API key is shorter than 16 characters: it can be guessed");
         }
         let api = Api::new(state.broker.clone(), gateway.clone(), access);
-        let listener = Listener::bind(address, Limits::default())
+        let limits = Limits { head_read_timeout: settings.header_timeout, ..Limits::default() };
+        let listener = Listener::bind(address, limits)
             .await
             .map_err(|source| Error::Listen { address, source })?;
         let engines = &state.engines;

@@ -156,11 +156,14 @@ pub struct Layer {
     /// Drop a client whose pong takes longer [default: 20s]
     #[arg(long, value_name = "DURATION", value_parser = Text::flag)]
     pub ping_timeout: Option<Text>,
+    /// Close a connection on which a request's head takes longer, or none comes, or not: off [default: 30s]
+    #[arg(long, value_name = "DURATION|off", value_parser = Text::flag)]
+    pub header_timeout: Option<Text>,
     /// Close a session that joins no namespace in this time, or not: off [default: 45s]
     #[arg(long, value_name = "DURATION|off", value_parser = Text::flag)]
     pub connect_timeout: Option<Text>,
-    /// Refuse larger messages and polling bodies, between 1KiB and 1GiB [default: 1MB]
-    #[arg(long, value_name = "AMOUNT", value_parser = Text::flag)]
+    /// Refuse larger messages and polling bodies, between 1KiB and 1GiB, which is also off [default: 1MB]
+    #[arg(long, value_name = "AMOUNT|off", value_parser = Text::flag)]
     pub max_payload: Option<Text>,
     /// Compress polling answers from this size on, or not: off [default: 1KiB]
     #[arg(long, value_name = "AMOUNT|off", value_parser = Text::flag)]
@@ -247,6 +250,7 @@ impl Layer {
             cors_credentials: get("cors-credentials")?,
             ping_interval: get("ping-interval")?,
             ping_timeout: get("ping-timeout")?,
+            header_timeout: get("header-timeout")?,
             connect_timeout: get("connect-timeout")?,
             max_payload: get("max-payload")?,
             http_compression: get("http-compression")?,
@@ -325,6 +329,7 @@ impl Layer {
             cors_credentials: self.cors_credentials.or(weaker.cors_credentials),
             ping_interval: self.ping_interval.or(weaker.ping_interval),
             ping_timeout: self.ping_timeout.or(weaker.ping_timeout),
+            header_timeout: self.header_timeout.or(weaker.header_timeout),
             connect_timeout: self.connect_timeout.or(weaker.connect_timeout),
             max_payload: self.max_payload.or(weaker.max_payload),
             http_compression: self.http_compression.or(weaker.http_compression),

@@ -8,6 +8,7 @@ use http::Uri;
 
 use super::back_ends::{self, BackEndUrl};
 use super::broker_url::{BrokerUrl, broker_url};
+use super::gateway_settings::{time, unless_off};
 use super::layer::{Layer, Text};
 use super::logs::{LogFilter, LogFormat};
 use super::memory::MemoryLimit;
@@ -15,7 +16,7 @@ use super::public_keys::PublicKeys;
 use super::{Environment, Error, GatewaySettings, Secret};
 use crate::cache::AppendFsync;
 use crate::gateway::EventRate;
-use crate::http::ApiKey;
+use crate::http::{ApiKey, Limits};
 use crate::journal::Durability;
 
 const DEFAULT_DATA_DIR: &str = "./leveret-data";
@@ -45,6 +46,8 @@ pub struct Settings {
     pub cache_url: Option<BackEndUrl>,
     /// Port 0 takes a free one.
     pub http: SocketAddr,
+    /// How long a connection may take to a request's head. `None`: as long as it likes.
+    pub header_timeout: Option<Duration>,
     /// Where Redis clients are served. `None`: nowhere. Port 0 takes a free one.
     pub resp: Option<SocketAddr>,
     /// What they have to show. `None`: nothing, on a loopback address only.
@@ -82,6 +85,7 @@ impl Default for Settings {
             cache_url: None,
             broker_url: None,
             http: DEFAULT_HTTP,
+            header_timeout: Limits::default().head_read_timeout,
             resp: None,
             resp_password: None,
             appendfsync: AppendFsync::EverySec,
@@ -122,6 +126,10 @@ impl Settings {
             gateway: GatewaySettings::of(&layer, &client_origins, presence_grace)?,
             cache_url: back_ends::cache_url(&layer)?,
             http: check("http", layer.http.as_ref(), address)?.unwrap_or(defaults.http),
+            header_timeout: check("header-timeout", layer.header_timeout.as_ref(), |text| {
+                unless_off(text, time)
+            })?
+            .unwrap_or(defaults.header_timeout),
             resp: check("resp", layer.resp.as_ref(), address_or_off)?.flatten(),
             resp_password: check("resp-password", layer.resp_password.as_ref(), password)?,
             appendfsync: check("appendfsync", layer.appendfsync.as_ref(), appendfsync)?
@@ -386,7 +394,7 @@ mod tests {
     #[test]
     fn a_flag_wins_over_the_environment_and_that_over_the_file() {
         type Shown = fn(&Settings) -> String;
-        let cases: [(&str, [&str; 3], Shown); 30] = [
+        let cases: [(&str, [&str; 3], Shown); 31] = [
             ("event-rate", ["1", "off", "300"], |s| {
                 s.event_rate.map_or("off".to_owned(), |rate| rate.per_second.to_string())
             }),
@@ -400,6 +408,9 @@ mod tests {
             }),
             ("ping-timeout", ["1s", "2s", "3s"], |s| {
                 format!("{}s", s.gateway.ping_timeout.as_secs())
+            }),
+            ("header-timeout", ["1s", "off", "3s"], |s| {
+                s.header_timeout.map_or("off".into(), |time| format!("{}s", time.as_secs()))
             }),
             ("connect-timeout", ["1s", "off", "3s"], |s| {
                 s.gateway
