@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::auth::Authenticator;
 use super::forwarded::Network;
 use super::rate::EventRate;
+use crate::wire::socket_io::DEPTH_MAX;
 
 /// Where the stock client looks for a server.
 pub const PATH: &str = "/socket.io/";
@@ -110,6 +111,9 @@ pub struct Limits {
     pub event_rate: Option<EventRate>,
     /// Binary attachments of a packet; the stock parser's default is 10.
     pub attachments_max: usize,
+    /// How deep arrays and objects may be nested in a packet. Whatever it is, what is deeper than
+    /// [`DEPTH_MAX`] is not read into a handler's argument, and has no form in MessagePack.
+    pub depth_max: usize,
 }
 
 impl Limits {
@@ -135,6 +139,7 @@ impl Default for Limits {
             content_bytes_max: 64 << 10,
             event_rate: Some(EventRate::default()),
             attachments_max: 10,
+            depth_max: DEPTH_MAX,
         }
     }
 }

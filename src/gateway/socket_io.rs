@@ -53,6 +53,7 @@ impl Connection {
         let limits = Limits {
             attachments_max: namespaces.limits.attachments_max,
             attachments_bytes_max: namespaces.limits.attachments_bytes_max(),
+            depth_max: namespaces.limits.depth_max,
         };
         Self {
             namespaces,

@@ -45,6 +45,8 @@ pub struct GatewaySettings {
     pub loopback_sockets_max: Option<usize>,
     pub socket_rooms_max: Option<usize>,
     pub attachments_max: Option<usize>,
+    /// How deep a packet's data may be nested. `None`: as it likes.
+    pub depth_max: Option<usize>,
     pub trusted_proxies: Vec<Network>,
     /// Client events that are published. `None`: none are.
     pub event_bridge: Option<EventBridge>,
@@ -72,6 +74,7 @@ impl Default for GatewaySettings {
             loopback_sockets_max: stock.limits.loopback_sockets_max,
             socket_rooms_max: Some(stock.limits.socket_rooms_max),
             attachments_max: Some(stock.limits.attachments_max),
+            depth_max: Some(stock.limits.depth_max),
             trusted_proxies: stock.trusted_proxies,
             event_bridge: None,
         }
@@ -140,6 +143,8 @@ impl GatewaySettings {
             .unwrap_or(defaults.socket_rooms_max),
             attachments_max: check("max-attachments", layer.max_attachments.as_ref(), count)?
                 .unwrap_or(defaults.attachments_max),
+            depth_max: check("max-nesting", layer.max_nesting.as_ref(), count)?
+                .unwrap_or(defaults.depth_max),
             event_bridge: event_bridge(layer)?,
             trusted_proxies: check("trusted-proxy", layer.trusted_proxy.as_ref(), networks)?
                 .unwrap_or(defaults.trusted_proxies),
@@ -170,6 +175,7 @@ impl GatewaySettings {
         limits.loopback_sockets_max = self.loopback_sockets_max;
         limits.socket_rooms_max = self.socket_rooms_max.unwrap_or(usize::MAX);
         limits.attachments_max = self.attachments_max.unwrap_or(usize::MAX);
+        limits.depth_max = self.depth_max.unwrap_or(usize::MAX);
         options
     }
 }
@@ -374,6 +380,7 @@ mod tests {
             layer.max_sockets_per_user = flag("off");
             layer.max_sockets_per_address = flag("off");
             layer.max_attachments = flag("off");
+            layer.max_nesting = flag("off");
             layer.max_payload = flag("off");
         });
         let options = settings.unwrap().options(Authenticator::new("secret"));
@@ -383,6 +390,7 @@ mod tests {
         assert_eq!(options.limits.user_sockets_max, usize::MAX);
         assert_eq!(options.limits.address_sockets_max, None);
         assert_eq!(options.limits.attachments_max, usize::MAX);
+        assert_eq!(options.limits.depth_max, usize::MAX);
         assert_eq!(options.limits.payload_bytes_max, PAYLOAD_BYTES_MAX);
     }
 

@@ -183,6 +183,9 @@ pub struct Layer {
     /// Refuse a packet with more binary attachments than this [default: 10]
     #[arg(long, value_name = "N|off", value_parser = Text::flag)]
     pub max_attachments: Option<Text>,
+    /// Cut clients whose packets are nested deeper, or not: off [default: 127]
+    #[arg(long, value_name = "N|off", value_parser = Text::flag)]
+    pub max_nesting: Option<Text>,
     /// Publish these events of clients (a,b), by name or pattern such as order:* [default: none]
     #[arg(long, value_name = "EVENTS", value_parser = Text::flag)]
     pub bridge_events: Option<Text>,
@@ -259,6 +262,7 @@ impl Layer {
             max_sockets_per_address: get("max-sockets-per-address")?,
             max_rooms_per_socket: get("max-rooms-per-socket")?,
             max_attachments: get("max-attachments")?,
+            max_nesting: get("max-nesting")?,
             bridge_events: get("bridge-events")?,
             bridge_namespace: get("bridge-namespace")?,
             bridge_exchange: get("bridge-exchange")?,
@@ -340,6 +344,7 @@ impl Layer {
                 .or(weaker.max_sockets_per_address),
             max_rooms_per_socket: self.max_rooms_per_socket.or(weaker.max_rooms_per_socket),
             max_attachments: self.max_attachments.or(weaker.max_attachments),
+            max_nesting: self.max_nesting.or(weaker.max_nesting),
             bridge_events: self.bridge_events.or(weaker.bridge_events),
             bridge_namespace: self.bridge_namespace.or(weaker.bridge_namespace),
             bridge_exchange: self.bridge_exchange.or(weaker.bridge_exchange),

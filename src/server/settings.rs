@@ -394,7 +394,7 @@ mod tests {
     #[test]
     fn a_flag_wins_over_the_environment_and_that_over_the_file() {
         type Shown = fn(&Settings) -> String;
-        let cases: [(&str, [&str; 3], Shown); 31] = [
+        let cases: [(&str, [&str; 3], Shown); 32] = [
             ("event-rate", ["1", "off", "300"], |s| {
                 s.event_rate.map_or("off".to_owned(), |rate| rate.per_second.to_string())
             }),
@@ -437,6 +437,9 @@ mod tests {
             }),
             ("max-attachments", ["1", "off", "3"], |s| {
                 s.gateway.attachments_max.map_or("off".into(), |count| count.to_string())
+            }),
+            ("max-nesting", ["1", "off", "3"], |s| {
+                s.gateway.depth_max.map_or("off".into(), |levels| levels.to_string())
             }),
             ("bridge-events", ["a", "b", "c"], |s| {
                 let takes = |event: &&str| s.gateway.event_bridge.as_ref().unwrap().takes(event);

@@ -1,8 +1,11 @@
 //! Whatever a client sends, it is told, and nobody else notices.
 
-use serde_json::json;
+use leveret::gateway::{self, GatewayOptions, Io};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use crate::http::Polling;
+use crate::library::served;
 use crate::socket::Socket;
 use crate::stand::{Stand, token};
 use crate::websocket::{Got, QUERY, WebSocket};
@@ -57,6 +60,27 @@ async fn packets_that_cannot_be_read_end_their_session_alone() {
     assert_eq!(polling.post_with(&binary, "2").await.status, 400);
     stand.connections(1).await;
     still_works(&stand, &mut bystander).await;
+}
+
+#[tokio::test]
+async fn without_a_bound_what_is_nested_deep_is_passed_on_and_is_no_value() {
+    let mut options = GatewayOptions::default();
+    options.limits.depth_max = usize::MAX;
+    let io = Io::new(options);
+    io.root()
+        .on("relay", |socket: gateway::Socket, value: Box<RawValue>| async move {
+            socket.emit("relayed", &value).unwrap();
+        })
+        .on("read", |_: gateway::Socket, _: Value| async { panic!("it was read into a value") });
+    let mut websocket = WebSocket::open(served(&io).await, QUERY, &[]).await.unwrap();
+    assert!(websocket.next_text().await.starts_with('0'));
+    websocket.text("40").await;
+    assert!(websocket.next_text().await.starts_with("40{"));
+    let deep = format!("{}{}", "[".repeat(50_000), "]".repeat(50_000));
+    websocket.text(&format!("42[\"read\",{deep}]")).await;
+    assert!(websocket.next_text().await.contains("read: argument 1: recursion limit exceeded"));
+    websocket.text(&format!("42[\"relay\",{deep}]")).await;
+    assert!(websocket.next_text().await == format!("42[\"relayed\",{deep}]"));
 }
 
 #[tokio::test]

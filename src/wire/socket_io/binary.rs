@@ -48,7 +48,7 @@ impl Decoder {
         if self.pending.is_some() {
             return Err(ParseError::AttachmentDue);
         }
-        let packet = Packet::parse(text, self.limits.attachments_max)?;
+        let packet = Packet::parse_within(text, self.limits)?;
         let expected = packet.body.attachments();
         if expected == 0 {
             return Ok(Some(packet));

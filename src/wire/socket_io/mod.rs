@@ -40,8 +40,8 @@ pub const NAMESPACE_BYTES_MAX: usize = 255;
 /// The most arguments of an event or acknowledgement.
 pub const ARGS_MAX: usize = 4096;
 
-/// How deep arrays and objects may be nested in a packet's data, the outermost counted; as
-/// serde_json's own bound, so what passes here can also be read into a value.
+/// How deep arrays and objects may be nested in what is read into a value, has attachments, or has a form
+/// in MessagePack, the outermost of a packet's data counted: serde_json's own bound.
 pub const DEPTH_MAX: usize = 127;
 
 /// Names of the library's own events, on one side or the other; they never travel as an EVENT.
@@ -151,11 +151,14 @@ pub struct Limits {
     pub attachments_max: usize,
     /// The most bytes of all attachments of a packet together.
     pub attachments_bytes_max: usize,
+    /// How deep arrays and objects may be nested in the data of a packet of text. One in MessagePack, and one
+    /// with attachments, has [`DEPTH_MAX`] as its bound too.
+    pub depth_max: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { attachments_max: 10, attachments_bytes_max: 4_000_000 }
+        Self { attachments_max: 10, attachments_bytes_max: 4_000_000, depth_max: DEPTH_MAX }
     }
 }
 
@@ -192,8 +195,8 @@ pub enum ParseError {
     DataMissing,
     #[error("data on a packet that takes none")]
     UnexpectedData,
-    #[error("data is nested deeper than {DEPTH_MAX} levels")]
-    TooDeep,
+    #[error("data is nested deeper than {depth_max} levels")]
+    TooDeep { depth_max: usize },
     #[error("data is not what the packet type takes")]
     Data(#[source] serde_json::Error),
     #[error("data is not a JSON object")]

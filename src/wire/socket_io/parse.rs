@@ -7,14 +7,25 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{ARGS_MAX, Args, Body, DEPTH_MAX, ID_MAX, Namespace, Packet, ParseError, is_reserved};
+use super::{ARGS_MAX, Args, Body, ID_MAX, Limits, Namespace, Packet, ParseError, is_reserved};
 
 impl<'a> Packet<'a> {
-    /// Reads the text of one packet, of at most `attachments_max` attachments.
+    /// Reads the text of one packet, of at most `attachments_max` attachments, however deep it is nested:
+    /// somebody has bounded that.
     ///
     /// # Errors
     /// A [`ParseError`] that says what is wrong.
     pub fn parse(text: &'a str, attachments_max: usize) -> Result<Self, ParseError> {
+        let limits = Limits { attachments_max, depth_max: usize::MAX, ..Limits::default() };
+        Self::parse_within(text, limits)
+    }
+
+    /// As [`Packet::parse`], of a packet that keeps the bounds of `limits`.
+    ///
+    /// # Errors
+    /// As [`Packet::parse`].
+    pub fn parse_within(text: &'a str, limits: Limits) -> Result<Self, ParseError> {
+        let Limits { attachments_max, depth_max, .. } = limits;
         let kind = text.chars().next().ok_or(ParseError::Empty)?;
         let rest = &text[kind.len_utf8()..];
         let (attachments, rest) = match kind {
@@ -23,8 +34,8 @@ impl<'a> Packet<'a> {
         };
         let (namespace, rest) = namespace(rest)?;
         let (id, data) = id(rest)?;
-        if is_deeper_than(data, DEPTH_MAX) {
-            return Err(ParseError::TooDeep);
+        if is_deeper_than(data, depth_max) {
+            return Err(ParseError::TooDeep { depth_max });
         }
         let body = match kind {
             '0' => Body::Connect { auth: optional(data, object)? },
@@ -88,7 +99,7 @@ fn digits(text: &str) -> (Option<u64>, &str) {
 /// reads it later, here or in a client, might not.
 pub(super) fn is_deeper_than(data: &str, levels: usize) -> bool {
     // Every level takes an opening and a closing byte.
-    if data.len() <= 2 * levels {
+    if data.len() / 2 <= levels {
         return false;
     }
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use super::*;
 
 fn parse(text: &str) -> Result<Packet<'_>, ParseError> {
-    Packet::parse(text, 10)
+    Packet::parse_within(text, Limits::default())
 }
 
 fn error(text: &str) -> String {
@@ -165,8 +165,16 @@ fn nesting_is_bounded_by_what_a_reader_takes() {
     let deepest = event(DEPTH_MAX - 1);
     let Body::Event { args, .. } = parse(&deepest).unwrap().body else { panic!() };
     assert!(serde_json::from_str::<serde_json::Value>(args[0].get()).is_ok());
-    assert!(error(&event(DEPTH_MAX)).contains("deeper"));
-    assert!(error(&event(400_000)).contains("deeper"));
+    assert!(error(&event(DEPTH_MAX)).contains("deeper than 127 levels"));
+    assert!(error(&event(400_000)).contains("deeper than 127 levels"));
+
+    let deep = event(400_000);
+    let limits = Limits { depth_max: usize::MAX, ..Limits::default() };
+    let Body::Event { args, .. } = Packet::parse_within(&deep, limits).unwrap().body else {
+        panic!()
+    };
+    assert_eq!(args[0].get().len(), 800_000);
+    assert!(serde_json::from_str::<serde_json::Value>(args[0].get()).is_err(), "as a value");
 
     let brackets = "[".repeat(300);
     assert!(parse(&format!(r#"2["a","\"{brackets}"]"#)).is_ok(), "brackets in a string");
@@ -232,7 +240,7 @@ fn an_argument_without_json_leaves_the_buffer_as_it_was() {
 }
 
 fn decoder() -> Decoder {
-    Decoder::new(Limits { attachments_max: 2, attachments_bytes_max: 8 })
+    Decoder::new(Limits { attachments_max: 2, attachments_bytes_max: 8, ..Limits::default() })
 }
 
 #[test]

@@ -161,7 +161,7 @@ mod tests {
         }
         let mut deep = b"\x83\xa4type\x02\xa3nsp\xa1/\xa4data".to_vec();
         deep.extend([0x91; 100_000]);
-        assert!(matches!(decoded(&deep), Err(ParseError::TooDeep)));
+        assert!(matches!(decoded(&deep), Err(ParseError::TooDeep { .. })));
         let mut many = b"\x83\xa4type\x02\xa3nsp\xa1/\xa4data\x9c\xa1a".to_vec();
         many.extend(b"\xc4\x00".repeat(11));
         assert!(matches!(decoded(&many), Err(ParseError::TooManyAttachments { .. })));

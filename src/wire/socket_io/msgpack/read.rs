@@ -141,8 +141,9 @@ impl<'a> Reader<'a> {
     /// Appends the next value as JSON.
     fn value(&mut self, out: &mut Vec<u8>, depth: usize) -> Result<(), ParseError> {
         let token = self.token()?;
-        if depth == DEPTH_MAX && matches!(token, Token::Array(_) | Token::Map(_)) {
-            return Err(ParseError::TooDeep);
+        let depth_max = self.limits.depth_max.min(DEPTH_MAX);
+        if depth == depth_max && matches!(token, Token::Array(_) | Token::Map(_)) {
+            return Err(ParseError::TooDeep { depth_max });
         }
         let _ = match token {
             Token::Nil | Token::Undefined => write!(out, "null"),
@@ -195,7 +196,7 @@ impl<'a> Reader<'a> {
 
     /// Keeps an attachment; its number.
     fn attachment(&mut self, bytes: &[u8]) -> Result<usize, ParseError> {
-        let Limits { attachments_max, attachments_bytes_max: bytes_max } = self.limits;
+        let Limits { attachments_max, attachments_bytes_max: bytes_max, .. } = self.limits;
         let attachments = self.attachments.len() + 1;
         if attachments > attachments_max {
             return Err(ParseError::TooManyAttachments { attachments, attachments_max });

@@ -7,14 +7,15 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::wire::socket_io::parse::Text;
-use crate::wire::socket_io::{Body, Packet, ParseError};
+use crate::wire::socket_io::{Body, Limits, Packet, ParseError};
 
 /// Writes a packet from its text form and its attachments.
 ///
 /// # Errors
-/// A [`ParseError`] when the text is no packet.
+/// A [`ParseError`] when the text is no packet, or nested too deep for one that may have attachments.
 pub fn encode(packet: &str, attachments: &[Bytes]) -> Result<Vec<u8>, ParseError> {
-    let packet = Packet::parse(packet, attachments.len())?;
+    let limits = Limits { attachments_max: attachments.len(), ..Limits::default() };
+    let packet = Packet::parse_within(packet, limits)?;
     let mut out = Vec::with_capacity(256);
     let (kind, id, has_data) = match &packet.body {
         Body::Connect { auth } => (0, None, auth.is_some()),
