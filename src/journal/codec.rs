@@ -113,19 +113,24 @@ pub fn put_bytes(bytes: &[u8], out: &mut Vec<u8>) {
 /// Reads such a number from the front of `bytes`; `None` when there is none.
 pub(super) fn take_number(bytes: &mut &[u8]) -> Option<u64> {
     let (&code, rest) = bytes.split_first()?;
-    let width = match code {
-        0..=250 => {
-            *bytes = rest;
-            return Some(code.into());
+    let (number, rest) = match code {
+        0..=250 => (code.into(), rest),
+        251 => {
+            let (number, rest) = rest.split_first_chunk()?;
+            (u16::from_le_bytes(*number).into(), rest)
         }
-        251 => 2,
-        252 => 4,
-        253 => 8,
+        252 => {
+            let (number, rest) = rest.split_first_chunk()?;
+            (u32::from_le_bytes(*number).into(), rest)
+        }
+        253 => {
+            let (number, rest) = rest.split_first_chunk()?;
+            (u64::from_le_bytes(*number), rest)
+        }
         _ => return None,
     };
-    let (number, rest) = rest.split_at_checked(width)?;
     *bytes = rest;
-    Some(number.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
+    Some(number)
 }
 
 /// Reads a value from the front of `bytes`, and how many bytes it took.

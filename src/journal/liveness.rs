@@ -36,6 +36,35 @@ struct Content {
     copies_of: BTreeSet<u64>,
 }
 
+/// The facts of one segment, to be added to in order.
+pub(super) struct Facts<'a> {
+    segment: u64,
+    content: &'a mut Content,
+    /// The last position that any segment has a fact of.
+    last: Option<u64>,
+    by_first_position: &'a mut BTreeMap<u64, u64>,
+}
+
+impl Facts<'_> {
+    /// False when positions don't rise, which no undamaged log does.
+    pub(super) fn add(&mut self, entry: Entry) -> bool {
+        let position = entry.position.0;
+        if self.last.is_some_and(|last| position <= last) {
+            return false;
+        }
+        self.last = Some(position);
+        match &mut self.content.own {
+            Some((_, last)) => *last = position,
+            own @ None => {
+                *own = Some((position, position));
+                self.by_first_position.insert(position, self.segment);
+            }
+        }
+        self.content.add(entry);
+        true
+    }
+}
+
 /// All present segments.
 #[derive(Debug, Default)]
 pub(super) struct Liveness {
@@ -53,23 +82,17 @@ impl Liveness {
 
     /// A new fact in `segment`. False when positions don't rise, which no undamaged log does.
     pub(super) fn fact(&mut self, segment: u64, entry: Entry) -> bool {
-        let position = entry.position.0;
-        let after = self.by_first_position.last_key_value().and_then(|(_, last_segment)| {
-            self.segments.get(last_segment).and_then(|content| content.own)
-        });
-        if after.is_some_and(|(_, last)| position <= last) {
-            return false;
-        }
-        let Some(content) = self.segments.get_mut(&segment) else { return false };
-        match &mut content.own {
-            Some((_, last)) => *last = position,
-            own @ None => {
-                *own = Some((position, position));
-                self.by_first_position.insert(position, segment);
-            }
-        }
-        content.add(entry);
-        true
+        self.facts(segment).is_some_and(|mut facts| facts.add(entry))
+    }
+
+    /// Adds new facts to a present segment. `None`: it is none.
+    pub(super) fn facts(&mut self, segment: u64) -> Option<Facts<'_>> {
+        let last_segment = self.by_first_position.last_key_value().map(|(_, segment)| *segment);
+        let last = last_segment
+            .and_then(|last_segment| self.segments.get(&last_segment)?.own)
+            .map(|(_, last)| last);
+        let content = self.segments.get_mut(&segment)?;
+        Some(Facts { segment, content, last, by_first_position: &mut self.by_first_position })
     }
 
     /// The segment that the live fact at `position` lies in.

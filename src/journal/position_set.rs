@@ -7,15 +7,25 @@ const WORD_BITS: u64 = 64;
 /// Positions in words of 64, kept only where a bit is set.
 #[derive(Debug, Default)]
 pub(super) struct PositionSet {
+    /// Without the one below.
     words: HashMap<u64, u64, ahash::RandomState>,
+    /// The word that was inserted to last, by its key: most insertions are of the next position.
+    last: (u64, u64),
     count: usize,
 }
 
 impl PositionSet {
     /// Whether it was not there before.
     pub(super) fn insert(&mut self, position: u64) -> bool {
-        let word = self.words.entry(position / WORD_BITS).or_default();
-        let bit = 1 << (position % WORD_BITS);
+        let (key, bit) = place(position);
+        if self.last.0 != key {
+            let word = self.words.remove(&key).unwrap_or_default();
+            let (key, word) = std::mem::replace(&mut self.last, (key, word));
+            if word != 0 {
+                self.words.insert(key, word);
+            }
+        }
+        let word = &mut self.last.1;
         let new = *word & bit == 0;
         *word |= bit;
         self.count += usize::from(new);
@@ -24,21 +34,30 @@ impl PositionSet {
 
     /// Whether it was there.
     pub(super) fn remove(&mut self, position: u64) -> bool {
-        let Some(word) = self.words.get_mut(&(position / WORD_BITS)) else { return false };
-        let bit = 1 << (position % WORD_BITS);
+        let (key, bit) = place(position);
+        let word = match self.last.0 == key {
+            true => &mut self.last.1,
+            false => match self.words.get_mut(&key) {
+                Some(word) => word,
+                None => return false,
+            },
+        };
         let found = *word & bit != 0;
         *word &= !bit;
-        if *word == 0 {
-            self.words.remove(&(position / WORD_BITS));
+        if *word == 0 && self.last.0 != key {
+            self.words.remove(&key);
         }
         self.count -= usize::from(found);
         found
     }
 
     pub(super) fn contains(&self, position: u64) -> bool {
-        self.words
-            .get(&(position / WORD_BITS))
-            .is_some_and(|word| word & (1 << (position % WORD_BITS)) != 0)
+        let (key, bit) = place(position);
+        let word = match self.last.0 == key {
+            true => self.last.1,
+            false => self.words.get(&key).copied().unwrap_or_default(),
+        };
+        word & bit != 0
     }
 
     pub(super) fn len(&self) -> usize {
@@ -48,6 +67,11 @@ impl PositionSet {
     pub(super) fn is_empty(&self) -> bool {
         self.count == 0
     }
+}
+
+/// The key of its word, and its bit there.
+fn place(position: u64) -> (u64, u64) {
+    (position / WORD_BITS, 1 << (position % WORD_BITS))
 }
 
 #[cfg(test)]

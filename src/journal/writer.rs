@@ -330,6 +330,7 @@ fn write_batch(
     emit: &mut impl FnMut(&[u8]) -> Result<(), SegmentError>,
 ) -> Result<(), SegmentError> {
     let Batch { slots, encoded, ends, .. } = batch;
+    let mut facts = liveness.facts(segment);
     for slot in slots {
         let content = std::mem::replace(&mut slot.content, Content::Gone);
         if matches!(content, Content::Gone) {
@@ -337,7 +338,7 @@ fn write_batch(
         }
         let Entry { position, weight } = slot.entry;
         let fact = (position.0, slot.kind.0, weight);
-        if !liveness.fact(segment, slot.entry) {
+        if !facts.as_mut().is_some_and(|facts| facts.add(slot.entry)) {
             let reason = format!("position {} was given twice", position.0);
             return Err(SegmentError::damaged(None, reason));
         }
