@@ -30,6 +30,7 @@ mod check;
 mod codec;
 mod commit;
 mod compaction;
+mod doorbell;
 mod error;
 mod extent;
 mod gate;

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::batch::Batch;
 use super::commit::{Commit, Commits, Waiters};
+use super::doorbell::Doorbell;
 use super::gate::Gate;
 use super::syncing::Syncing;
 use super::{Appended, Durability, Entry, Group, JournalError, Kind, Payload, Position, Urgency};
@@ -35,7 +36,7 @@ pub(super) struct Shared {
     committed: AtomicU64,
     durability: Durability,
     open: Mutex<Open>,
-    wake: Condvar,
+    bell: Doorbell,
     pub(super) gate: Gate,
 }
 
@@ -78,9 +79,9 @@ pub(super) enum Work {
 
 impl Shared {
     pub(super) fn new(next: Arc<AtomicU64>, durability: Durability, gate: Gate) -> Self {
-        let (open, wake) = (Mutex::default(), Condvar::new());
+        let (open, bell) = (Mutex::default(), Doorbell::new());
         let committed = AtomicU64::new(next.load(Ordering::Relaxed).saturating_sub(1));
-        Self { next, committed, durability, open, wake, gate }
+        Self { next, committed, durability, open, bell, gate }
     }
 
     pub(super) fn committed_position(&self) -> Position {
@@ -183,7 +184,7 @@ impl Shared {
         self.set_due(open, urgency);
         let before = open.batch.live_bytes().saturating_sub(bytes_added);
         if open.syncing.is_any() && before < LARGE_BATCH_BYTES && open.batch.is_large() {
-            self.wake.notify_one();
+            self.bell.ring();
         }
     }
 
@@ -233,7 +234,7 @@ impl Shared {
         };
         // While the disk is at a commit, nothing but a large batch is taken (`next_work`).
         if sooner && !open.syncing.is_any() {
-            self.wake.notify_one();
+            self.bell.ring();
         }
     }
 
@@ -249,7 +250,7 @@ impl Shared {
         }
         let group = open.batch.wait_for_all();
         if !std::mem::replace(&mut open.due_now, true) {
-            self.wake.notify_one();
+            self.bell.ring();
         }
         Commit::waiting(position, open.batch.waiters.clone(), group)
     }
@@ -264,7 +265,7 @@ impl Shared {
                 && !open.closing
                 && !(due && open.batch.is_large() && open.syncing.takes_another())
             {
-                self.wake.wait(&mut open);
+                self.bell.wait(&mut open);
                 continue;
             }
             if due {
@@ -284,7 +285,7 @@ impl Shared {
             };
             let look = Instant::now() + interval;
             let wake = open.due.map_or(look, |due| due.min(look));
-            if self.wake.wait_until(&mut open, wake).timed_out() && wake == look {
+            if self.bell.wait_until(&mut open, wake) && wake == look {
                 return Work::Spare;
             }
         }
@@ -299,7 +300,7 @@ impl Shared {
     pub(super) fn synced(&self, batch: Batch) {
         self.committed(batch);
         self.open.lock().syncing.end();
-        self.wake.notify_one();
+        self.bell.ring();
     }
 
     /// A batch is on disk: takes its memory back, and settles those who wait for it.
@@ -325,7 +326,7 @@ impl Shared {
             open.closing = true;
             (std::mem::take(&mut open.batch), std::mem::take(&mut open.committing))
         };
-        self.wake.notify_one();
+        self.bell.ring();
         open.waiters.resolve(Err(failure.clone()));
         for committing in committing {
             committing.resolve(Err(failure.clone()));
@@ -335,6 +336,6 @@ impl Shared {
     /// Asks the writer to commit what is open, and to end.
     pub(super) fn close(&self) {
         self.open.lock().closing = true;
-        self.wake.notify_one();
+        self.bell.ring();
     }
 }
