@@ -32,10 +32,10 @@ pub struct Expiries {
 impl Expiries {
     pub fn add(&self, at_s: u64, socket: SocketId) {
         let mut due = self.due.lock();
+        let is_sooner = due.first().is_none_or(|(next_s, _)| at_s < *next_s);
         due.insert((at_s, socket));
-        let is_next = due.first().is_some_and(|(first, _)| *first == at_s);
         drop(due);
-        if is_next {
+        if is_sooner {
             self.wake.notify_one();
         }
     }

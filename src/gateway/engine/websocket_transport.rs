@@ -204,7 +204,7 @@ fn read(
                 _ = &mut closed => break,
                 incoming = reader.next() => incoming,
             };
-            // In one place, which nothing beside it is kept for while the reader waits.
+            // One await for all of them: what lives across two has a place of its own in the future.
             if let Err(reason) = handling(&mut turn, &session.outbound, &incoming).await {
                 session.outbound.close(reason);
                 break;
