@@ -76,7 +76,25 @@ fn place(position: u64) -> (u64, u64) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::PositionSet;
+
+    proptest::proptest! {
+        #[test]
+        fn it_is_a_set(steps in proptest::collection::vec((0..3u8, 0..300u64), 0..400)) {
+            let (mut set, mut model) = (PositionSet::default(), BTreeSet::new());
+            for (step, position) in steps {
+                match step {
+                    0 => assert_eq!(set.remove(position), model.remove(&position)),
+                    1 => assert_eq!(set.contains(position), model.contains(&position)),
+                    _ => assert_eq!(set.insert(position), model.insert(position)),
+                }
+                assert_eq!(set.len(), model.len());
+                assert!(set.words.values().all(|word| *word != 0));
+            }
+        }
+    }
 
     #[test]
     fn it_counts_and_gives_empty_words_back() {
