@@ -5,7 +5,7 @@
 use leveret::wire::socket_io::{Limits, Packet, ParseError, msgpack};
 use libfuzzer_sys::fuzz_target;
 
-const LIMITS: Limits = Limits { attachments_max: 10, attachments_bytes_max: 1000 };
+const LIMITS: Limits = Limits { attachments_max: 10, attachments_bytes_max: 1000, depth_max: 127 };
 
 fuzz_target!(|data: &[u8]| {
     let _ = msgpack::decode_published(data, LIMITS);
