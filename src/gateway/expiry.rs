@@ -44,6 +44,12 @@ impl Expiries {
         self.due.lock().remove(&(at_s, socket));
     }
 
+    /// Another token took the place of the one that ends at `before_s`.
+    pub fn replace(&self, before_s: u64, at_s: u64, socket: SocketId) {
+        self.remove(before_s, socket);
+        self.add(at_s, socket);
+    }
+
     /// How long until the next one is due; at most [`LOOK`].
     fn wait(&self, now_ms: UnixMs) -> Duration {
         let next_ms =
@@ -89,8 +95,7 @@ impl Application {
         let claims = self.verify_of(peer.user(), token)?;
         let expires_at_s = claims.expires_at_s;
         let before_s = peer.renew(claims).await;
-        self.expiries.remove(before_s, peer.id());
-        self.expiries.add(expires_at_s, peer.id());
+        self.expiries.replace(before_s, expires_at_s, peer.id());
         Ok(expires_at_s)
     }
 

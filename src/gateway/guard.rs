@@ -115,8 +115,7 @@ impl Application {
         let guest = socket.get::<Guest>().ok_or(Refusal::AccessDenied)?;
         let claims = self.verify_of(&guest.user, token)?;
         let before_s = guest.expires_at_s.swap(claims.expires_at_s, Ordering::AcqRel);
-        self.expiries.remove(before_s, socket.id());
-        self.expiries.add(claims.expires_at_s, socket.id());
+        self.expiries.replace(before_s, claims.expires_at_s, socket.id());
         Ok(claims.expires_at_s)
     }
 
