@@ -11,7 +11,8 @@
 //! - no lock is held across an await, and no queue's lock while another queue's is taken; the order
 //!   of locks is vhosts, topology, queue, message, journal. Under a queue's also those of its channels'
 //!   credit, ends and lines are taken, under which nothing is. Under that of the users only the journal
-//!   is locked, under that of the trace nothing.
+//!   is locked, under that of the trace nothing. A handle's last route is held while it sends, and only
+//!   ever tried.
 
 mod access;
 mod alarm;
@@ -32,6 +33,7 @@ mod error;
 mod exchange;
 mod explain;
 mod journaled;
+mod last_route;
 mod memory;
 mod metrics;
 mod paging;
@@ -50,6 +52,7 @@ mod topology;
 mod trace;
 mod transaction;
 mod user;
+mod versioned;
 mod vhost;
 
 use std::any::Any;
@@ -102,6 +105,7 @@ use crate::model::clock::{SharedClock, UnixMs};
 use crate::model::names::{QueueName, UserName, VhostName};
 use access::Access;
 use connection::IN_PROCESS;
+use last_route::LastRoute;
 use memory::Memory;
 use paging::Pager;
 use queue::Queue;
@@ -122,6 +126,7 @@ pub struct Broker {
     connection: ConnectionId,
     /// Whose permissions are asked; `None`: the process itself, which may do anything.
     user: Option<UserName>,
+    last_route: LastRoute,
 }
 
 struct Inner {
@@ -193,7 +198,13 @@ impl Broker {
             users_changed: AtomicU64::new(0),
             companion: OnceLock::new(),
         };
-        let broker = Self { inner: Arc::new(inner), vhost, connection: IN_PROCESS, user: None };
+        let broker = Self {
+            inner: Arc::new(inner),
+            vhost,
+            connection: IN_PROCESS,
+            user: None,
+            last_route: LastRoute::default(),
+        };
         recovery.restore(&broker.inner);
         broker
     }

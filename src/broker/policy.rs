@@ -6,6 +6,7 @@ use super::Broker;
 use super::error::BrokerError;
 use super::records::{KIND_POLICY, PolicyRecord, record};
 use super::topology::Topology;
+use super::versioned::Change;
 use crate::journal::{Commit, Entry, Group, Urgency};
 use crate::model::names::{ExchangeName, QueueName};
 use crate::model::topology::{AppliesTo, Policy, QueueSettings, QueueSpec};
@@ -114,7 +115,7 @@ impl Broker {
     /// Gives every queue and exchange what holds for it now. Dead letters that this makes are sent
     /// after the topology's lock is released, a step for each queue while the journal has room; the
     /// timers go on with the rest.
-    fn apply_policies(&self, mut topology: parking_lot::RwLockWriteGuard<'_, Topology>) {
+    fn apply_policies(&self, mut topology: Change<'_, Topology>) {
         let now_ms = self.inner.now_ms();
         topology.apply_alternates();
         let configured = topology.queues.values().map(|queue| {

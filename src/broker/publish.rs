@@ -79,7 +79,7 @@ impl Broker {
         check_bounds(&message)?;
         self.check_exchange(Access::Write, &message.exchange)?;
         self.admit(if message.properties.persistent { message.weight() } else { 0 }).await?;
-        self.inner.publish(&self.vhost, message)
+        self.publish_admitted(message)
     }
 
     /// As [`Broker::publish`], without waiting: the caller answers for how much is in flight.
@@ -98,31 +98,35 @@ impl Broker {
         if message.properties.persistent {
             self.inner.journal.writable()?;
         }
-        self.inner.publish(&self.vhost, message)
+        self.publish_admitted(message)
+    }
+
+    /// Route, take a log position and append, enqueue and hand to consumers: all in the caller. The
+    /// message keeps its bounds.
+    fn publish_admitted(&self, message: Message) -> Result<Published, BrokerError> {
+        let publish = |message, targets: &_| self.inner.publish(message, targets);
+        self.last_route.send(&self.vhost, message, publish)
     }
 }
 
 impl Inner {
-    /// Route, take a log position and append, enqueue and hand to consumers: all in the caller. The
-    /// message keeps its bounds.
-    fn publish(&self, vhost: &Vhost, message: Message) -> Result<Published, BrokerError> {
+    fn publish(&self, message: Message, targets: &Targets) -> Published {
         // Read once: to a publisher its message arrives everywhere at one time.
         let now_ms = self.now_ms();
-        let targets = vhost.topology.read().route_published(&message)?.targets;
         let count = |bytes| self.memory.count(bytes);
-        let stored = self.store_published(message, now_ms, &targets, count);
+        let stored = self.store_published(message, now_ms, targets, count);
         let (position, commit) = if stored.is_durable() {
             let commit = stored::append(&self.journal, &stored);
             let position = commit.position();
-            self.trace_published(&stored, position, now_ms, &targets);
+            self.trace_published(&stored, position, now_ms, targets);
             (position, Some(commit))
         } else {
             (self.journal.next_position(), None)
         };
         let routed = targets.iter().any(|queue| !queue.is_for_replies());
         let unrouted = (!routed).then(|| stored.clone());
-        let refused_by = self.enqueue_all(stored, position, &targets, now_ms);
-        Ok(Published { routed, confirm: Confirm::new(refused_by, commit), unrouted })
+        let refused_by = self.enqueue_all(stored, position, targets, now_ms);
+        Published { routed, confirm: Confirm::new(refused_by, commit), unrouted }
     }
 
     /// Where a client's message goes, and what is kept of it in memory until it is there.

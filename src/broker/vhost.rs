@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use parking_lot::RwLock;
-
 use super::connection::{ConnectionId, IN_PROCESS};
 use super::error::BrokerError;
+use super::last_route::LastRoute;
 use super::records::{KIND_VHOST, VhostRecord, record};
 use super::topology::Topology;
+use super::versioned::Versioned;
 use super::{Broker, Inner};
 use crate::journal::{Commit, Entry, Group, Urgency};
 use crate::model::names::{UserName, VhostName};
@@ -16,12 +16,12 @@ pub(super) struct Vhost {
     pub name: VhostName,
     /// `None` for the default one, which is always there.
     pub entry: Option<Entry>,
-    pub topology: RwLock<Topology>,
+    pub topology: Versioned<Topology>,
 }
 
 impl Vhost {
     pub(super) fn new(name: VhostName, entry: Option<Entry>) -> Arc<Self> {
-        let topology = RwLock::new(Topology::new(name.clone()));
+        let topology = Versioned::new(Topology::new(name.clone()));
         Arc::new(Self { name, entry, topology })
     }
 }
@@ -92,6 +92,12 @@ impl Inner {
     pub(super) fn handle(self: &Arc<Self>, name: &VhostName) -> Result<Broker, BrokerError> {
         let vhost = self.vhosts.read().get(name).cloned();
         let vhost = vhost.ok_or_else(|| BrokerError::NoVhost(name.clone()))?;
-        Ok(Broker { inner: self.clone(), vhost, connection: IN_PROCESS, user: None })
+        Ok(Broker {
+            inner: self.clone(),
+            vhost,
+            connection: IN_PROCESS,
+            user: None,
+            last_route: LastRoute::default(),
+        })
     }
 }

@@ -1,9 +1,10 @@
 //! Alternate exchanges, bindings between exchanges, and the keys that headers add.
 
+use leveret::backend::DeleteIf;
 use leveret::model::message::{Message, Value};
 use leveret::model::topology::{Binding, ExchangeKind, ExchangeSpec};
 
-use super::fixture::{key, name, text, with_headers};
+use super::fixture::{key, name, queue_name, text, with_headers};
 use super::peer::{Peer, on_both};
 
 async fn chain(f: &Peer, from: &str, to: &str, routing_key: &str) {
@@ -117,6 +118,49 @@ pub async fn cc_and_bcc_add_keys_and_bcc_is_not_delivered() {
             f.send(strange).await.unwrap_err(),
             "PRECONDITION_FAILED - invalid message: {unacceptable_type_in_header,\"CC\",longstr}"
         );
+    })
+    .await;
+}
+
+/// A publisher that stays with one exchange and key is not stuck to where they led before.
+#[tokio::test]
+async fn who_publishes_the_same_way_again_and_again_follows_every_change() {
+    on_both(async |f| {
+        let thrice = async |exchange: &str, body: &str| {
+            for _ in 0..3 {
+                f.publish(exchange, "k", body).await;
+            }
+        };
+        f.exchange("x", ExchangeKind::Direct).await;
+        f.queue("q").await;
+        f.queue("r").await;
+        f.bind("q", "x", "k").await;
+        thrice("x", "1").await;
+        f.bind("r", "x", "k").await;
+        thrice("x", "2").await;
+        let binding = Binding::queue(name("x"), queue_name("q"), key("k"));
+        f.unbind(binding).await.unwrap();
+        thrice("x", "3").await;
+        f.shows("q", &["1", "1", "1", "2", "2", "2"]).await;
+        f.shows("r", &["2", "2", "2", "3", "3", "3"]).await;
+        // A queue of the same name is another one.
+        f.delete_queue("r", DeleteIf::default()).await.unwrap();
+        assert!(f.comes_back(Message::new(name("x"), key("k"), "nowhere")).await);
+        f.queue("r").await;
+        f.bind("r", "x", "k").await;
+        thrice("x", "4").await;
+        // More keys, and none the next time.
+        let more = Value::List(vec![Value::from("q")]);
+        let message = with_headers("", "r", "5", [("CC", more)]);
+        for _ in 0..3 {
+            f.publish("", "r", "5").await;
+            assert_eq!(f.send(message.clone()).await, Ok(true));
+        }
+        f.shows("r", &["4", "4", "4", "5", "5", "5", "5", "5", "5"]).await;
+        f.shows("q", &["1", "1", "1", "2", "2", "2", "5", "5", "5"]).await;
+        f.delete_exchange("x", false).await.unwrap();
+        let gone = f.send(Message::new(name("x"), key("k"), "6")).await.unwrap_err();
+        assert_eq!(gone, "NOT_FOUND - no exchange 'x' in vhost '/'");
     })
     .await;
 }
