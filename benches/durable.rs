@@ -59,7 +59,7 @@ fn main() -> Result<(), Failure> {
     };
     let only = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
     let root = std::env::var_os("LEVERET_BENCH_DIR").map_or("target".into(), PathBuf::from);
-    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     println!(
         "durable publish + confirm against append + fdatasync of the same commits; medians of {rounds} rounds"
     );
@@ -158,6 +158,7 @@ async fn publish(folder: &Path, load: Load) -> Result<Run, Failure> {
     };
     let journal = Journal::open(Box::new(store), JournalOptions::default(), &mut |_, _, _| Ok(()))?;
     let broker = Broker::new(journal.clone(), SystemClock::shared(), Recovery::default());
+    let timers = tokio::spawn(broker.run_timers());
     let queue = QueueName::new("q")?;
     if let Some(commit) = broker.declare_queue(QueueSpec::durable(queue.clone()))? {
         commit.await?;
@@ -182,6 +183,7 @@ async fn publish(folder: &Path, load: Load) -> Result<Run, Failure> {
     }
     let took = started.elapsed();
     let (commits, traffic) = observed.end(&journal);
+    timers.abort();
     journal.close();
     Ok(Run { took, commits, traffic })
 }
