@@ -17,8 +17,8 @@ pub(super) struct LastRoute(Mutex<Memory>);
 #[derive(Default)]
 struct Memory {
     known: Option<Box<Known>>,
-    /// Of the exchange and key of the last message that went another way: only what comes twice in a row is
-    /// worth keeping.
+    /// Of the exchange and key of the last message, if it went another way: only what comes twice in a row
+    /// is worth keeping.
     other: u64,
 }
 
@@ -62,10 +62,12 @@ impl LastRoute {
             let route = vhost.topology.read().route_published(&message)?;
             return Ok(send(message, &route.targets));
         };
-        if let Some(known) = &memory.known
+        let Memory { known, other } = &mut *memory;
+        if let Some(known) = known
             && known.version == vhost.topology.version()
             && known.leads(&message)
         {
+            *other = 0;
             return Ok(send(message, &known.targets));
         }
         let (version, Route { targets, by_headers }) = {
@@ -73,11 +75,11 @@ impl LastRoute {
             (vhost.topology.version(), topology.route_published(&message)?)
         };
         let way = hash(&message);
-        if by_headers || std::mem::replace(&mut memory.other, way) != way {
+        if by_headers || std::mem::replace(other, way) != way {
             return Ok(send(message, &targets));
         }
         let (exchange, key) = (message.exchange.clone(), message.routing_key.clone());
-        let known = memory.known.insert(Box::new(Known { exchange, key, version, targets }));
+        let known = known.insert(Box::new(Known { exchange, key, version, targets }));
         Ok(send(message, &known.targets))
     }
 }
