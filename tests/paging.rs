@@ -381,6 +381,41 @@ fn paged(runtime: &tokio::runtime::Runtime, name: &str, count: u32) -> Side {
 }
 
 #[test]
+fn a_publisher_takes_a_little_of_a_backlog_out_of_memory_at_a_time() {
+    const COUNT: u32 = 12_000;
+    // A queue that holds so much may keep a 64th of it.
+    const IN_MEMORY: u64 = 1024 * 1024;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let side = Side::new(IN_MEMORY);
+    let (mut before, mut steps) = (0, 0);
+    for at in 0..COUNT {
+        drop(side.broker.try_publish(message("", "plain", at.to_le_bytes().to_vec())).unwrap());
+        if at % 100 == 0 {
+            runtime.block_on(side.journal.flush()).unwrap();
+        }
+        let on_disk = side.on_disk();
+        assert!(on_disk - before <= 512, "{} at message {at}", on_disk - before);
+        steps += u32::from(on_disk > before);
+        before = on_disk;
+    }
+    // 388 bytes and what the queue needs of each.
+    let bound = usize::try_from(IN_MEMORY).unwrap() / 388 + 200;
+    let resident = COUNT as usize - before;
+    assert!(resident <= bound && steps > 10, "{resident} in memory, in {steps} steps");
+    // A look by the clock takes the rest that it may, in steps too.
+    for _ in 0..10 {
+        runtime.block_on(side.journal.flush()).unwrap();
+        side.clock.advance_ms(101);
+        side.broker.tick();
+    }
+    for at in 0..COUNT {
+        let delivery = side.broker.get(&queue("plain")).unwrap().expect("all of them");
+        assert_eq!(number(&delivery.message().body), at);
+        drop(delivery.ack());
+    }
+}
+
+#[test]
 fn a_backlog_that_expires_goes_step_by_step_and_hides_nothing_behind_it() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let side = paged(&runtime, "dying", 3_000);

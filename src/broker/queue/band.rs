@@ -189,16 +189,16 @@ impl Band {
         (before, bytes)
     }
 
-    /// Takes what may be read back out of memory: all that is committed behind the first
-    /// `head_bytes_max` of the head and at the end of the line.
+    /// Takes what may be read back out of memory: what is committed behind the first `head_bytes_max` of
+    /// the head and at the end of the line, as far as `out` may look.
     pub(super) fn page_out(
         &mut self,
         head_bytes_max: u64,
         run_bytes_max: u64,
         committed: Position,
+        out: &mut PagedOut,
         page: &mut impl FnMut(&mut Held) -> Option<run::Paged>,
-    ) -> PagedOut {
-        let mut out = PagedOut::default();
+    ) {
         if self.rest.is_empty() || head_bytes_max < self.cut_to {
             self.cut_to = head_bytes_max;
             let mut bytes = 0;
@@ -221,7 +221,6 @@ impl Band {
             let last = last.into_iter().filter_map(Part::into_run).collect();
             self.rest.extend(out.page_line(line, last, run_bytes_max, committed, page));
         }
-        out
     }
 
     /// Takes everything out, in order.
@@ -241,15 +240,22 @@ impl Part {
 }
 
 /// What left memory.
-#[derive(Default)]
 pub(super) struct PagedOut {
+    /// So many messages may be looked at still.
+    looks_left: usize,
     pub messages: usize,
     pub bytes: u64,
     /// Something only waits for its commit.
     pub awaits_commit: bool,
+    /// Something only waits for being looked at.
+    pub has_more: bool,
 }
 
 impl PagedOut {
+    pub(super) fn within(looks_max: usize) -> Self {
+        Self { looks_left: looks_max, messages: 0, bytes: 0, awaits_commit: false, has_more: false }
+    }
+
     /// What a line of messages becomes behind `runs`.
     fn page_line(
         &mut self,
@@ -261,12 +267,17 @@ impl PagedOut {
     ) -> Vec<Part> {
         let mut parts = Vec::new();
         let mut kept = VecDeque::new();
-        while let Some(mut held) = line.pop_front() {
-            if held.position > committed {
-                line.push_front(held);
+        while let Some(front) = line.front() {
+            if front.position > committed {
                 self.awaits_commit = true;
                 break;
             }
+            if self.looks_left == 0 {
+                self.has_more = true;
+                break;
+            }
+            self.looks_left -= 1;
+            let Some(mut held) = line.pop_front() else { break };
             match page(&mut held) {
                 Some(paged) => {
                     if !kept.is_empty() {
@@ -283,15 +294,11 @@ impl PagedOut {
             }
         }
         parts.extend(runs.into_iter().map(Part::Paged));
-        // `kept` is empty, or comes after every run.
-        if kept.is_empty() {
-            kept = line;
-        } else {
+        // `kept` is empty, or comes after every run. It is looked at again unless there is more behind it.
+        if !self.has_more {
             kept.append(&mut line);
         }
-        if !kept.is_empty() {
-            parts.push(Part::Memory(kept));
-        }
+        parts.extend([kept, line].into_iter().filter(|line| !line.is_empty()).map(Part::Memory));
         parts
     }
 }

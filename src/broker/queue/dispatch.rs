@@ -2,6 +2,7 @@
 
 use super::consumers::{ConsumerEnd, ConsumerId};
 use super::held::{Held, Reason};
+use super::ready::Left;
 use super::state::{State, Unacked};
 use super::{Effects, Parcel, Queue, Tag};
 use crate::model::clock::UnixMs;
@@ -59,8 +60,8 @@ impl Queue {
         }
         state.burying = effects.front_is_dead || !state.dying.is_empty();
         effects.unfinished = state.burying && !is_left_to_others;
-        if state.page_check_ms.is_none() && state.ready.is_crowded() {
-            page_out(state, now_ms);
+        if state.ready.is_crowded() {
+            page_out(state, now_ms, PAGE_LOOKS_MAX);
         }
         arm(state, effects);
     }
@@ -141,11 +142,21 @@ impl Queue {
     }
 }
 
-/// Takes out of memory what can be read back, and comes back to what is not committed yet.
-pub(super) fn page_out(state: &mut State, now_ms: UnixMs) {
+/// So many messages a publisher looks at for room in memory, more than came since it last did: the queue is
+/// locked meanwhile, and the disk has nothing to do once it has what came before.
+const PAGE_LOOKS_MAX: usize = 512;
+/// So many a timer looks at, which comes back soon for the others.
+pub(super) const PAGE_LOOKS_MAX_OF_TICK: usize = 4_096;
+
+/// Takes out of memory what can be read back, and comes back to what is left.
+pub(super) fn page_out(state: &mut State, now_ms: UnixMs, looks_max: usize) {
     const CHECK_AFTER_MS: u64 = 100;
-    let awaits_commit = state.ready.page_out();
-    state.page_check_ms = awaits_commit.then(|| now_ms.saturating_add(CHECK_AFTER_MS));
+    let after_ms = match state.ready.page_out(looks_max) {
+        Left::Nothing => None,
+        Left::More if looks_max == PAGE_LOOKS_MAX_OF_TICK => Some(1),
+        Left::More | Left::Uncommitted => Some(CHECK_AFTER_MS),
+    };
+    state.page_check_ms = after_ms.map(|after_ms| now_ms.saturating_add(after_ms));
 }
 
 /// Asks for a look at the queue when something is due, if no earlier one is coming.

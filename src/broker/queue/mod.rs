@@ -41,7 +41,7 @@ use crate::journal::{Entry, Position};
 use crate::model::clock::UnixMs;
 use crate::model::names::VhostName;
 use crate::model::topology::{QueueKind, QueueSettings, QueueSpec};
-use dispatch::{arm, page_out, time_out};
+use dispatch::{PAGE_LOOKS_MAX_OF_TICK, arm, page_out, time_out};
 use ready::Ready;
 use state::{State, Unacked};
 
@@ -249,7 +249,7 @@ impl Queue {
             None => state.ready.insert(held),
         }
         if state.ready.is_crowded() {
-            state.ready.page_out();
+            state.ready.page_out(usize::MAX);
         }
     }
 
@@ -260,7 +260,7 @@ impl Queue {
 
     pub(super) fn page_out(&self, now_ms: UnixMs) -> Effects {
         let mut state = self.state.lock();
-        page_out(&mut state, now_ms);
+        page_out(&mut state, now_ms, usize::MAX);
         let mut effects = Effects::default();
         arm(&mut state, &mut effects);
         effects
@@ -276,7 +276,7 @@ impl Queue {
             state.armed_ms = None;
         }
         if state.page_check_ms.is_some_and(|check_ms| check_ms <= now_ms) {
-            page_out(&mut state, now_ms);
+            page_out(&mut state, now_ms, PAGE_LOOKS_MAX_OF_TICK);
         }
         while let Some(entry) = state.delayed.first_entry() {
             if entry.key().0 > now_ms {

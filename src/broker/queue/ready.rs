@@ -6,7 +6,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::Held;
-use super::band::{Band, Front, Part};
+use super::band::{Band, Front, PagedOut, Part};
 use super::run::{Run, Times};
 use crate::broker::paging::Pager;
 use crate::broker::records::QueueId;
@@ -32,6 +32,19 @@ pub(super) struct Ready {
     /// An attempt to page is not worth it below this.
     attempt_bytes: u64,
 }
+
+/// What could leave memory after an attempt.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    Nothing,
+    /// Nothing before it is committed.
+    Uncommitted,
+    /// What the attempt did not get to.
+    More,
+}
+
+/// Where an attempt left more, the next one comes after so much, or a run: less than what one looks at.
+const MORE_BYTES: u64 = 64 * 1024;
 
 impl Ready {
     pub(super) fn new(priority_max: u8, queue: QueueId, pager: Arc<Pager>) -> Self {
@@ -207,28 +220,35 @@ impl Ready {
             && self.pager.head_bytes().is_some_and(|bytes| self.resident_bytes > bytes)
     }
 
-    /// Takes what it can out of memory. Whether more could leave once it is committed.
-    pub(super) fn page_out(&mut self) -> bool {
-        let Some(head_bytes_max) = self.pager.head_bytes() else { return false };
+    /// Takes what it can out of memory, and looks at so many messages for that.
+    pub(super) fn page_out(&mut self, looks_max: usize) -> Left {
+        let Some(head_bytes_max) = self.pager.head_bytes() else { return Left::Nothing };
         if !self.pager.keeps() {
             // A journal that forgets can't give back.
-            return false;
+            return Left::Nothing;
         }
         let run_bytes_max = self.pager.run_bytes();
         let committed = self.pager.committed_position();
         let queue = self.queue;
-        let mut awaits_commit = false;
+        let mut out = PagedOut::within(looks_max);
         for band in &mut self.bands {
             let mut page = |held: &mut Held| held.paged(queue);
-            let out = band.page_out(head_bytes_max, run_bytes_max, committed, &mut page);
-            self.on_disk += out.messages;
-            self.resident_bytes -= out.bytes;
-            awaits_commit |= out.awaits_commit;
+            band.page_out(head_bytes_max, run_bytes_max, committed, &mut out, &mut page);
         }
+        self.on_disk += out.messages;
+        self.resident_bytes -= out.bytes;
         self.count();
-        let stays = self.resident_bytes > head_bytes_max;
-        self.attempt_bytes = if stays { self.next_attempt_bytes() } else { 0 };
-        stays && awaits_commit
+        let left = match self.resident_bytes > head_bytes_max {
+            true if out.has_more => Left::More,
+            true if out.awaits_commit => Left::Uncommitted,
+            true | false => Left::Nothing,
+        };
+        self.attempt_bytes = match left {
+            Left::More => self.resident_bytes + run_bytes_max.min(MORE_BYTES),
+            _ if self.resident_bytes > head_bytes_max => self.next_attempt_bytes(),
+            _ => 0,
+        };
+        left
     }
 
     /// The first messages, in the order of delivery. What is on the disk is read and stays there.
