@@ -4,20 +4,29 @@
 //! it was called soon after it had lain down, it looks out for a while the next time before it sleeps: who
 //! waits for each commit before the next append is served by a thread that is there. As soon as it looked
 //! out in vain it sleeps at once again.
+//!
+//! It sleeps at a pipe. Linux takes it that who writes to a pipe will soon wait, and where no processor is
+//! idle it wakes the reader on the writer's: so the thread that waited for the disk, and is to wait again,
+//! leaves its processor to the one that it calls. Called through a condition variable, that one was
+//! often put behind a busy publisher, for milliseconds, while this processor and the disk were idle.
 
 use std::hint::spin_loop;
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, MutexGuard};
+use parking_lot::MutexGuard;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// How long it looks out: a wake-up of each of two threads, and what they do between.
 const LOOK_OUT: Duration = Duration::from_micros(150);
 
 /// For one waiter, which holds the lock of what the callers change.
 pub(super) struct Doorbell {
-    bell: Condvar,
+    /// Has one byte at most: who rings first while the waiter sleeps writes it.
+    bell: (PipeReader, PipeWriter),
+    sleeps: AtomicBool,
     rung: AtomicBool,
     looks_out: AtomicBool,
     /// With one core only, who looks out would keep those away that are to ring.
@@ -25,24 +34,30 @@ pub(super) struct Doorbell {
 }
 
 impl Doorbell {
-    pub(super) fn new() -> Self {
-        Self {
-            bell: Condvar::new(),
+    /// # Errors
+    /// No more files may be opened.
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self {
+            bell: io::pipe()?,
+            sleeps: AtomicBool::new(false),
             rung: AtomicBool::new(false),
             looks_out: AtomicBool::new(false),
             may_look_out: available_parallelism().is_ok_and(|cores| cores.get() > 1),
-        }
+        })
     }
 
     /// What the waiter waits for may have come: it was changed under the lock before.
     pub(super) fn ring(&self) {
         self.rung.store(true, Ordering::Release);
-        self.bell.notify_one();
+        if self.sleeps.swap(false, Ordering::AcqRel) {
+            // An empty pipe takes a byte, and its reader lives as long as it.
+            let _written = (&self.bell.1).write_all(&[0]);
+        }
     }
 
     /// Waits for a ring. May return without one.
     pub(super) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
-        self.bell.wait(guard);
+        self.sleep(guard, None);
     }
 
     /// As [`Doorbell::wait`], until then at most: true when that was why it ended.
@@ -55,10 +70,30 @@ impl Doorbell {
             return false;
         }
         let began = Instant::now();
-        let is_late = self.bell.wait_until(guard, until).timed_out();
+        let is_late = self.sleep(guard, Some(until));
         let was_soon = !is_late && began.elapsed() < LOOK_OUT;
         self.looks_out.store(was_soon && self.may_look_out, Ordering::Relaxed);
         is_late
+    }
+
+    /// True when it ended for the time.
+    fn sleep<T>(&self, guard: &mut MutexGuard<'_, T>, until: Option<Instant>) -> bool {
+        // Before the lock is let go: who changes something then writes.
+        self.sleeps.store(true, Ordering::Release);
+        MutexGuard::unlocked(guard, || {
+            let reader = &self.bell.0;
+            let timeout = until
+                .map(|until| until.saturating_duration_since(Instant::now()))
+                .and_then(|timeout| Timespec::try_from(timeout).ok());
+            let outcome = poll(&mut [PollFd::new(reader, PollFlags::IN)], timeout.as_ref());
+            // Whoever took the mark has written, or is about to.
+            if self.sleeps.swap(false, Ordering::AcqRel) {
+                return outcome == Ok(0);
+            }
+            let mut reader = reader;
+            let _read = reader.read_exact(&mut [0]);
+            false
+        })
     }
 
     /// Whether it rang meanwhile.
@@ -89,7 +124,8 @@ mod tests {
     #[test]
     fn no_ring_is_missed() {
         const ROUNDS: u32 = 3_000;
-        let (asked, bell, answers) = (Mutex::new(0), Doorbell::new(), std::sync::mpsc::channel());
+        let (asked, bell) = (Mutex::new(0), Doorbell::new().unwrap());
+        let answers = std::sync::mpsc::channel();
         std::thread::scope(|scope| {
             let (asked, bell, answer) = (&asked, &bell, answers.0);
             scope.spawn(move || {
@@ -118,7 +154,7 @@ mod tests {
 
     #[test]
     fn it_ends_in_time_without_a_ring() {
-        let (lock, bell) = (Mutex::new(()), Doorbell::new());
+        let (lock, bell) = (Mutex::new(()), Doorbell::new().unwrap());
         let mut guard = lock.lock();
         bell.looks_out.store(true, Ordering::Relaxed);
         assert!(!bell.wait_until(&mut guard, Instant::now()), "it looked out");

@@ -237,7 +237,9 @@ impl Journal {
         reader.roll(Some((active.id, active.reading())));
 
         let next = Arc::new(AtomicU64::new(first_position));
-        let shared = Arc::new(Shared::new(next.clone(), options.durability, gate));
+        let shared = Shared::new(next.clone(), options.durability, gate)
+            .map_err(OpenError::io("can't make the journal's pipe"))?;
+        let shared = Arc::new(shared);
         let counters = Arc::<Counters>::default();
         let epochs = head.epochs.clone();
         let syncer = Syncer::start(shared.clone())

@@ -1,5 +1,6 @@
 //! What the handles and the writer's thread share: the open batch, and who wakes whom.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -78,10 +79,16 @@ pub(super) enum Work {
 }
 
 impl Shared {
-    pub(super) fn new(next: Arc<AtomicU64>, durability: Durability, gate: Gate) -> Self {
-        let (open, bell) = (Mutex::default(), Doorbell::new());
+    /// # Errors
+    /// No more files may be opened.
+    pub(super) fn new(
+        next: Arc<AtomicU64>,
+        durability: Durability,
+        gate: Gate,
+    ) -> io::Result<Self> {
+        let (open, bell) = (Mutex::default(), Doorbell::new()?);
         let committed = AtomicU64::new(next.load(Ordering::Relaxed).saturating_sub(1));
-        Self { next, committed, durability, open, bell, gate }
+        Ok(Self { next, committed, durability, open, bell, gate })
     }
 
     pub(super) fn committed_position(&self) -> Position {
