@@ -221,7 +221,7 @@ impl Broker {
     /// nobody's to see.
     pub fn queues(&self) -> Vec<QueueStatus> {
         let queues: Vec<_> = self.vhost.topology.read().queues.values().cloned().collect();
-        let shown = queues.iter().filter(|queue| !queue.is_for_replies());
+        let shown = queues.iter().filter(|queue| !queue.is_for_replies);
         let mut status: Vec<_> = shown.map(|queue| queue.status()).collect();
         status.sort_by(|a, b| a.name.cmp(&b.name));
         status

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use super::access::Access;
+use super::cause::is_followed;
 use super::confirm::Confirm;
 use super::error::BrokerError;
 use super::memory::Counted;
 use super::queue::{Effects, Held, Queue, Reason, Refusal};
 use super::records::KIND_MESSAGE;
 use super::routing::{BCC, Targets};
-use super::stored::{self, MARK_WITHIN, Stored};
+use super::stored::{self, Durable, MARK_WITHIN, Stored};
 use super::trace::What;
 use super::vhost::Vhost;
 use super::{Broker, Inner};
@@ -69,6 +70,11 @@ impl Broker {
         Ok(())
     }
 
+    /// Whether [`Broker::admit`] would return at once: nearly always, and to ask is cheaper than to wait.
+    fn is_open(&self, bytes: usize) -> Result<bool, BrokerError> {
+        Ok(!self.inner.memory.is_alarmed() && (bytes == 0 || self.inner.journal.is_open(bytes)?))
+    }
+
     /// Routes a message. Waits only for admission: every message while the messages take too much
     /// memory, persistent ones also while too much is uncommitted or the disk is nearly full.
     ///
@@ -78,7 +84,10 @@ impl Broker {
     pub async fn publish(&self, message: Message) -> Result<Published, BrokerError> {
         check_bounds(&message)?;
         self.check_exchange(Access::Write, &message.exchange)?;
-        self.admit(if message.properties.persistent { message.weight() } else { 0 }).await?;
+        let bytes = if message.properties.persistent { message.weight() } else { 0 };
+        if !self.is_open(bytes)? {
+            self.admit(bytes).await?;
+        }
         self.publish_admitted(message)
     }
 
@@ -112,7 +121,10 @@ impl Broker {
 impl Inner {
     fn publish(&self, message: Message, targets: &Targets) -> Published {
         // Read once: to a publisher its message arrives everywhere at one time.
-        let now_ms = self.now_ms();
+        let now_ms = match has_times(&message) || targets.iter().any(|queue| queue.limits_time()) {
+            true => self.clock.now_ms(),
+            false => self.clock.recent_ms(),
+        };
         let count = |bytes| self.memory.count(bytes);
         let stored = self.store_published(message, now_ms, targets, count);
         let (position, commit) = if stored.is_durable() {
@@ -123,7 +135,7 @@ impl Inner {
         } else {
             (self.journal.next_position(), None)
         };
-        let routed = targets.iter().any(|queue| !queue.is_for_replies());
+        let routed = targets.iter().any(|queue| !queue.is_for_replies);
         let unrouted = (!routed).then(|| stored.clone());
         let refused_by = self.enqueue_all(stored, position, targets, now_ms);
         Published { routed, confirm: Confirm::new(refused_by, commit), unrouted }
@@ -324,9 +336,9 @@ impl Inner {
     ) -> Arc<Stored> {
         let persistent = message.properties.persistent;
         let durable = targets.iter().filter(|queue| persistent && queue.is_durable());
-        let durable = durable.map(|queue| queue.id).collect();
+        let durable = Durable::new(durable.map(|queue| queue.id), &self.spread);
         let counted = count(message.weight());
-        Arc::new(Stored::new(message, now_ms, due_ms, durable, &self.spread, counted))
+        Arc::new(Stored::new(message, now_ms, due_ms, durable, counted))
     }
 
     /// Runs what a queue asked for. A dead letter may kill another message in turn, so this is a
@@ -378,6 +390,12 @@ impl Inner {
             self.delete_unused(queue);
         }
     }
+}
+
+/// Whether something of the message itself hangs on when it is published.
+fn has_times(message: &Message) -> bool {
+    let properties = &message.properties;
+    properties.expiration_ms.is_some() || !properties.headers.is_empty() || is_followed(message)
 }
 
 /// The delay that a message asks for. A negative one is what a delayed message carries after its

@@ -259,7 +259,7 @@ impl Inner {
             for held in run {
                 self.trace_published(&held.stored, held.position, now_ms, &route.targets);
             }
-            if route.targets.iter().all(|queue| queue.is_for_replies()) {
+            if route.targets.iter().all(|queue| queue.is_for_replies) {
                 all.unrouted.extend(place..place + count);
                 if let Some(returned) = &mut all.returned {
                     returned.extend(run.iter().map(|held| held.stored.clone()));

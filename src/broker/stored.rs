@@ -37,7 +37,7 @@ pub(super) struct Stored {
 }
 
 /// The durable queues that a message is written for, and what the log says of it.
-enum Durable {
+pub(super) enum Durable {
     /// None: it is transient.
     Nowhere,
     In {
@@ -49,7 +49,7 @@ enum Durable {
 
 /// Of a message in several queues. What is noted of them is in the [`Spread`], since the message may be
 /// in memory twice, or leave it and come back.
-struct Several {
+pub(super) struct Several {
     /// At least two, rising.
     queues: SmallVec<[QueueId; 3]>,
     /// 0 before it is written.
@@ -64,20 +64,31 @@ struct Several {
 }
 
 impl Durable {
-    fn new(mut queues: SmallVec<[QueueId; 3]>, spread: &Arc<Spread>, is_readable: bool) -> Self {
+    pub(super) fn new(queues: impl IntoIterator<Item = QueueId>, spread: &Arc<Spread>) -> Self {
+        Self::of(queues, spread, true)
+    }
+
+    fn of(
+        queues: impl IntoIterator<Item = QueueId>,
+        spread: &Arc<Spread>,
+        is_readable: bool,
+    ) -> Self {
+        let mut queues = queues.into_iter();
+        let Some(queue) = queues.next() else { return Self::Nowhere };
+        let Some(second) = queues.next() else {
+            return Self::In { queue, journaled: Journaled::default() };
+        };
+        let mut queues: SmallVec<[QueueId; 3]> =
+            [queue, second].into_iter().chain(queues).collect();
         queues.sort_unstable();
-        match queues.as_slice() {
-            [] => Self::Nowhere,
-            &[queue] => Self::In { queue, journaled: Journaled::default() },
-            _ => Self::InSeveral(Box::new(Several {
-                queues,
-                position: AtomicU64::new(0),
-                spread: spread.clone(),
-                is_settled: AtomicBool::new(false),
-                is_shared: AtomicBool::new(false),
-                is_readable,
-            })),
-        }
+        Self::InSeveral(Box::new(Several {
+            queues,
+            position: AtomicU64::new(0),
+            spread: spread.clone(),
+            is_settled: AtomicBool::new(false),
+            is_shared: AtomicBool::new(false),
+            is_readable,
+        }))
     }
 
     /// Rising.
@@ -102,13 +113,12 @@ impl Stored {
         message: Message,
         published_ms: UnixMs,
         due_ms: Option<UnixMs>,
-        durable_queues: SmallVec<[QueueId; 3]>,
-        spread: &Arc<Spread>,
+        durable: Durable,
         counted: Counted,
     ) -> Self {
-        let traced = AtomicBool::new(!durable_queues.is_empty() && is_followed(&message));
+        let traced = !matches!(durable, Durable::Nowhere) && is_followed(&message);
+        let traced = AtomicBool::new(traced);
         let due_ms = due_ms.and_then(NonZeroU64::new);
-        let durable = Durable::new(durable_queues, spread, true);
         Self { message, published_ms, due_ms, durable, counted, traced }
     }
 
@@ -124,7 +134,7 @@ impl Stored {
     ) -> Self {
         let counted = memory.count(entry.weight as usize);
         let traced = AtomicBool::new(is_followed(&record.message));
-        let durable = Durable::new(record.queues.into(), spread, is_readable);
+        let durable = Durable::of(record.queues, spread, is_readable);
         if let (Durable::In { journaled, .. }, Some(delivered)) = (&durable, delivered) {
             journaled.was_delivered(delivered);
         }
@@ -229,7 +239,7 @@ impl Stored {
     }
 
     pub(super) fn is_durable(&self) -> bool {
-        !self.durable.queues().is_empty()
+        !matches!(self.durable, Durable::Nowhere)
     }
 
     /// Whether its part in that queue is written.
@@ -474,7 +484,7 @@ mod tests {
                 (wide, None),
             ] {
                 let mut queues: Vec<QueueId> = queues.into_iter().map(Position).collect();
-                let given = SmallVec::from_vec(queues.clone());
+                let given = queues.clone();
                 queues.sort_unstable();
                 let record = MessageRecord {
                     queues: queues.clone(),
@@ -487,8 +497,7 @@ mod tests {
                     message.clone(),
                     record.published_ms,
                     due_ms,
-                    given,
-                    &Arc::default(),
+                    Durable::new(given, &Arc::default()),
                     counted,
                 );
                 let (mut by_hand, mut bytes) = (Vec::new(), Vec::new());

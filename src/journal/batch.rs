@@ -164,7 +164,7 @@ impl Batch {
         content
     }
 
-    fn encode(&mut self, payload: &dyn Payload) -> Content {
+    fn encode<P: Payload + ?Sized>(&mut self, payload: &P) -> Content {
         let start = self.encoded.len();
         let tag_bytes = encode_content(payload, &mut self.encoded);
         // Admission bounds what is uncommitted far below 4 GiB.

@@ -86,21 +86,15 @@ pub fn encode_plain<T: Serialize>(value: &T, out: &mut Vec<u8>) {
 
 /// Appends a number as [`encode_value`] does: one below 251 is a byte, a larger one a code and 2, 4 or 8
 /// bytes, the lowest first.
+#[inline]
 pub fn put_number(number: u64, out: &mut Vec<u8>) {
+    // Of a known length each: one store instead of a call.
+    let [a, b, c, d, e, f, g, h] = number.to_le_bytes();
     match number {
-        0..=250 => out.extend_from_slice(&number.to_le_bytes()[..1]),
-        251..=0xFFFF => {
-            out.push(251);
-            out.extend_from_slice(&number.to_le_bytes()[..2]);
-        }
-        0x1_0000..=0xFFFF_FFFF => {
-            out.push(252);
-            out.extend_from_slice(&number.to_le_bytes()[..4]);
-        }
-        _ => {
-            out.push(253);
-            out.extend_from_slice(&number.to_le_bytes());
-        }
+        0..=250 => out.push(a),
+        251..=0xFFFF => out.extend_from_slice(&[251, a, b]),
+        0x1_0000..=0xFFFF_FFFF => out.extend_from_slice(&[252, a, b, c, d]),
+        _ => out.extend_from_slice(&[253, a, b, c, d, e, f, g, h]),
     }
 }
 

@@ -51,7 +51,7 @@ impl Gate {
     /// What was admitted counts from its append on, so
     /// the bound may be passed by what is between the two, a body a thread or so.
     pub(super) async fn admit(&self, bytes: usize) -> Result<(), JournalError> {
-        if self.turnstile.available_permits() > 0 && self.is_open(bytes)? {
+        if self.lets_in(bytes)? {
             return Ok(());
         }
         // The semaphore is never closed.
@@ -65,6 +65,11 @@ impl Gate {
             }
             changed.await;
         }
+    }
+
+    /// Whether what comes now waits for nothing, and nobody waits before it.
+    pub(super) fn lets_in(&self, bytes: usize) -> Result<bool, JournalError> {
+        Ok(self.turnstile.available_permits() > 0 && self.is_open(bytes)?)
     }
 
     fn is_open(&self, bytes: usize) -> Result<bool, JournalError> {

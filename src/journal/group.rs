@@ -25,7 +25,7 @@ pub trait Payload: Send + Sync + 'static {
 }
 
 /// Appends tag and payload; how many bytes the tag has.
-pub(super) fn encode_content(payload: &dyn Payload, out: &mut Vec<u8>) -> u8 {
+pub(super) fn encode_content<P: Payload + ?Sized>(payload: &P, out: &mut Vec<u8>) -> u8 {
     let start = out.len();
     payload.tag(out);
     out.truncate(start + row::TAG_BYTES_MAX);

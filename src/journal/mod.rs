@@ -353,6 +353,14 @@ impl Journal {
         self.log.as_ref().map_or_else(Position::default, |log| log.shared.committed_position())
     }
 
+    /// Whether [`Journal::admit`] would return at once.
+    ///
+    /// # Errors
+    /// As [`Journal::admit`].
+    pub fn is_open(&self, bytes: usize) -> Result<bool, JournalError> {
+        self.log.as_ref().map_or(Ok(true), |log| log.shared.gate.lets_in(bytes))
+    }
+
     /// Waits until `bytes` more may be appended: while too much is uncommitted or the disk alarm is on.
     ///
     /// # Errors

@@ -18,6 +18,7 @@ mod state;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
@@ -55,6 +56,10 @@ pub(super) struct Queue {
     pub owner: ConnectionId,
     pub entry: Option<Entry>,
     pub counters: QueueCounters,
+    /// It stands behind direct reply-to: to a client it is no queue.
+    pub is_for_replies: bool,
+    /// Its settings give its messages a time to live.
+    limits_time: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -131,8 +136,10 @@ impl Queue {
     ) -> Self {
         let counters = QueueCounters::new(spec.name.as_str());
         let ready = Ready::new(spec.priority_max.unwrap_or(0), id, pager);
-        let state = State::new(&spec, settings, ready, now_ms);
-        Self { id, spec, vhost, owner, entry, counters, state: Mutex::new(state) }
+        let is_for_replies = spec.name.as_str().starts_with(REPLY_TO);
+        let limits_time = AtomicBool::new(settings.message_ttl_ms.is_some());
+        let state = Mutex::new(State::new(&spec, settings, ready, now_ms));
+        Self { id, spec, vhost, owner, entry, counters, is_for_replies, limits_time, state }
     }
 
     /// # Errors
@@ -149,9 +156,9 @@ impl Queue {
         self.spec.durable && !self.spec.exclusive
     }
 
-    /// Whether it stands behind direct reply-to: to a client it is no queue.
-    pub(super) fn is_for_replies(&self) -> bool {
-        self.spec.name.as_str().starts_with(REPLY_TO)
+    /// Whether its settings give its messages a time to live.
+    pub(super) fn limits_time(&self) -> bool {
+        self.limits_time.load(Ordering::Relaxed)
     }
 
     pub(super) fn locked(&self) -> BrokerError {
@@ -171,6 +178,7 @@ impl Queue {
     /// of very many queues.
     pub(super) fn configure(&self, settings: QueueSettings, now_ms: UnixMs) -> Effects {
         let mut state = self.state.lock();
+        self.limits_time.store(settings.message_ttl_ms.is_some(), Ordering::Relaxed);
         state.settings = Arc::new(settings);
         if state.settings.consumer_timeout_ms.is_some() && !state.unacked.is_empty() {
             state.timeout_check_ms = Some(now_ms);
