@@ -281,14 +281,15 @@ impl File {
         Ok(())
     }
 
-    /// Writes each page to its place.
+    /// Writes each page to its place, neighbours at once.
     fn write_in_place(&self, state: &mut State) -> io::Result<()> {
-        for (page, bytes) in state.pages.iter() {
-            let offset = page * PAGE_BYTES as u64;
-            let there = state.len.saturating_sub(offset).min(PAGE_BYTES as u64);
-            let bytes = bytes.get(..usize::try_from(there).unwrap_or(PAGE_BYTES));
-            self.base.write(self.begins_at + offset, bytes.unwrap_or_default())?;
-        }
+        state.pages.each_stretch(|offset, bytes| {
+            let there = state.len.saturating_sub(offset).min(bytes.len() as u64);
+            match bytes.get(..usize::try_from(there).unwrap_or(bytes.len())) {
+                None | Some([]) => Ok(()),
+                Some(bytes) => self.base.write(self.begins_at + offset, bytes),
+            }
+        })?;
         state.pages.clear();
         state.changed.clear();
         state.dirty = true;

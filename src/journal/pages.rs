@@ -43,6 +43,24 @@ impl Pages {
         self.0.iter().map(|(&page, bytes)| (page, bytes))
     }
 
+    /// Pages that follow each other at once, with the offset of the first; empty when there is none.
+    pub(super) fn each_stretch(
+        &self,
+        mut visit: impl FnMut(u64, &[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let (mut begins_at, mut bytes) = (0, Vec::new());
+        for (page, content) in self.iter() {
+            let offset = page * PAGE_BYTES as u64;
+            if offset != begins_at + bytes.len() as u64 {
+                visit(begins_at, &bytes)?;
+                begins_at = offset;
+                bytes.clear();
+            }
+            bytes.extend_from_slice(content.as_slice());
+        }
+        visit(begins_at, &bytes)
+    }
+
     pub(super) fn insert(&mut self, page: u64, bytes: Page) {
         self.0.insert(page, bytes);
     }
