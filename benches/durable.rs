@@ -93,6 +93,8 @@ struct Round {
 /// What the engine did in one round.
 struct Run {
     took: Duration,
+    /// What the publisher's thread had of a processor.
+    publisher: Duration,
     /// Bytes of rows, a commit each.
     commits: Vec<u64>,
     traffic: Traffic,
@@ -122,9 +124,10 @@ fn report(name: &str, messages: usize, rounds: &[Round]) {
     let commits = |round: &Round| round.engine.commits.len().max(1) as f64;
     let us = |time: Duration, round: &Round| time.as_secs_f64() * 1e6 / commits(round);
     println!(
-        "{name:>17}: {ratio:.2} ({lowest:.2} to {highest:.2}); {rate:.0} against {raw_rate:.0} msg/s; {:.1} messages and {:.0} bytes a commit",
+        "{name:>17}: {ratio:.2} ({lowest:.2} to {highest:.2}); {rate:.0} against {raw_rate:.0} msg/s; {:.1} messages and {:.0} bytes a commit; publisher {:.0} ns a message",
         of(&|round| messages / commits(round)).0,
         of(&|round| round.engine.commits.iter().sum::<u64>() as f64 / commits(round)).0,
+        of(&|round| round.engine.publisher.as_secs_f64() * 1e9 / messages).0,
     );
     let traffic = |value: fn(&Traffic) -> u64| {
         of(&|round| value(&round.engine.traffic) as f64 / commits(round)).0
@@ -176,16 +179,22 @@ async fn publish(folder: &Path, load: Load) -> Result<Run, Failure> {
         }
     }
     observed.begin(&journal);
-    let started = Instant::now();
+    let (started, before) = (Instant::now(), processor_time()?);
     match load.at_once {
         1 => publish_each(&broker, &load, message).await?,
         _ => publish_batches(&broker, &load, message).await?,
     }
-    let took = started.elapsed();
+    let (took, publisher) = (started.elapsed(), processor_time()? - before);
     let (commits, traffic) = observed.end(&journal);
     timers.abort();
     journal.close();
-    Ok(Run { took, commits, traffic })
+    Ok(Run { took, publisher, commits, traffic })
+}
+
+/// What this thread had of a processor so far.
+fn processor_time() -> Result<Duration, Failure> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat")?;
+    Ok(Duration::from_nanos(text.split(' ').next().unwrap_or_default().parse()?))
 }
 
 async fn publish_each(
