@@ -32,8 +32,10 @@ impl Queue {
             effects.bury(held, reason);
         }
         let drops_head = matches!(state.settings.overflow, None | Some(Overflow::DropHead));
+        let mut front_expires_ms = None;
         while state.ready.len() > 0 {
-            let expires_ms = state.front_expires_ms().unwrap_or(UnixMs::MAX);
+            front_expires_ms = state.front_expires_ms();
+            let expires_ms = front_expires_ms.unwrap_or(UnixMs::MAX);
             let nobody = !state.consumers.anyone_waits();
             let reason = if expires_ms < now_ms || (expires_ms == now_ms && nobody) {
                 Reason::Expired
@@ -63,7 +65,10 @@ impl Queue {
         if state.ready.is_crowded() {
             page_out(state, now_ms, PAGE_LOOKS_MAX);
         }
-        arm(state, effects);
+        if state.ready.len() == 0 {
+            front_expires_ms = None;
+        }
+        arm_for(state, front_expires_ms, effects);
     }
 
     /// As [`Queue::dispatch`], and leaves what is dead to [`Queue::proceed`].
@@ -161,7 +166,13 @@ pub(super) fn page_out(state: &mut State, now_ms: UnixMs, looks_max: usize) {
 
 /// Asks for a look at the queue when something is due, if no earlier one is coming.
 pub(super) fn arm(state: &mut State, effects: &mut Effects) {
-    if let Some(due_ms) = state.next_due_ms()
+    let front_expires_ms = if state.burying { None } else { state.front_expires_ms() };
+    arm_for(state, front_expires_ms, effects);
+}
+
+/// As [`arm`], by who knows when the next message expires.
+fn arm_for(state: &mut State, front_expires_ms: Option<UnixMs>, effects: &mut Effects) {
+    if let Some(due_ms) = state.next_due_ms(front_expires_ms)
         && state.armed_ms.is_none_or(|armed_ms| due_ms < armed_ms)
     {
         state.armed_ms = Some(due_ms);

@@ -96,9 +96,10 @@ impl State {
         self.consumers.is_empty().then(|| self.used_ms.saturating_add(expires_ms))
     }
 
-    pub(super) fn next_due_ms(&mut self) -> Option<UnixMs> {
+    /// When something is due, of which the next message expires when the caller says.
+    pub(super) fn next_due_ms(&self, front_expires_ms: Option<UnixMs>) -> Option<UnixMs> {
         // Of what is dead, somebody takes care already.
-        let front = if self.burying { None } else { self.front_expires_ms() };
+        let front = if self.burying { None } else { front_expires_ms };
         let delayed = self.delayed.first_key_value().map(|(&(due_ms, _), _)| due_ms);
         let times =
             [front, delayed, self.queue_expires_ms(), self.timeout_check_ms, self.page_check_ms];
