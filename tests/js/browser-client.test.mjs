@@ -134,7 +134,8 @@ test("an acknowledgement that the connection took with it rejects; then it recon
   });
   await prepare(page, own.url);
   await page.evaluate(async () => {
-    window.socket = connect(location.origin, { auth: { token } });
+    // Three waits before it connects again may take 11 s together.
+    window.socket = connect(location.origin, { auth: { token }, ackTimeout: 60_000 });
     window.times = [];
     await event(socket, "connect");
     socket.on("disconnect", (reason) => times.push([reason, performance.now()]));
