@@ -283,13 +283,8 @@ impl File {
 
     /// Writes each page to its place, neighbours at once.
     fn write_in_place(&self, state: &mut State) -> io::Result<()> {
-        state.pages.each_stretch(|offset, bytes| {
-            let there = state.len.saturating_sub(offset).min(bytes.len() as u64);
-            match bytes.get(..usize::try_from(there).unwrap_or(bytes.len())) {
-                None | Some([]) => Ok(()),
-                Some(bytes) => self.base.write(self.begins_at + offset, bytes),
-            }
-        })?;
+        let write = |offset, bytes: &[u8]| self.base.write(self.begins_at + offset, bytes);
+        state.pages.each_stretch(state.len, write)?;
         state.pages.clear();
         state.changed.clear();
         state.dirty = true;

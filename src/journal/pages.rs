@@ -43,11 +43,20 @@ impl Pages {
         self.0.iter().map(|(&page, bytes)| (page, bytes))
     }
 
-    /// Pages that follow each other at once, with the offset of the first; empty when there is none.
+    /// Pages that follow each other at once, with the offset of the first, as far as a file of `len` bytes
+    /// has them.
     pub(super) fn each_stretch(
         &self,
-        mut visit: impl FnMut(u64, &[u8]) -> io::Result<()>,
+        len: u64,
+        visit: impl Fn(u64, &[u8]) -> io::Result<()>,
     ) -> io::Result<()> {
+        let visit = |offset: u64, bytes: &[u8]| {
+            let there = usize::try_from(len.saturating_sub(offset)).unwrap_or(usize::MAX);
+            match bytes.get(..there.min(bytes.len())) {
+                None | Some([]) => Ok(()),
+                Some(bytes) => visit(offset, bytes),
+            }
+        };
         let (mut begins_at, mut bytes) = (0, Vec::new());
         for (page, content) in self.iter() {
             let offset = page * PAGE_BYTES as u64;
