@@ -16,25 +16,51 @@ const SLOT_BYTES: usize = 64;
 /// A batch without anything to write is dropped when it has this many dead slots.
 const DEAD_SLOTS_MAX: usize = 1_024;
 
-/// One fact.
+/// One fact. Small, and the writer only reads it: the two of them pass its memory between two cores.
+#[derive(Clone, Copy)]
 pub(super) struct Slot {
-    pub entry: Entry,
-    pub kind: Kind,
-    pub content: Content,
+    position: Position,
+    /// Where what it says begins in [`Batch::encoded`]; or its place in [`Batch::payloads`].
+    at: usize,
+    bytes: u32,
+    weight: u32,
     group: u32,
+    pub kind: Kind,
+    tag_bytes: u8,
+    content: Kept,
+}
+
+/// How a batch keeps what a fact says.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    Payload,
+    /// Encoded, its tag first.
+    Encoded,
+    /// It was ended before the batch was taken.
+    Not,
 }
 
 /// What a fact says.
-pub(super) enum Content {
-    Shared(Arc<dyn Payload>),
-    /// It lies in [`Batch::encoded`], its tag first.
+pub(super) enum Content<'a> {
+    Payload(Arc<dyn Payload>),
     Encoded {
-        start: usize,
-        bytes: u32,
+        content: &'a [u8],
         tag_bytes: u8,
     },
-    /// It was ended before the batch was taken, or is written.
-    Gone,
+}
+
+/// Where a batch keeps what a fact says, as its slot has it.
+struct Place {
+    at: usize,
+    bytes: u32,
+    tag_bytes: u8,
+    content: Kept,
+}
+
+impl Slot {
+    pub(super) fn entry(&self) -> Entry {
+        Entry { position: self.position, weight: self.weight }
+    }
 }
 
 /// The slots are in the order of their positions; those of messages that are never written are
@@ -43,7 +69,9 @@ pub(super) enum Content {
 pub(super) struct Batch {
     pub slots: Vec<Slot>,
     /// What small facts say, those included that were ended since.
-    pub encoded: Vec<u8>,
+    encoded: Vec<u8>,
+    /// What the others say, until they are written or ended.
+    payloads: Vec<Option<Arc<dyn Payload>>>,
     pub ends: Vec<Entry>,
     pub waiters: Arc<Waiters>,
     /// What it weighs in memory, and what the writer gives back when it is committed.
@@ -100,16 +128,20 @@ impl Batch {
         for (kind, fact) in group.facts {
             let entry = Entry { position: next(), weight: fact.weight() };
             added.entries.push(entry);
-            let content = match fact {
+            let place = match fact {
                 Fact::Place => continue,
-                Fact::Shared(payload) => self.content(payload, entry.weight, &mut added),
+                Fact::Shared(payload) if entry.weight > SMALL_WEIGHT_MAX => self.keep(payload),
+                Fact::Shared(payload) => {
+                    let place = self.encode(payload.as_ref());
+                    added.unneeded.push(payload);
+                    place
+                }
                 Fact::Encoded { start, bytes, .. } => {
-                    Content::Encoded { start: encoded_at + start, bytes, tag_bytes: 0 }
+                    Place { at: encoded_at + start, bytes, tag_bytes: 0, content: Kept::Encoded }
                 }
             };
             added.bytes_added += SLOT_BYTES + entry.weight as usize;
-            self.slots.push(Slot { entry, kind, content, group: id });
-            self.live += 1;
+            self.push(entry, kind, place, id);
         }
         let parts = self.slots.len() - slots_before + self.ends.len() - ends_before;
         // A group that waits for the batch counts one part more, which only the batch settles.
@@ -131,14 +163,13 @@ impl Batch {
         kind: Kind,
         payload: &Arc<P>,
     ) -> (u32, usize) {
-        let content = match entry.weight {
+        let place = match entry.weight {
             0..=SMALL_WEIGHT_MAX => self.encode(payload.as_ref()),
-            _ => Content::Shared(Arc::<P>::clone(payload)),
+            _ => self.keep(Arc::<P>::clone(payload)),
         };
         let group = u32::try_from(self.groups.len()).unwrap_or(u32::MAX);
-        self.slots.push(Slot { entry, kind, content, group });
+        self.push(entry, kind, place, group);
         self.groups.push(1);
-        self.live += 1;
         let bytes = SLOT_BYTES + entry.weight as usize;
         self.bytes += bytes;
         (group, bytes)
@@ -155,21 +186,52 @@ impl Batch {
         start
     }
 
-    fn content(&mut self, payload: Arc<dyn Payload>, weight: u32, added: &mut Added) -> Content {
-        if weight > SMALL_WEIGHT_MAX {
-            return Content::Shared(payload);
-        }
-        let content = self.encode(payload.as_ref());
-        added.unneeded.push(payload);
-        content
+    fn push(&mut self, entry: Entry, kind: Kind, place: Place, group: u32) {
+        let Entry { position, weight } = entry;
+        let Place { at, bytes, tag_bytes, content } = place;
+        self.slots.push(Slot { position, at, bytes, weight, group, kind, tag_bytes, content });
+        self.live += 1;
     }
 
-    fn encode<P: Payload + ?Sized>(&mut self, payload: &P) -> Content {
-        let start = self.encoded.len();
+    fn keep(&mut self, payload: Arc<dyn Payload>) -> Place {
+        let at = self.payloads.len();
+        self.payloads.push(Some(payload));
+        Place { at, bytes: 0, tag_bytes: 0, content: Kept::Payload }
+    }
+
+    fn encode<P: Payload + ?Sized>(&mut self, payload: &P) -> Place {
+        let at = self.encoded.len();
         let tag_bytes = encode_content(payload, &mut self.encoded);
-        // Admission bounds what is uncommitted far below 4 GiB.
-        let bytes = u32::try_from(self.encoded.len() - start).unwrap_or(u32::MAX);
-        Content::Encoded { start, bytes, tag_bytes }
+        // Of a payload that weighs little.
+        let bytes = u32::try_from(self.encoded.len() - at).unwrap_or(u32::MAX);
+        Place { at, bytes, tag_bytes, content: Kept::Encoded }
+    }
+
+    /// Visits the facts that are still here, in their order. Each payload is let go of meanwhile, while it is
+    /// at hand: later it would have to be fetched from memory once more.
+    ///
+    /// # Errors
+    /// The first one of `visit`.
+    pub(super) fn take_facts<E>(
+        &mut self,
+        mut visit: impl FnMut(&Slot, Content<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for slot in &self.slots {
+            let content = match slot.content {
+                Kept::Payload => {
+                    self.payloads.get_mut(slot.at).and_then(Option::take).map(Content::Payload)
+                }
+                Kept::Encoded => {
+                    let content = self.encoded.get(slot.at..slot.at + slot.bytes as usize);
+                    content.map(|content| Content::Encoded { content, tag_bytes: slot.tag_bytes })
+                }
+                Kept::Not => None,
+            };
+            if let Some(content) = content {
+                visit(slot, content)?;
+            }
+        }
+        Ok(())
     }
 
     /// Settles the groups whose facts one group ended (a group as often as facts of it), if nothing
@@ -208,15 +270,15 @@ impl Batch {
     fn elide(&mut self, entry: Entry, added: &mut Added) -> Option<u32> {
         let index = self.find(entry.position)?;
         let slot = self.slots.get_mut(index)?;
-        match std::mem::replace(&mut slot.content, Content::Gone) {
-            Content::Shared(payload) => {
-                added.unneeded.push(payload);
-                added.bytes_freed += slot.entry.weight as usize;
+        match std::mem::replace(&mut slot.content, Kept::Not) {
+            Kept::Payload => {
+                added.unneeded.extend(self.payloads.get_mut(slot.at).and_then(Option::take));
+                added.bytes_freed += slot.weight as usize;
             }
             // Its bytes stay in the buffer, and count, so that they have the bound of all that is
             // uncommitted.
-            Content::Encoded { .. } => self.dead_bytes += slot.entry.weight as usize,
-            Content::Gone => return None,
+            Kept::Encoded => self.dead_bytes += slot.weight as usize,
+            Kept::Not => return None,
         }
         self.live -= 1;
         Some(slot.group)
@@ -226,16 +288,16 @@ impl Batch {
     /// slot as its position from the first one's, or nearer by those missing: a search by halves would
     /// miss the processor's cache at every step.
     fn find(&self, position: Position) -> Option<usize> {
-        let first = self.slots.first()?.entry.position;
+        let first = self.slots.first()?.position;
         let distance = usize::try_from(position.0.checked_sub(first.0)?).unwrap_or(usize::MAX);
         let mut end = self.slots.len().min(distance.saturating_add(1));
         let mut step = 1;
         loop {
             let begin = end.saturating_sub(step);
             let stretch = self.slots.get(begin..end)?;
-            if begin == 0 || stretch.first()?.entry.position <= position {
+            if begin == 0 || stretch.first()?.position <= position {
                 let at =
-                    stretch.binary_search_by_key(&position, |slot| slot.entry.position).ok()?;
+                    stretch.binary_search_by_key(&position, |slot| slot.position).ok()?;
                 return Some(begin + at);
             }
             (end, step) = (begin, 2 * step);
@@ -244,7 +306,7 @@ impl Batch {
 
     /// The highest position of its facts.
     pub(super) fn last_position(&self) -> Position {
-        self.slots.last().map_or_else(Position::default, |slot| slot.entry.position)
+        self.slots.last().map_or_else(Position::default, |slot| slot.position)
     }
 
     /// Whether it is worth encoding before the disk is free.
@@ -280,6 +342,8 @@ impl Batch {
         self.encoded.shrink_to(ENCODED_BYTES_KEPT);
         self.slots.clear();
         self.slots.shrink_to(SLOTS_KEPT);
+        self.payloads.clear();
+        self.payloads.shrink_to(SLOTS_KEPT);
         self.ends.clear();
         self.ends.shrink_to(SLOTS_KEPT);
         self.groups.clear();
@@ -295,6 +359,11 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_slot_takes_half_a_line_of_the_cache() {
+        assert_eq!(size_of::<Slot>(), 32);
+    }
 
     #[test]
     fn a_slot_is_found_among_any_that_are_missing() {

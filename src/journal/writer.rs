@@ -320,8 +320,7 @@ impl Writer {
     }
 }
 
-/// The facts and ends of a batch. What is not alive any more, or never was, is left out. Each payload is
-/// let go of here, while it is at hand: later it would have to be fetched from memory once more.
+/// The facts and ends of a batch. What is not alive any more, or never was, is left out.
 fn write_batch(
     batch: &mut Batch,
     segment: u64,
@@ -329,31 +328,25 @@ fn write_batch(
     writer: &mut RowWriter,
     emit: &mut impl FnMut(&[u8]) -> Result<(), SegmentError>,
 ) -> Result<(), SegmentError> {
-    let Batch { slots, encoded, ends, .. } = batch;
     let mut facts = liveness.facts(segment);
-    for slot in slots {
-        let content = std::mem::replace(&mut slot.content, Content::Gone);
-        if matches!(content, Content::Gone) {
-            continue;
-        }
-        let Entry { position, weight } = slot.entry;
-        let fact = (position.0, slot.kind.0, weight);
-        if !facts.as_mut().is_some_and(|facts| facts.add(slot.entry)) {
+    batch.take_facts(|slot, content| {
+        let Entry { position, weight } = slot.entry();
+        if !facts.as_mut().is_some_and(|facts| facts.add(slot.entry())) {
             let reason = format!("position {} was given twice", position.0);
             return Err(SegmentError::damaged(None, reason));
         }
+        let fact = (position.0, slot.kind.0, weight);
         match content {
-            Content::Shared(payload) => {
+            Content::Payload(payload) => {
                 writer.fact(fact, |out| encode_content(payload.as_ref(), out), emit)?
             }
-            Content::Encoded { start, bytes, tag_bytes } => {
-                let content = encoded.get(start..start + bytes as usize).unwrap_or_default();
+            Content::Encoded { content, tag_bytes } => {
                 writer.encoded_fact(fact, tag_bytes, content, emit)?
             }
-            Content::Gone => 0,
         };
-    }
-    for &entry in &*ends {
+        Ok(())
+    })?;
+    for &entry in &batch.ends {
         match liveness.end(segment, entry) {
             Some(of) => {
                 writer.end(entry.position.0, of, emit)?;
