@@ -8,6 +8,7 @@ use metrics::{Counter, counter};
 const GENERATED_LABEL: &str = "amq.gen";
 
 pub(super) struct QueueCounters {
+    /// These two are incremented under the lock of the queue.
     pub published: Count,
     pub delivered: Count,
     pub acked: Count,
@@ -46,6 +47,12 @@ impl Count {
 
     pub(super) fn increment(&self, by: u64) {
         self.total.fetch_add(by, Ordering::Relaxed);
+        self.exported.increment(by);
+    }
+
+    /// As [`Count::increment`], where one caller at a time does: a plain addition is a tenth of an atomic one.
+    pub(super) fn increment_alone(&self, by: u64) {
+        self.total.store(self.total.load(Ordering::Relaxed) + by, Ordering::Relaxed);
         self.exported.increment(by);
     }
 

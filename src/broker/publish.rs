@@ -232,7 +232,6 @@ impl Inner {
                     1
                 }
             };
-            queue.counters.published.increment(count as u64);
             done += count;
             if !effects.are_none() {
                 self.run(queue, effects);
@@ -242,7 +241,6 @@ impl Inner {
 
     /// The message is in the journal already, or never will be. `false`: the queue refused it.
     fn enqueue(&self, queue: &Arc<Queue>, held: Held, now_ms: UnixMs) -> (Effects, bool) {
-        queue.counters.published.increment(1);
         let mut effects = Effects::default();
         let taken = match queue.enqueue(held, &mut std::iter::empty(), now_ms, &mut effects) {
             Ok(_) => true,
@@ -253,7 +251,6 @@ impl Inner {
 
     /// Puts a promised message into a queue: a length that was reached meanwhile holds nothing off.
     pub(super) fn enqueue_promised(&self, queue: &Arc<Queue>, held: Held, now_ms: UnixMs) {
-        queue.counters.published.increment(1);
         let mut effects = Effects::default();
         match queue.enqueue_promised(held, now_ms) {
             Ok(asked) => effects = asked,

@@ -138,7 +138,7 @@ impl Queue {
     }
 
     pub(super) fn handed_out(&self, state: &mut State, now_ms: UnixMs) {
-        self.counters.delivered.increment(1);
+        self.counters.delivered.increment_alone(1);
         if let Some(timeout_ms) = state.settings.consumer_timeout_ms
             && state.timeout_check_ms.is_none()
         {

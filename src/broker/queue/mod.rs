@@ -207,6 +207,7 @@ impl Queue {
         effects: &mut Effects,
     ) -> Result<usize, Refusal> {
         let mut state = self.state.lock();
+        self.counters.published.increment_alone(1);
         if state.deleted {
             return Err(Refusal::Deleted(held));
         }
@@ -219,6 +220,9 @@ impl Queue {
             for held in more {
                 state.admit(held, now_ms);
                 count += 1;
+            }
+            if count > 1 {
+                self.counters.published.increment_alone(count as u64 - 1);
             }
         }
         self.dispatch_into(effects, &mut state, now_ms);
@@ -236,6 +240,7 @@ impl Queue {
     /// The message, when the queue was deleted in the meantime.
     pub(super) fn enqueue_promised(&self, held: Held, now_ms: UnixMs) -> Result<Effects, Held> {
         let mut state = self.state.lock();
+        self.counters.published.increment_alone(1);
         if state.deleted {
             return Err(held);
         }
