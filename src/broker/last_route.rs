@@ -2,7 +2,7 @@
 //! ask the topology, which all of them share.
 
 use ahash::RandomState;
-use parking_lot::Mutex;
+use try_lock::TryLock;
 
 use super::error::BrokerError;
 use super::routing::{Route, Targets, may_have_more_keys};
@@ -11,8 +11,9 @@ use crate::model::message::Message;
 use crate::model::names::{ExchangeName, RoutingKey};
 
 /// It keeps the queues of one route, deleted ones until the next message.
-#[derive(Default)]
-pub(super) struct LastRoute(Mutex<Memory>);
+///
+/// Nobody waits for it: to leave a lock that nobody waits for is a plain store.
+pub(super) struct LastRoute(TryLock<Memory>);
 
 #[derive(Default)]
 struct Memory {
@@ -43,6 +44,12 @@ impl Known {
 impl Clone for LastRoute {
     fn clone(&self) -> Self {
         Self::default()
+    }
+}
+
+impl Default for LastRoute {
+    fn default() -> Self {
+        Self(TryLock::new(Memory::default()))
     }
 }
 

@@ -3,8 +3,8 @@
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
 
+use ecow::EcoString;
 use serde::{Deserialize, Serialize, Serializer};
 
 /// A name was refused.
@@ -42,12 +42,13 @@ impl Rule {
     }
 }
 
+/// A name of up to 15 bytes lies where it is used; the copies of a longer one share it.
 macro_rules! name {
     ($(#[$doc:meta])* $type:ident, $rule:expr) => {
         $(#[$doc])*
         #[derive(Clone, Eq, PartialOrd, Ord, Deserialize)]
         #[serde(try_from = "String")]
-        pub struct $type(Arc<str>);
+        pub struct $type(EcoString);
 
         impl $type {
             /// Checks `name` against the rule of this kind of name.
@@ -58,7 +59,7 @@ macro_rules! name {
                 const RULE: Rule = $rule;
                 let name = name.as_ref();
                 RULE.check(name)?;
-                Ok(Self(Arc::from(name)))
+                Ok(Self(EcoString::from(name)))
             }
 
             pub fn as_str(&self) -> &str {
@@ -69,7 +70,7 @@ macro_rules! name {
         // As the derived one; but names are mostly copies of one another.
         impl PartialEq for $type {
             fn eq(&self, other: &Self) -> bool {
-                Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
+                std::ptr::eq(self.as_str(), other.as_str()) || self.0 == other.0
             }
         }
 
@@ -103,7 +104,7 @@ macro_rules! name {
 
         impl From<$type> for String {
             fn from(name: $type) -> String {
-                name.0.as_ref().to_owned()
+                name.as_str().to_owned()
             }
         }
 
@@ -159,7 +160,7 @@ name! {
 impl ExchangeName {
     /// The default exchange, which routes to the queue that the routing key names.
     pub fn default_exchange() -> Self {
-        Self(Arc::from(""))
+        Self(EcoString::new())
     }
 
     pub fn is_default(&self) -> bool {
@@ -170,14 +171,14 @@ impl ExchangeName {
 impl RoutingKey {
     /// The key that fanout exchanges are published to with.
     pub fn empty() -> Self {
-        Self(Arc::from(""))
+        Self(EcoString::new())
     }
 }
 
 impl VhostName {
     /// `/`, which is always there.
     pub fn default_vhost() -> Self {
-        Self(Arc::from("/"))
+        Self(EcoString::inline("/"))
     }
 }
 
