@@ -43,10 +43,7 @@ enum Kept {
 /// What a fact says.
 pub(super) enum Content<'a> {
     Payload(Arc<dyn Payload>),
-    Encoded {
-        content: &'a [u8],
-        tag_bytes: u8,
-    },
+    Encoded { content: &'a [u8], tag_bytes: u8 },
 }
 
 /// Where a batch keeps what a fact says, as its slot has it.
@@ -296,8 +293,7 @@ impl Batch {
             let begin = end.saturating_sub(step);
             let stretch = self.slots.get(begin..end)?;
             if begin == 0 || stretch.first()?.position <= position {
-                let at =
-                    stretch.binary_search_by_key(&position, |slot| slot.position).ok()?;
+                let at = stretch.binary_search_by_key(&position, |slot| slot.position).ok()?;
                 return Some(begin + at);
             }
             (end, step) = (begin, 2 * step);
