@@ -295,7 +295,7 @@ impl PagedOut {
         }
         parts.extend(runs.into_iter().map(Part::Paged));
         // `kept` is empty, or comes after every run. It is looked at again unless there is more behind it.
-        if !self.has_more {
+        if !self.has_more && !kept.is_empty() {
             kept.append(&mut line);
         }
         parts.extend([kept, line].into_iter().filter(|line| !line.is_empty()).map(Part::Memory));
