@@ -2,7 +2,6 @@
 
 use std::borrow::Borrow;
 use std::fmt;
-use std::hash::{Hash, Hasher};
 
 use ecow::EcoString;
 use serde::{Deserialize, Serialize, Serializer};
@@ -46,7 +45,7 @@ impl Rule {
 macro_rules! name {
     ($(#[$doc:meta])* $type:ident, $rule:expr) => {
         $(#[$doc])*
-        #[derive(Clone, Eq, PartialOrd, Ord, Deserialize)]
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
         #[serde(try_from = "String")]
         pub struct $type(EcoString);
 
@@ -64,20 +63,6 @@ macro_rules! name {
 
             pub fn as_str(&self) -> &str {
                 &self.0
-            }
-        }
-
-        // As the derived one; but names are mostly copies of one another.
-        impl PartialEq for $type {
-            fn eq(&self, other: &Self) -> bool {
-                std::ptr::eq(self.as_str(), other.as_str()) || self.0 == other.0
-            }
-        }
-
-        // As the text that it borrows as.
-        impl Hash for $type {
-            fn hash<H: Hasher>(&self, state: &mut H) {
-                self.0.hash(state);
             }
         }
 
