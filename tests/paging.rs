@@ -415,6 +415,133 @@ fn a_publisher_takes_a_little_of_a_backlog_out_of_memory_at_a_time() {
     }
 }
 
+/// A queue with so much behind its head that what comes is written and not kept.
+fn long(runtime: &tokio::runtime::Runtime, count: u32) -> Side {
+    let side = Side::new(1024 * 1024);
+    for at in 0..count {
+        drop(side.broker.try_publish(numbered(at)).unwrap());
+        if at % 100 == 0 {
+            runtime.block_on(side.journal.flush()).unwrap();
+        }
+    }
+    side
+}
+
+fn numbered(number: u32) -> Message {
+    message("", "plain", number.to_le_bytes().to_vec())
+}
+
+fn take_all(side: &Side, expected: impl Iterator<Item = u32>) {
+    for number_expected in expected {
+        let delivery = side.broker.get(&queue("plain")).unwrap().expect("all of them");
+        assert_eq!(number(&delivery.message().body), number_expected);
+        assert!(!delivery.redelivered());
+        drop(delivery.ack());
+    }
+    assert!(side.broker.get(&queue("plain")).unwrap().is_none());
+}
+
+#[test]
+fn what_comes_behind_a_long_backlog_never_enters_memory() {
+    const LONG: u32 = 12_000;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let mut side = long(&runtime, LONG);
+    // Nothing more fits into memory, and nothing is refused for it.
+    side.broker.set_memory_limit(1024 * 1024);
+    let (mut on_disk, mut next) = (side.on_disk(), LONG);
+    let mut grew_by = |side: &Side, count: usize| {
+        let before = std::mem::replace(&mut on_disk, side.on_disk());
+        assert_eq!(on_disk - before, count);
+    };
+    // None of it is committed, and it is there all the same.
+    let mut confirms = Vec::new();
+    for _ in 0..3_000 {
+        confirms.push(side.broker.try_publish(numbered(next)).unwrap().confirm);
+        next += 1;
+    }
+    grew_by(&side, 3_000);
+    let many = (next..next + 1_000).map(numbered);
+    let published = side.broker.try_publish_all(many).unwrap();
+    assert_eq!(published.unrouted().count(), 0);
+    next += 1_000;
+    grew_by(&side, 1_000);
+    let last = side.broker.peek(&queue("plain"), 1_000_000).unwrap().pop().unwrap();
+    assert_eq!(number(&last.message.body), next - 1);
+    // A large one is encoded with its commit, and stays until then; what comes right behind it enters too.
+    let mut large = next.to_le_bytes().to_vec();
+    large.resize(9_000, 7);
+    drop(side.broker.try_publish(message("", "plain", large)).unwrap());
+    drop(side.broker.try_publish(numbered(next + 1)).unwrap());
+    next += 2;
+    grew_by(&side, 0);
+    runtime.block_on(async {
+        for confirm in confirms {
+            confirm.await.unwrap();
+        }
+        assert_eq!(published.confirms.all().await, []);
+    });
+    assert!(has_memory(&side.broker));
+    side.restart(true, &runtime);
+    take_all(&side, 0..next);
+}
+
+#[test]
+fn what_was_written_behind_a_backlog_can_be_had_before_it_is_committed() {
+    const LONG: u32 = 12_000;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    for purge in [true, false] {
+        let side = long(&runtime, LONG);
+        runtime.block_on(side.journal.flush()).unwrap();
+        let (on_disk, facts) = (side.on_disk(), side.journal.stats().live_facts);
+        (LONG..LONG + 500).for_each(|at| drop(side.broker.try_publish(numbered(at)).unwrap()));
+        assert_eq!(side.on_disk() - on_disk, 500);
+        match purge {
+            true => assert_eq!(side.broker.purge(&queue("plain")).unwrap(), LONG as usize + 500),
+            false => take_all(&side, 0..LONG + 500),
+        }
+        runtime.block_on(side.journal.flush()).unwrap();
+        assert_eq!(facts - side.journal.stats().live_facts, u64::from(LONG));
+    }
+}
+
+/// One publisher's messages are written behind the backlog, the other's have to enter memory, in between or
+/// just in front of them.
+#[test]
+fn publishers_of_two_kinds_leave_a_long_backlog_in_order_and_on_the_disk() {
+    const LONG: u32 = 12_000;
+    const EACH: u32 = 10_000;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let side = long(&runtime, LONG);
+    std::thread::scope(|scope| {
+        for kind in 1..=2 {
+            let side = &side;
+            scope.spawn(move || {
+                for at in 0..EACH {
+                    let mut one = numbered(kind * 1_000_000 + at);
+                    one.properties.message_id = (kind == 1).then(|| "followed".to_owned());
+                    drop(side.broker.try_publish(one).unwrap());
+                }
+            });
+        }
+    });
+    for _ in 0..10 {
+        runtime.block_on(side.journal.flush()).unwrap();
+        side.clock.advance_ms(101);
+        side.broker.tick();
+    }
+    let in_memory = (LONG + 2 * EACH) as usize - side.on_disk();
+    assert!(in_memory < 3_000, "{in_memory}");
+    let mut next = [0, 1_000_000, 2_000_000];
+    while let Some(delivery) = side.broker.get(&queue("plain")).unwrap() {
+        let number = number(&delivery.message().body);
+        let next = &mut next[(number / 1_000_000) as usize];
+        assert_eq!(number, *next);
+        *next += 1;
+        drop(delivery.ack());
+    }
+    assert_eq!(next, [LONG, 1_000_000 + EACH, 2_000_000 + EACH]);
+}
+
 #[test]
 fn a_backlog_that_expires_goes_step_by_step_and_hides_nothing_behind_it() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();

@@ -54,6 +54,7 @@ mod transaction;
 mod user;
 mod versioned;
 mod vhost;
+mod written;
 
 use std::any::Any;
 use std::sync::atomic::AtomicU64;

@@ -83,9 +83,14 @@ impl Pager {
         let resident = self.resident_bytes.load(Ordering::Relaxed);
         match resident {
             _ if resident <= max => None,
-            _ if resident <= max.saturating_mul(2) => Some(max / HEAD_SHARE),
+            _ if resident <= max.saturating_mul(2) => Some(self.head_bytes_of_long()),
             _ => Some(max / SHORT_HEAD_SHARE),
         }
+    }
+
+    /// What a long queue keeps, though there is room for more.
+    pub(super) fn head_bytes_of_long(&self) -> u64 {
+        self.options.ready_bytes_max / HEAD_SHARE
     }
 
     pub(super) fn run_bytes(&self) -> u64 {

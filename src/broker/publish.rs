@@ -125,6 +125,10 @@ impl Inner {
             true => self.clock.now_ms(),
             false => self.clock.recent_ms(),
         };
+        if let Some(commits) = self.write_behind(std::slice::from_ref(&message), now_ms, targets) {
+            let confirm = Confirm::new(None, Some(commits.into_next()));
+            return Published { routed: true, confirm, unrouted: None };
+        }
         let count = |bytes| self.memory.count(bytes);
         let stored = self.store_published(message, now_ms, targets, count);
         let (position, commit) = if stored.is_durable() {
@@ -390,7 +394,7 @@ impl Inner {
 }
 
 /// Whether something of the message itself hangs on when it is published.
-fn has_times(message: &Message) -> bool {
+pub(super) fn has_times(message: &Message) -> bool {
     let properties = &message.properties;
     properties.expiration_ms.is_some() || !properties.headers.is_empty() || is_followed(message)
 }

@@ -213,8 +213,9 @@ impl Broker {
 }
 
 impl PublishedAll {
-    fn ended_by(self, error: BrokerError) -> Box<PublishAllError> {
-        Box::new(PublishAllError { place: self.confirms.count(), error, published: self })
+    fn unless(self, refused: Option<BrokerError>) -> Result<Self, Box<PublishAllError>> {
+        let Some(error) = refused else { return Ok(self) };
+        Err(Box::new(PublishAllError { place: self.confirms.count(), error, published: self }))
     }
 }
 
@@ -235,6 +236,18 @@ impl Inner {
         let now_ms = self.now_ms();
         let (runs, refused) = route_all(vhost, &piece.messages);
         let refused = refused.or(piece.refused.take());
+        let written = match runs.as_slice() {
+            [Run { route, count }] => {
+                let messages = piece.messages.get(..*count).unwrap_or_default();
+                self.write_behind(messages, now_ms, &route.targets)
+            }
+            _ => None,
+        };
+        if let Some(commits) = written {
+            piece.messages.clear();
+            all.confirms.add_committing(commits);
+            return all.unless(refused);
+        }
         let mut messages = piece.messages.drain(..);
         let mut stored: Vec<Arc<Stored>> = Vec::with_capacity(messages.len());
         let mut memory_bytes = 0;
@@ -280,10 +293,7 @@ impl Inner {
             }
             place += count;
         }
-        match refused {
-            Some(error) => Err(all.ended_by(error)),
-            None => Ok(all),
-        }
+        all.unless(refused)
     }
 
     /// Gives each message its place in the log, with its record if it is durable.

@@ -14,8 +14,8 @@ use super::records::{FORMAT_VERSION, KIND_MESSAGE, MessageRecord, QueueId, SEVER
 use super::spread::{Noted, Spread};
 use crate::journal::row::TAG_BYTES_MAX;
 use crate::journal::{
-    Appended, Commit, Entry, Group, Journal, Payload, Position, Urgency, decode_value,
-    encode_plain, put_bytes, put_number,
+    Appended, Commit, Entry, Group, Journal, Payload, Position, SMALL_WEIGHT_MAX, Urgency,
+    decode_value, encode_plain, put_bytes, put_number,
 };
 use crate::model::clock::UnixMs;
 use crate::model::message::Message;
@@ -238,6 +238,11 @@ impl Stored {
         }
     }
 
+    /// Whether the log gives it back also before it is committed.
+    pub(super) fn is_read_before_commit(&self) -> bool {
+        self.weight() <= SMALL_WEIGHT_MAX
+    }
+
     pub(super) fn is_durable(&self) -> bool {
         !matches!(self.durable, Durable::Nowhere)
     }
@@ -363,8 +368,41 @@ impl Payload for Stored {
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
-        let Self { message, published_ms, .. } = self;
-        let queues = self.durable.queues();
+        self.outline().encode(out);
+    }
+
+    fn tag(&self, out: &mut Vec<u8>) {
+        self.outline().tag(out);
+    }
+}
+
+impl Stored {
+    fn outline(&self) -> Outline<'_> {
+        Outline {
+            queues: self.durable.queues(),
+            published_ms: self.published_ms,
+            due_ms: self.due_ms(),
+            message: &self.message,
+        }
+    }
+}
+
+/// What the log has of a message.
+pub(super) struct Outline<'a> {
+    /// Rising.
+    pub queues: &'a [QueueId],
+    pub published_ms: UnixMs,
+    pub due_ms: Option<UnixMs>,
+    pub message: &'a Message,
+}
+
+impl Payload for Outline<'_> {
+    fn weight(&self) -> u32 {
+        u32::try_from(self.message.weight()).unwrap_or(u32::MAX)
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        let Self { queues, published_ms, due_ms, message } = *self;
         // By hand: this is done for every message, and a dozen properties that are not there take serde
         // longer than all the rest.
         out.push(FORMAT_VERSION);
@@ -372,8 +410,8 @@ impl Payload for Stored {
         for queue in queues {
             put_number(queue.0, out);
         }
-        put_number(*published_ms, out);
-        put_option(self.due_ms(), out);
+        put_number(published_ms, out);
+        put_option(due_ms, out);
         put_bytes(message.exchange.as_str().as_bytes(), out);
         put_bytes(message.routing_key.as_str().as_bytes(), out);
         match message.properties.are_usual() {
@@ -384,7 +422,7 @@ impl Payload for Stored {
     }
 
     fn tag(&self, out: &mut Vec<u8>) {
-        match self.durable.queues() {
+        match self.queues {
             [] => return,
             &[queue] => {
                 out.push(FORMAT_VERSION);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::task::Waker;
 
+use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::commit::Waiters;
@@ -82,6 +83,13 @@ pub(super) struct Batch {
     awaited: bool,
 }
 
+/// A fact of a batch, and what it says.
+pub(super) type Unwritten = (Entry, Kind, Vec<u8>);
+
+/// A batch that the writer has taken: it holds the lock until the batch is written, and what nothing has
+/// ended can be read before and after that.
+pub(super) type Taken = Arc<Mutex<Batch>>;
+
 /// What a group did to the batch.
 #[derive(Default)]
 pub(super) struct Added {
@@ -154,16 +162,31 @@ impl Batch {
     }
 
     /// As [`Batch::add`], of a single fact: its group, and the bytes that it added.
-    pub(super) fn add_fact<P: Payload>(
+    pub(super) fn add_fact<P: Payload + 'static>(
         &mut self,
         entry: Entry,
         kind: Kind,
         payload: &Arc<P>,
     ) -> (u32, usize) {
-        let place = match entry.weight {
-            0..=SMALL_WEIGHT_MAX => self.encode(payload.as_ref()),
-            _ => self.keep(Arc::<P>::clone(payload)),
-        };
+        if entry.weight <= SMALL_WEIGHT_MAX {
+            return self.add_small(entry, kind, payload.as_ref());
+        }
+        let place = self.keep(Arc::<P>::clone(payload));
+        self.add_placed(entry, kind, place)
+    }
+
+    /// As [`Batch::add_fact`], of a payload that weighs little: it is not kept.
+    pub(super) fn add_small(
+        &mut self,
+        entry: Entry,
+        kind: Kind,
+        payload: &impl Payload,
+    ) -> (u32, usize) {
+        let place = self.encode(payload);
+        self.add_placed(entry, kind, place)
+    }
+
+    fn add_placed(&mut self, entry: Entry, kind: Kind, place: Place) -> (u32, usize) {
         let group = u32::try_from(self.groups.len()).unwrap_or(u32::MAX);
         self.push(entry, kind, place, group);
         self.groups.push(1);
@@ -229,6 +252,21 @@ impl Batch {
             }
         }
         Ok(())
+    }
+
+    /// What the fact at `position` says, if nothing has ended it: as a row has it.
+    pub(super) fn read(&self, position: Position) -> Option<Unwritten> {
+        let slot = self.slots.get(self.find(position)?)?;
+        let mut payload = Vec::new();
+        match slot.content {
+            Kept::Payload => self.payloads.get(slot.at)?.as_ref()?.encode(&mut payload),
+            Kept::Encoded => {
+                let begin = slot.at + usize::from(slot.tag_bytes);
+                payload.extend_from_slice(self.encoded.get(begin..slot.at + slot.bytes as usize)?);
+            }
+            Kept::Not => return None,
+        }
+        Some((slot.entry(), slot.kind, payload))
     }
 
     /// Settles the groups whose facts one group ended (a group as often as facts of it), if nothing

@@ -75,6 +75,11 @@ impl Commits {
         (0..self.count).map(move |at| Position(first + u64::from(at)))
     }
 
+    /// The next one alone.
+    pub fn into_next(self) -> Commit {
+        Commit { position: self.first, state: self.state }
+    }
+
     /// How many are left.
     pub fn len(&self) -> usize {
         self.count as usize

@@ -12,7 +12,7 @@ pub const SMALL_WEIGHT_MAX: u32 = 512;
 
 /// What a fact says. A small one is encoded as it is appended, while it is at hand; a larger one by the
 /// writer, and only if the fact was not ended before that.
-pub trait Payload: Send + Sync + 'static {
+pub trait Payload: Send + Sync {
     /// About how many bytes `encode` will write.
     fn weight(&self) -> u32;
     fn encode(&self, out: &mut Vec<u8>);

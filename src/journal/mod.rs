@@ -285,7 +285,7 @@ impl Journal {
     }
 
     /// As [`Journal::append`], of a single fact: the way of a message, and the one that is taken most.
-    pub fn append_fact<P: Payload>(
+    pub fn append_fact<P: Payload + 'static>(
         &self,
         kind: Kind,
         payload: &Arc<P>,
@@ -303,7 +303,7 @@ impl Journal {
     /// As [`Journal::append_fact`] of each of `payloads`, in one visit of the open batch. Positions
     /// follow each other; a fact's entry has its payload's weight. Callers bound their number: others wait
     /// meanwhile.
-    pub fn append_facts<P: Payload>(
+    pub fn append_facts<P: Payload + 'static>(
         &self,
         kind: Kind,
         payloads: &[Arc<P>],
@@ -319,6 +319,18 @@ impl Journal {
         }
     }
 
+    /// As [`Journal::append_facts`], of payloads that weigh at most [`SMALL_WEIGHT_MAX`] and are not kept:
+    /// who wants them back reads them. `None`: nothing is appended, since the journal takes no more or
+    /// keeps nothing.
+    pub fn append_small<P: Payload>(
+        &self,
+        kind: Kind,
+        payloads: impl ExactSizeIterator<Item = P>,
+        urgency: Urgency,
+    ) -> Option<Commits> {
+        self.log.as_ref()?.shared.append_small(kind, payloads, urgency)
+    }
+
     fn forget(&self, group: &Group) -> Appended {
         let entry = |weight| Entry { position: self.next_position(), weight };
         let entries: SmallVec<[Entry; 2]> =
@@ -330,21 +342,6 @@ impl Journal {
     /// Takes a position for something that is never written, such as a transient message.
     pub fn next_position(&self) -> Position {
         Position(self.next.fetch_add(1, Ordering::Relaxed))
-    }
-
-    /// Reads committed facts back that are alive: `visit` gets each once, in the order in which they
-    /// lie on the disk. `positions` rise. Blocks for the disk, without holding the writer up; goes on
-    /// when the journal has failed.
-    ///
-    /// # Errors
-    /// When one of them is not found, or the disk fails or is damaged; `visit` may have got others by
-    /// then.
-    pub fn read(&self, positions: &[Position], visit: &mut Visit<'_>) -> Result<(), ReadError> {
-        match (&self.log, positions.first()) {
-            (_, None) => Ok(()),
-            (Some(log), _) => log.reader.read(positions, visit),
-            (None, Some(&position)) => Err(ReadError::Missing { position }),
-        }
     }
 
     /// Everything that was appended up to here is on disk; what was not appended, such as a position

@@ -15,7 +15,7 @@ use super::places::{Place, Places, Written};
 use super::row::{Record, RecordReader, decode_row};
 use super::segment::{OpenSegment, SealedSegment, SegmentError};
 use super::store::SegmentStore;
-use super::{Entry, Kind, Position, ReadError};
+use super::{Entry, Journal, Kind, Log, Position, ReadError};
 
 /// Sealed segments that stay open for the next read, each with a cache of redb's.
 const OPEN_SEGMENTS_MAX: usize = 8;
@@ -25,6 +25,41 @@ const ATTEMPTS_MAX: usize = 4;
 
 /// Takes each fact that a read finds.
 pub type Visit<'a> = dyn FnMut(Entry, Kind, &[u8]) + 'a;
+
+impl Journal {
+    /// Reads facts back that are alive: `visit` gets each once, first those that are not known to be on
+    /// disk, the others in the order in which they lie there. `positions` rise. Blocks for the disk,
+    /// without holding the writer up; goes on when the journal has failed, with what waited to be written
+    /// and is small ([`SMALL_WEIGHT_MAX`]).
+    ///
+    /// # Errors
+    /// When one of them is not found, or the disk fails or is damaged; `visit` may have got others by
+    /// then.
+    pub fn read(&self, positions: &[Position], visit: &mut Visit<'_>) -> Result<(), ReadError> {
+        match (&self.log, positions.first()) {
+            (_, None) => Ok(()),
+            (Some(log), _) => log.read(positions, visit),
+            (None, Some(&position)) => Err(ReadError::Missing { position }),
+        }
+    }
+}
+
+impl Log {
+    fn read(&self, positions: &[Position], visit: &mut Visit<'_>) -> Result<(), ReadError> {
+        let uncommitted = self.shared.read_uncommitted(positions);
+        if uncommitted.is_empty() {
+            return self.reader.read(positions, visit);
+        }
+        let is_committed = |&position: &Position| {
+            uncommitted.binary_search_by_key(&position, |(entry, ..)| entry.position).is_err()
+        };
+        let committed: Vec<Position> = positions.iter().copied().filter(is_committed).collect();
+        for (entry, kind, payload) in &uncommitted {
+            visit(*entry, *kind, payload);
+        }
+        self.reader.read(&committed, visit)
+    }
+}
 
 pub(super) struct Reader {
     /// `None` once the journal is closed.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
-use super::batch::Batch;
+use super::batch::{Batch, Taken, Unwritten};
 use super::commit::{Commit, Commits, Waiters};
 use super::doorbell::Doorbell;
 use super::gate::Gate;
@@ -46,8 +46,8 @@ struct Open {
     batch: Batch,
     /// Emptied, to be the next open batch.
     spare: Batch,
-    /// Who waits for the batches that the writer has taken.
-    committing: Vec<Arc<Waiters>>,
+    /// The batches that the writer has taken, in their order, and who waits for them.
+    committing: Vec<(Taken, Arc<Waiters>)>,
     syncing: Syncing,
     /// Commit as soon as the writer can.
     due_now: bool,
@@ -57,7 +57,7 @@ struct Open {
 
 impl Open {
     /// The open batch, if anything is in it; what comes next is due by itself.
-    fn take(&mut self) -> Option<Batch> {
+    fn take(&mut self) -> Option<Taken> {
         self.due_now = false;
         self.due = None;
         if self.batch.is_untouched() {
@@ -65,14 +65,16 @@ impl Open {
         }
         let spare = std::mem::take(&mut self.spare);
         let batch = std::mem::replace(&mut self.batch, spare);
-        self.committing.push(batch.waiters.clone());
-        Some(batch)
+        let waiters = batch.waiters.clone();
+        let taken = Arc::new(Mutex::new(batch));
+        self.committing.push((taken.clone(), waiters));
+        Some(taken)
     }
 }
 
 /// What the writer is to do next.
 pub(super) enum Work {
-    Commit(Batch),
+    Commit(Taken),
     /// Nothing is due: there is time for a slice of compaction, or for a look at the disk.
     Spare,
     Close,
@@ -134,7 +136,7 @@ impl Shared {
     }
 
     /// As [`Shared::append`], of a single fact.
-    pub(super) fn append_fact<P: Payload>(
+    pub(super) fn append_fact<P: Payload + 'static>(
         &self,
         kind: Kind,
         payload: &Arc<P>,
@@ -152,9 +154,34 @@ impl Shared {
         (entry, self.commit_of(&open, entry.position, Some(group)))
     }
 
+    /// As [`Shared::append_facts`], of payloads that weigh little: they are not kept. `None`: nothing is
+    /// appended, since the journal takes no more.
+    pub(super) fn append_small<P: Payload>(
+        &self,
+        kind: Kind,
+        payloads: impl ExactSizeIterator<Item = P>,
+        urgency: Urgency,
+    ) -> Option<Commits> {
+        let count = u32::try_from(payloads.len()).unwrap_or(u32::MAX);
+        let mut open = self.open.lock();
+        if self.refusal(&open).is_some() {
+            return None;
+        }
+        let first = Position(self.next.fetch_add(u64::from(count), Ordering::Relaxed));
+        let (mut position, mut bytes_added, mut first_group) = (first, 0, None);
+        for payload in payloads {
+            let entry = Entry { position, weight: payload.weight() };
+            let (group, bytes) = open.batch.add_small(entry, kind, &payload);
+            first_group.get_or_insert(group);
+            bytes_added += bytes;
+            position.0 += 1;
+        }
+        Some(self.appended(&mut open, (first, count), first_group, bytes_added, urgency))
+    }
+
     /// As [`Shared::append_fact`], of many facts, each a group of its own: their positions follow each
     /// other, and their entries are left to the caller to make.
-    pub(super) fn append_facts<P: Payload>(
+    pub(super) fn append_facts<P: Payload + 'static>(
         &self,
         kind: Kind,
         payloads: &[Arc<P>],
@@ -175,9 +202,21 @@ impl Shared {
             bytes_added += bytes;
             position.0 += 1;
         }
+        self.appended(&mut open, (first, count), first_group, bytes_added, urgency)
+    }
+
+    /// So many facts came to the open batch, a group each.
+    fn appended(
+        &self,
+        open: &mut Open,
+        (first, count): (Position, u32),
+        first_group: Option<u32>,
+        bytes_added: usize,
+        urgency: Urgency,
+    ) -> Commits {
         let Some(first_group) = first_group else { return Commits::settled(first, 0, Ok(())) };
         self.gate.appended(bytes_added);
-        self.will_be_written(&mut open, bytes_added, urgency);
+        self.will_be_written(open, bytes_added, urgency);
         match self.durability {
             Durability::Strict => {
                 Commits::waiting(first, count, open.batch.waiters.clone(), first_group)
@@ -304,40 +343,65 @@ impl Shared {
     }
 
     /// The commit is on disk.
-    pub(super) fn synced(&self, batch: Batch) {
+    pub(super) fn synced(&self, batch: Taken) {
         self.committed(batch);
         self.open.lock().syncing.end();
         self.bell.ring();
     }
 
     /// A batch is on disk: takes its memory back, and settles those who wait for it.
-    pub(super) fn committed(&self, mut batch: Batch) {
-        let (bytes, last_position) = (batch.bytes, batch.last_position());
+    pub(super) fn committed(&self, taken: Taken) {
         // First of all: who is told that it is on disk may count on being the only one who holds it.
-        let waiters = batch.reset();
+        let (bytes, last_position, waiters) = {
+            let mut batch = taken.lock();
+            (batch.bytes, batch.last_position(), batch.reset())
+        };
         self.committed.fetch_max(last_position.0, Ordering::Release);
         waiters.resolve(Ok(()));
         {
             let mut open = self.open.lock();
-            open.committing.retain(|other| !Arc::ptr_eq(other, &waiters));
-            open.spare = batch;
+            open.committing.retain(|(other, _)| !Arc::ptr_eq(other, &taken));
+            // Somebody may just be looking for something in it.
+            open.spare = Arc::into_inner(taken).map(Mutex::into_inner).unwrap_or_default();
         }
         self.gate.released(bytes);
     }
 
-    /// Takes no more, and fails what waits.
+    /// Takes no more, and fails what waits. What is not written stays to be read.
     pub(super) fn fail(&self, failure: JournalError) {
         let failure = self.gate.fail(failure).clone();
-        let (open, committing) = {
+        let waiting: SmallVec<[Arc<Waiters>; 4]> = {
             let mut open = self.open.lock();
             open.closing = true;
-            (std::mem::take(&mut open.batch), std::mem::take(&mut open.committing))
+            let committing = open.committing.iter().map(|(_, waiters)| waiters);
+            committing.chain([&open.batch.waiters]).cloned().collect()
         };
         self.bell.ring();
-        open.waiters.resolve(Err(failure.clone()));
-        for committing in committing {
-            committing.resolve(Err(failure.clone()));
+        for waiters in waiting {
+            waiters.resolve(Err(failure.clone()));
         }
+    }
+
+    /// Of `positions`, which rise, the facts that are alive and not known to be on disk. What is being
+    /// written is waited for, as long as the writer takes: then it is found here or on disk.
+    pub(super) fn read_uncommitted(&self, positions: &[Position]) -> Vec<Unwritten> {
+        let committed = self.committed_position();
+        let first = positions.partition_point(|&position| position <= committed);
+        let later = positions.get(first..).unwrap_or_default();
+        if later.is_empty() {
+            return Vec::new();
+        }
+        let (mut found, committing): (Vec<Unwritten>, Vec<Taken>) = {
+            let open = self.open.lock();
+            let found = later.iter().filter_map(|&position| open.batch.read(position)).collect();
+            (found, open.committing.iter().map(|(taken, _)| taken.clone()).collect())
+        };
+        for taken in committing {
+            let batch = taken.lock();
+            found.extend(later.iter().filter_map(|&position| batch.read(position)));
+        }
+        found.sort_unstable_by_key(|(entry, ..)| entry.position);
+        found
     }
 
     /// Asks the writer to commit what is open, and to end.

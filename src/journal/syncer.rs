@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use super::JournalError;
-use super::batch::Batch;
+use super::batch::Taken;
 use super::segment::UnfinishedSync;
 use super::shared::Shared;
 
 /// Batches that were written to a segment, and are on their way to the disk.
 pub(super) struct Unsynced {
-    pub batch: Batch,
+    pub batch: Taken,
     pub sync: UnfinishedSync,
 }
 

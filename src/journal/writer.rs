@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::batch::{Batch, Content};
+use super::batch::{Batch, Content, Taken};
 use super::compaction::Compaction;
 use super::group::encode_content;
 use super::liveness::Liveness;
@@ -137,7 +137,7 @@ impl Writer {
             match self.shared.next_work(self.may_compact()) {
                 Work::Commit(batch) => {
                     self.check_disk(false)?;
-                    let batch = self.commit(batch)?;
+                    self.commit(&mut batch.lock())?;
                     self.publish_counters();
                     self.settle(batch)?;
                 }
@@ -145,7 +145,7 @@ impl Writer {
                     self.check_disk(true)?;
                     self.leave_the_dead()?;
                     if self.may_compact() {
-                        self.commit(Batch::default())?;
+                        self.commit(&mut Batch::default())?;
                         self.active.unfinished_sync().finish()?;
                     }
                 }
@@ -156,9 +156,9 @@ impl Writer {
     }
 
     /// Settles a batch when it is on disk. A small commit is not worth the way over another thread.
-    fn settle(&mut self, batch: Batch) -> Result<(), SegmentError> {
+    fn settle(&mut self, batch: Taken) -> Result<(), SegmentError> {
         let sync = self.active.unfinished_sync();
-        if batch.is_large() {
+        if batch.lock().is_large() {
             self.shared.begin_syncing();
             self.syncer.settle(Unsynced { batch, sync });
             return Ok(());
@@ -169,7 +169,7 @@ impl Writer {
     }
 
     /// Encodes a batch and a slice of compaction, and commits both as one.
-    fn commit(&mut self, mut batch: Batch) -> Result<Batch, SegmentError> {
+    fn commit(&mut self, batch: &mut Batch) -> Result<(), SegmentError> {
         let slice_bytes = match batch.is_untouched() {
             true => self.segment_size.min / SLICES,
             false => (batch.live_bytes() as u64)
@@ -177,7 +177,7 @@ impl Writer {
         };
         let compacts = self.may_compact();
         if batch.is_moot() && !compacts {
-            return Ok(batch);
+            return Ok(());
         }
         self.roll_if_full(batch.live_bytes() as u64)?;
         let Self { active, liveness, rows: writer, compaction, shared, .. } = self;
@@ -187,7 +187,7 @@ impl Writer {
         let (mut appended, mut completed) = (0, false);
         let bytes = active.commit(|rows| {
             writer.begin(false, last_position);
-            write_batch(&mut batch, id, liveness, writer, &mut |row| rows.append(row))?;
+            write_batch(batch, id, liveness, writer, &mut |row| rows.append(row))?;
             writer.finish(&mut |row| rows.append(row))?;
             appended = rows.bytes();
             if let Some(compaction) = compaction.as_mut().filter(|_| compacts) {
@@ -210,7 +210,7 @@ impl Writer {
                 return Err(SegmentError::damaged(None, reason));
             }
         }
-        Ok(batch)
+        Ok(())
     }
 
     /// Begins a new segment when the active one has its size; the next is made ready before.

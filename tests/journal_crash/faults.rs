@@ -22,7 +22,7 @@ fn open(disk: &Disk, options: JournalOptions) -> (Journal, Vec<(Entry, Vec<u8>)>
     (journal.unwrap(), replayed)
 }
 
-fn append(journal: &Journal, payload: impl Payload, urgency: Urgency) -> (Entry, Commit) {
+fn append(journal: &Journal, payload: impl Payload + 'static, urgency: Urgency) -> (Entry, Commit) {
     let mut group = Group::new();
     group.fact(KIND, Arc::new(payload));
     let Appended { entries, commit } = journal.append(group, urgency);

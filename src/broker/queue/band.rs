@@ -15,6 +15,8 @@ pub(super) struct Band {
     pub rest: VecDeque<Part>,
     /// To how many bytes the head was cut last.
     cut_to: u64,
+    /// What entered between others behind the head, and may still leave memory.
+    strays: Vec<Position>,
 }
 
 /// Messages next to each other. None in a band is empty.
@@ -85,6 +87,7 @@ impl Band {
         match self.rest.get_mut(own) {
             Some(Part::Memory(line)) => return insert(line, held),
             Some(Part::Paged(run)) if held.position < run.last() => {
+                self.strays.push(held.position);
                 if let Some(Part::Paged(run)) = self.rest.remove(own) {
                     let (before, behind) = run.split(held.position);
                     let middle = Part::Memory(VecDeque::from([held]));
@@ -97,8 +100,28 @@ impl Band {
         }
         match self.rest.get_mut(after) {
             Some(Part::Memory(line)) => line.push_front(held),
-            _ => self.rest.insert(after, Part::Memory(VecDeque::from([held]))),
+            next => {
+                if next.is_some() {
+                    self.strays.push(held.position);
+                }
+                self.rest.insert(after, Part::Memory(VecDeque::from([held])));
+            }
         }
+    }
+
+    /// Whether all that lies in front of what comes next is at its place, and the last of it on the disk.
+    pub(super) fn ends_on_disk(&self) -> bool {
+        matches!(self.rest.back(), Some(Part::Paged(_))) && self.strays.is_empty()
+    }
+
+    /// Takes a message that comes after all others and is on the disk alone.
+    pub(super) fn push_paged(&mut self, paged: &run::Paged, run_bytes_max: u64) {
+        if let Some(Part::Paged(run)) = self.rest.back_mut()
+            && run.push(paged, run_bytes_max)
+        {
+            return;
+        }
+        self.rest.push_back(Part::Paged(Run::of(paged)));
     }
 
     fn put(&mut self, at: usize, parts: impl DoubleEndedIterator<Item = Part>) {
@@ -189,8 +212,8 @@ impl Band {
         (before, bytes)
     }
 
-    /// Takes what may be read back out of memory: what is committed behind the first `head_bytes_max` of
-    /// the head and at the end of the line, as far as `out` may look.
+    /// Takes what may be read back out of memory: what can be, behind the first `head_bytes_max` of
+    /// the head, at the end of the line, and what strayed between others, as far as `out` may look.
     pub(super) fn page_out(
         &mut self,
         head_bytes_max: u64,
@@ -213,18 +236,42 @@ impl Band {
                 self.put(0, parts.into_iter());
             }
         }
-        if let Some(Part::Memory(line)) =
-            self.rest.pop_back_if(|part| matches!(part, Part::Memory(_)))
-        {
-            // A short run that the last attempt left is filled up.
-            let last = self.rest.pop_back_if(|part| matches!(part, Part::Paged(_)));
-            let last = last.into_iter().filter_map(Part::into_run).collect();
-            self.rest.extend(out.page_line(line, last, run_bytes_max, committed, page));
+        for stray in std::mem::take(&mut self.strays) {
+            let own = self.rest.partition_point(|part| part.first() <= stray);
+            self.page_part(own, run_bytes_max, committed, out, page);
+            if out.is_cut_short() {
+                self.strays.push(stray);
+            }
         }
+        self.page_part(self.rest.len(), run_bytes_max, committed, out, page);
+    }
+
+    /// Takes what it can of the part before `end` out of memory.
+    fn page_part(
+        &mut self,
+        end: usize,
+        run_bytes_max: u64,
+        committed: Position,
+        out: &mut PagedOut,
+        page: &mut impl FnMut(&mut Held) -> Option<run::Paged>,
+    ) {
+        let Some(own) = end.checked_sub(1) else { return };
+        let Some(Part::Memory(line)) = self.rest.get_mut(own) else { return };
+        let line = std::mem::take(line);
+        // A short run that the last attempt left is filled up.
+        let last =
+            own.checked_sub(1).filter(|&at| matches!(self.rest.get(at), Some(Part::Paged(_))));
+        let begin = last.unwrap_or(own);
+        let last = last.and_then(|at| self.rest.remove(at)).and_then(Part::into_run);
+        self.rest.remove(begin);
+        let last = last.into_iter().collect();
+        let parts = out.page_line(line, last, run_bytes_max, committed, page);
+        self.put(begin, parts.into_iter());
     }
 
     /// Takes everything out, in order.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Part> + use<> {
+        self.strays.clear();
         let head = Part::Memory(std::mem::take(&mut self.head));
         std::iter::once(head).chain(std::mem::take(&mut self.rest))
     }
@@ -256,6 +303,11 @@ impl PagedOut {
         Self { looks_left: looks_max, messages: 0, bytes: 0, awaits_commit: false, has_more: false }
     }
 
+    /// Whether there is more for another attempt.
+    fn is_cut_short(&self) -> bool {
+        self.awaits_commit || self.has_more
+    }
+
     /// What a line of messages becomes behind `runs`.
     fn page_line(
         &mut self,
@@ -268,7 +320,7 @@ impl PagedOut {
         let mut parts = Vec::new();
         let mut kept = VecDeque::new();
         while let Some(front) = line.front() {
-            if front.position > committed {
+            if front.position > committed && !front.stored.is_read_before_commit() {
                 self.awaits_commit = true;
                 break;
             }
@@ -300,5 +352,94 @@ impl PagedOut {
         }
         parts.extend([kept, line].into_iter().filter(|line| !line.is_empty()).map(Part::Memory));
         parts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::broker::memory::Memory;
+    use crate::broker::stored::{Durable, Stored};
+    use crate::journal::Entry;
+    use crate::model::message::Message;
+    use crate::model::names::{ExchangeName, RoutingKey};
+
+    fn paged(position: u64) -> run::Paged {
+        run::Paged {
+            entry: Entry { position: Position(position), weight: 100 },
+            queues: 1,
+            body_bytes: 3,
+            times: None,
+            expires: false,
+            redelivered: false,
+        }
+    }
+
+    fn held(position: u64) -> Held {
+        let (exchange, key) = (ExchangeName::default_exchange(), RoutingKey::new("k").unwrap());
+        let message = Message::new(exchange, key, vec![7; 3]);
+        let counted = Arc::<Memory>::default().count(message.weight());
+        let stored = Stored::new(message, 1, None, Durable::Nowhere, counted);
+        Held::new(Arc::new(stored), Position(position))
+    }
+
+    fn positions(band: &Band) -> Vec<u64> {
+        let of_part = |part: &Part| match part {
+            Part::Memory(line) => line.iter().map(|held| held.position.0).collect(),
+            Part::Paged(run) => run.positions().map(|position| position.0).collect::<Vec<_>>(),
+        };
+        band.head
+            .iter()
+            .map(|held| held.position.0)
+            .chain(band.rest.iter().flat_map(of_part))
+            .collect()
+    }
+
+    #[test]
+    fn what_enters_between_messages_on_the_disk_follows_them_there() {
+        let mut band = Band::default();
+        band.insert(held(1));
+        // Runs of at most four.
+        for position in (10..100).filter(|position| position % 7 > 0) {
+            band.push_paged(&paged(position), 400);
+        }
+        assert!(band.ends_on_disk());
+        let strays = [14, 21, 35, 49, 91];
+        for position in strays {
+            band.insert(held(position));
+            assert!(!band.ends_on_disk());
+        }
+        let expected: Vec<u64> = [1]
+            .into_iter()
+            .chain((10..100).filter(|at| at % 7 > 0 || strays.contains(at)))
+            .collect();
+        assert_eq!(positions(&band), expected);
+        // Some have to wait for others to let go of them, and one stays.
+        let mut out = PagedOut::within(usize::MAX);
+        let mut page = |held: &mut Held| (held.position.0 != 35).then(|| paged(held.position.0));
+        band.page_out(0, 400, Position(100), &mut out, &mut page);
+        assert_eq!((out.messages, out.is_cut_short()), (4, false));
+        assert_eq!(positions(&band), expected);
+        let in_memory = band.rest.iter().filter(|part| matches!(part, Part::Memory(_)));
+        assert_eq!(in_memory.count(), 1);
+        assert!(band.ends_on_disk());
+    }
+
+    #[test]
+    fn what_is_not_looked_at_yet_is_so_by_the_next_attempt() {
+        let mut band = Band::default();
+        band.insert(held(1));
+        (10..20).filter(|at| at % 3 > 0).for_each(|at| band.push_paged(&paged(at), u64::MAX));
+        [12, 15, 18].into_iter().for_each(|position| band.insert(held(position)));
+        let mut page = |held: &mut Held| Some(paged(held.position.0));
+        for left in [2, 1, 0] {
+            let mut out = PagedOut::within(1);
+            band.page_out(0, u64::MAX, Position(100), &mut out, &mut page);
+            assert_eq!((out.messages, band.strays.len()), (1, left));
+        }
+        assert!(band.ends_on_disk());
+        assert!(positions(&band).into_iter().eq([1].into_iter().chain(10..20)));
     }
 }

@@ -1,5 +1,7 @@
 //! Handing messages out, and taking back what came to its end in a queue.
 
+use std::sync::atomic::Ordering;
+
 use super::consumers::{ConsumerEnd, ConsumerId};
 use super::held::{Held, Reason};
 use super::ready::Left;
@@ -68,6 +70,7 @@ impl Queue {
         if state.ready.len() == 0 {
             front_expires_ms = None;
         }
+        self.is_long.store(state.ready.is_long(), Ordering::Relaxed);
         arm_for(state, front_expires_ms, effects);
     }
 

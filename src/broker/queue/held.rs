@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::run::{Paged, Times};
 use crate::broker::records::QueueId;
-use crate::broker::stored::Stored;
+use crate::broker::stored::{Outline, Stored};
 use crate::journal::{Entry, Payload, Position};
 
 /// A message in this queue. Small: there may be millions of them.
@@ -73,6 +73,23 @@ impl Held {
 
     pub(super) fn body_bytes(&self) -> u64 {
         self.stored.message.body.len() as u64
+    }
+}
+
+impl Paged {
+    /// Of a message that was just written for one queue.
+    pub(super) fn written(message: &Outline<'_>, position: Position) -> Self {
+        let &Outline { queues, published_ms, due_ms, message: published } = message;
+        let expiration_ms = published.properties.expiration_ms;
+        let arrived_ms = due_ms.unwrap_or(published_ms);
+        Self {
+            entry: Entry { position, weight: message.weight() },
+            queues: queues.len(),
+            body_bytes: published.body.len() as u64,
+            times: Some(Times { arrived_ms, expiration_ms }),
+            expires: expiration_ms.is_some(),
+            redelivered: false,
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod consumers;
 mod credit;
 mod dispatch;
 mod effects;
+mod entering;
 mod held;
 mod ready;
 mod run;
@@ -60,6 +61,8 @@ pub(super) struct Queue {
     pub is_for_replies: bool,
     /// Its settings give its messages a time to live.
     limits_time: AtomicBool,
+    /// What comes may be written alone: see [`Queue::write_behind`].
+    is_long: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -139,7 +142,19 @@ impl Queue {
         let is_for_replies = spec.name.as_str().starts_with(REPLY_TO);
         let limits_time = AtomicBool::new(settings.message_ttl_ms.is_some());
         let state = Mutex::new(State::new(&spec, settings, ready, now_ms));
-        Self { id, spec, vhost, owner, entry, counters, is_for_replies, limits_time, state }
+        let is_long = AtomicBool::new(false);
+        Self {
+            id,
+            spec,
+            vhost,
+            owner,
+            entry,
+            counters,
+            is_for_replies,
+            limits_time,
+            is_long,
+            state,
+        }
     }
 
     /// # Errors
@@ -191,61 +206,6 @@ impl Queue {
         let mut state = self.state.lock();
         state.used_ms = now_ms;
         self.dispatch(&mut state, now_ms)
-    }
-
-    /// Takes a message in, and of those that follow it as many as can be seen together: all, where
-    /// nothing of what becomes of one depends on whether it came before the next or with it. How many it
-    /// took.
-    ///
-    /// # Errors
-    /// The message, when the queue takes none.
-    pub(super) fn enqueue(
-        &self,
-        held: Held,
-        more: &mut impl Iterator<Item = Held>,
-        now_ms: UnixMs,
-        effects: &mut Effects,
-    ) -> Result<usize, Refusal> {
-        let mut state = self.state.lock();
-        self.counters.published.increment_alone(1);
-        if state.deleted {
-            return Err(Refusal::Deleted(held));
-        }
-        if let Some(dead_letter) = state.refuses(held.body_bytes()) {
-            return Err(Refusal::Full { held, dead_letter });
-        }
-        state.admit(held, now_ms);
-        let mut count = 1;
-        if state.takes_runs() {
-            for held in more {
-                state.admit(held, now_ms);
-                count += 1;
-            }
-            if count > 1 {
-                self.counters.published.increment_alone(count as u64 - 1);
-            }
-        }
-        self.dispatch_into(effects, &mut state, now_ms);
-        Ok(count)
-    }
-
-    /// Whether it is at its maximum length and refuses what is new, such as a body of so many bytes.
-    pub(super) fn refuses(&self, body_bytes: u64) -> bool {
-        self.state.lock().refuses(body_bytes).is_some()
-    }
-
-    /// As [`Queue::enqueue`], whatever the length: the message was promised when there was room.
-    ///
-    /// # Errors
-    /// The message, when the queue was deleted in the meantime.
-    pub(super) fn enqueue_promised(&self, held: Held, now_ms: UnixMs) -> Result<Effects, Held> {
-        let mut state = self.state.lock();
-        self.counters.published.increment_alone(1);
-        if state.deleted {
-            return Err(held);
-        }
-        state.admit(held, now_ms);
-        Ok(self.dispatch(&mut state, now_ms))
     }
 
     /// Puts a recovered message back; [`Queue::tick`] looks at all of them afterwards. One that came

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::Held;
 use super::band::{Band, Front, PagedOut, Part};
-use super::run::{Run, Times};
+use super::run::{Paged, Run, Times};
 use crate::broker::paging::Pager;
 use crate::broker::records::QueueId;
 use crate::journal::Position;
@@ -45,6 +45,10 @@ pub(super) enum Left {
 
 /// Where an attempt left more, the next one comes after so much, or a run: less than what one looks at.
 const MORE_BYTES: u64 = 64 * 1024;
+
+/// A queue is long that has so many runs, about, behind its head: what comes then has time to be written and
+/// read back, and would not stay in memory anyway.
+const LONG_PARTS: usize = 16;
 
 impl Ready {
     pub(super) fn new(priority_max: u8, queue: QueueId, pager: Arc<Pager>) -> Self {
@@ -92,6 +96,27 @@ impl Ready {
         self.entered(&held);
         let at = self.band_of(held.stored.message.properties.priority);
         self.bands[at].insert(held);
+    }
+
+    /// Whether it is long, and in one line: what comes is best written alone, if all before it is on the
+    /// disk.
+    pub(super) fn is_long(&self) -> bool {
+        self.bands.len() == 1 && self.bands.iter().all(|band| band.rest.len() >= LONG_PARTS)
+    }
+
+    /// Whether the next message can be on the disk alone.
+    pub(super) fn takes_paged(&self) -> bool {
+        self.is_long() && self.bands.iter().all(Band::ends_on_disk)
+    }
+
+    /// Takes a message behind all others that is on the disk alone.
+    pub(super) fn push_paged(&mut self, paged: &Paged) {
+        if let [band] = self.bands.as_mut_slice() {
+            self.len += 1;
+            self.on_disk += 1;
+            self.body_bytes += paged.body_bytes;
+            band.push_paged(paged, self.pager.run_bytes());
+        }
     }
 
     /// What decides when the next message expires. `None`: there is none, it does not expire, or it
@@ -200,7 +225,7 @@ impl Ready {
     /// With how much it is worth looking again for what can leave memory: an eighth more, so that what
     /// can't leave is looked at a bounded number of times for each message that came.
     fn next_attempt_bytes(&self) -> u64 {
-        self.pager.head_bytes().map_or(0, |head_bytes| {
+        self.head_bytes().map_or(0, |head_bytes| {
             let step = self.pager.run_bytes().min(head_bytes);
             self.resident_bytes + step.max(self.resident_bytes / 8)
         })
@@ -214,15 +239,21 @@ impl Ready {
         }
     }
 
+    /// How much of it may stay in memory; `None`: as much as it likes. A long one gives up its end
+    /// altogether once it has begun to: what follows need not enter memory then.
+    fn head_bytes(&self) -> Option<u64> {
+        self.pager.head_bytes().or_else(|| self.is_long().then(|| self.pager.head_bytes_of_long()))
+    }
+
     /// Whether memory is short, and this queue holds more of it than it needs.
     pub(super) fn is_crowded(&self) -> bool {
         self.resident_bytes >= self.attempt_bytes
-            && self.pager.head_bytes().is_some_and(|bytes| self.resident_bytes > bytes)
+            && self.head_bytes().is_some_and(|bytes| self.resident_bytes > bytes)
     }
 
     /// Takes what it can out of memory, and looks at so many messages for that.
     pub(super) fn page_out(&mut self, looks_max: usize) -> Left {
-        let Some(head_bytes_max) = self.pager.head_bytes() else { return Left::Nothing };
+        let Some(head_bytes_max) = self.head_bytes() else { return Left::Nothing };
         if !self.pager.keeps() {
             // A journal that forgets can't give back.
             return Left::Nothing;

@@ -51,7 +51,7 @@ pub(in crate::broker) struct Run {
 const COUNT_MAX: u32 = 4_096;
 
 impl Run {
-    fn of(paged: &Paged) -> Self {
+    pub(super) fn of(paged: &Paged) -> Self {
         let position = paged.entry.position.0;
         Self {
             first: position,
@@ -81,7 +81,7 @@ impl Run {
     }
 
     /// Takes a message that comes after all others, if it fits in.
-    fn push(&mut self, paged: &Paged, weight_max: u64) -> bool {
+    pub(super) fn push(&mut self, paged: &Paged, weight_max: u64) -> bool {
         let (position, weight) = (paged.entry.position.0, u64::from(paged.entry.weight));
         let fits = self.redelivered == paged.redelivered
             && self.count < COUNT_MAX

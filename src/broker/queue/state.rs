@@ -138,6 +138,14 @@ impl State {
         length_max.is_none() && length_bytes_max.is_none() && !self.ready.has_priorities()
     }
 
+    /// Whether nothing becomes of a message that comes now before all others are gone, which are many.
+    pub(super) fn takes_paged(&self) -> bool {
+        !self.deleted
+            && self.takes_runs()
+            && !self.consumers.anyone_waits()
+            && self.ready.takes_paged()
+    }
+
     /// Whether `more` messages with so many bytes beside what is ready are more than is allowed.
     pub(super) fn is_over_length(&self, more: usize, more_bytes: u64) -> bool {
         let settings = &self.settings;

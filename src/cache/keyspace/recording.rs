@@ -179,7 +179,7 @@ impl Keyspace {
 }
 
 /// Adds a fact; a small one without an allocation of its own.
-fn add(group: &mut Group, kind: Kind, fact: impl Payload) {
+fn add(group: &mut Group, kind: Kind, fact: impl Payload + 'static) {
     match fact.weight() {
         weight @ 0..=SMALL_WEIGHT_MAX => group.small_fact(kind, weight, |out| fact.encode(out)),
         _ => group.fact(kind, Arc::new(fact)),

@@ -141,3 +141,39 @@ async fn one_commit_and_no_more_is_written_while_the_disk_is_at_another() {
     assert_eq!(journal.stats().commits, 3, "all that came later is one commit");
     journal.close();
 }
+
+#[tokio::test]
+async fn what_is_on_its_way_to_the_disk_can_be_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FolderStore::open(folder.path()).unwrap();
+    let held = Held(Arc::new((store, Mutex::default(), Condvar::new())));
+    let options = JournalOptions::default();
+    let journal = Journal::open(Box::new(held.clone()), options, &mut |_, _, _| Ok(())).unwrap();
+    let append = |number: u8| {
+        // As many as make a batch worth writing, and none large.
+        let payloads: Vec<Vec<u8>> = (0..400).map(|_| vec![number; 200]).collect();
+        journal.append_small(Kind(1), payloads.into_iter(), Urgency::Now).unwrap()
+    };
+    held.hold(true);
+    let first = append(1);
+    held.wait_until("the first goes to the disk", |state| state.syncs == 1);
+    let second = append(2);
+    held.wait_until("the second is written meanwhile", |state| state.rows == 2);
+    let third = append(3);
+    let positions: Vec<Position> =
+        [&first, &second, &third].into_iter().flat_map(Commits::positions).collect();
+    let mut found = Vec::new();
+    let mut visit = |entry: Entry, kind: Kind, payload: &[u8]| {
+        assert_eq!((kind, payload), (Kind(1), [payload[0]; 200].as_slice()));
+        assert_eq!(entry.weight, 200);
+        found.push((entry.position, payload[0]));
+    };
+    journal.read(&positions, &mut visit).unwrap();
+    assert!(found.iter().map(|(position, _)| position).eq(&positions));
+    assert!(found.chunks(400).map(|of_one| of_one[0].1).eq([1, 2, 3]));
+    held.hold(false);
+    third.into_next().await.unwrap();
+    journal.close();
+    // No more is taken, and nothing is left half done.
+    assert!(journal.append_small(Kind(1), [vec![1]].into_iter(), Urgency::Now).is_none());
+}

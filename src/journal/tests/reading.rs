@@ -98,15 +98,25 @@ async fn facts_are_read_from_sealed_segments_and_from_the_active_one() {
 }
 
 #[tokio::test]
-async fn what_is_not_committed_is_not_there() {
+async fn what_is_not_committed_is_read_from_memory() {
     let folder = tempfile::tempdir().unwrap();
     let (journal, _) = open(folder.path());
     let (first, commit) = fact(&journal, b"first", Urgency::Now);
     commit.await.unwrap();
     let (second, _) = fact(&journal, b"second", LATER);
+    let large = payload(3, 9_000);
+    let (third, _) = fact(&journal, &large, LATER);
     assert!(journal.committed_position() < second.position);
+    let positions = [first, second, third].map(|entry| entry.position);
+    let payloads = [b"first".to_vec(), b"second".to_vec(), large];
+    let all: BTreeMap<Position, Vec<u8>> = positions.into_iter().zip(payloads).collect();
+    assert!(read(&journal, &positions).unwrap() == all);
+    // What is ended by then never comes to the disk.
+    let mut group = Group::new();
+    group.end(second).end(third);
+    journal.append(group, LATER);
     let missing = Err(ReadError::Missing { position: second.position });
-    assert_eq!(read(&journal, &[first.position, second.position]), missing);
+    assert_eq!(read(&journal, &positions), missing);
     assert_eq!(Journal::in_memory().read(&[], &mut |_, _, _| ()), Ok(()));
 }
 
@@ -192,11 +202,15 @@ async fn reads_go_on_when_the_journal_has_failed() {
     let (journal, _) = open_with(folder.path(), small_segments()).unwrap();
     let facts = filled(&journal).await;
     let mut group = Group::new();
+    group.fact(Kind(1), Arc::new(Tagged(b"small".to_vec())));
     group.fact(Kind(1), Arc::new(Panics));
-    journal.append(group, Urgency::Now).commit.await.unwrap_err();
+    let Appended { entries, commit } = journal.append(group, Urgency::Now);
+    commit.await.unwrap_err();
     assert!(journal.writable().is_err());
     let positions: Vec<Position> = facts.keys().copied().collect();
     assert!(read(&journal, &positions).unwrap() == facts);
+    // Who had it in memory can have it still.
+    assert_eq!(read(&journal, &[entries[0].position]).unwrap()[&entries[0].position], b"small");
 }
 
 #[tokio::test]
