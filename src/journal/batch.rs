@@ -8,6 +8,8 @@ use smallvec::SmallVec;
 
 use super::commit::Waiters;
 use super::group::{Fact, encode_content};
+use super::index::Indexed;
+use super::packed::{Packed, Placed};
 use super::shared::LARGE_BATCH_BYTES;
 use super::{Entry, Group, Kind, Payload, Position, SMALL_WEIGHT_MAX};
 
@@ -21,13 +23,15 @@ const DEAD_SLOTS_MAX: usize = 1_024;
 #[derive(Clone, Copy)]
 pub(super) struct Slot {
     position: Position,
-    /// Where what it says begins in [`Batch::encoded`]; or its place in [`Batch::payloads`].
+    /// Where what it says begins in [`Batch::packed`]; or its place in [`Batch::payloads`].
     at: usize,
     bytes: u32,
     weight: u32,
     group: u32,
     pub kind: Kind,
     tag_bytes: u8,
+    /// What its record has in front of that.
+    head_bytes: u8,
     content: Kept,
 }
 
@@ -47,17 +51,33 @@ pub(super) enum Content<'a> {
     Encoded { content: &'a [u8], tag_bytes: u8 },
 }
 
-/// Where a batch keeps what a fact says, as its slot has it.
-struct Place {
-    at: usize,
-    bytes: u32,
-    tag_bytes: u8,
-    content: Kept,
-}
-
 impl Slot {
     pub(super) fn entry(&self) -> Entry {
         Entry { position: self.position, weight: self.weight }
+    }
+}
+
+/// A row of facts that are all still here, and where it begins among the batch's.
+pub(super) struct PackedRow<'a> {
+    pub bytes: &'a mut [u8],
+    begins: usize,
+    pub slots: &'a [Slot],
+}
+
+impl PackedRow<'_> {
+    /// Its records, if it is the row with this number.
+    pub(super) fn records(&self, row: u64) -> impl Iterator<Item = Indexed<'_>> {
+        self.slots.iter().map(move |slot| {
+            let at = slot.at - self.begins;
+            let tag = self.bytes.get(at..at + usize::from(slot.tag_bytes)).unwrap_or_default();
+            let (position, kind, weight) = (slot.position.0, slot.kind.0, slot.weight);
+            Indexed::Fact { position, kind, weight, tag, is_copy: false, row }
+        })
+    }
+
+    /// Where its records begin.
+    pub(super) fn beginnings(&self) -> impl Iterator<Item = usize> {
+        self.slots.iter().map(|slot| slot.at - self.begins - usize::from(slot.head_bytes))
     }
 }
 
@@ -67,7 +87,7 @@ impl Slot {
 pub(super) struct Batch {
     pub slots: Vec<Slot>,
     /// What small facts say, those included that were ended since.
-    encoded: Vec<u8>,
+    packed: Packed,
     /// What the others say, until they are written or ended.
     payloads: Vec<Option<Arc<dyn Payload>>>,
     pub ends: Vec<Entry>,
@@ -126,27 +146,30 @@ impl Batch {
                 }
             }
         }
-        let id = u32::try_from(self.groups.len()).unwrap_or(u32::MAX);
-        let encoded_at = self.take_encoded(group.encoded);
+        let id = self.next_group();
         added.entries.reserve(group.facts.len());
         let slots_before = self.slots.len();
         for (kind, fact) in group.facts {
             let entry = Entry { position: next(), weight: fact.weight() };
             added.entries.push(entry);
-            let place = match fact {
+            match fact {
                 Fact::Place => continue,
-                Fact::Shared(payload) if entry.weight > SMALL_WEIGHT_MAX => self.keep(payload),
+                Fact::Shared(payload) if entry.weight > SMALL_WEIGHT_MAX => {
+                    self.keep(entry, kind, id, payload);
+                }
                 Fact::Shared(payload) => {
-                    let place = self.encode(payload.as_ref());
+                    self.pack(entry, kind, id, |out| encode_content(payload.as_ref(), out));
                     added.unneeded.push(payload);
-                    place
                 }
                 Fact::Encoded { start, bytes, .. } => {
-                    Place { at: encoded_at + start, bytes, tag_bytes: 0, content: Kept::Encoded }
+                    let content = group.encoded.get(start..start + bytes as usize);
+                    self.pack(entry, kind, id, |out| {
+                        out.extend_from_slice(content.unwrap_or_default());
+                        0
+                    });
                 }
-            };
+            }
             added.bytes_added += SLOT_BYTES + entry.weight as usize;
-            self.push(entry, kind, place, id);
         }
         let parts = self.slots.len() - slots_before + self.ends.len() - ends_before;
         // A group that waits for the batch counts one part more, which only the batch settles.
@@ -171,8 +194,9 @@ impl Batch {
         if entry.weight <= SMALL_WEIGHT_MAX {
             return self.add_small(entry, kind, payload.as_ref());
         }
-        let place = self.keep(Arc::<P>::clone(payload));
-        self.add_placed(entry, kind, place)
+        let group = self.next_group();
+        self.keep(entry, kind, group, Arc::<P>::clone(payload));
+        self.added(entry, group)
     }
 
     /// As [`Batch::add_fact`], of a payload that weighs little: it is not kept.
@@ -182,49 +206,84 @@ impl Batch {
         kind: Kind,
         payload: &impl Payload,
     ) -> (u32, usize) {
-        let place = self.encode(payload);
-        self.add_placed(entry, kind, place)
+        let group = self.next_group();
+        self.pack(entry, kind, group, |out| encode_content(payload, out));
+        self.added(entry, group)
     }
 
-    fn add_placed(&mut self, entry: Entry, kind: Kind, place: Place) -> (u32, usize) {
-        let group = u32::try_from(self.groups.len()).unwrap_or(u32::MAX);
-        self.push(entry, kind, place, group);
+    fn next_group(&self) -> u32 {
+        u32::try_from(self.groups.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Counts a fact that is a group of its own.
+    fn added(&mut self, entry: Entry, group: u32) -> (u32, usize) {
         self.groups.push(1);
         let bytes = SLOT_BYTES + entry.weight as usize;
         self.bytes += bytes;
         (group, bytes)
     }
 
-    /// Where it begins now.
-    fn take_encoded(&mut self, encoded: Vec<u8>) -> usize {
-        if self.encoded.is_empty() && encoded.len() > self.encoded.capacity() {
-            self.encoded = encoded;
-            return 0;
-        }
-        let start = self.encoded.len();
-        self.encoded.extend_from_slice(&encoded);
-        start
+    fn keep(&mut self, entry: Entry, kind: Kind, group: u32, payload: Arc<dyn Payload>) {
+        let Entry { position, weight } = entry;
+        let (at, content) = (self.payloads.len(), Kept::Payload);
+        let (bytes, tag_bytes, head_bytes) = (0, 0, 0);
+        self.payloads.push(Some(payload));
+        self.push(Slot {
+            position,
+            at,
+            bytes,
+            weight,
+            group,
+            kind,
+            tag_bytes,
+            head_bytes,
+            content,
+        });
     }
 
-    fn push(&mut self, entry: Entry, kind: Kind, place: Place, group: u32) {
+    fn pack(
+        &mut self,
+        entry: Entry,
+        kind: Kind,
+        group: u32,
+        encode: impl FnOnce(&mut Vec<u8>) -> u8,
+    ) {
         let Entry { position, weight } = entry;
-        let Place { at, bytes, tag_bytes, content } = place;
-        self.slots.push(Slot { position, at, bytes, weight, group, kind, tag_bytes, content });
+        let placed = self.packed.add((position.0, kind.0, weight), encode);
+        let Placed { at, bytes, tag_bytes, head_bytes } = placed;
+        let content = Kept::Encoded;
+        self.push(Slot {
+            position,
+            at,
+            bytes,
+            weight,
+            group,
+            kind,
+            tag_bytes,
+            head_bytes,
+            content,
+        });
+    }
+
+    fn push(&mut self, slot: Slot) {
+        self.slots.push(slot);
         self.live += 1;
     }
 
-    fn keep(&mut self, payload: Arc<dyn Payload>) -> Place {
-        let at = self.payloads.len();
-        self.payloads.push(Some(payload));
-        Place { at, bytes: 0, tag_bytes: 0, content: Kept::Payload }
-    }
-
-    fn encode<P: Payload + ?Sized>(&mut self, payload: &P) -> Place {
-        let at = self.encoded.len();
-        let tag_bytes = encode_content(payload, &mut self.encoded);
-        // Of a payload that weighs little.
-        let bytes = u32::try_from(self.encoded.len() - at).unwrap_or(u32::MAX);
-        Place { at, bytes, tag_bytes, content: Kept::Encoded }
+    /// The facts as whole rows, whose headers are to be filled in; `None` if they are not: a large one is
+    /// among them, or one was ended.
+    pub(super) fn rows(&mut self) -> Option<impl Iterator<Item = PackedRow<'_>>> {
+        if self.live != self.slots.len() || !self.payloads.is_empty() {
+            return None;
+        }
+        let mut rest = self.slots.as_slice();
+        let rows = self.packed.rows()?.map(move |(begins, bytes)| {
+            let end = begins + bytes.len();
+            let (slots, after) = rest.split_at(rest.partition_point(|slot| slot.at < end));
+            rest = after;
+            PackedRow { bytes, begins, slots }
+        });
+        Some(rows)
     }
 
     /// Visits the facts that are still here, in their order. Each payload is let go of meanwhile, while it is
@@ -242,7 +301,7 @@ impl Batch {
                     self.payloads.get_mut(slot.at).and_then(Option::take).map(Content::Payload)
                 }
                 Kept::Encoded => {
-                    let content = self.encoded.get(slot.at..slot.at + slot.bytes as usize);
+                    let content = self.packed.content(slot.at, slot.bytes);
                     content.map(|content| Content::Encoded { content, tag_bytes: slot.tag_bytes })
                 }
                 Kept::Not => None,
@@ -261,8 +320,8 @@ impl Batch {
         match slot.content {
             Kept::Payload => self.payloads.get(slot.at)?.as_ref()?.encode(&mut payload),
             Kept::Encoded => {
-                let begin = slot.at + usize::from(slot.tag_bytes);
-                payload.extend_from_slice(self.encoded.get(begin..slot.at + slot.bytes as usize)?);
+                let content = self.packed.content(slot.at, slot.bytes)?;
+                payload.extend_from_slice(content.get(usize::from(slot.tag_bytes)..)?);
             }
             Kept::Not => return None,
         }
@@ -371,9 +430,7 @@ impl Batch {
     /// Empties it for reuse; the memory of a burst is given back. Who waited for it.
     pub(super) fn reset(&mut self) -> Arc<Waiters> {
         const SLOTS_KEPT: usize = 16 * 1_024;
-        const ENCODED_BYTES_KEPT: usize = 4 * 1_024 * 1_024;
-        self.encoded.clear();
-        self.encoded.shrink_to(ENCODED_BYTES_KEPT);
+        self.packed.reset();
         self.slots.clear();
         self.slots.shrink_to(SLOTS_KEPT);
         self.payloads.clear();

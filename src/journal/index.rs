@@ -67,15 +67,14 @@ impl IndexWriter {
     }
 
     /// Adds the records of a row, and shows each to `visit`.
-    pub(super) fn add_row(
+    pub(super) fn add_row<'a>(
         &mut self,
-        key: u64,
-        row: &Row<'_>,
+        records: impl Iterator<Item = Indexed<'a>>,
         bytes: usize,
         mut visit: impl FnMut(&Indexed<'_>),
     ) {
         let before = self.records.len();
-        for record in indexed(key, row) {
+        for record in records {
             visit(&record);
             self.add(record);
         }

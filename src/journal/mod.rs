@@ -38,6 +38,7 @@ mod group;
 mod index;
 mod liveness;
 mod overlay;
+mod packed;
 mod pages;
 mod places;
 mod position_set;

@@ -178,7 +178,7 @@ impl Recovered {
         let mut chunks = segment.chunks()?.into_iter().peekable();
         let row_bytes = self.read_rows(id, segment, 0, &mut written, |key, bytes| {
             let row = decode_row(bytes).map_err(at(key))?;
-            index.add_row(key, &row, bytes.len(), |_| ());
+            index.add_row(indexed(key, &row), bytes.len(), |_| ());
             let ends_here = |chunk: &Vec<u8>| match Chunk::decode(chunk) {
                 Ok(chunk) => chunk.next_row == key + 1,
                 Err(_) => true,

@@ -36,6 +36,7 @@
 use std::io;
 
 use redb::StorageBackend;
+use smallvec::SmallVec;
 
 use super::pages::{PAGE_BYTES, Page, Pages};
 
@@ -109,22 +110,22 @@ impl Redo {
     /// place from now on. `None` when the area has no room for it.
     pub(super) fn record<'p>(
         &mut self,
-        pages: impl Iterator<Item = (u64, Option<&'p Page>)> + Clone,
+        pages: impl Iterator<Item = (u64, Option<&'p Page>)>,
     ) -> Option<(u64, &[u8])> {
         let record = &mut self.record;
         record.clear();
         record.resize(RECORD_HEADER_BYTES, 0);
         let mut entries = 0u32;
-        for (page, bytes) in pages.clone() {
+        let mut used: SmallVec<[&[u8]; 16]> = SmallVec::new();
+        for (page, bytes) in pages {
             record.extend_from_slice(&page.to_le_bytes());
-            let used = bytes.map_or(IN_PLACE, used_bytes);
-            record.extend_from_slice(&used.to_le_bytes());
+            let bytes_used = bytes.map_or(IN_PLACE, used_bytes);
+            record.extend_from_slice(&bytes_used.to_le_bytes());
+            used.extend(bytes.and_then(|bytes| bytes.get(..usize::from(bytes_used))));
             entries += 1;
         }
         let pages_at = record.len();
-        for bytes in pages.filter_map(|(_, bytes)| bytes) {
-            record.extend_from_slice(&bytes[..usize::from(used_bytes(bytes))]);
-        }
+        used.iter().for_each(|bytes| record.extend_from_slice(bytes));
         let page_bytes = u32::try_from(record.len() - pages_at).ok()?;
         record[..4].copy_from_slice(&RECORD_MAGIC);
         record[8..16].copy_from_slice(&self.nonce.to_le_bytes());

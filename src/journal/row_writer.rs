@@ -56,9 +56,20 @@ impl RowWriter {
         self.cuts.clear();
     }
 
+    /// Fills in the header of a row that is whole already.
+    pub(super) fn seal(&self, row: &mut [u8]) {
+        seal(row, Fragment::Whole, self.rewritten, self.last_position);
+    }
+
+    /// Takes the records of a row, which begin where `beginnings` says, as the first.
+    pub(super) fn begin_with(&mut self, row: &[u8], beginnings: impl Iterator<Item = usize>) {
+        self.clear();
+        self.row.extend_from_slice(row.get(HEADER_BYTES..).unwrap_or_default());
+        beginnings.for_each(|at| self.begin_record(at));
+    }
+
     /// Notes that a record begins here.
-    fn begin_record(&mut self) {
-        let at = self.row.len();
+    fn begin_record(&mut self, at: usize) {
         if at >= self.cuts.last().unwrap_or(&HEADER_BYTES) + CUT_BYTES {
             self.cuts.push(at);
         }
@@ -101,7 +112,7 @@ impl RowWriter {
         let head = Head::Fact { kind, position, weight, tag_bytes, payload_bytes };
         let before = self.row.len();
         if before - HEADER_BYTES + HEAD_BYTES_MAX + content.len() <= BODY_BYTES_MAX {
-            self.begin_record();
+            self.begin_record(self.row.len());
             head.encode(&mut self.row);
             self.row.extend_from_slice(content);
             return Ok(self.row.len() - before);
@@ -137,7 +148,7 @@ impl RowWriter {
             self.flush(Fragment::Whole, emit)?;
         }
         if self.record.len() <= BODY_BYTES_MAX {
-            self.begin_record();
+            self.begin_record(self.row.len());
             self.row.extend_from_slice(&self.record);
             return Ok(());
         }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::codec::{decode_value, encode_value};
 use super::extent::Extent;
-use super::index::{IndexWriter, Indexed};
+use super::index::{IndexWriter, Indexed, indexed};
 use super::overlay::Overlay;
 use super::places::Written;
 use super::redo::area_bytes;
@@ -139,12 +139,27 @@ impl Rows<'_> {
         self.bytes
     }
 
+    pub(super) fn next_row(&self) -> u64 {
+        self.next_row
+    }
+
     pub(super) fn append(&mut self, row: &[u8]) -> Result<(), SegmentError> {
+        let (number, encoded) = (self.next_row, encoded_row(row));
+        self.append_of(row, encoded.iter().flat_map(|row| indexed(number, row)))
+    }
+
+    /// As [`Rows::append`], by who knows the records of the row, which will have the number
+    /// [`Rows::next_row`].
+    pub(super) fn append_of<'a>(
+        &mut self,
+        row: &[u8],
+        records: impl Iterator<Item = Indexed<'a>>,
+    ) -> Result<(), SegmentError> {
         self.table.insert(self.next_row, row)?;
         if let Some(encoded) = encoded_row(row) {
             let written = &mut self.written;
             let note = |record: &Indexed<'_>| written.note(record);
-            self.index.add_row(self.next_row, &encoded, row.len(), note);
+            self.index.add_row(records, row.len(), note);
             if self.index.is_full_after(&encoded) {
                 let next_row = self.next_row + 1;
                 self.chunks.push((next_row, self.index.cut(next_row, encoded.last_position)));

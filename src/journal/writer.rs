@@ -10,15 +10,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::batch::{Batch, Content, Taken};
+use super::batch::{Batch, Content, Slot, Taken};
 use super::compaction::Compaction;
 use super::group::encode_content;
-use super::liveness::Liveness;
+use super::liveness::{Facts, Liveness};
 use super::reading::Reader;
 use super::rolling::Rolling;
 use super::row::empty_row;
 use super::row_writer::RowWriter;
-use super::segment::{ActiveSegment, Head, SegmentError, empty_bytes};
+use super::segment::{ActiveSegment, Head, Rows, SegmentError, empty_bytes};
 use super::shared::{Shared, Work};
 use super::stats::Counters;
 use super::store::SegmentStore;
@@ -187,7 +187,7 @@ impl Writer {
         let (mut appended, mut completed) = (0, false);
         let bytes = active.commit(|rows| {
             writer.begin(false, last_position);
-            write_batch(batch, id, liveness, writer, &mut |row| rows.append(row))?;
+            write_batch(batch, id, liveness, writer, rows)?;
             writer.finish(&mut |row| rows.append(row))?;
             appended = rows.bytes();
             if let Some(compaction) = compaction.as_mut().filter(|_| compacts) {
@@ -326,33 +326,55 @@ fn write_batch(
     segment: u64,
     liveness: &mut Liveness,
     writer: &mut RowWriter,
-    emit: &mut impl FnMut(&[u8]) -> Result<(), SegmentError>,
+    rows: &mut Rows<'_>,
 ) -> Result<(), SegmentError> {
     let mut facts = liveness.facts(segment);
-    batch.take_facts(|slot, content| {
-        let Entry { position, weight } = slot.entry();
-        if !facts.as_mut().is_some_and(|facts| facts.add(slot.entry())) {
-            let reason = format!("position {} was given twice", position.0);
-            return Err(SegmentError::damaged(None, reason));
+    if let Some(packed) = batch.rows() {
+        let mut packed = packed.peekable();
+        while let Some(row) = packed.next() {
+            for slot in row.slots {
+                add_fact(&mut facts, slot)?;
+            }
+            if packed.peek().is_none() {
+                // What comes next may go into it, or it is divided.
+                writer.begin_with(row.bytes, row.beginnings());
+                break;
+            }
+            writer.seal(row.bytes);
+            rows.append_of(row.bytes, row.records(rows.next_row()))?;
         }
-        let fact = (position.0, slot.kind.0, weight);
-        match content {
-            Content::Payload(payload) => {
-                writer.fact(fact, |out| encode_content(payload.as_ref(), out), emit)?
-            }
-            Content::Encoded { content, tag_bytes } => {
-                writer.encoded_fact(fact, tag_bytes, content, emit)?
-            }
-        };
-        Ok(())
-    })?;
+    } else {
+        let emit = &mut |row: &[u8]| rows.append(row);
+        batch.take_facts(|slot, content| {
+            add_fact(&mut facts, slot)?;
+            let Entry { position, weight } = slot.entry();
+            let fact = (position.0, slot.kind.0, weight);
+            match content {
+                Content::Payload(payload) => {
+                    writer.fact(fact, |out| encode_content(payload.as_ref(), out), emit)?
+                }
+                Content::Encoded { content, tag_bytes } => {
+                    writer.encoded_fact(fact, tag_bytes, content, emit)?
+                }
+            };
+            Ok::<_, SegmentError>(())
+        })?;
+    }
     for &entry in &batch.ends {
         match liveness.end(segment, entry) {
             Some(of) => {
-                writer.end(entry.position.0, of, emit)?;
+                writer.end(entry.position.0, of, &mut |row| rows.append(row))?;
             }
             None => tracing::warn!(position = entry.position.0, "an end of nothing that lives"),
         }
     }
     Ok(())
+}
+
+fn add_fact(facts: &mut Option<Facts<'_>>, slot: &Slot) -> Result<(), SegmentError> {
+    if facts.as_mut().is_some_and(|facts| facts.add(slot.entry())) {
+        return Ok(());
+    }
+    let reason = format!("position {} was given twice", slot.entry().position.0);
+    Err(SegmentError::damaged(None, reason))
 }
