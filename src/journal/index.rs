@@ -12,6 +12,10 @@
 //! | chunk | the first row that it covers; the row after the last; bytes of the rows; records |
 //! | fact | code 0, or 1 for a copy; kind; position; row; weight; length of the tag; tag |
 //! | end | code 2; position; segment |
+//! | fact | code 3; all as the fact before it in the chunk, but at the next position |
+//! | fact | code 4; position; row; all else as the fact before it in the chunk |
+//!
+//! Codes 3 and 4 are younger than the others: who does not know them reads the rows.
 
 use super::row::{Fragment, Record, Row, RowError, beginnings, decode_row, sealed_row};
 
@@ -19,6 +23,9 @@ use super::row::{Fragment, Record, Row, RowError, beginnings, decode_row, sealed
 /// bytes. Both are sizes of redb's pages, and what passes one takes the next, twice as large.
 const CHUNK_SHARE: u64 = 256;
 const CHUNK_BYTES_MAX: u64 = 128 * 1024;
+
+/// Or when its rows have so many times that: a start reads what no chunk covers.
+const ROWS_SHARE: u64 = 64;
 
 /// What of a page is not for records: redb's own header, the row's, and the chunk's three numbers.
 const CHUNK_OVERHEAD_BYTES: usize = 128;
@@ -44,6 +51,18 @@ pub(super) fn indexed<'a>(key: u64, row: &Row<'a>) -> impl Iterator<Item = Index
 const FACT: u8 = 0;
 const COPY: u8 = 1;
 const END: u8 = 2;
+const NEXT: u8 = 3;
+const ALIKE: u8 = 4;
+
+/// What a fact says beside its place: mostly the same as the one before.
+#[derive(Debug, Default)]
+struct Kept {
+    is_any: bool,
+    kind: u8,
+    weight: u32,
+    is_copy: bool,
+    tag: Vec<u8>,
+}
 
 /// Gathers the index of a segment.
 #[derive(Debug, Default)]
@@ -54,6 +73,7 @@ pub(super) struct IndexWriter {
     of_row_max: usize,
     position: u64,
     row: u64,
+    last: Kept,
     first_row: u64,
     row_bytes: u64,
 }
@@ -84,8 +104,9 @@ impl IndexWriter {
 
     /// Whether a chunk is full after this row. A record is not divided.
     pub(super) fn is_full_after(&self, row: &Row<'_>) -> bool {
-        self.records.len() + self.of_row_max > self.chunk_bytes
-            && matches!(row.fragment, Fragment::Whole | Fragment::Last)
+        let is_full = self.records.len() + self.of_row_max > self.chunk_bytes
+            || self.row_bytes / ROWS_SHARE > self.chunk_bytes as u64;
+        is_full && matches!(row.fragment, Fragment::Whole | Fragment::Last)
     }
 
     /// The chunk that ends before `next_row`.
@@ -97,6 +118,7 @@ impl IndexWriter {
         body.append(&mut self.records);
         self.records.shrink_to(2 * self.chunk_bytes);
         (self.position, self.row, self.row_bytes, self.of_row_max) = (0, 0, 0, 0);
+        self.last.is_any = false;
         self.first_row = next_row;
         sealed_row(&body, last_position)
     }
@@ -105,14 +127,32 @@ impl IndexWriter {
         let out = &mut self.records;
         match record {
             Indexed::Fact { position, kind, weight, tag, is_copy, row } => {
+                let step = zigzag(position.wrapping_sub(self.position));
+                let rows = row - self.row;
+                (self.position, self.row) = (position, row);
+                let last = &mut self.last;
+                if last.is_any
+                    && (last.kind, last.weight, last.is_copy) == (kind, weight, is_copy)
+                    && last.tag == tag
+                {
+                    if (step, rows) == (zigzag(1), 0) {
+                        return out.push(NEXT);
+                    }
+                    out.push(ALIKE);
+                    put(out, step);
+                    return put(out, rows);
+                }
+                last.is_any = true;
+                (last.kind, last.weight, last.is_copy) = (kind, weight, is_copy);
+                last.tag.clear();
+                last.tag.extend_from_slice(tag);
                 out.push(if is_copy { COPY } else { FACT });
                 out.push(kind);
-                put(out, zigzag(position.wrapping_sub(self.position)));
-                put(out, row - self.row);
+                put(out, step);
+                put(out, rows);
                 put(out, u64::from(weight));
                 put(out, tag.len() as u64);
                 out.extend_from_slice(tag);
-                (self.position, self.row) = (position, row);
             }
             Indexed::End { position, segment } => {
                 out.push(END);
@@ -146,38 +186,66 @@ impl<'a> Chunk<'a> {
 
     /// In the order in which they were written.
     pub(super) fn records(&self) -> impl Iterator<Item = Result<Indexed<'a>, RowError>> {
-        let (mut rest, mut position, mut row) = (self.rest, 0, 0);
+        let mut records = Records { rest: self.rest, position: 0, row: 0, last: None };
         std::iter::from_fn(move || {
-            if rest.is_empty() {
+            if records.rest.is_empty() {
                 return None;
             }
-            let record = take_record(&mut rest, &mut position, &mut row).ok_or(RowError::Index);
+            let record = records.take().ok_or(RowError::Index);
             if record.is_err() {
-                rest = &[];
+                records.rest = &[];
             }
             Some(record)
         })
     }
 }
 
-fn take_record<'a>(rest: &mut &'a [u8], position: &mut u64, row: &mut u64) -> Option<Indexed<'a>> {
-    let code = take_bytes(rest, 1)?.first().copied()?;
-    match code {
-        FACT | COPY => {
-            let kind = take_bytes(rest, 1)?.first().copied()?;
-            *position = position.wrapping_add(unzigzag(take(rest)?));
-            *row = row.checked_add(take(rest)?)?;
-            let weight = u32::try_from(take(rest)?).ok()?;
-            let tag_bytes = usize::try_from(take(rest)?).ok()?;
-            let tag = take_bytes(rest, tag_bytes)?;
-            let (position, row, is_copy) = (*position, *row, code == COPY);
-            Some(Indexed::Fact { position, kind, weight, tag, is_copy, row })
+/// Reads the records of a chunk.
+struct Records<'a> {
+    rest: &'a [u8],
+    position: u64,
+    row: u64,
+    /// The fact before.
+    last: Option<Indexed<'a>>,
+}
+
+impl<'a> Records<'a> {
+    fn take(&mut self) -> Option<Indexed<'a>> {
+        let rest = &mut self.rest;
+        let code = take_bytes(rest, 1)?.first().copied()?;
+        let record = match code {
+            FACT | COPY => {
+                let kind = take_bytes(rest, 1)?.first().copied()?;
+                let position = self.position.wrapping_add(unzigzag(take(rest)?));
+                let row = self.row.checked_add(take(rest)?)?;
+                let weight = u32::try_from(take(rest)?).ok()?;
+                let tag_bytes = usize::try_from(take(rest)?).ok()?;
+                let tag = take_bytes(rest, tag_bytes)?;
+                Indexed::Fact { position, kind, weight, tag, is_copy: code == COPY, row }
+            }
+            END => {
+                self.position = self.position.wrapping_add(unzigzag(take(rest)?));
+                return Some(Indexed::End { position: self.position, segment: take(rest)? });
+            }
+            NEXT | ALIKE => {
+                let (step, rows) = match code {
+                    NEXT => (1, 0),
+                    _ => (unzigzag(take(rest)?), take(rest)?),
+                };
+                let mut alike = self.last?;
+                if let Indexed::Fact { position, row, .. } = &mut alike {
+                    *position = self.position.wrapping_add(step);
+                    *row = self.row.checked_add(rows)?;
+                }
+                alike
+            }
+            _ => return None,
+        };
+        if let Indexed::Fact { position, row, .. } = record {
+            (self.position, self.row) = (position, row);
         }
-        END => {
-            *position = position.wrapping_add(unzigzag(take(rest)?));
-            Some(Indexed::End { position: *position, segment: take(rest)? })
-        }
-        _ => None,
+        self.last = Some(record);
+        Some(record)
     }
 }
 
@@ -236,6 +304,10 @@ mod tests {
             Indexed::End { position: 0, segment: 900 },
             fact(1, true, 3),
             fact(u64::MAX / 2 + 3, true, u64::MAX),
+            fact(u64::MAX / 2 + 4, true, u64::MAX),
+            fact(u64::MAX / 2 + 9, true, u64::MAX),
+            Indexed::End { position: 12, segment: 900 },
+            fact(13, true, u64::MAX),
         ]
     }
 
@@ -252,6 +324,49 @@ mod tests {
             let found: Result<Vec<Indexed<'_>>, RowError> = chunk.records().collect();
             assert!(found.unwrap() == records());
         }
+    }
+
+    #[test]
+    fn facts_that_are_alike_take_a_byte() {
+        let mut writer = IndexWriter::for_segment(1 << 20);
+        let fact = |position: u64, row, tag| {
+            let (kind, weight, is_copy) = (4, 300, false);
+            Indexed::Fact { position, kind, weight, tag, is_copy, row }
+        };
+        let all: Vec<Indexed<'_>> = (0..3_000)
+            .map(|at| fact(at + at / 500, at / 1_000, if at < 2_000 { b"one" } else { b"two" }))
+            .collect();
+        all.iter().for_each(|record| writer.add(*record));
+        assert!(writer.records.len() < 3_060, "{}", writer.records.len());
+        let bytes = writer.cut(3, 99);
+        let chunk = Chunk::decode(&bytes).unwrap();
+        let found: Result<Vec<Indexed<'_>>, RowError> = chunk.records().collect();
+        assert!(found.unwrap() == all);
+        // The next chunk stands for itself.
+        writer.add(fact(4_000, 3, b"two"));
+        let bytes = writer.cut(4, 99);
+        let first = Chunk::decode(&bytes).unwrap().records().next();
+        assert!(first.unwrap().unwrap() == fact(4_000, 3, b"two"));
+        // With nothing before it, nothing is alike.
+        for code in [NEXT, ALIKE] {
+            let bytes = sealed_row(&[0, 1, 1, code, 2, 0], 1);
+            let first = Chunk::decode(&bytes).unwrap().records().next();
+            assert_eq!(first, Some(Err(RowError::Index)));
+        }
+    }
+
+    #[test]
+    fn a_chunk_is_full_also_when_it_covers_many_rows() {
+        let mut writer = IndexWriter::for_segment(1 << 24);
+        let bytes = vec![0; 60_000];
+        let row = sealed_row(&bytes, 1);
+        let row = decode_row(&row).unwrap();
+        let mut rows = 0;
+        while !writer.is_full_after(&row) {
+            writer.add_row(std::iter::empty(), bytes.len(), |_| ());
+            rows += 1;
+        }
+        assert_eq!(rows * 60_000 / (4 << 20), 1);
     }
 
     #[test]
