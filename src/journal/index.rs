@@ -200,6 +200,15 @@ impl<'a> Chunk<'a> {
     }
 }
 
+/// Whether two chunks are whole and stand for the same records of the same rows, however they are written:
+/// an older program knew fewer codes.
+pub(super) fn says_the_same(a: &[u8], b: &[u8]) -> bool {
+    let (Ok(a), Ok(b)) = (Chunk::decode(a), Chunk::decode(b)) else { return false };
+    let about =
+        |chunk: &Chunk<'_>| (chunk.last_position, chunk.first_row, chunk.next_row, chunk.row_bytes);
+    about(&a) == about(&b) && a.records().eq(b.records()) && a.records().all(|it| it.is_ok())
+}
+
 /// Reads the records of a chunk.
 struct Records<'a> {
     rest: &'a [u8],
@@ -347,6 +356,24 @@ mod tests {
         let bytes = writer.cut(4, 99);
         let first = Chunk::decode(&bytes).unwrap().records().next();
         assert!(first.unwrap().unwrap() == fact(4_000, 3, b"two"));
+        // As it was written before there were the codes for that.
+        let mut older = vec![3, 4, 0];
+        older.extend_from_slice(&[FACT, 4, 0xC0, 0x3E, 3, 0xAC, 2, 3]);
+        older.extend_from_slice(b"two");
+        let older_bytes = sealed_row(&older, 99);
+        assert!(older_bytes.len() == bytes.len() && says_the_same(&older_bytes, &bytes));
+        older.extend_from_slice(&[FACT, 4, 2, 0, 0xAC, 2, 3]);
+        older.extend_from_slice(b"two");
+        assert!(!says_the_same(&sealed_row(&older, 99), &bytes));
+        writer.cut(4, 99);
+        writer.first_row = 3;
+        [4_000, 4_001].into_iter().for_each(|position| writer.add(fact(position, 3, b"two")));
+        let younger = writer.cut(4, 99);
+        assert!(
+            younger.len() < older.len() + 20 && says_the_same(&sealed_row(&older, 99), &younger)
+        );
+        assert!(!says_the_same(&sealed_row(&older, 98), &younger));
+        assert!(!says_the_same(&younger[..younger.len() - 1], &younger));
         // With nothing before it, nothing is alike.
         for code in [NEXT, ALIKE] {
             let bytes = sealed_row(&[0, 1, 1, code, 2, 0], 1);

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 
-use super::index::{Chunk, IndexWriter, Indexed, indexed};
+use super::index::{Chunk, IndexWriter, Indexed, indexed, says_the_same};
 use super::liveness::Liveness;
 use super::places::{Places, Written};
 use super::row::{Record, RecordReader, RowError, decode_row};
@@ -184,7 +184,7 @@ impl Recovered {
                 Err(_) => true,
             };
             match chunks.next_if(ends_here) {
-                Some(chunk) if chunk != index.cut(key + 1, row.last_position) => {
+                Some(chunk) if !says_the_same(&chunk, &index.cut(key + 1, row.last_position)) => {
                     Err(SegmentError::damaged(Some(key), "its index says something else"))
                 }
                 _ => Ok(()),
