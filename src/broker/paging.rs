@@ -15,8 +15,9 @@ use crate::journal::{Journal, Position, ReadError};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BrokerOptions {
     /// Durable messages that are ready are held in memory up to about this many bytes, over all
-    /// queues (a message counts in each that it is in); beyond it what is committed and lies behind the heads of long queues is on the disk
-    /// alone. Each queue keeps a 64th of it, and a 4,096th when twice as much is held.
+    /// queues (a message counts in each that it is in); beyond it what lies behind the heads of long queues is on the
+    /// disk alone, large messages once they are committed. Each queue keeps a 64th of it, and a 4,096th when
+    /// twice as much is held. One that is that long that what comes is only written keeps a 64th in any case.
     pub ready_bytes_max: u64,
 }
 
