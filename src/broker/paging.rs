@@ -111,6 +111,12 @@ impl Pager {
         self.journal.committed_position()
     }
 
+    /// Whether a message can be read back at this moment.
+    pub(super) fn can_read(&self, committed: Position, held: &Held) -> bool {
+        held.position <= committed
+            || (held.stored.is_read_before_commit() && self.journal.reads_uncommitted())
+    }
+
     /// Reads a run back. `None`: it can't be read, which the log says, and [`Pager::readable`].
     pub(super) fn read(&self, run: &Run) -> Option<Vec<Held>> {
         let positions: Vec<Position> = run.positions().collect();

@@ -4,8 +4,10 @@
 use std::time::Duration;
 
 use leveret::backend::{Alarm, BackendError, Broker, Consumer, Delivery, Embedded};
-use leveret::broker::{ChannelEvent, DeathFilter, Redrive, RunState, Selection};
-use leveret::journal::{JournalError, JournalOptions};
+use leveret::broker::{
+    BrokerOptions, ChannelEvent, DeathFilter, Recovery, Redrive, RunState, Selection,
+};
+use leveret::journal::{Group, Journal, JournalError, JournalOptions};
 use leveret::model::clock::SystemClock;
 use leveret::model::message::Message;
 use leveret::model::names::{ExchangeName, QueueName, RoutingKey};
@@ -260,4 +262,43 @@ async fn a_disk_that_failed_refuses_publishers_and_consumers_go_on() {
     assert_eq!(back, ["got", "consumed", "rejected", "stays"]);
     broker.publish(message("q", "again")).await.unwrap().confirmed().await.unwrap();
     leveret.close().await.unwrap();
+}
+
+/// Where whatever can leaves memory at once.
+#[tokio::test]
+async fn what_a_failed_disk_did_not_take_stays_in_memory() {
+    let disk = Disk::new(Random(3));
+    let mut recovery = Recovery::default();
+    let options = JournalOptions { reserve_bytes: RESERVE_BYTES, ..JournalOptions::default() };
+    let journal = Journal::open_by_tags(disk.store(), options, &mut |entry, kind, content| {
+        recovery.accept_content(entry, kind, content)
+    });
+    let (journal, clock) = (journal.unwrap(), SystemClock::shared());
+    let options = BrokerOptions { ready_bytes_max: 0 };
+    let broker = leveret::broker::Broker::with_options(journal.clone(), clock, recovery, options);
+    for name in ["q", "output"] {
+        broker.declare_queue(QueueSpec::durable(queue(name))).unwrap();
+    }
+    let names: Vec<String> = (0..40).map(|at| format!("number {at}")).collect();
+    for name in &names {
+        broker.publish(message("q", name)).await.unwrap().confirm.await.unwrap();
+    }
+    disk.state().until_error = Some(1);
+    let unlucky = broker.publish(message("q", "unlucky")).await.unwrap();
+    in_time(unlucky.confirm).await.unwrap_err();
+    // Each has an output, which nothing writes any more.
+    for name in &names {
+        let mut delivery = broker.get(&queue("q")).unwrap().expect("what was written");
+        let claimed = delivery.claim(vec![message("output", name)]).unwrap();
+        drop(claimed.append(Group::new()).1.enqueue());
+    }
+    broker.page_out();
+    for name in &names {
+        let delivery = broker.get(&queue("output")).unwrap().expect("what was refused");
+        assert_eq!(delivery.message().body, name.as_bytes());
+        drop(delivery.ack());
+    }
+    let unlucky = broker.get(&queue("q")).unwrap().expect("what was not written");
+    assert_eq!(&unlucky.message().body[..], b"unlucky");
+    assert!(broker.get(&queue("q")).unwrap().is_none());
 }

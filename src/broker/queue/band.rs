@@ -218,7 +218,7 @@ impl Band {
         &mut self,
         head_bytes_max: u64,
         run_bytes_max: u64,
-        committed: Position,
+        can_read: &impl Fn(&Held) -> bool,
         out: &mut PagedOut,
         page: &mut impl FnMut(&mut Held) -> Option<run::Paged>,
     ) {
@@ -232,18 +232,18 @@ impl Band {
             if let Some(kept) = kept.map(|kept| kept.max(1)).filter(|&at| at < self.head.len()) {
                 let line = self.head.split_off(kept);
                 self.head.shrink_to_fit();
-                let parts = out.page_line(line, Vec::new(), run_bytes_max, committed, page);
+                let parts = out.page_line(line, Vec::new(), run_bytes_max, can_read, page);
                 self.put(0, parts.into_iter());
             }
         }
         for stray in std::mem::take(&mut self.strays) {
             let own = self.rest.partition_point(|part| part.first() <= stray);
-            self.page_part(own, run_bytes_max, committed, out, page);
+            self.page_part(own, run_bytes_max, can_read, out, page);
             if out.is_cut_short() {
                 self.strays.push(stray);
             }
         }
-        self.page_part(self.rest.len(), run_bytes_max, committed, out, page);
+        self.page_part(self.rest.len(), run_bytes_max, can_read, out, page);
     }
 
     /// Takes what it can of the part before `end` out of memory.
@@ -251,7 +251,7 @@ impl Band {
         &mut self,
         end: usize,
         run_bytes_max: u64,
-        committed: Position,
+        can_read: &impl Fn(&Held) -> bool,
         out: &mut PagedOut,
         page: &mut impl FnMut(&mut Held) -> Option<run::Paged>,
     ) {
@@ -265,7 +265,7 @@ impl Band {
         let last = last.and_then(|at| self.rest.remove(at)).and_then(Part::into_run);
         self.rest.remove(begin);
         let last = last.into_iter().collect();
-        let parts = out.page_line(line, last, run_bytes_max, committed, page);
+        let parts = out.page_line(line, last, run_bytes_max, can_read, page);
         self.put(begin, parts.into_iter());
     }
 
@@ -314,13 +314,13 @@ impl PagedOut {
         mut line: VecDeque<Held>,
         mut runs: Vec<Run>,
         run_bytes_max: u64,
-        committed: Position,
+        can_read: &impl Fn(&Held) -> bool,
         page: &mut impl FnMut(&mut Held) -> Option<run::Paged>,
     ) -> Vec<Part> {
         let mut parts = Vec::new();
         let mut kept = VecDeque::new();
         while let Some(front) = line.front() {
-            if front.position > committed && !front.stored.is_read_before_commit() {
+            if !can_read(front) {
                 self.awaits_commit = true;
                 break;
             }
@@ -419,7 +419,7 @@ mod tests {
         // Some have to wait for others to let go of them, and one stays.
         let mut out = PagedOut::within(usize::MAX);
         let mut page = |held: &mut Held| (held.position.0 != 35).then(|| paged(held.position.0));
-        band.page_out(0, 400, Position(100), &mut out, &mut page);
+        band.page_out(0, 400, &|_| true, &mut out, &mut page);
         assert_eq!((out.messages, out.is_cut_short()), (4, false));
         assert_eq!(positions(&band), expected);
         let in_memory = band.rest.iter().filter(|part| matches!(part, Part::Memory(_)));
@@ -436,7 +436,7 @@ mod tests {
         let mut page = |held: &mut Held| Some(paged(held.position.0));
         for left in [2, 1, 0] {
             let mut out = PagedOut::within(1);
-            band.page_out(0, u64::MAX, Position(100), &mut out, &mut page);
+            band.page_out(0, u64::MAX, &|_| true, &mut out, &mut page);
             assert_eq!((out.messages, band.strays.len()), (1, left));
         }
         assert!(band.ends_on_disk());

@@ -259,12 +259,13 @@ impl Ready {
             return Left::Nothing;
         }
         let run_bytes_max = self.pager.run_bytes();
-        let committed = self.pager.committed_position();
+        let (pager, committed) = (&self.pager, self.pager.committed_position());
+        let can_read = |held: &Held| pager.can_read(committed, held);
         let queue = self.queue;
         let mut out = PagedOut::within(looks_max);
         for band in &mut self.bands {
             let mut page = |held: &mut Held| held.paged(queue);
-            band.page_out(head_bytes_max, run_bytes_max, committed, &mut out, &mut page);
+            band.page_out(head_bytes_max, run_bytes_max, &can_read, &mut out, &mut page);
         }
         self.on_disk += out.messages;
         self.resident_bytes -= out.bytes;
