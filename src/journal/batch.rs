@@ -55,6 +55,11 @@ impl Slot {
     pub(super) fn entry(&self) -> Entry {
         Entry { position: self.position, weight: self.weight }
     }
+
+    /// Where the record begins that is packed.
+    fn record_at(&self) -> usize {
+        self.at - usize::from(self.head_bytes)
+    }
 }
 
 /// A row of facts that are all still here, and where it begins among the batch's.
@@ -77,7 +82,7 @@ impl PackedRow<'_> {
 
     /// Where its records begin.
     pub(super) fn beginnings(&self) -> impl Iterator<Item = usize> {
-        self.slots.iter().map(|slot| slot.at - self.begins - usize::from(slot.head_bytes))
+        self.slots.iter().map(|slot| slot.record_at() - self.begins)
     }
 }
 
@@ -279,7 +284,7 @@ impl Batch {
         let mut rest = self.slots.as_slice();
         let rows = self.packed.rows()?.map(move |(begins, bytes)| {
             let end = begins + bytes.len();
-            let (slots, after) = rest.split_at(rest.partition_point(|slot| slot.at < end));
+            let (slots, after) = rest.split_at(rest.partition_point(|slot| slot.record_at() < end));
             rest = after;
             PackedRow { bytes, begins, slots }
         });

@@ -120,6 +120,30 @@ async fn what_is_not_committed_is_read_from_memory() {
     assert_eq!(Journal::in_memory().read(&[], &mut |_, _, _| ()), Ok(()));
 }
 
+#[tokio::test]
+async fn facts_that_say_nothing_are_facts() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, _) = open(folder.path());
+    let mut entries = Vec::new();
+    for bytes in [0, 3, 0, 0] {
+        let mut group = Group::new();
+        group.fact(Kind(1), Arc::new(vec![7; bytes]));
+        entries.push(journal.append(group, LATER).entries[0]);
+    }
+    journal.flush().await.unwrap();
+    assert_eq!(journal.stats().live_facts, 4);
+    journal.close();
+    let (journal, found) = open(folder.path());
+    assert_eq!(found.len(), 4);
+    let mut group = Group::new();
+    for entry in entries {
+        group.end(entry);
+    }
+    journal.append(group, LATER);
+    journal.flush().await.unwrap();
+    assert_eq!(journal.stats().live_facts, 0);
+}
+
 /// Readers that never stop, while segments are sealed, copied and deleted under them.
 #[test]
 fn reads_find_everything_while_compaction_moves_it() {
