@@ -111,10 +111,10 @@ impl Pager {
         self.journal.committed_position()
     }
 
-    /// Whether a message can be read back at this moment.
-    pub(super) fn can_read(&self, committed: Position, held: &Held) -> bool {
-        held.position <= committed
-            || (held.stored.is_read_before_commit() && self.journal.reads_uncommitted())
+    /// Whether small messages may leave memory before their commit: not while more is uncommitted than is
+    /// admitted, since those who do not wait for that are bound by the memory that it takes.
+    pub(super) fn reads_uncommitted(&self) -> bool {
+        self.journal.has_room(0) && self.journal.reads_uncommitted()
     }
 
     /// Reads a run back. `None`: it can't be read, which the log says, and [`Pager::readable`].

@@ -23,6 +23,10 @@ impl Inner {
         if !queue.is_long() || !queue.is_durable() || !messages.iter().all(is_plain) {
             return None;
         }
+        // Who does not wait for that is bound by memory, where these would not count.
+        if !self.journal.has_room(messages.len() * SMALL_WEIGHT_MAX as usize) {
+            return None;
+        }
         let queues = std::slice::from_ref(&queue.id);
         let outlines = messages.iter().map(|message| Outline {
             queues,

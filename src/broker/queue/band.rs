@@ -87,7 +87,7 @@ impl Band {
         match self.rest.get_mut(own) {
             Some(Part::Memory(line)) => return insert(line, held),
             Some(Part::Paged(run)) if held.position < run.last() => {
-                self.strays.push(held.position);
+                self.strayed(held.position);
                 if let Some(Part::Paged(run)) = self.rest.remove(own) {
                     let (before, behind) = run.split(held.position);
                     let middle = Part::Memory(VecDeque::from([held]));
@@ -102,10 +102,18 @@ impl Band {
             Some(Part::Memory(line)) => line.push_front(held),
             next => {
                 if next.is_some() {
-                    self.strays.push(held.position);
+                    self.strayed(held.position);
                 }
                 self.rest.insert(after, Part::Memory(VecDeque::from([held])));
             }
+        }
+    }
+
+    /// Others stay in memory, as long as nobody looks at these.
+    fn strayed(&mut self, position: Position) {
+        const STRAYS_MAX: usize = 1_024;
+        if self.strays.len() < STRAYS_MAX {
+            self.strays.push(position);
         }
     }
 

@@ -259,8 +259,11 @@ impl Ready {
             return Left::Nothing;
         }
         let run_bytes_max = self.pager.run_bytes();
-        let (pager, committed) = (&self.pager, self.pager.committed_position());
-        let can_read = |held: &Held| pager.can_read(committed, held);
+        let committed = self.pager.committed_position();
+        let small_ones = self.pager.reads_uncommitted();
+        let can_read = |held: &Held| {
+            held.position <= committed || (small_ones && held.stored.is_read_before_commit())
+        };
         let queue = self.queue;
         let mut out = PagedOut::within(looks_max);
         for band in &mut self.bands {
