@@ -402,6 +402,11 @@ impl Batch {
         }
     }
 
+    /// The lowest position of its facts.
+    pub(super) fn first_position(&self) -> Position {
+        self.slots.first().map_or_else(Position::default, |slot| slot.position)
+    }
+
     /// The highest position of its facts.
     pub(super) fn last_position(&self) -> Position {
         self.slots.last().map_or_else(Position::default, |slot| slot.position)

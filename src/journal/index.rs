@@ -15,7 +15,7 @@
 //! | fact | code 3; all as the fact before it in the chunk, but at the next position |
 //! | fact | code 4; position; row; all else as the fact before it in the chunk |
 //!
-//! Codes 3 and 4 are younger than the others: who does not know them reads the rows.
+//! Codes 3 and 4 are younger than the others: chunks with them lie in a table of their own (`segment`).
 
 use super::row::{Fragment, Record, Row, RowError, beginnings, decode_row, sealed_row};
 

@@ -7,6 +7,8 @@ use super::row::{BODY_BYTES_MAX, HEADER_BYTES, Head};
 pub(super) struct Packed {
     /// Rows, each with room for its header in front.
     bytes: Vec<u8>,
+    /// Where the last whole record ends: one whose content panicked leaves nothing.
+    end: usize,
     /// Where each row begins, rising.
     rows: Vec<usize>,
     /// One record is too large for a row.
@@ -30,9 +32,11 @@ impl Packed {
         (position, kind, weight): (u64, u8, u32),
         encode: impl FnOnce(&mut Vec<u8>) -> u8,
     ) -> Placed {
+        self.bytes.truncate(self.end);
         if self.rows.is_empty() {
-            self.rows.push(self.bytes.len());
+            self.rows.push(self.end);
             self.bytes.extend_from_slice(&[0; HEADER_BYTES]);
+            self.end = self.bytes.len();
         }
         // The head says how long the rest is, which is not known yet. It is mostly as long as the last one.
         let begins = self.bytes.len();
@@ -49,6 +53,7 @@ impl Packed {
             _ => drop(self.bytes.splice(begins..guessed, self.head.iter().copied())),
         }
         at += self.keep_row_bounds(begins);
+        self.end = self.bytes.len();
         Placed {
             at,
             bytes,
@@ -80,7 +85,8 @@ impl Packed {
     /// The rows, each with where it begins among all; their headers are to be filled in. `None`: they
     /// are none, since one record is too large.
     pub(super) fn rows(&mut self) -> Option<impl Iterator<Item = (usize, &mut [u8])>> {
-        let last = self.rows.first().map(|_| self.bytes.len());
+        self.bytes.truncate(self.end);
+        let last = self.rows.first().map(|_| self.end);
         let ends = self.rows.iter().skip(1).copied().chain(last);
         let (mut rest, mut begins) = (self.bytes.as_mut_slice(), 0);
         let rows = ends.map(move |end| {
@@ -97,6 +103,7 @@ impl Packed {
         self.bytes.clear();
         self.bytes.shrink_to(BYTES_KEPT);
         self.rows.clear();
+        self.end = 0;
         self.is_too_large = false;
     }
 }
@@ -152,6 +159,32 @@ mod tests {
             packed.reset();
         }
         assert_eq!(packed.rows().unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_panics_leaves_nothing() {
+        let mut packed = Packed::default();
+        for round in 0..3_u8 {
+            let panics = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                packed.add((7, 1, 1), |out| {
+                    out.extend_from_slice(b"half of it");
+                    panic!("planted");
+                })
+            }));
+            assert!(panics.is_err());
+            packed.add((u64::from(round), 1, 1), |out| {
+                out.push(round);
+                0
+            });
+        }
+        let (_, row) = packed.rows().unwrap().next().unwrap();
+        seal(row, Fragment::Whole, false, 9);
+        let row = decode_row(row).unwrap();
+        let payloads = Records::of(row.body).map(|record| match record.unwrap() {
+            Record::Fact { payload, .. } => payload[0],
+            Record::End { .. } => panic!("an end"),
+        });
+        assert!(payloads.eq(0..3));
     }
 
     #[test]

@@ -43,10 +43,10 @@ impl Journal {
         }
     }
 
-    /// Whether [`Journal::read`] gives small facts back that are not committed. Once the journal has
-    /// failed, what was refused has a place too, and is nowhere to be read.
+    /// Whether [`Journal::read`] gives small facts back that are not committed. Once the journal takes no
+    /// more, what was refused has a place too, and is nowhere to be read.
     pub fn reads_uncommitted(&self) -> bool {
-        self.log.as_ref().is_some_and(|log| log.shared.gate.failure().is_none())
+        self.log.as_ref().is_some_and(|log| log.shared.is_taking())
     }
 }
 

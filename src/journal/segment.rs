@@ -22,8 +22,11 @@ use super::row::encoded_row;
 use super::store::SegmentStore;
 
 const ROWS: TableDefinition<u64, &[u8]> = TableDefinition::new("rows");
-/// By the row after the last that a chunk covers.
-const INDEX: TableDefinition<u64, &[u8]> = TableDefinition::new("index");
+/// By the row after the last that a chunk covers. A program that does not know all codes of the chunks does
+/// not know the table either, and reads the rows.
+const INDEX: TableDefinition<u64, &[u8]> = TableDefinition::new("index 2");
+/// As it was before facts that are alike had a code.
+const INDEX_1: TableDefinition<u64, &[u8]> = TableDefinition::new("index");
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 const HEAD_KEY: &str = "head";
 const HEAD_VERSION: u8 = 1;
@@ -349,7 +352,12 @@ impl SealedSegment {
     /// The chunks of its index, in order; none if it is short.
     pub(super) fn chunks(&self) -> Result<Vec<Vec<u8>>, SegmentError> {
         caught(|| {
-            let table = match self.database()?.begin_read()?.open_table(INDEX) {
+            let transaction = self.database()?.begin_read()?;
+            let table = match transaction.open_table(INDEX) {
+                Err(TableError::TableDoesNotExist(_)) => transaction.open_table(INDEX_1),
+                table => table,
+            };
+            let table = match table {
                 Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
                 table => table?,
             };

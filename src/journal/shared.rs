@@ -41,13 +41,21 @@ pub(super) struct Shared {
     pub(super) gate: Gate,
 }
 
+/// A batch that the writer has taken, who waits for it, and the positions that it lies between.
+struct Committing {
+    batch: Taken,
+    waiters: Arc<Waiters>,
+    first: Position,
+    last: Position,
+}
+
 #[derive(Default)]
 struct Open {
     batch: Batch,
     /// Emptied, to be the next open batch.
     spare: Batch,
-    /// The batches that the writer has taken, in their order, and who waits for them.
-    committing: Vec<(Taken, Arc<Waiters>)>,
+    /// The batches that the writer has taken, in their order.
+    committing: Vec<Committing>,
     syncing: Syncing,
     /// Commit as soon as the writer can.
     due_now: bool,
@@ -65,9 +73,10 @@ impl Open {
         }
         let spare = std::mem::take(&mut self.spare);
         let batch = std::mem::replace(&mut self.batch, spare);
+        let (first, last) = (batch.first_position(), batch.last_position());
         let waiters = batch.waiters.clone();
         let taken = Arc::new(Mutex::new(batch));
-        self.committing.push((taken.clone(), waiters));
+        self.committing.push(Committing { batch: taken.clone(), waiters, first, last });
         Some(taken)
     }
 }
@@ -360,7 +369,7 @@ impl Shared {
         waiters.resolve(Ok(()));
         {
             let mut open = self.open.lock();
-            open.committing.retain(|(other, _)| !Arc::ptr_eq(other, &taken));
+            open.committing.retain(|other| !Arc::ptr_eq(&other.batch, &taken));
             // Somebody may just be looking for something in it.
             open.spare = Arc::into_inner(taken).map(Mutex::into_inner).unwrap_or_default();
         }
@@ -373,13 +382,18 @@ impl Shared {
         let waiting: SmallVec<[Arc<Waiters>; 4]> = {
             let mut open = self.open.lock();
             open.closing = true;
-            let committing = open.committing.iter().map(|(_, waiters)| waiters);
+            let committing = open.committing.iter().map(|committing| &committing.waiters);
             committing.chain([&open.batch.waiters]).cloned().collect()
         };
         self.bell.ring();
         for waiters in waiting {
             waiters.resolve(Err(failure.clone()));
         }
+    }
+
+    /// Whether it takes what is appended.
+    pub(super) fn is_taking(&self) -> bool {
+        self.refusal(&self.open.lock()).is_none()
     }
 
     /// Of `positions`, which rise, the facts that are alive and not known to be on disk. What is being
@@ -391,10 +405,17 @@ impl Shared {
         if later.is_empty() {
             return Vec::new();
         }
-        let (mut found, committing): (Vec<Unwritten>, Vec<Taken>) = {
+        let (mut found, committing) = {
             let open = self.open.lock();
-            let found = later.iter().filter_map(|&position| open.batch.read(position)).collect();
-            (found, open.committing.iter().map(|(taken, _)| taken.clone()).collect())
+            let found: Vec<Unwritten> =
+                later.iter().filter_map(|&position| open.batch.read(position)).collect();
+            let has_some = |of: &&Committing| {
+                let first = later.partition_point(|&position| position < of.first);
+                later.get(first).is_some_and(|&position| position <= of.last)
+            };
+            let committing = open.committing.iter().filter(has_some);
+            let committing: Vec<Taken> = committing.map(|of| of.batch.clone()).collect();
+            (found, committing)
         };
         for taken in committing {
             let batch = taken.lock();
