@@ -229,21 +229,10 @@ impl Batch {
     }
 
     fn keep(&mut self, entry: Entry, kind: Kind, group: u32, payload: Arc<dyn Payload>) {
-        let Entry { position, weight } = entry;
-        let (at, content) = (self.payloads.len(), Kept::Payload);
-        let (bytes, tag_bytes, head_bytes) = (0, 0, 0);
+        let (at, bytes, tag_bytes, head_bytes) = (self.payloads.len(), 0, 0, 0);
         self.payloads.push(Some(payload));
-        self.push(Slot {
-            position,
-            at,
-            bytes,
-            weight,
-            group,
-            kind,
-            tag_bytes,
-            head_bytes,
-            content,
-        });
+        let placed = Placed { at, bytes, tag_bytes, head_bytes };
+        self.push(entry, kind, group, placed, Kept::Payload);
     }
 
     fn pack(
@@ -253,11 +242,14 @@ impl Batch {
         group: u32,
         encode: impl FnOnce(&mut Vec<u8>) -> u8,
     ) {
+        let placed = self.packed.add((entry.position.0, kind.0, entry.weight), encode);
+        self.push(entry, kind, group, placed, Kept::Encoded);
+    }
+
+    fn push(&mut self, entry: Entry, kind: Kind, group: u32, placed: Placed, content: Kept) {
         let Entry { position, weight } = entry;
-        let placed = self.packed.add((position.0, kind.0, weight), encode);
         let Placed { at, bytes, tag_bytes, head_bytes } = placed;
-        let content = Kept::Encoded;
-        self.push(Slot {
+        self.slots.push(Slot {
             position,
             at,
             bytes,
@@ -268,10 +260,6 @@ impl Batch {
             head_bytes,
             content,
         });
-    }
-
-    fn push(&mut self, slot: Slot) {
-        self.slots.push(slot);
         self.live += 1;
     }
 

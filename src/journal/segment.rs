@@ -410,3 +410,27 @@ fn visit_rows(
         Ok(None)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::FolderStore;
+
+    #[test]
+    fn an_index_under_its_older_name_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = FolderStore::open(folder.path()).unwrap();
+        let head = Head { log: [1; 16], segment: 1, epochs: vec![(1, 1)] };
+        for (name, segment) in [(INDEX_1, 1), (INDEX, 2)] {
+            let head = Head { segment, ..head.clone() };
+            let active = ActiveSegment::create(&store, &head, 1 << 20).unwrap();
+            let transaction = active.database.begin_write().unwrap();
+            transaction.open_table(name).unwrap().insert(3, b"chunk".as_slice()).unwrap();
+            transaction.commit().unwrap();
+            active.extent.commit().unwrap();
+            active.seal().unwrap();
+            let sealed = SealedSegment::open(&store, segment, true).unwrap();
+            assert_eq!(sealed.chunks().unwrap(), [b"chunk"]);
+        }
+    }
+}
