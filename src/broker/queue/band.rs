@@ -15,9 +15,13 @@ pub(super) struct Band {
     pub rest: VecDeque<Part>,
     /// To how many bytes the head was cut last.
     cut_to: u64,
-    /// What entered between others behind the head, and may still leave memory.
-    strays: Vec<Position>,
+    /// Mostly none: there may be very many queues.
+    strays: Option<Box<Strays>>,
 }
+
+/// What entered between others behind the head, and may still leave memory.
+#[derive(Default)]
+struct Strays(Vec<Position>);
 
 /// Messages next to each other. None in a band is empty.
 pub(in crate::broker) enum Part {
@@ -112,14 +116,15 @@ impl Band {
     /// Others stay in memory, as long as nobody looks at these.
     fn strayed(&mut self, position: Position) {
         const STRAYS_MAX: usize = 1_024;
-        if self.strays.len() < STRAYS_MAX {
-            self.strays.push(position);
+        let Strays(strays) = &mut **self.strays.get_or_insert_default();
+        if strays.len() < STRAYS_MAX {
+            strays.push(position);
         }
     }
 
     /// Whether all that lies in front of what comes next is at its place, and the last of it on the disk.
     pub(super) fn ends_on_disk(&self) -> bool {
-        matches!(self.rest.back(), Some(Part::Paged(_))) && self.strays.is_empty()
+        matches!(self.rest.back(), Some(Part::Paged(_))) && self.strays.is_none()
     }
 
     /// Takes a message that comes after all others and is on the disk alone.
@@ -244,11 +249,11 @@ impl Band {
                 self.put(0, parts.into_iter());
             }
         }
-        for stray in std::mem::take(&mut self.strays) {
+        for stray in self.strays.take().map(|strays| strays.0).unwrap_or_default() {
             let own = self.rest.partition_point(|part| part.first() <= stray);
             self.page_part(own, run_bytes_max, can_read, out, page);
             if out.is_cut_short() {
-                self.strays.push(stray);
+                self.strayed(stray);
             }
         }
         self.page_part(self.rest.len(), run_bytes_max, can_read, out, page);
@@ -279,7 +284,7 @@ impl Band {
 
     /// Takes everything out, in order.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Part> + use<> {
-        self.strays.clear();
+        self.strays = None;
         let head = Part::Memory(std::mem::take(&mut self.head));
         std::iter::once(head).chain(std::mem::take(&mut self.rest))
     }
@@ -445,7 +450,8 @@ mod tests {
         for left in [2, 1, 0] {
             let mut out = PagedOut::within(1);
             band.page_out(0, u64::MAX, &|_| true, &mut out, &mut page);
-            assert_eq!((out.messages, band.strays.len()), (1, left));
+            let strays = band.strays.as_ref().map_or(0, |strays| strays.0.len());
+            assert_eq!((out.messages, strays), (1, left));
         }
         assert!(band.ends_on_disk());
         assert!(positions(&band).into_iter().eq([1].into_iter().chain(10..20)));

@@ -429,3 +429,15 @@ impl Parcel {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_is_small_for_there_may_be_very_many() {
+        // With the counts of its handles it fits into what the allocator gives out for so much.
+        const COUNTS_BYTES: usize = 16;
+        assert!(size_of::<Queue>() + COUNTS_BYTES <= 896, "{}", size_of::<Queue>());
+    }
+}
