@@ -60,9 +60,10 @@ const say = (client, content, roomId = "general") =>
 
 const contents = (client) => client.seen("message:new").map(({ content }) => content);
 
-/** The client came back; whether as what it was. */
+/** The client came back, and may be cut off again; whether as what it was. */
 async function back(client) {
   await client.next("connect", undefined, RECONNECT_MS);
+  await client.upgraded();
   return client.socket.recovered ?? false;
 }
 

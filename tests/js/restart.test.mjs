@@ -164,6 +164,7 @@ test("orders, dead letters and tokens outlive a restart", async () => {
   };
   const token = await mintToken(dataDir, "ada");
   const ada = await connect(server.url, { token });
+  await ada.upgraded();
   const good = await place(12.5);
   await ada.next("notification", ({ orderId }) => orderId === good);
   const failing = await place(-1);
