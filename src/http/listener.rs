@@ -15,12 +15,16 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
 use super::admitted::Admitted;
 use super::arrival::Arrival;
 use super::turn::undisturbed;
+
+/// So many connections may wait to be accepted, if the system allows it: all clients of a server come back at
+/// once when it was gone. Those beyond have to ask again, a second later or more.
+const BACKLOG: u32 = 4_096;
 
 /// A connection that is to end waits this long for more of a request that has not come whole.
 const STALLED_AFTER: Duration = Duration::from_secs(1);
@@ -63,7 +67,15 @@ impl Listener {
     /// # Errors
     /// When the address is taken, not this machine's, or not allowed.
     pub async fn bind(address: SocketAddr, limits: Limits) -> io::Result<Self> {
-        let socket = TcpListener::bind(address).await?;
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        // Its own connections of before may still be closing.
+        #[cfg(not(windows))]
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        let socket = socket.listen(BACKLOG)?;
         let address = socket.local_addr()?;
         let connections = Arc::new(Semaphore::new(limits.connections_max));
         Ok(Self { socket, address, limits, connections, closing: watch::Sender::new(false) })
