@@ -171,21 +171,10 @@ impl Shared {
         payloads: impl ExactSizeIterator<Item = P>,
         urgency: Urgency,
     ) -> Option<Commits> {
-        let count = u32::try_from(payloads.len()).unwrap_or(u32::MAX);
-        let mut open = self.open.lock();
-        if self.refusal(&open).is_some() {
-            return None;
-        }
-        let first = Position(self.next.fetch_add(u64::from(count), Ordering::Relaxed));
-        let (mut position, mut bytes_added, mut first_group) = (first, 0, None);
-        for payload in payloads {
-            let entry = Entry { position, weight: payload.weight() };
-            let (group, bytes) = open.batch.add_small(entry, kind, &payload);
-            first_group.get_or_insert(group);
-            bytes_added += bytes;
-            position.0 += 1;
-        }
-        Some(self.appended(&mut open, (first, count), first_group, bytes_added, urgency))
+        let add = |batch: &mut Batch, position, payload: P| {
+            batch.add_small(Entry { position, weight: payload.weight() }, kind, &payload)
+        };
+        self.append_each(payloads, add, urgency).ok()
     }
 
     /// As [`Shared::append_fact`], of many facts, each a group of its own: their positions follow each
@@ -196,42 +185,45 @@ impl Shared {
         payloads: &[Arc<P>],
         urgency: Urgency,
     ) -> Commits {
+        let add = |batch: &mut Batch, position, payload: &Arc<P>| {
+            batch.add_fact(Entry { position, weight: payload.weight() }, kind, payload)
+        };
+        self.append_each(payloads.iter(), add, urgency).unwrap_or_else(|refused| refused)
+    }
+
+    /// Facts that `add` makes of each payload: its group, and the bytes that it added.
+    ///
+    /// # Errors
+    /// What was refused, since the journal takes no more.
+    fn append_each<P>(
+        &self,
+        payloads: impl ExactSizeIterator<Item = P>,
+        add: impl Fn(&mut Batch, Position, P) -> (u32, usize),
+        urgency: Urgency,
+    ) -> Result<Commits, Commits> {
         // What one visit takes is bounded far below that by the callers.
         let count = u32::try_from(payloads.len()).unwrap_or(u32::MAX);
         let mut open = self.open.lock();
         let first = Position(self.next.fetch_add(u64::from(count), Ordering::Relaxed));
         if let Some(refusal) = self.refusal(&open) {
-            return Commits::settled(first, count, Err(refusal));
+            return Err(Commits::settled(first, count, Err(refusal)));
         }
         let (mut position, mut bytes_added, mut first_group) = (first, 0, None);
         for payload in payloads {
-            let entry = Entry { position, weight: payload.weight() };
-            let (group, bytes) = open.batch.add_fact(entry, kind, payload);
+            let (group, bytes) = add(&mut open.batch, position, payload);
             first_group.get_or_insert(group);
             bytes_added += bytes;
             position.0 += 1;
         }
-        self.appended(&mut open, (first, count), first_group, bytes_added, urgency)
-    }
-
-    /// So many facts came to the open batch, a group each.
-    fn appended(
-        &self,
-        open: &mut Open,
-        (first, count): (Position, u32),
-        first_group: Option<u32>,
-        bytes_added: usize,
-        urgency: Urgency,
-    ) -> Commits {
-        let Some(first_group) = first_group else { return Commits::settled(first, 0, Ok(())) };
+        let Some(first_group) = first_group else { return Ok(Commits::settled(first, 0, Ok(()))) };
         self.gate.appended(bytes_added);
-        self.will_be_written(open, bytes_added, urgency);
-        match self.durability {
+        self.will_be_written(&mut open, bytes_added, urgency);
+        Ok(match self.durability {
             Durability::Strict => {
                 Commits::waiting(first, count, open.batch.waiters.clone(), first_group)
             }
             Durability::Relaxed => Commits::settled(first, count, Ok(())),
-        }
+        })
     }
 
     /// So many bytes came to the open batch: sets the writer's alarm clock.
