@@ -358,6 +358,7 @@ impl Shared {
             (batch.bytes, batch.last_position(), batch.reset())
         };
         self.committed.fetch_max(last_position.0, Ordering::Release);
+        self.gate.released(bytes);
         waiters.resolve(Ok(()));
         {
             let mut open = self.open.lock();
@@ -365,7 +366,6 @@ impl Shared {
             // Somebody may just be looking for something in it.
             open.spare = Arc::into_inner(taken).map(Mutex::into_inner).unwrap_or_default();
         }
-        self.gate.released(bytes);
     }
 
     /// Takes no more, and fails what waits. What is not written stays to be read.
