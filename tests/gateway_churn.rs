@@ -41,10 +41,11 @@ impl Stand {
         let engines = Embedded::in_memory(clock.clone());
         let mut options = GatewayOptions::new(Authenticator::new(SECRET));
         // Those that vanish without a word are found by these.
-        options.connect_timeout = Duration::from_millis(500);
-        options.ping_interval = Duration::from_millis(500);
-        options.ping_timeout = Duration::from_millis(500);
-        options.upgrade_timeout = Duration::from_millis(500);
+        let timeout = Duration::from_secs(3);
+        options.connect_timeout = timeout;
+        options.ping_interval = timeout;
+        options.ping_timeout = timeout;
+        options.upgrade_timeout = timeout;
         let gateway = Gateway::new(options, engines.cache(), clock);
         let readiness =
             Readiness::new(engines.journal().clone(), engines.broker(), engines.cache());

@@ -1,11 +1,13 @@
 //! What the data folder promises: it holds what was confirmed, and nothing that was settled.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use leveret::backend::{Broker, Delivery, Embedded};
 use leveret::broker::DeleteIf;
-use leveret::journal::OpenError;
+use leveret::journal::{JournalOptions, OpenError};
+use leveret::model::clock::ManualClock;
 use leveret::model::message::Message;
 use leveret::model::names::{ExchangeName, QueueName, RoutingKey};
 use leveret::model::topology::{Backoff, ExchangeKind, ExchangeSpec, QueueSpec, RetryPolicy};
@@ -49,6 +51,10 @@ async fn bodies(broker: &Broker, name: &str) -> Vec<String> {
 async fn reopened(leveret: Embedded, folder: &Path) -> Embedded {
     leveret.close().await.unwrap();
     Embedded::open(folder).unwrap()
+}
+
+fn open_at(folder: &Path, clock: &Arc<ManualClock>) -> Embedded {
+    Embedded::open_with(folder, JournalOptions::default(), clock.clone()).unwrap()
 }
 
 #[tokio::test]
@@ -128,7 +134,8 @@ async fn a_message_in_two_queues_is_settled_in_each_on_its_own() {
 #[tokio::test]
 async fn a_retry_waits_out_its_time_over_a_restart_and_keeps_its_count() {
     let folder = tempfile::tempdir().unwrap();
-    let leveret = Embedded::open(folder.path()).unwrap();
+    let clock = ManualClock::at(1_000_000);
+    let leveret = open_at(folder.path(), &clock);
     let broker = leveret.broker();
     let retry =
         RetryPolicy { attempts_max: 2, backoff: Backoff::Fixed { delay_ms: 400 }, jitter: 0.0 };
@@ -139,11 +146,13 @@ async fn a_retry_waits_out_its_time_over_a_restart_and_keeps_its_count() {
     publish(&broker, "", "q", "1").await;
     take(&broker, "q").await.fail("first").await.unwrap();
 
-    let leveret = reopened(leveret, folder.path()).await;
+    leveret.close().await.unwrap();
+    let leveret = open_at(folder.path(), &clock);
     let broker = leveret.broker();
     let status = broker.queues().await.unwrap();
     let status = status.iter().find(|status| status.name.as_str() == "q").unwrap();
     assert_eq!((status.ready, status.delayed), (0, 1));
+    clock.advance_ms(400);
     let again = take(&broker, "q").await;
     assert_eq!(again.retry_count(), 1);
     again.fail("second").await.unwrap();

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use leveret::cache::{Command, Operation, Reply};
 
-use crate::case::Is::{Array, Bulk, Error, Int, Nil, Ok, Set, Shown, Status};
+use crate::case::Is::{Array, Bulk, Error, Int, IntIn, Nil, Ok, Set, Shown, Status};
 use crate::case::{Answer, Case, Is, args};
 use crate::stand::Stand;
 use crate::{answer, embedded};
@@ -296,7 +296,7 @@ pub const CASES: &[Case] = &[
             ("OBJECT REFCOUNT n", Int(1)),
             ("OBJECT REFCOUNT small", Int(2_147_483_647)),
             ("OBJECT IDLETIME none", Nil),
-            ("OBJECT IDLETIME n", Int(0)),
+            ("OBJECT IDLETIME n", IntIn(0, 1)),
             (
                 "OBJECT FREQ n",
                 Error(

@@ -70,7 +70,7 @@ fn users_of_a_node_that_is_gone_have_left_its_rooms_once_but_those_who_are_in_th
     let runtime = || tokio::runtime::Runtime::new().expect("a runtime");
     let (dying, living) = (runtime(), runtime());
     let server = RedisServer::start();
-    let lease = Duration::from_millis(600);
+    let lease = Duration::from_secs(2);
     let set = move |options: &mut GatewayOptions| options.lease = lease;
     let gone = dying.block_on(node(&server, set));
     living.block_on(async {

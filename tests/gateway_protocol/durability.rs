@@ -358,8 +358,8 @@ async fn a_sender_that_is_kept_waiting_is_not_taken_for_dead() {
     let folder = tempfile::tempdir().unwrap();
     let (journal, disk) = stores::journal(folder.path());
     let stand = Stand::on(journal, |options| {
-        options.ping_interval = Duration::from_millis(50);
-        options.ping_timeout = Duration::from_millis(100);
+        options.ping_interval = Duration::from_millis(300);
+        options.ping_timeout = Duration::from_millis(600);
     })
     .await;
     let mut ada = Socket::connect(&stand, "ada").await;
@@ -371,7 +371,7 @@ async fn a_sender_that_is_kept_waiting_is_not_taken_for_dead() {
     }
     // Her pongs lie behind messages that nobody takes.
     let release = async {
-        tokio::time::sleep(Duration::from_millis(600)).await;
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
         disk.release();
     };
     tokio::join!(release, ada.ack(last));

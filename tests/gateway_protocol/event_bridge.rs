@@ -283,7 +283,7 @@ async fn another_namespace_lets_in_who_has_a_token_until_it_ends() {
     assert_eq!(message.properties.headers.get("rooms"), Some(&Header::List(vec![])));
 
     let mut bob = open().await;
-    let soon = token_until("bob", &[], now_s() + 1);
+    let soon = token_until("bob", &[], now_s() + 3);
     assert!(connect(&mut bob, &json!({ "token": soon })).await.starts_with("40/orders,{"));
     assert_eq!(bob.next_text().await, r#"42/orders,["error",{"message":"Token expired"}]"#);
     assert_eq!(bob.next_text().await, "41/orders,");
@@ -300,7 +300,7 @@ async fn a_token_that_ends_there_ends_nothing_else_and_a_fresh_one_extends_it() 
     let mut work = workers.listen("leveret.events", "#").await;
     let mut ada = WebSocket::open(workers.stand.address, QUERY, &[]).await.unwrap();
     ada.next_text().await;
-    let soon = json!({ "token": token_until("ada", &[], now_s() + 2) });
+    let soon = json!({ "token": token_until("ada", &[], now_s() + 3) });
     ada.text(&format!("40{soon}")).await;
     assert!(ada.next_text().await.starts_with("40{"));
     assert!(connect(&mut ada, &soon).await.starts_with("40/orders,{"));
@@ -312,7 +312,7 @@ async fn a_token_that_ends_there_ends_nothing_else_and_a_fresh_one_extends_it() 
     ada.text(r#"421["presence:update","here"]"#).await;
     assert_eq!(ada.next_text().await, r#"431[{"ok":true,"status":"here"}]"#);
 
-    let soon = now_s() + 2;
+    let soon = now_s() + 3;
     let bobs_own = json!({ "token": token_until("bob", &[], soon) });
     let mut bob = WebSocket::open(workers.stand.address, QUERY, &[]).await.unwrap();
     bob.next_text().await;

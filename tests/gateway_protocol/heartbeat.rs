@@ -10,8 +10,8 @@ use crate::stand::{Stand, in_time, token};
 use crate::websocket::{Got, QUERY, WebSocket};
 
 fn quick(options: &mut GatewayOptions) {
-    options.ping_interval = Duration::from_millis(60);
-    options.ping_timeout = Duration::from_millis(150);
+    options.ping_interval = Duration::from_millis(500);
+    options.ping_timeout = Duration::from_millis(1_500);
 }
 
 #[tokio::test]
@@ -28,7 +28,7 @@ async fn a_websocket_that_pongs_stays() {
     let stand = Stand::with(quick).await;
     let mut websocket = WebSocket::open(stand.address, QUERY, &[]).await.unwrap();
     websocket.next_text().await;
-    for _ in 0..6 {
+    for _ in 0..5 {
         assert_eq!(websocket.next_text().await, "2");
         websocket.text("3").await;
     }
@@ -38,7 +38,7 @@ async fn a_websocket_that_pongs_stays() {
 async fn polling_is_watched_in_the_same_way() {
     let stand = Stand::with(quick).await;
     let client = Polling::connect(stand.address, &token("ada")).await;
-    for _ in 0..6 {
+    for _ in 0..5 {
         assert_eq!(client.poll().await.body, "2");
         client.post("3").await;
     }
@@ -59,7 +59,7 @@ async fn a_client_may_not_ping() {
 
 #[tokio::test]
 async fn who_joins_no_namespace_in_time_is_closed() {
-    let stand = Stand::with(|options| options.connect_timeout = Duration::from_millis(100)).await;
+    let stand = Stand::with(|options| options.connect_timeout = Duration::from_secs(1)).await;
     let mut bystanders = Bystanders::of(&stand).await;
     let mut silent = Vec::new();
     for _ in 0..20 {

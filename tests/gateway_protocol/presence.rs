@@ -56,14 +56,14 @@ async fn a_user_is_online_from_the_first_socket_to_the_last() {
 
 #[tokio::test]
 async fn a_user_that_returns_within_the_grace_was_never_away() {
-    let stand = Stand::with(|options| options.presence_grace = Duration::from_millis(400)).await;
+    let stand = Stand::with(|options| options.presence_grace = Duration::from_secs(2)).await;
     let mut ada = Socket::connect(&stand, "ada").await;
     let bob = Socket::connect(&stand, "bob").await;
     ada.event("presence:changed").await;
     drop(bob);
     stand.connections(1).await;
     let bob = Socket::connect(&stand, "bob").await;
-    tokio::time::sleep(Duration::from_millis(600)).await;
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
     assert_eq!(ada.seen("presence:changed").await, Vec::<Value>::new());
     drop(bob);
     stand.connections(1).await;

@@ -197,7 +197,7 @@ async fn who_comes_back_shows_a_valid_token_again() {
 #[tokio::test]
 async fn who_comes_back_is_there_until_its_new_token_ends() {
     let stand = Stand::with(recovers).await;
-    let (short, long) = (now_s() + 2, now_s() + 3600);
+    let (short, long) = (now_s() + 3, now_s() + 3600);
     let claim = |expires_at_s, pid: &str| json!({ "token": token_until("ada", &["*"], expires_at_s), "pid": pid });
     let first = connected(stand.address, &claim(long, "")).await;
     let longer = connected(stand.address, &claim(short, "")).await;

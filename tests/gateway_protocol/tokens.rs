@@ -11,7 +11,7 @@ use crate::websocket::Got;
 #[tokio::test]
 async fn a_socket_is_closed_when_its_token_ends() {
     let stand = Stand::start().await;
-    let mut ada = Socket::with_token(&stand, &token_until("ada", &["*"], now_s() + 2)).await;
+    let mut ada = Socket::with_token(&stand, &token_until("ada", &["*"], now_s() + 3)).await;
     let mut bob = Socket::connect(&stand, "bob").await;
     ada.join("general").await;
     bob.join("general").await;
@@ -24,7 +24,7 @@ async fn a_socket_is_closed_when_its_token_ends() {
 #[tokio::test]
 async fn a_fresh_token_of_the_same_user_extends_it() {
     let stand = Stand::start().await;
-    let mut ada = Socket::with_token(&stand, &token_until("ada", &["*"], now_s() + 2)).await;
+    let mut ada = Socket::with_token(&stand, &token_until("ada", &["*"], now_s() + 3)).await;
     ada.join("team").await;
     ada.join("general").await;
     let of_bob = token_until("bob", &["*"], now_s() + 3600);

@@ -115,7 +115,7 @@ async fn a_request_behind_the_upgrade_is_refused_whichever_is_read_first() {
 
 #[tokio::test]
 async fn a_probe_that_fails_leaves_the_session_to_polling() {
-    let stand = Stand::with(|options| options.upgrade_timeout = Duration::from_millis(300)).await;
+    let stand = Stand::with(|options| options.upgrade_timeout = Duration::from_secs(2)).await;
     let client = Polling::connect(stand.address, &token("ada")).await;
     let query = format!("{QUERY}&sid={}", client.sid);
     for nonsense in ["4hello", "2", "9", ""] {

@@ -81,14 +81,20 @@ async fn a_delayed_message_waits_and_others_pass_it() {
     let queue = unique("q");
     broker.declare_queue(QueueSpec::durable(queue.clone())).await.unwrap();
     let started = Instant::now();
-    for (delay_ms, body) in [(900, "late"), (300, "soon")] {
+    // All of them, before any is confirmed: that takes its time.
+    let mut published = Vec::new();
+    for (delay_ms, body) in [(2_000, "late"), (1_000, "soon"), (0, "now")] {
         let mut message = to(&queue, body);
-        message.properties.headers.set("x-delay", Value::Int(delay_ms));
-        broker.publish(message).await.unwrap().confirmed().await.unwrap();
+        if delay_ms > 0 {
+            message.properties.headers.set("x-delay", Value::Int(delay_ms));
+        }
+        published.push(broker.publish(message).await.unwrap());
     }
-    broker.publish(to(&queue, "now")).await.unwrap().confirmed().await.unwrap();
+    for published in published {
+        published.confirmed().await.unwrap();
+    }
     let mut consumer = broker.consume(&queue, 10).await.unwrap();
-    for (body, after_ms) in [("now", 0), ("soon", 300), ("late", 900)] {
+    for (body, after_ms) in [("now", 0), ("soon", 1_000), ("late", 2_000)] {
         let delivery = next(&mut consumer).await;
         assert_eq!(text(delivery.message()), body);
         assert!(started.elapsed() >= Duration::from_millis(after_ms));

@@ -120,7 +120,7 @@ async fn no_answered_write_is_lost_by_a_server_that_is_killed_and_started_again(
 #[tokio::test]
 async fn a_way_that_is_slow_is_served_all_the_same() {
     let (_server, proxy, cache) = stand().await;
-    const LATE_MS: u64 = 150;
+    const LATE_MS: u64 = 50;
     proxy.set(Mode::LateBy(LATE_MS));
     let asked = Instant::now();
     let sets: Vec<_> = (0..50)

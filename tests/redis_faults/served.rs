@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::server::RedisServer;
+use crate::server::{RedisServer, free_port};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -138,10 +138,7 @@ fn rediss_is_tls_whose_certificate_is_verified() {
     let out = ["-copy_extensions", "copy", "-out", "cert.pem"];
     openssl(folder.path(), &[&sign[..], &out].concat());
     let file = |name: &str| folder.path().join(name).to_str().expect("a path").to_owned();
-    let port = {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        free.local_addr().expect("an address").port()
-    };
+    let port = free_port();
     let _redis = RedisServer::start_with(&[
         "--tls-port",
         &port.to_string(),

@@ -5,6 +5,14 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// Below those that the kernel gives away: nobody takes it while its server is stopped.
+pub fn free_port() -> u16 {
+    let random = || u16::try_from(uuid::Uuid::new_v4().as_u128() % 17_768).expect("small");
+    let ports = std::iter::repeat_with(|| 15_000 + random());
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    ports.take(1_000).find(is_free).expect("a free port")
+}
+
 pub struct RedisServer {
     port: u16,
     extra: Vec<String>,
@@ -19,9 +27,7 @@ impl RedisServer {
     }
 
     pub fn start_with(extra: &[&str]) -> Self {
-        let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = free.local_addr().expect("an address").port();
-        drop(free);
+        let port = free_port();
         let folder = tempfile::tempdir().expect("a folder");
         let extra = extra.iter().map(|arg| (*arg).to_owned()).collect();
         let mut server = Self { port, extra, process: None, folder };
