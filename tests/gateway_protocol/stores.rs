@@ -64,7 +64,7 @@ pub fn engines(folder: &Path) -> (Embedded, Arc<Disk>) {
     (Embedded::open_on(store, options, SystemClock::shared()).unwrap(), disk)
 }
 
-fn store(folder: &Path) -> (Box<dyn SegmentStore>, Arc<Disk>) {
+pub fn store(folder: &Path) -> (Box<dyn SegmentStore>, Arc<Disk>) {
     let disk = Arc::new(Disk::default());
     let folder = FolderStore::open(folder).unwrap();
     (Box::new(Store { folder, disk: Arc::clone(&disk) }), disk)
