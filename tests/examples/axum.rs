@@ -92,7 +92,7 @@ fn everything(root: &Namespace) {
         };
     });
     root.on("ask room", |socket: Socket, room: String, ack: Ack| async move {
-        let timeout = Duration::from_millis(300);
+        let timeout = Duration::from_secs(2);
         let Ok(replies) = socket.to(&room).emit_with_ack("question", (), timeout).await else {
             return;
         };

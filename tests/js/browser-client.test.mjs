@@ -2,10 +2,9 @@
 
 import assert from "node:assert/strict";
 import { after, before, beforeEach, afterEach, test } from "node:test";
-import { readFile, readdir, rm } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import { launchBrowser } from "./browser.mjs";
-import { until } from "./deadline.mjs";
-import { startServer } from "./server.mjs";
+import { halt, startServer } from "./server.mjs";
 
 let server;
 let browser;
@@ -27,14 +26,6 @@ beforeEach(async () => {
 });
 
 afterEach(() => page.close());
-
-/** Whether every thread of the process is stopped: the signal itself only asks for it. */
-async function isStopped(pid) {
-  const tasks = await readdir(`/proc/${pid}/task`);
-  const stats = await Promise.all(tasks.map((task) => readFile(`/proc/${pid}/task/${task}/stat`, "utf8")));
-  // The state follows the name, which stands in parentheses.
-  return stats.every((stat) => stat.slice(stat.lastIndexOf(")") + 2).startsWith("T"));
-}
 
 /** Puts `connect`, a guest's `token` and `event(socket, name)` into the page. */
 async function prepare(page, url) {
@@ -142,8 +133,7 @@ test("an acknowledgement that the connection took with it rejects; then it recon
     socket.on("reconnect_attempt", (count) => times.push([count, performance.now()]));
   });
   // A server that hears nothing any more, and then is gone.
-  process.kill(own.pid, "SIGSTOP");
-  await until(5_000, "the server to stand still", () => isStopped(own.pid));
+  await halt(own.pid);
   // On its way before the kill: what is emitted later waits for the next connection.
   await page.evaluate(() => {
     window.lost = socket.emitWithAck("join:room", "lost").catch((error) => error.message);

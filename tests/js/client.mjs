@@ -22,7 +22,7 @@ export function closeClients() {
 }
 
 export class Client {
-  /** @type {{name: string, args: unknown[], awaited: boolean}[]} */
+  /** @type {{name: string, args: unknown[], at: number, awaited: boolean}[]} */
   log = [];
   #waiting = new Set();
 
@@ -37,7 +37,7 @@ export class Client {
   }
 
   #record(name, args) {
-    this.log.push({ name, args, awaited: false });
+    this.log.push({ name, args, at: performance.now(), awaited: false });
     for (const look of this.#waiting) look();
   }
 

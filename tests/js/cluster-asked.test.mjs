@@ -7,6 +7,7 @@ import { MODES, closeClients, connect } from "./client.mjs";
 import { LEASE_MS, startCluster, tokenOf } from "./cluster.mjs";
 import { until } from "./deadline.mjs";
 import { post, request } from "./request.mjs";
+import { halt } from "./server.mjs";
 
 let cluster;
 
@@ -65,12 +66,15 @@ test("each node tells of the members, the presence and the counts of all", async
 test("a node that is stopped is told apart from one without sockets, until its lease has ended", async () => {
   const [one, two] = cluster.nodes;
   await enter("halted");
-  process.kill(two.pid, "SIGSTOP");
+  await halt(two.pid);
   try {
-    const { members, missingNodes } = await get(one.url, "/rooms/halted/members");
+    // At once: each waits a second for the other node, and its lease has three.
+    const [{ members, missingNodes }, presence] = await Promise.all(
+      ["/rooms/halted/members", "/presence"].map((path) => get(one.url, path)),
+    );
     assert.deepEqual(members, [{ userId: "ada", username: "ada", sockets: 1 }]);
     assert.equal(missingNodes, 1);
-    assert.equal((await get(one.url, "/presence")).missingNodes, 1);
+    assert.equal(presence.missingNodes, 1);
     await until(LEASE_MS + 5_000, "the lease to end", async () => {
       return (await get(one.url, "/rooms/halted/members")).missingNodes === undefined;
     });

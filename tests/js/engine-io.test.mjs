@@ -8,12 +8,14 @@ import { Worker } from "node:worker_threads";
 
 import WebSocket from "ws";
 
-import { within } from "./deadline.mjs";
+import { elapse, within } from "./deadline.mjs";
 import { dial, dialWebSocket, frame } from "./raw.mjs";
 import { startServer } from "./server.mjs";
 
 const PAGE = "http://localhost:3000";
 const WAIT_MS = 5_000;
+/** Until a poll that was sent waits: neither server tells. */
+const POLL_BEGINS_MS = 500;
 
 /** The stock one's address, then ours. */
 const servers = [];
@@ -160,7 +162,7 @@ test("a second poll beside a waiting one ends the session", async () => {
   await same(async (url) => {
     const query = await open(url);
     const first = told(url, "GET", query).then(({ status, text }) => ({ status, text }));
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    await elapse(POLL_BEGINS_MS);
     const second = await told(url, "GET", query);
     return { second, first: await first, known: await isKnown(url, query) };
   });
@@ -195,7 +197,7 @@ test("a close packet ends the session and its poll", async () => {
   await same(async (url) => {
     const query = await open(url);
     const waiting = told(url, "GET", query);
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    await elapse(POLL_BEGINS_MS);
     const closed = await post(url, query, "1");
     const { status, text } = await waiting;
     return { closed, status, text, known: await isKnown(url, query) };
@@ -206,7 +208,7 @@ test("an upgrade releases the poll and takes the session over", async () => {
   const { frames } = await same(async (url) => {
     const query = await open(url);
     const waiting = told(url, "GET", query);
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    await elapse(POLL_BEGINS_MS);
     const socket = await dialWebSocket(url, query.replace("polling", "websocket"));
     const seen = socket.received.indexOf("\r\n\r\n") + 4;
     socket.write(frame(1, "2probe"));

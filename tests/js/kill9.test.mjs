@@ -172,11 +172,16 @@ async function checkOrders(server, record) {
     assert.equal(order.status, total < 0 ? "failed" : "completed", `order ${orderId}`);
     statuses.set(orderId, order.status);
   }
-  const { messages } = (await request(`${server.url}/api/demo/dead-letters`)).json();
+  const failed = [...statuses].filter(([, status]) => status === "failed").map(([id]) => id);
+  // The state of an order is written before it goes to the dead letters.
+  const messages = await until(5_000, "the dead letters", async () => {
+    const { messages } = (await request(`${server.url}/api/demo/dead-letters`)).json();
+    const ids = messages.map(({ orderId }) => orderId);
+    return failed.every((id) => ids.includes(id)) && messages;
+  });
   const dead = messages.map(({ orderId }) => orderId);
   assert.equal(new Set(dead).size, dead.length, "an order is dead-lettered twice");
   const accepted = dead.filter((orderId) => record.orders.has(orderId)).sort();
-  const failed = [...statuses].filter(([, status]) => status === "failed").map(([id]) => id);
   assert.deepEqual(accepted, failed.sort(), "every failed order, and no other, is a dead letter");
   for (const { order, error, attempts } of messages) {
     assert.ok(order.total < 0, JSON.stringify(order));

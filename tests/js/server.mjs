@@ -2,10 +2,12 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readFile, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
+
+import { until } from "./deadline.mjs";
 
 /** What is tested. */
 export const BINARY =
@@ -14,6 +16,17 @@ const START_MS = 20_000;
 /** These clients speak as fast as they can. */
 const NO_RATE = { LEVERET_EVENT_RATE: "off" };
 const STDERR_CHARS_MAX = 200_000;
+
+/** Stops every thread of the process: the signal itself only asks for it. */
+export async function halt(pid) {
+  process.kill(pid, "SIGSTOP");
+  await until(5_000, "the process to stand still", async () => {
+    const tasks = await readdir(`/proc/${pid}/task`);
+    const stats = await Promise.all(tasks.map((task) => readFile(`/proc/${pid}/task/${task}/stat`, "utf8")));
+    // The state follows the name, which stands in parentheses.
+    return stats.every((stat) => stat.slice(stat.lastIndexOf(")") + 2).startsWith("T"));
+  });
+}
 
 /**
  * Starts `leveret serve` on a free port of the loopback and waits until it says where it listens.

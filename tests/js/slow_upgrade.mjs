@@ -4,12 +4,12 @@
 import { once } from "node:events";
 import net from "node:net";
 
-import { elapse } from "./deadline.mjs";
-
-/** Forwards to `url`, and holds back what opens a WebSocket for `ms`. */
-export async function slowUpgrades(url, ms) {
+/** Forwards to `url`, and holds back what opens a WebSocket until it is told to `release` it. */
+export async function slowUpgrades(url) {
   const { hostname, port } = new URL(url);
   const sockets = new Set();
+  let release;
+  const released = new Promise((resolve) => (release = resolve));
   const relay = net.createServer(async (client) => {
     const server = net.connect(Number(port), hostname);
     for (const [socket, other] of [
@@ -27,7 +27,7 @@ export async function slowUpgrades(url, ms) {
     server.pipe(client);
     client.once("data", async (head) => {
       client.pause();
-      if (head.includes("transport=websocket")) await elapse(ms);
+      if (head.includes("transport=websocket")) await released;
       server.write(head);
       client.pipe(server);
     });
@@ -36,6 +36,7 @@ export async function slowUpgrades(url, ms) {
   await once(relay, "listening");
   return {
     url: `http://127.0.0.1:${relay.address().port}`,
+    release,
     close() {
       relay.close();
       for (const socket of sockets) socket.destroy();

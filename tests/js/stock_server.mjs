@@ -39,7 +39,7 @@ export async function startStockServer(parser) {
     });
     socket.on("ask room", (room, ack) => {
       const count = io.sockets.adapter.rooms.get(room).size - 1;
-      socket.to(room).timeout(300).emit("question", (_, answers) => {
+      socket.to(room).timeout(2_000).emit("question", (_, answers) => {
         ack(answers.sort(), count - answers.length);
       });
     });

@@ -89,7 +89,7 @@ test("a client comes back with a fresh token when its own has ended", async () =
   let shown = 0;
   const auth = (show) => {
     shown += 1;
-    show({ token: signed("EdDSA", ed25519, { ...claims(), exp: inSeconds(2 * shown) }) });
+    show({ token: signed("EdDSA", ed25519, { ...claims(), exp: inSeconds(2 * shown + 1) }) });
   };
   const client = await connect(server.url, { auth, reconnectionDelay: 10 });
   await client.next("error", ({ message }) => message === "Token expired");
