@@ -83,7 +83,7 @@ pub use store::{FolderStore, SegmentStore};
 
 use gate::Gate;
 use reading::Reader;
-use recovery::{Depth, recover};
+use recovery::{Depth, recover, settle};
 use rolling::Rolling;
 use segment::{ActiveSegment, Head};
 use shared::Shared;
@@ -217,6 +217,7 @@ impl Journal {
     ) -> Result<Self, OpenError> {
         let store: Arc<dyn SegmentStore> = Arc::from(store);
         let recovered = recover(store.as_ref(), Depth::Needed, replay)?;
+        settle(store.as_ref())?;
         let disk_bytes = store.size_bytes().map_err(OpenError::io("can't measure the disk"))?;
         let free_bytes = store.free_bytes().map_err(OpenError::io("can't measure the disk"))?;
         let share = usize::try_from(disk_bytes / 16).unwrap_or(usize::MAX);

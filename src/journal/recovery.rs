@@ -102,6 +102,16 @@ pub(super) fn recover(
     Ok(recovered)
 }
 
+/// Puts on disk what was found: after a process that was killed it may lie in the system's memory alone, and
+/// what is written from now on, or deleted, counts on it.
+pub(super) fn settle(store: &dyn SegmentStore) -> Result<(), OpenError> {
+    for id in store.list().map_err(OpenError::io("can't list the segments"))? {
+        let synced = store.open(id).and_then(|segment| segment.sync_data());
+        synced.map_err(OpenError::io(store.name(id)))?;
+    }
+    Ok(())
+}
+
 fn at(row: u64) -> impl Fn(RowError) -> SegmentError {
     move |error| SegmentError::damaged(Some(row), error)
 }

@@ -98,7 +98,7 @@ impl FolderStore {
     /// [`OpenError::InUse`] when another process holds it; [`OpenError::Io`].
     pub fn open(folder: impl Into<PathBuf>) -> Result<Self, OpenError> {
         let folder = folder.into();
-        fs::create_dir_all(&folder)
+        create_folder(&folder)
             .map_err(OpenError::io(format!("can't create {}", folder.display())))?;
         Self::open_existing(folder)
     }
@@ -122,7 +122,9 @@ impl FolderStore {
             .map_err(OpenError::io(format!("can't open {}", path.display())))?;
         match lock.try_lock() {
             Ok(()) => {
-                let spares = Spares::found_in(&folder)
+                // A file that lost its name as a segment must not get it back once it is written over.
+                let spares = sync_folder(&folder)
+                    .and_then(|()| Spares::found_in(&folder))
                     .map_err(OpenError::io(format!("can't read {}", folder.display())))?;
                 Ok(Self { folder, lock, open: Mutex::default(), spares: Mutex::new(spares) })
             }
@@ -141,10 +143,29 @@ impl FolderStore {
         self.folder.join(format!("{}.new", file_name(segment)))
     }
 
-    /// Makes the names in the folder last.
     fn sync_folder(&self) -> io::Result<()> {
-        File::open(&self.folder)?.sync_all()
+        sync_folder(&self.folder)
     }
+}
+
+/// Makes the names in a folder last.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Creates a folder that lasts, and those that it is to be in.
+fn create_folder(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
+    create_folder(parent)?;
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => {}
+        outcome => outcome?,
+    }
+    sync_folder(parent)
 }
 
 /// The file of a segment. What it grows by is allocated at once, where that is a small share of what is

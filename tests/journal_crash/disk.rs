@@ -203,6 +203,16 @@ impl Disk {
         self.state().crashed = true;
     }
 
+    /// The process was killed and comes back: what it wrote is there, and what it did not sync may still be
+    /// lost.
+    #[allow(dead_code, reason = "not each of the tests that share this disk kills")]
+    pub fn restart(&self) {
+        let mut state = self.state();
+        state.crashed = false;
+        state.until_crash = None;
+        state.until_error = None;
+    }
+
     /// The power is back: what was not synced is kept, lost or torn.
     pub fn reboot(&self) {
         let mut state = self.state();

@@ -130,7 +130,7 @@ impl Done {
     }
 }
 
-/// Plays one seed: several lives of one journal, each ended by a power failure or a clean stop.
+/// Plays one seed: several lives of one journal, each ended by a power failure, a kill or a clean stop.
 fn play(seed: u64, plan: Plan) -> Result<Done, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let mut random = Random(seed);
@@ -161,7 +161,11 @@ fn play(seed: u64, plan: Plan) -> Result<Done, String> {
         done.bytes_rewritten += stats.bytes_rewritten;
         done.reached |= life == 0 && disk.state().until_crash == Some(0);
         done.poisoned += u64::from(journal.writable() != Err(JournalError::Closed));
-        disk.reboot();
+        drop(journal);
+        match random.one_in(3) {
+            true => disk.restart(),
+            false => disk.reboot(),
+        }
     }
     let (_, replayed) = reopen(&disk, plan).map_err(|error| format!("at the end: {error}"))?;
     model.check(&replayed).map_err(|error| format!("at the end: {error}"))?;
