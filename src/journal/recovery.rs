@@ -336,6 +336,8 @@ struct LoadedRow {
     row: Option<u64>,
     payloads: Vec<u8>,
     facts: Vec<(u64, Range<usize>)>,
+    /// Behind the fact that was asked for last: mostly they are asked for in their order.
+    next: usize,
 }
 
 impl LoadedRow {
@@ -348,8 +350,13 @@ impl LoadedRow {
         if self.row != Some(row) {
             self.load(segment, row)?;
         }
-        let of = |(at, range): &(u64, Range<usize>)| (*at == position).then(|| range.clone());
-        let range = self.facts.iter().find_map(of);
+        let (before, behind) = self.facts.split_at(self.next.min(self.facts.len()));
+        let mut places = (self.next..).zip(behind).chain((0..).zip(before));
+        let found = places.find(|(_, (at, _))| *at == position);
+        let range = found.map(|(place, (_, range))| {
+            self.next = place + 1;
+            range.clone()
+        });
         range.and_then(|range| self.payloads.get(range)).ok_or_else(|| {
             let reason = format!("it does not hold position {position}, as its index says");
             SegmentError::damaged(Some(row), reason)
@@ -361,6 +368,7 @@ impl LoadedRow {
         self.row = None;
         self.payloads.clear();
         self.facts.clear();
+        self.next = 0;
         let mut reader = RecordReader::default();
         segment.rows(row, |key, bytes| {
             let row = decode_row(bytes).map_err(at(key))?;
