@@ -35,6 +35,9 @@ use super::redo::Redo;
 /// second request.
 const SMALL_BYTES_MAX: usize = 16 * 1024;
 
+/// Where redb says which tree is the last.
+const HEADER_PAGE: u64 = 0;
+
 /// So many pages are kept in memory (4 MiB); with one more they are written to their places.
 const PAGES_MAX: usize = 1_024;
 
@@ -147,10 +150,15 @@ impl Extent {
         state.commits
     }
 
-    /// redb committed a transaction: what it changed is written as one record, and a sync is owed. How many
-    /// there are by now. The record waits in memory while an earlier sync is owed; that of a second
-    /// transaction waits here.
-    pub(super) fn commit(&self) -> io::Result<u64> {
+    /// How many transactions were committed by now.
+    pub(super) fn commits(&self) -> u64 {
+        self.0.state.lock().commits
+    }
+
+    /// redb has written a transaction: what it changed becomes one record, and a sync is owed. How many there
+    /// are by now. The record waits in memory while an earlier sync is owed; that of a second transaction
+    /// waits here.
+    fn commit(&self) -> io::Result<u64> {
         let file = &*self.0;
         let mut state = file.state.lock();
         file.wait_until(&mut state, |state| state.next_record.is_none())?;
@@ -465,8 +473,17 @@ impl StorageBackend for Extent {
     }
 
     /// A transaction is synced by [`Extent::finish_commits`], and the file's length before anything counts on it.
+    /// It ends here, with redb's header: what redb writes next may lie in pages that the tree on disk has still.
     fn sync_data(&self) -> io::Result<()> {
-        self.0.state.lock().check_failure()
+        let is_transaction = {
+            let state = self.0.state.lock();
+            state.check_failure()?;
+            state.published && !state.closing && state.changed.contains(&HEADER_PAGE)
+        };
+        if is_transaction {
+            self.commit()?;
+        }
+        Ok(())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
@@ -725,6 +742,35 @@ mod tests {
         extent.write(0, &[3; 8 * PAGE_BYTES]).unwrap();
         extent.finish_sync().unwrap();
         assert_eq!(syncs.load(Ordering::Relaxed), before + 1);
+    }
+
+    #[test]
+    fn what_redb_writes_behind_a_transaction_comes_with_the_next() {
+        let base = Shared::default();
+        let memory = base.0.clone();
+        let extent = extent(base, 1 << 20);
+        extent.set_len(1 << 20).unwrap();
+        extent.begin_syncing().unwrap();
+        let write = |page: u64, byte| {
+            extent.write(page * PAGE_BYTES as u64, &[byte; PAGE_BYTES]).unwrap();
+        };
+        let read = |page: u64| {
+            let mut read = [0; PAGE_BYTES];
+            reopened(&memory).read(page * PAGE_BYTES as u64, &mut read).unwrap();
+            read[0]
+        };
+        write(5, 1);
+        write(HEADER_PAGE, 1);
+        extent.sync_data().unwrap();
+        // It was of the tree before, and is used anew.
+        write(5, 2);
+        extent.sync_data().unwrap();
+        extent.finish_sync().unwrap();
+        assert_eq!((extent.commits(), read(HEADER_PAGE), read(5)), (1, 1, 1));
+        write(HEADER_PAGE, 2);
+        extent.sync_data().unwrap();
+        extent.finish_sync().unwrap();
+        assert_eq!((extent.commits(), read(HEADER_PAGE), read(5)), (2, 2, 2));
     }
 
     #[test]

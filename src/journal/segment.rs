@@ -232,7 +232,7 @@ impl ActiveSegment {
             return Ok(0);
         }
         transaction.commit()?;
-        self.commits = self.extent.commit()?;
+        self.commits = self.extent.commits();
         self.next_row = next_row;
         self.row_bytes += bytes;
         self.written = written;
@@ -427,7 +427,6 @@ mod tests {
             let transaction = active.database.begin_write().unwrap();
             transaction.open_table(name).unwrap().insert(3, b"chunk".as_slice()).unwrap();
             transaction.commit().unwrap();
-            active.extent.commit().unwrap();
             active.seal().unwrap();
             let sealed = SealedSegment::open(&store, segment, true).unwrap();
             assert_eq!(sealed.chunks().unwrap(), [b"chunk"]);
