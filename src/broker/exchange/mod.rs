@@ -23,7 +23,7 @@ use bound::Bound;
 use headers::HeadersMatch;
 
 /// What a binding leads to. An exchange is looked up by its name when a message gets there.
-#[derive(Clone, PartialEq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) enum Target {
     Queue(Arc<Queue>),
     Exchange(ExchangeName),

@@ -3,6 +3,8 @@
 //! A key is matched by walking the set of trie nodes that its words so far can lead to, so the cost
 //! follows the key's words and the patterns that fit, never the number of bindings.
 
+use std::hash::Hash;
+
 use ahash::AHashMap;
 use smallvec::SmallVec;
 
@@ -43,13 +45,13 @@ impl<T> Node<T> {
     }
 }
 
-impl<T: PartialEq> Default for TopicTrie<T> {
+impl<T: Eq + Hash> Default for TopicTrie<T> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<T: PartialEq> TopicTrie<T> {
+impl<T: Eq + Hash> TopicTrie<T> {
     pub fn new() -> Self {
         Self { nodes: vec![Node::new(false)], free: Vec::new() }
     }
