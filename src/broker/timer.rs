@@ -20,11 +20,34 @@ const SLEEP_MAX: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
 pub(super) struct Timers {
-    due: Mutex<BinaryHeap<Reverse<Due>>>,
+    due: Mutex<Plans>,
     /// Queues in which more is dead than a step takes. They go on when the journal has room, so that
     /// however much dies at once, what is uncommitted keeps its bound.
     unfinished: Mutex<AHashMap<QueueId, Weak<Queue>>>,
     changed: Notify,
+}
+
+#[derive(Default)]
+struct Plans {
+    heap: BinaryHeap<Reverse<Due>>,
+    /// With so many of them, those of queues that are gone leave: each holds a queue's memory.
+    swept_at: usize,
+}
+
+impl Plans {
+    const SWEPT_AT_MIN: usize = 1_024;
+
+    fn push(&mut self, due: Due) {
+        if self.heap.len() >= self.swept_at.max(Self::SWEPT_AT_MIN) {
+            self.heap.retain(|Reverse(due)| due.queue.strong_count() > 0);
+            self.swept_at = 2 * self.heap.len();
+        }
+        self.heap.push(Reverse(due));
+    }
+
+    fn next_ms(&self) -> Option<UnixMs> {
+        self.heap.peek().map(|next| next.0.at_ms)
+    }
 }
 
 struct Due {
@@ -56,8 +79,8 @@ impl Timers {
     /// A queue asks for a look at `at_ms`. It asks again only for an earlier time, or after the look.
     pub(super) fn arm(&self, queue: &Arc<Queue>, at_ms: UnixMs) {
         let mut due = self.due.lock();
-        let is_next = due.peek().is_none_or(|next| at_ms < next.0.at_ms);
-        due.push(Reverse(Due { at_ms, queue: Arc::downgrade(queue) }));
+        let is_next = due.next_ms().is_none_or(|next_ms| at_ms < next_ms);
+        due.push(Due { at_ms, queue: Arc::downgrade(queue) });
         drop(due);
         if is_next {
             self.changed.notify_one();
@@ -67,8 +90,8 @@ impl Timers {
     fn take_due(&self, now_ms: UnixMs) -> Vec<Arc<Queue>> {
         let mut due = self.due.lock();
         let mut queues = Vec::new();
-        while due.peek().is_some_and(|next| next.0.at_ms <= now_ms) {
-            queues.extend(due.pop().and_then(|Reverse(due)| due.queue.upgrade()));
+        while due.next_ms().is_some_and(|next_ms| next_ms <= now_ms) {
+            queues.extend(due.heap.pop().and_then(|Reverse(due)| due.queue.upgrade()));
         }
         queues
     }
@@ -83,7 +106,7 @@ impl Timers {
     }
 
     fn next_ms(&self) -> Option<UnixMs> {
-        self.due.lock().peek().map(|next| next.0.at_ms)
+        self.due.lock().next_ms()
     }
 }
 
@@ -152,7 +175,7 @@ impl Inner {
         self.run(queue, effects);
     }
 
-    fn has_room(&self) -> bool {
+    pub(super) fn has_room(&self) -> bool {
         self.journal.has_room(DEAD_BYTES_MAX)
     }
 
@@ -173,7 +196,7 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Recovery;
+    use super::super::{DeleteIf, Recovery};
     use super::*;
     use crate::journal::Journal;
     use crate::model::clock::ManualClock;
@@ -195,9 +218,38 @@ mod tests {
         // Each is due before those that came earlier, and has a plan of its own.
         (0..100).for_each(|number| delayed(10_000 - number));
         delayed(20_000);
-        assert_eq!(broker.inner.timers.due.lock().len(), 100);
+        assert_eq!(broker.inner.timers.due.lock().heap.len(), 100);
         clock.advance_ms(10_000);
         broker.tick();
-        assert_eq!(broker.inner.timers.due.lock().len(), 1);
+        assert_eq!(broker.inner.timers.due.lock().heap.len(), 1);
+    }
+
+    #[test]
+    fn a_queue_that_went_is_not_looked_at_again() {
+        let clock = ManualClock::at(1_000_000);
+        let broker = Broker::new(Journal::in_memory(), clock.clone(), Recovery::default());
+        let name = QueueName::new("q").unwrap();
+        broker.declare_queue(QueueSpec::durable(name.clone()).expires_ms(50)).unwrap();
+        let to = (ExchangeName::default_exchange(), RoutingKey::new("q").unwrap());
+        drop(broker.try_publish(Message::new(to.0, to.1, "held")).unwrap());
+        let _held = broker.get(&name).unwrap().unwrap();
+        clock.advance_ms(60);
+        // It goes with the first, and the second is of the plan that was made before.
+        (0..3).for_each(|_| broker.tick());
+        assert!(broker.queues().is_empty());
+        assert_eq!(broker.inner.timers.next_ms(), None);
+    }
+
+    #[test]
+    fn queues_that_went_before_their_time_leave_nothing() {
+        let clock = ManualClock::at(1_000_000);
+        let broker = Broker::new(Journal::in_memory(), clock, Recovery::default());
+        for number in 0..10 * Plans::SWEPT_AT_MIN {
+            let name = QueueName::new(format!("q{number}")).unwrap();
+            broker.declare_queue(QueueSpec::durable(name.clone()).expires_ms(86_400_000)).unwrap();
+            broker.delete_queue(&name, DeleteIf::default()).unwrap();
+        }
+        let plans = broker.inner.timers.due.lock().heap.len();
+        assert!(plans <= Plans::SWEPT_AT_MIN, "{plans}");
     }
 }

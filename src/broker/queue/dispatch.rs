@@ -59,7 +59,11 @@ impl Queue {
                 effects.front_is_dead = true;
                 break;
             }
-            let Some(held) = state.ready.pop_front() else { break };
+            let Some(held) = state.ready.pop_front() else {
+                // It can't be read, so its time is up for good.
+                front_expires_ms = Some(now_ms.saturating_add(READ_AGAIN_AFTER_MS));
+                break;
+            };
             effects.bury(held, reason);
         }
         state.burying = effects.front_is_dead || !state.dying.is_empty();
@@ -158,6 +162,9 @@ pub(super) const PAGE_LOOKS_MAX_OF_TICK: usize = 4_096;
 
 /// Takes out of memory what can be read back, and comes back to what is left.
 pub(super) fn page_out(state: &mut State, now_ms: UnixMs, looks_max: usize) {
+/// Until what is dead and can't be read is looked at again.
+const READ_AGAIN_AFTER_MS: u64 = 1_000;
+
     const CHECK_AFTER_MS: u64 = 100;
     let after_ms = match state.ready.page_out(looks_max) {
         Left::Nothing => None,

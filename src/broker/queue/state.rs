@@ -92,7 +92,7 @@ impl State {
     }
 
     pub(super) fn queue_expires_ms(&self) -> Option<UnixMs> {
-        let expires_ms = self.settings.expires_ms?;
+        let expires_ms = self.settings.expires_ms.filter(|_| !self.deleted)?;
         self.consumers.is_empty().then(|| self.used_ms.saturating_add(expires_ms))
     }
 
