@@ -122,13 +122,13 @@ impl Consumer {
         // flume takes no part in tokio's cooperation: a queue that is never empty must yield too.
         tokio::task::coop::consume_budget().await;
         let parcel = self.parcels.recv_async().await.ok()?;
-        Some(self.open(parcel))
+        self.open(parcel)
     }
 
     /// The next delivery if one is here already.
     pub fn try_next(&mut self) -> Option<Delivery> {
         let parcel = self.parcels.try_recv().ok()?;
-        Some(self.open(parcel))
+        self.open(parcel)
     }
 
     /// Why there will be no more deliveries, once there will be none.
@@ -136,7 +136,11 @@ impl Consumer {
         self.ends.first()
     }
 
-    fn open(&self, parcel: Parcel) -> Delivery {
+    /// `None`: the queue has taken it back, and all that waits behind it, and others may have it.
+    fn open(&self, parcel: Parcel) -> Option<Delivery> {
+        if self.parcels.is_disconnected() && self.ended() == Some(ConsumerEnd::TimedOut) {
+            return None;
+        }
         // The queue stops at a full channel; half empty is when it is worth going on.
         if self.unlimited && self.parcels.len() == BUFFERED_MAX / 2 {
             // Its only consumer is this one, which is resumed in any case.
@@ -145,7 +149,7 @@ impl Consumer {
             self.inner.run(&self.queue, effects);
         }
         let delivery = Delivery::new(self.inner.clone(), self.queue.clone(), parcel);
-        if self.no_ack { delivery.taken() } else { delivery }
+        Some(if self.no_ack { delivery.taken() } else { delivery })
     }
 }
 

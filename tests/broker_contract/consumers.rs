@@ -128,6 +128,35 @@ async fn a_consumer_that_sits_on_a_delivery_is_ended_and_its_messages_return() {
     assert_eq!(slow.ended(), Some(ConsumerEnd::TimedOut));
 }
 
+#[tokio::test]
+async fn what_a_timed_out_consumer_had_not_looked_at_is_not_handed_to_it_any_more() {
+    let (f, clock) = Fixture::frozen();
+    f.declare(QueueSpec::durable(queue_name("q")).consumer_timeout_ms(1_000)).await;
+    for body in ["1", "2", "3"] {
+        f.publish("", "q", body).await;
+    }
+    let mut slow = f.consume("q", 3).await;
+    let _held = next(&mut slow).await;
+    f.pass_ms(&clock, 1_000);
+    assert!(slow.next().await.is_none());
+    assert_eq!(f.take_all("q").await, ["1", "2", "3"]);
+}
+
+#[tokio::test]
+async fn what_needs_no_acknowledgement_is_never_held_too_long() {
+    let (f, clock) = Fixture::frozen();
+    f.declare(QueueSpec::durable(queue_name("q")).consumer_timeout_ms(1_000)).await;
+    for body in ["1", "2"] {
+        f.publish("", "q", body).await;
+    }
+    let options = ConsumeOptions { no_ack: true, ..ConsumeOptions::default() };
+    let mut slow = f.broker.consume_with(&queue_name("q"), options).await.unwrap();
+    assert_eq!(text(next(&mut slow).await.message()), "1");
+    f.pass_ms(&clock, 5_000);
+    assert_eq!(text(next(&mut slow).await.message()), "2");
+    assert_eq!((slow.ended(), f.depth("q").await), (None, (0, 0, 0)));
+}
+
 /// As on the real server, but that there the whole channel ends at once.
 #[tokio::test]
 async fn a_channel_that_settles_too_late_is_told_so() {

@@ -86,8 +86,8 @@ pub struct Effects {
     /// Handed out, for the how-manieth time.
     pub marks: Vec<(Seq, u32)>,
     pub unused: bool,
-    /// Consumers that were ended, with what still waits in their lines.
-    pub ended: Vec<(ConsumerNumber, Vec<(Tag, Copy)>)>,
+    /// Consumers that were ended, and what waited in their lines taken back.
+    pub ended: Vec<ConsumerNumber>,
 }
 
 impl Queue {
@@ -207,7 +207,7 @@ impl Queue {
         }
     }
 
-    fn deliver_head(&mut self, since_ms: u64, effects: &mut Effects) {
+    fn deliver_head(&mut self, mut since_ms: u64, effects: &mut Effects) {
         let number = self.turns.remove(0);
         let copy = self.ready.remove(0);
         let tag = self.next_tag;
@@ -215,8 +215,10 @@ impl Queue {
         if let Some(consumer) = self.consumers.iter_mut().find(|c| c.number == number) {
             consumer.in_flight += 1;
             consumer.line.push(tag);
-            if !consumer.no_ack {
-                effects.marks.push((copy.seq, copy.returns + 1));
+            match consumer.no_ack {
+                // Never held for too long.
+                true => since_ms = u64::MAX,
+                false => effects.marks.push((copy.seq, copy.returns + 1)),
             }
         }
         self.unacked.push(Unacked { tag, consumer: Some(number), copy, since_ms });
@@ -329,7 +331,7 @@ impl Queue {
     /// Ends the consumers that hold a delivery too long, and takes back all that is theirs.
     fn time_out(&mut self, now_ms: u64, effects: &mut Effects) -> Vec<Consumer> {
         let Some(timeout_ms) = self.settings.consumer_timeout_ms else { return Vec::new() };
-        let late = |unacked: &&Unacked| unacked.since_ms + timeout_ms <= now_ms;
+        let late = |unacked: &&Unacked| unacked.since_ms.saturating_add(timeout_ms) <= now_ms;
         let late: Vec<Unacked> = self.unacked.iter().filter(late).cloned().collect();
         let mut ended = Vec::new();
         for number in late.iter().filter_map(|unacked| unacked.consumer) {
@@ -356,17 +358,9 @@ impl Queue {
         let expires_ms = self.settings.expires_ms.map(|expires_ms| self.used_ms + expires_ms);
         let expired =
             self.consumers.is_empty() && expires_ms.is_some_and(|expires_ms| expires_ms <= now_ms);
-        // What was in their lines can still be looked at; settling it changes nothing.
-        let lines = |consumer: &Consumer| {
-            let copies = consumer.line.iter().map(|&tag| (tag, self.unacked(tag)));
-            (consumer.number, copies.collect())
-        };
-        let lines: Vec<(ConsumerNumber, Vec<(Tag, Copy)>)> =
-            self.consumers.iter().map(lines).collect();
-        let ended = self.time_out(now_ms, &mut effects);
-        let has_ended = |number: ConsumerNumber| ended.iter().any(|c| c.number == number);
-        effects.ended = lines.into_iter().filter(|(number, _)| has_ended(*number)).collect();
-        let left_alone = !ended.is_empty() && self.consumers.is_empty();
+        effects.ended =
+            self.time_out(now_ms, &mut effects).iter().map(|consumer| consumer.number).collect();
+        let left_alone = !effects.ended.is_empty() && self.consumers.is_empty();
         effects.unused = expired || (left_alone && self.spec.auto_delete);
         self.dispatch(now_ms, &mut effects);
         effects

@@ -123,12 +123,16 @@ impl Queue {
         *next_tag += 1;
         slot.in_flight += 1;
         // Without acknowledgements a delivery is settled when it is taken: a mark would say nothing.
-        if !slot.no_ack {
-            self.mark_delivered(&held, settings, effects);
-        }
+        let since_ms = match slot.no_ack {
+            true => UnixMs::MAX,
+            false => {
+                self.mark_delivered(&held, settings, effects);
+                now_ms
+            }
+        };
         consumers.offer_turn(id);
         self.handed_out(state, now_ms);
-        let unacked = Unacked { held, consumer: Some(id), credit, since_ms: now_ms };
+        let unacked = Unacked { held, consumer: Some(id), credit, since_ms };
         state.unacked.insert(tag, unacked);
     }
 

@@ -33,7 +33,7 @@ impl World {
     }
 
     fn collect(&mut self, number: QueueNumber, effects: Effects, work: &mut Vec<Dead>) {
-        self.orphans.extend(effects.ended);
+        self.orphans.extend(effects.ended.into_iter().map(|number| (number, Vec::new())));
         for (seq, count) in effects.marks {
             let Some(kept) = self.durable().messages.get(&seq) else { continue };
             let before = kept.marks.get(&number).copied().unwrap_or(0);
