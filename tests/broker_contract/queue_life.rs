@@ -1,9 +1,11 @@
 //! Whose a queue is, when it goes, and with what words its use is refused.
 
 use leveret::backend::DeleteIf;
-use leveret::model::topology::{ExchangeKind, QueueSpec};
+use leveret::model::topology::{
+    Backoff, ExchangeKind, Policy, QueueSettings, QueueSpec, RetryPolicy,
+};
 
-use super::fixture::{Fixture, next, queue_name};
+use super::fixture::{Fixture, next, queue_name, refusal};
 use super::peer::{Peer, on_both};
 
 #[tokio::test]
@@ -90,6 +92,38 @@ async fn an_unused_queue_expires_and_use_puts_that_off() {
     f.publish("", "q", "1").await;
     f.pass_ms(&clock, 1);
     assert!(!f.exists("q").await);
+}
+
+/// As on the real server, where setting one starts the clock.
+#[tokio::test]
+async fn a_policy_gives_an_idle_queue_its_whole_time() {
+    let (f, clock) = Fixture::frozen();
+    f.queue("q").await;
+    f.pass_ms(&clock, 10_000);
+    let queue = QueueSettings { expires_ms: Some(400), ..QueueSettings::default() };
+    let (name, pattern) = ("expires".to_owned(), "q".to_owned());
+    let policy = Policy { name, pattern, queue, ..Policy::default() };
+    f.broker.set_policy(policy).await.unwrap();
+    f.pass_ms(&clock, 399);
+    assert!(f.exists("q").await);
+    f.pass_ms(&clock, 1);
+    assert!(!f.exists("q").await);
+}
+
+#[tokio::test]
+async fn a_queue_is_not_empty_while_messages_wait_in_it_for_their_time() {
+    let (f, clock) = Fixture::frozen();
+    let backoff = Backoff::Fixed { delay_ms: 1_000 };
+    let retry = RetryPolicy { attempts_max: 3, backoff, jitter: 0.0 };
+    f.declare(QueueSpec::durable(queue_name("q")).retry(retry)).await;
+    f.publish("", "q", "1").await;
+    f.broker.get(&queue_name("q")).await.unwrap().unwrap().fail("later").await.unwrap();
+    let empty = DeleteIf { unused: false, empty: true };
+    let refused = refusal(f.broker.delete_queue(&queue_name("q"), empty).await);
+    assert_eq!(refused, "PRECONDITION_FAILED - queue 'q' in vhost '/' not empty");
+    f.pass_ms(&clock, 1_000);
+    assert_eq!(f.take_all("q").await, ["1"]);
+    f.broker.delete_queue(&queue_name("q"), empty).await.unwrap();
 }
 
 /// RabbitMQ 4.3 refuses them, which Celery needs.

@@ -205,6 +205,10 @@ impl Queue {
         self.limits_time.store(settings.message_ttl_ms.is_some(), Ordering::Relaxed);
         state.settings = Arc::new(settings);
         if state.settings.consumer_timeout_ms.is_some() && !state.unacked.is_empty() {
+        if *state.settings != settings {
+            // The time of disuse begins anew, or a queue that was idle before would go at once.
+            state.used_ms = now_ms;
+        }
             state.timeout_check_ms = Some(now_ms);
         }
         self.dispatch_living(&mut state, now_ms)
@@ -350,7 +354,8 @@ impl Queue {
         if only.unused && !state.consumers.is_empty() {
             return Err(BrokerError::InUse { what: "queue", name, vhost });
         }
-        if only.empty && (state.ready.len() > 0 || !state.dying.is_empty()) {
+        let waits = !state.delayed.is_empty() || !state.dying.is_empty();
+        if only.empty && (state.ready.len() > 0 || waits) {
             return Err(BrokerError::NotEmpty { name, vhost });
         }
         state.deleted = true;

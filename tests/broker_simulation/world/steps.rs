@@ -255,7 +255,7 @@ impl World {
         if only.unused && !queue.consumers.is_empty() {
             return "in use".to_owned();
         }
-        if only.empty && !queue.ready.is_empty() {
+        if only.empty && !(queue.ready.is_empty() && queue.delayed.is_empty()) {
             return "not empty".to_owned();
         }
         format!("deleted {}", self.remove_queue(name).len())
@@ -376,6 +376,9 @@ impl World {
             let settings = self.settings(&self.queues[&name].spec);
             let Some(queue) = self.queues.get_mut(&name) else { continue };
             let queue = queue.make_mut();
+            if queue.settings != settings {
+                queue.used_ms = now_ms;
+            }
             queue.settings = settings;
             let mut looked_at = queue.clone();
             let mut effects = Effects::default();
