@@ -159,7 +159,8 @@ impl Inner {
     pub(super) fn get(&self, queue: &Arc<Queue>) -> Option<Parcel> {
         /// Others have their turn then: the timers go on with what is dead.
         const STEPS_MAX: usize = 16;
-        for _ in 0..STEPS_MAX {
+        let mut steps = 0;
+        while steps < STEPS_MAX {
             let (got, effects) = queue.get(self.now_ms());
             self.run(queue, effects);
             match got {
@@ -167,7 +168,13 @@ impl Inner {
                 Got::Empty => return None,
                 Got::Unfinished if !self.journal.has_room(DEAD_BYTES_MAX) => return None,
                 Got::Unfinished => self.run(queue, queue.proceed(self.now_ms())),
+                // It is in the middle of a step.
+                Got::InHands => {
+                    std::thread::yield_now();
+                    continue;
+                }
             }
+            steps += 1;
         }
         None
     }

@@ -348,21 +348,24 @@ impl Inner {
         if effects.are_none() {
             return;
         }
-        let mut work: Vec<(Arc<Queue>, Held, Reason)> = Vec::new();
+        let mut work = Work::default();
         self.collect(queue, effects, &mut work);
-        while let Some((queue, held, reason)) = work.pop() {
-            for (target, effects) in self.dead_letter(&queue, held, reason) {
-                self.collect(&target, effects, &mut work);
+        loop {
+            while let Some((queue, held, reason)) = work.dead.pop() {
+                for (target, effects) in self.dead_letter(&queue, held, reason) {
+                    self.collect(&target, effects, &mut work);
+                }
             }
+            let Some((queue, was_full)) = work.in_hands.pop() else { return };
+            let effects = queue.buried(self.now_ms(), !was_full && self.has_room());
+            self.collect(&queue, effects, &mut work);
         }
     }
 
-    fn collect(
-        &self,
-        queue: &Arc<Queue>,
-        effects: Effects,
-        work: &mut Vec<(Arc<Queue>, Held, Reason)>,
-    ) {
+    fn collect(&self, queue: &Arc<Queue>, effects: Effects, work: &mut Work) {
+        if effects.in_hands {
+            work.in_hands.push((queue.clone(), effects.is_full()));
+        }
         if effects.unfinished {
             self.timers.go_on_with(queue);
         }
@@ -384,13 +387,21 @@ impl Inner {
             }
         }
         // Taken from the back, so that the oldest is dead-lettered first.
-        work.extend(
+        work.dead.extend(
             effects.dead.into_iter().rev().map(|(held, reason)| (queue.clone(), held, reason)),
         );
         if effects.unused {
             self.delete_unused(queue);
         }
     }
+}
+
+/// What the effects of a step lead to.
+#[derive(Default)]
+struct Work {
+    dead: Vec<(Arc<Queue>, Held, Reason)>,
+    /// The queues that wait for theirs to be placed, and whether a step took as many as it may.
+    in_hands: Vec<(Arc<Queue>, bool)>,
 }
 
 /// Whether something of the message itself hangs on when it is published.

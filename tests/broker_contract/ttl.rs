@@ -3,7 +3,7 @@
 use leveret::model::message::Message;
 use leveret::model::topology::{ExchangeKind, QueueSpec};
 
-use super::fixture::{dying_queue, key, name, queue_name, text};
+use super::fixture::{Fixture, dying_queue, key, name, queue_name, text};
 use super::peer::{Peer, on_both};
 
 async fn with_dead_letters(f: &Peer, message_ttl_ms: Option<u64>) {
@@ -76,4 +76,36 @@ async fn ttl_zero_is_delivered_at_once_or_expires() {
         assert_eq!(text(consumer.next().await.message()), "taken");
     })
     .await;
+}
+
+/// A queue that delays: whoever finds out that a message has expired, the letters keep the order.
+#[tokio::test]
+async fn dead_letters_keep_the_order_whoever_buries() {
+    const COUNT: u32 = 20_000;
+    let f = Fixture::new();
+    f.queue("dead").await;
+    f.declare(dying_queue("waiting", "", Some("dead")).message_ttl_ms(1)).await;
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                    f.engine.tick();
+                }
+            });
+        }
+        for number in 0..COUNT {
+            let message = Message::new(name(""), key("waiting"), number.to_le_bytes().to_vec());
+            drop(f.engine.try_publish(message).unwrap());
+        }
+        while f.engine.queue_status(&queue_name("dead")).unwrap().ready < COUNT as usize {
+            std::thread::yield_now();
+        }
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    for number in 0..COUNT {
+        let letter = f.broker.get(&queue_name("dead")).await.unwrap().unwrap();
+        assert_eq!(letter.message().body[..], number.to_le_bytes());
+        letter.ack().await.unwrap();
+    }
 }

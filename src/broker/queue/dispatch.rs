@@ -26,7 +26,7 @@ impl Queue {
     /// As [`Queue::dispatch`], to where the effects are looked for: it is a large structure, and a message
     /// that comes in mostly has none.
     pub(super) fn dispatch_into(&self, effects: &mut Effects, state: &mut State, now_ms: UnixMs) {
-        let is_left_to_others = state.burying;
+        let is_left_to_others = state.burying || state.in_hands;
         let may_bury = |effects: &Effects| !is_left_to_others && !effects.is_full();
         while may_bury(effects)
             && let Some((held, reason)) = state.dying.pop_front()
@@ -67,7 +67,11 @@ impl Queue {
             effects.bury(held, reason);
         }
         state.burying = effects.front_is_dead || !state.dying.is_empty();
-        effects.unfinished = state.burying && !is_left_to_others;
+        if !is_left_to_others && !effects.dead.is_empty() && state.settings.dead_letter.is_some() {
+            state.in_hands = true;
+            effects.in_hands = true;
+        }
+        effects.unfinished = state.burying && !is_left_to_others && !effects.in_hands;
         if state.ready.is_crowded() {
             page_out(state, now_ms, PAGE_LOOKS_MAX);
         }
@@ -82,7 +86,7 @@ impl Queue {
     pub(super) fn dispatch_living(&self, state: &mut State, now_ms: UnixMs) -> Effects {
         let was_burying = std::mem::replace(&mut state.burying, true);
         let mut effects = self.dispatch(state, now_ms);
-        effects.unfinished = state.burying && !was_burying;
+        effects.unfinished = state.burying && !was_burying && !state.in_hands;
         effects
     }
 
@@ -158,6 +162,9 @@ impl Queue {
     }
 }
 
+/// Until what is dead and can't be read is looked at again.
+const READ_AGAIN_AFTER_MS: u64 = 1_000;
+
 /// So many messages a publisher looks at for room in memory, more than came since it last did: the queue is
 /// locked meanwhile, and the disk has nothing to do once it has what came before.
 const PAGE_LOOKS_MAX: usize = 512;
@@ -166,9 +173,6 @@ pub(super) const PAGE_LOOKS_MAX_OF_TICK: usize = 4_096;
 
 /// Takes out of memory what can be read back, and comes back to what is left.
 pub(super) fn page_out(state: &mut State, now_ms: UnixMs, looks_max: usize) {
-/// Until what is dead and can't be read is looked at again.
-const READ_AGAIN_AFTER_MS: u64 = 1_000;
-
     const CHECK_AFTER_MS: u64 = 100;
     let after_ms = match state.ready.page_out(looks_max) {
         Left::Nothing => None,

@@ -23,6 +23,9 @@ pub(in crate::broker) struct Effects {
     pub unused: bool,
     /// More than one step takes is dead: [`super::Queue::proceed`] goes on.
     pub unfinished: bool,
+    /// Once the dead are at their place, [`super::Queue::buried`] has to be told: others wait for that, so
+    /// that they arrive in order.
+    pub in_hands: bool,
     /// The next message is dead, and has to wait for its step.
     pub(super) front_is_dead: bool,
     /// What `dead` weighs in the journal, about.
@@ -42,7 +45,7 @@ impl Effects {
         dead.is_empty() && delivered.is_empty() && wake_ms.is_none() && !unused && !unfinished
     }
 
-    pub(super) fn is_full(&self) -> bool {
+    pub(in crate::broker) fn is_full(&self) -> bool {
         self.dead.len() >= DEAD_MAX || self.dead_bytes >= DEAD_BYTES_MAX
     }
 

@@ -99,6 +99,8 @@ pub(super) enum Got {
     Empty,
     /// What is dead lies in front: it is to be asked again when that is gone.
     Unfinished,
+    /// As [`Got::Unfinished`], and another thread is at it.
+    InHands,
 }
 
 /// A message was not taken.
@@ -203,12 +205,12 @@ impl Queue {
     pub(super) fn configure(&self, settings: QueueSettings, now_ms: UnixMs) -> Effects {
         let mut state = self.state.lock();
         self.limits_time.store(settings.message_ttl_ms.is_some(), Ordering::Relaxed);
-        state.settings = Arc::new(settings);
-        if state.settings.consumer_timeout_ms.is_some() && !state.unacked.is_empty() {
         if *state.settings != settings {
             // The time of disuse begins anew, or a queue that was idle before would go at once.
             state.used_ms = now_ms;
         }
+        state.settings = Arc::new(settings);
+        if state.settings.consumer_timeout_ms.is_some() && !state.unacked.is_empty() {
             state.timeout_check_ms = Some(now_ms);
         }
         self.dispatch_living(&mut state, now_ms)
@@ -286,8 +288,24 @@ impl Queue {
     /// Goes on where a step was full. Until then nobody takes more of the dead out.
     pub(super) fn proceed(&self, now_ms: UnixMs) -> Effects {
         let mut state = self.state.lock();
+        if state.in_hands {
+            return Effects::default();
+        }
         state.burying = false;
         self.dispatch(&mut state, now_ms)
+    }
+
+    /// What a step took out is where the dead go. The next may be taken here, if it `may_bury`, and is left to
+    /// [`Queue::proceed`] otherwise.
+    pub(super) fn buried(&self, now_ms: UnixMs, may_bury: bool) -> Effects {
+        let mut state = self.state.lock();
+        state.in_hands = false;
+        // Whoever found more of the dead meanwhile left it here.
+        match std::mem::take(&mut state.burying) {
+            false => Effects::default(),
+            true if may_bury => self.dispatch(&mut state, now_ms),
+            true => self.dispatch_living(&mut state, now_ms),
+        }
     }
 
     /// Takes the head for a caller that is no consumer (basic.get).
@@ -296,7 +314,8 @@ impl Queue {
         state.used_ms = now_ms;
         let mut effects = self.dispatch(&mut state, now_ms);
         if effects.front_is_dead {
-            return (Got::Unfinished, effects);
+            let is_with_others = state.in_hands && !effects.in_hands;
+            return (if is_with_others { Got::InHands } else { Got::Unfinished }, effects);
         }
         let Some(held) = state.ready.pop_front() else { return (Got::Empty, effects) };
         let tag = state.next_tag;

@@ -73,9 +73,10 @@ impl Queue {
         }
         // What lay in the queue dies before what came out of it.
         let mut effects = self.dispatch(&mut state, now_ms);
+        let are_others_at_it = state.in_hands && !effects.in_hands;
         for held in dead {
-            if state.burying || effects.is_full() {
-                effects.unfinished |= !state.burying;
+            if state.burying || are_others_at_it || effects.is_full() {
+                effects.unfinished |= !state.burying && !state.in_hands;
                 state.burying = true;
                 state.dying.push_back((held, Reason::Rejected));
             } else {

@@ -33,6 +33,8 @@ pub(super) struct State {
     pub armed_ms: Option<UnixMs>,
     /// More is dead than one step takes, and somebody will go on with it: nobody else takes any of it.
     pub burying: bool,
+    /// What a step took out is on its way to where the dead go, and comes before all that dies now.
+    pub in_hands: bool,
     /// What died in hands, and waits to be taken out; empty, unless much died at once.
     pub dying: VecDeque<(Held, Reason)>,
     pub deleted: bool,
@@ -64,6 +66,7 @@ impl State {
             page_check_ms: None,
             armed_ms: None,
             burying: false,
+            in_hands: false,
             dying: VecDeque::new(),
             deleted: false,
         }
