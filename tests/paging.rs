@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use leveret::broker::{Broker, BrokerOptions, DeleteIf, Delivery, Edit, Recovery};
+use leveret::broker::{Broker, BrokerError, BrokerOptions, DeleteIf, Delivery, Edit, Recovery};
 use leveret::journal::{Content, FolderStore, Group, Journal, JournalOptions};
 use leveret::model::clock::ManualClock;
 use leveret::model::message::Message;
@@ -506,6 +506,34 @@ fn what_comes_behind_a_long_backlog_never_enters_memory() {
         assert_eq!(published.confirms.all().await, []);
     });
     assert!(has_memory(&side.broker));
+    side.restart(true, &runtime);
+    take_all(&side, 0..next);
+}
+
+#[test]
+fn who_waits_for_nothing_meets_the_memory_alarm_while_the_disk_stands_still() {
+    const LONG: u32 = 12_000;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let mut side = long(&runtime, LONG);
+    side.broker.set_memory_limit(4 * 1024 * 1024);
+    let on_disk = side.on_disk();
+    side.disk.hold();
+    let mut next = LONG;
+    let refused = loop {
+        match side.broker.try_publish(message("", "plain", body(next, 300))) {
+            Ok(published) => drop(published),
+            Err(refused) => break refused,
+        }
+        next += 1;
+    };
+    assert!(matches!(refused, BrokerError::Alarm(_)), "{refused}");
+    // What is written and not committed has the journal's bound, and the rest is kept and counted.
+    let written = (side.on_disk() - on_disk) * 300;
+    let uncommitted_bytes_max = JournalOptions::default().uncommitted_bytes_max;
+    assert!((uncommitted_bytes_max / 3..uncommitted_bytes_max).contains(&written), "{written}");
+    let kept = next as usize * 300 - LONG as usize * 300 - written;
+    assert!((512 * 1024..4 * 1024 * 1024).contains(&kept), "{kept}");
+    side.disk.release();
     side.restart(true, &runtime);
     take_all(&side, 0..next);
 }
