@@ -186,27 +186,30 @@ impl Band {
 
     /// Takes a message out that is in memory.
     pub(super) fn take(&mut self, position: Position) -> Option<Held> {
-        let lines = self.rest.iter_mut().filter_map(|part| match part {
-            Part::Memory(line) => Some(line),
-            Part::Paged(_) => None,
-        });
-        let (mut taken, mut emptied) = (None, false);
-        for line in std::iter::once(&mut self.head).chain(lines) {
-            if let Ok(at) = line.binary_search_by_key(&position, |held| held.position) {
-                taken = line.remove(at);
-                emptied = line.is_empty();
-                break;
-            }
+        let take = |line: &mut VecDeque<Held>| {
+            let at = line.binary_search_by_key(&position, |held| held.position).ok()?;
+            line.remove(at)
+        };
+        if let Some(held) = take(&mut self.head) {
+            return Some(held);
         }
-        if emptied {
-            self.rest.retain(|part| !matches!(part, Part::Memory(line) if line.is_empty()));
+        let own = self.own(position)?;
+        let Some(Part::Memory(line)) = self.rest.get_mut(own) else { return None };
+        let held = take(line)?;
+        if line.is_empty() {
+            self.rest.remove(own);
         }
-        taken
+        Some(held)
+    }
+
+    /// The part behind the head that a message is in, if it is in any.
+    fn own(&self, position: Position) -> Option<usize> {
+        self.rest.partition_point(|part| part.first() <= position).checked_sub(1)
     }
 
     /// The run that a message is in.
     pub(super) fn run_of(&self, position: Position) -> Option<(usize, &Run)> {
-        let own = self.rest.partition_point(|part| part.first() <= position).checked_sub(1)?;
+        let own = self.own(position)?;
         match self.rest.get(own) {
             Some(Part::Paged(run)) if run.contains(position) => Some((own, run)),
             _ => None,
