@@ -4,8 +4,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use metrics::{Counter, counter};
 
-/// What all server-named queues are counted under: clients make them without end.
-const GENERATED_LABEL: &str = "amq.gen";
+use crate::model::topology::QueueSpec;
+
+/// What all queues are counted under that clients make without end: those that the server names, or that go
+/// by themselves.
+const TEMPORARY_LABEL: &str = "temporary";
 
 pub(super) struct QueueCounters {
     /// These two are incremented under the lock of the queue.
@@ -19,8 +22,10 @@ pub(super) struct QueueCounters {
 }
 
 impl QueueCounters {
-    pub(super) fn new(queue: &str) -> Self {
-        let label = if queue.starts_with("amq.") { GENERATED_LABEL } else { queue };
+    pub(super) fn new(spec: &QueueSpec) -> Self {
+        let goes = spec.exclusive || spec.auto_delete || spec.settings.expires_ms.is_some();
+        let name = spec.name.as_str();
+        let label = if goes || name.starts_with("amq.") { TEMPORARY_LABEL } else { name };
         let status = |status: &'static str| counter!("rabbitmq_messages_total", "queue" => label.to_owned(), "status" => status);
         Self {
             published: Count::new(status("published")),

@@ -148,7 +148,7 @@ impl Queue {
         pager: Arc<Pager>,
         now_ms: UnixMs,
     ) -> Self {
-        let counters = QueueCounters::new(spec.name.as_str());
+        let counters = QueueCounters::new(&spec);
         let ready = Ready::new(spec.priority_max.unwrap_or(0), id, pager);
         let is_for_replies = spec.name.as_str().starts_with(REPLY_TO);
         let limits_time = AtomicBool::new(settings.message_ttl_ms.is_some());
