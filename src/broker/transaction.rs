@@ -56,12 +56,26 @@ impl Delivery {
         let vhost = vhost.ok_or_else(|| BrokerError::NoVhost(queue.vhost.clone()))?;
         let now_ms = inner.now_ms();
         let cause = self.id();
+        // They are promised their places together.
+        let mut promised: Vec<(Arc<Queue>, usize, u64)> = Vec::new();
+        let mut has_room = |target: &Arc<Queue>, body_bytes: u64| {
+            let at = promised.iter().position(|(queue, ..)| queue == target);
+            let at = at.unwrap_or_else(|| {
+                promised.push((target.clone(), 0, 0));
+                promised.len() - 1
+            });
+            promised.get_mut(at).is_none_or(|(queue, more, more_bytes)| {
+                *more += 1;
+                *more_bytes += body_bytes;
+                !queue.refuses(*more, *more_bytes)
+            })
+        };
         let route = |mut message: Message| {
             set_cause(&mut message, &cause);
             check_bounds(&message)?;
             let body_bytes = message.body.len() as u64;
             let (stored, targets) = inner.route(&vhost, message, now_ms)?;
-            if let Some(full) = targets.iter().find(|target| target.refuses(body_bytes)) {
+            if let Some(full) = targets.iter().find(|target| !has_room(target, body_bytes)) {
                 return Err(BrokerError::Nacked { name: full.spec.name.to_string() });
             }
             Ok((stored, targets))

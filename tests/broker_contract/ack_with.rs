@@ -127,6 +127,14 @@ async fn an_effect_that_can_not_be_had_settles_nothing() {
 
     let full = delivery.ack_with(|tx| _ = tx.set("key", "value").publish(output("full", "2")));
     assert!(refusal(full.await).contains("queue 'full' is full"));
+    // Each of them alone would find its place.
+    let spec = QueueSpec::durable(queue_name("narrow")).length_max(1, Overflow::RejectPublish);
+    stand.broker.declare_queue(spec).await.unwrap();
+    let both = delivery.ack_with(|tx| {
+        tx.publish(output("narrow", "1")).publish(output("narrow", "2"));
+    });
+    assert!(refusal(both.await).contains("queue 'narrow' is full"));
+    assert_eq!(stand.depth("narrow").await, (0, 0));
 
     let too_many = delivery.ack_with(|tx| {
         (0..1_025).for_each(|_| _ = tx.incr("key"));

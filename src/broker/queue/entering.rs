@@ -27,7 +27,7 @@ impl Queue {
         if state.deleted {
             return Err(Refusal::Deleted(held));
         }
-        if let Some(dead_letter) = state.refuses(held.body_bytes()) {
+        if let Some(dead_letter) = state.refuses(1, held.body_bytes()) {
             return Err(Refusal::Full { held, dead_letter });
         }
         state.admit(held, now_ms);
@@ -70,9 +70,10 @@ impl Queue {
         Some(commits)
     }
 
-    /// Whether it is at its maximum length and refuses what is new, such as a body of so many bytes.
-    pub(in crate::broker) fn refuses(&self, body_bytes: u64) -> bool {
-        self.state.lock().refuses(body_bytes).is_some()
+    /// Whether `more` messages with so many bytes are too many for its maximum length, and it refuses what
+    /// is new.
+    pub(in crate::broker) fn refuses(&self, more: usize, more_bytes: u64) -> bool {
+        self.state.lock().refuses(more, more_bytes).is_some()
     }
 
     /// As [`Queue::enqueue`], whatever the length: the message was promised when there was room.

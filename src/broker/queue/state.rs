@@ -113,15 +113,15 @@ impl State {
         (next_ms < UnixMs::MAX).then_some(next_ms)
     }
 
-    /// Whether another body of so many bytes is refused for the queue's length; if so, whether it is
-    /// dead-lettered.
-    pub(super) fn refuses(&self, body_bytes: u64) -> Option<bool> {
+    /// Whether `more` messages with so many bytes are refused for the queue's length; if so, whether they
+    /// are dead-lettered.
+    pub(super) fn refuses(&self, more: usize, more_bytes: u64) -> Option<bool> {
         let dead_letter = match self.settings.overflow {
             None | Some(Overflow::DropHead) => return None,
             Some(Overflow::RejectPublish) => false,
             Some(Overflow::RejectPublishDlx) => true,
         };
-        self.is_over_length(1, body_bytes).then_some(dead_letter)
+        self.is_over_length(more, more_bytes).then_some(dead_letter)
     }
 
     /// A message comes in: ready, or held until its delay has passed.
