@@ -539,6 +539,36 @@ fn who_waits_for_nothing_meets_the_memory_alarm_while_the_disk_stands_still() {
 }
 
 #[test]
+fn what_expires_stays_on_the_disk_over_a_restart_and_goes_at_its_time() {
+    const COUNT: u32 = 3_000;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let mut side = Side::new(0);
+    for number in 0..2 * COUNT {
+        let mut message = numbered(number);
+        message.properties.expiration_ms = Some(if number < COUNT { 5_000 } else { 1_000_000 });
+        if number % 3 == 0 {
+            message.exchange = ExchangeName::new("amq.fanout").unwrap();
+        }
+        drop(side.broker.try_publish(message).unwrap());
+    }
+    let ready = |side: &Side, name| side.broker.queue_status(&queue(name)).unwrap().ready;
+    for _ in 0..2 {
+        side.restart(true, &runtime);
+        assert_eq!((ready(&side, "plain"), ready(&side, "left")), (4_000, 2_000));
+        // At most the first of each is in memory.
+        let counts: usize = FANNED_OUT.map(|name| ready(&side, name)).iter().sum::<usize>() + 4_000;
+        assert!(side.on_disk() + 5 >= counts, "{} of {counts}", side.on_disk());
+    }
+    side.clock.advance_ms(4_000);
+    side.broker.tick();
+    assert_eq!((ready(&side, "plain"), ready(&side, "left")), (4_000, 2_000));
+    side.clock.advance_ms(2_000);
+    side.broker.tick();
+    assert_eq!((ready(&side, "plain"), ready(&side, "left")), (2_000, 1_000));
+    take_all(&side, (COUNT..2 * COUNT).filter(|number| number % 3 > 0));
+}
+
+#[test]
 fn what_was_written_behind_a_backlog_can_be_had_before_it_is_committed() {
     const LONG: u32 = 12_000;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();

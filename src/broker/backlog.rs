@@ -5,7 +5,7 @@ use std::iter::Peekable;
 use ahash::AHashMap;
 
 use super::BrokerOptions;
-use super::queue::{Paged, Run, push_paged};
+use super::queue::{Paged, Run, Times, push_paged};
 use super::records::{MessageTag, QueueId, SeveralTag};
 use super::spread::Spread;
 use crate::journal::{Entry, Position};
@@ -37,16 +37,18 @@ fn collected_bytes() -> u64 {
 }
 
 impl Backlog {
-    pub(super) fn add(&mut self, entry: Entry, tag: &MessageTag) {
-        self.add_to(entry, 1, (tag.queue, tag.priority), tag.body_bytes);
+    /// Adds a message; with its times, if it has some.
+    pub(super) fn add(&mut self, entry: Entry, tag: &MessageTag, times: Option<Times>) {
+        self.add_to(entry, 1, (tag.queue, tag.priority), tag.body_bytes, times);
     }
 
-    pub(super) fn add_to_several(&mut self, entry: Entry, tag: &SeveralTag) {
+    /// As [`Backlog::add`], to each queue.
+    pub(super) fn add_to_several(&mut self, entry: Entry, tag: &SeveralTag, times: Option<Times>) {
         let mut queue = 0_u64;
         for step in &tag.steps {
             queue = queue.wrapping_add(*step);
             let line = (Position(queue), tag.priority);
-            self.add_to(entry, tag.steps.len(), line, tag.body_bytes);
+            self.add_to(entry, tag.steps.len(), line, tag.body_bytes, times);
         }
     }
 
@@ -56,9 +58,11 @@ impl Backlog {
         queues: usize,
         line: (QueueId, Option<u8>),
         body_bytes: u64,
+        times: Option<Times>,
     ) {
         let line = self.lines.entry(line).or_default();
-        let (times, expires, redelivered) = (None, false, false);
+        let expires = times.is_some_and(|times| times.expiration_ms.is_some());
+        let redelivered = false;
         let paged = Paged { entry, queues, body_bytes, times, expires, redelivered };
         if line.runs.is_empty() || entry.position > line.last {
             line.last = entry.position;
@@ -211,7 +215,7 @@ mod tests {
         for position in (100..5_000).filter(|at| at % 3 > 0).chain((99..5_003).step_by(3)) {
             let priority = (position % 5 == 0).then_some(9);
             let tag = MessageTag { priority, ..tag };
-            backlog.add(Entry { position: Position(position), weight: 100 }, &tag);
+            backlog.add(Entry { position: Position(position), weight: 100 }, &tag, None);
         }
         let noted: Vec<Position> = [1, 99, 100, 777, 4_999, 5_001, 9_999].map(Position).to_vec();
         let spread = Spread::default();
@@ -236,7 +240,7 @@ mod tests {
         for (run_bytes, expected) in [(0, 1_000), (1_000, 100), (u64::MAX, 1)] {
             let mut backlog = Backlog::default();
             for position in 1..=1_000 {
-                backlog.add(Entry { position: Position(position), weight: 100 }, &tag);
+                backlog.add(Entry { position: Position(position), weight: 100 }, &tag, None);
             }
             let spread = Spread::default();
             let mut found = Found::none_yet(&spread);
@@ -266,7 +270,7 @@ mod tests {
                 body_bytes: 10,
                 has_times: false,
             };
-            backlog.add_to_several(Entry { position: Position(position), weight: 100 }, &tag);
+            backlog.add_to_several(Entry { position: Position(position), weight: 100 }, &tag, None);
         }
         let mut found = Found::none_yet(&spread);
         let noted = [Position(350)];

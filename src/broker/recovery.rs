@@ -12,7 +12,7 @@ use super::connection::IN_PROCESS;
 use super::exchange::{Exchange, Target};
 use super::journaled::Delivered;
 use super::policy;
-use super::queue::{Failed, Held, Queue};
+use super::queue::{Failed, Held, Queue, Times};
 use super::records::{
     BindingRecord, ClosedRecord, DeliveredRecord, DestinationRecord, ExchangeRecord,
     FORMAT_VERSION, KIND_BINDING, KIND_CLOSED, KIND_DELIVERED, KIND_EXCHANGE, KIND_MESSAGE,
@@ -40,7 +40,9 @@ pub struct Recovery {
     messages: Vec<(Entry, MessageRecord)>,
     /// Messages that stay on the disk.
     backlog: Backlog,
-    /// Those of several queues that were given with a tag: the journal finds them again.
+    /// The message whose record comes next, since its tag was not enough.
+    timed: Option<(Position, Tag)>,
+    /// Those in memory that were given with a tag: the journal finds them again.
     tagged: AHashSet<Position>,
     /// Where messages of several queues are settled.
     spread: Arc<Spread>,
@@ -48,6 +50,12 @@ pub struct Recovery {
     delivered: AHashMap<(Position, QueueId), (Entry, u32)>,
     /// A stop was one in order.
     closed: Vec<Entry>,
+}
+
+/// What is told of a message before its record.
+enum Tag {
+    One(MessageTag),
+    Several(SeveralTag),
 }
 
 impl Recovery {
@@ -62,16 +70,23 @@ impl Recovery {
         content: Content<'_>,
     ) -> Result<bool, String> {
         match content {
-            Content::Payload(payload) => self.accept(entry, kind, payload).map(|()| true),
+            Content::Payload(payload) => match self.timed.take() {
+                Some((position, tag)) if position == entry.position => {
+                    self.accept_timed(entry, &tag, payload).map(|()| true)
+                }
+                _ => self.accept(entry, kind, payload).map(|()| true),
+            },
             Content::Tag(tag) if kind == KIND_MESSAGE => {
                 if tag.first() == Some(&SEVERAL_TAG_VERSION) {
                     return self.accept_several(entry, tag);
                 }
                 let tag: MessageTag = decode(tag)?;
-                if !tag.has_times {
-                    self.backlog.add(entry, &tag);
+                let stays = !tag.has_times;
+                match stays {
+                    true => self.backlog.add(entry, &tag, None),
+                    false => self.timed = Some((entry.position, Tag::One(tag))),
                 }
-                Ok(!tag.has_times)
+                Ok(stays)
             }
             Content::Tag(_) => Ok(false),
         }
@@ -81,11 +96,31 @@ impl Recovery {
         let tag: SeveralTag =
             decode_value(SEVERAL_TAG_VERSION, tag).map_err(|error| error.to_string())?;
         let stays = !tag.has_times && !tag.steps.is_empty();
-        match stays {
-            true => self.backlog.add_to_several(entry, &tag),
-            false => drop(self.tagged.insert(entry.position)),
+        if stays {
+            self.backlog.add_to_several(entry, &tag, None);
+        } else if tag.steps.is_empty() {
+            self.tagged.insert(entry.position);
+        } else {
+            self.timed = Some((entry.position, Tag::Several(tag)));
         }
         Ok(stays)
+    }
+
+    /// Takes a message whose record tells when it expires or is due. What expires stays on the disk.
+    fn accept_timed(&mut self, entry: Entry, tag: &Tag, payload: &[u8]) -> Result<(), String> {
+        let record: MessageRecord = decode(payload)?;
+        if record.due_ms.is_some() {
+            self.tagged.insert(entry.position);
+            self.messages.push((entry, record));
+            return Ok(());
+        }
+        let expiration_ms = record.message.properties.expiration_ms;
+        let times = Some(Times { arrived_ms: record.published_ms, expiration_ms });
+        match tag {
+            Tag::One(tag) => self.backlog.add(entry, tag, times),
+            Tag::Several(tag) => self.backlog.add_to_several(entry, tag, times),
+        }
+        Ok(())
     }
 
     pub(super) fn spread(&self) -> Arc<Spread> {
@@ -366,4 +401,57 @@ fn restore_binding(
 
 fn decode<T: DeserializeOwned>(payload: &[u8]) -> Result<T, String> {
     decode_value(FORMAT_VERSION, payload).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Broker;
+    use super::*;
+    use crate::journal::{FolderStore, Journal, JournalOptions};
+    use crate::model::clock::ManualClock;
+    use crate::model::message::{Message, Value};
+    use crate::model::names::{ExchangeName, QueueName, RoutingKey};
+    use crate::model::topology::QueueSpec;
+
+    #[test]
+    fn of_messages_with_a_tag_only_the_delayed_are_gathered_in_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |recovery: &mut Recovery| {
+            let store = Box::new(FolderStore::open(folder.path()).unwrap());
+            let mut accept =
+                |entry, kind, content: Content<'_>| recovery.accept_content(entry, kind, content);
+            Journal::open_by_tags(store, JournalOptions::default(), &mut accept).unwrap()
+        };
+        let mut recovery = Recovery::default();
+        let journal = open(&mut recovery);
+        let broker = Broker::new(journal.clone(), ManualClock::at(1_000_000), recovery);
+        let fanout = ExchangeName::new("amq.fanout").unwrap();
+        for name in ["one", "other"] {
+            let queue = QueueName::new(name).unwrap();
+            broker.declare_queue(QueueSpec::durable(queue.clone())).unwrap();
+            broker
+                .bind(Binding::queue(fanout.clone(), queue, RoutingKey::new("").unwrap()))
+                .unwrap();
+        }
+        for exchange in [ExchangeName::default_exchange(), fanout] {
+            let to = || {
+                let key = RoutingKey::new("one").unwrap();
+                Message::new(exchange.clone(), key, b"body".to_vec()).persistent()
+            };
+            let mut expires = to();
+            expires.properties.expiration_ms = Some(60_000);
+            let mut delayed = to();
+            delayed.properties.headers.set("x-delay", Value::Int(60_000));
+            for message in [to(), expires, delayed] {
+                drop(broker.try_publish(message).unwrap());
+            }
+        }
+        drop(broker);
+        journal.close();
+        drop(journal);
+        let mut recovery = Recovery::default();
+        drop(open(&mut recovery));
+        assert_eq!(recovery.messages.len(), 2);
+        assert!(recovery.messages.iter().all(|(_, record)| record.due_ms.is_some()));
+    }
 }

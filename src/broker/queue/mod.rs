@@ -30,7 +30,7 @@ pub(super) use consumers::{ConsumerId, Ends, InExclusiveUse, Slot};
 pub(super) use credit::Credit;
 pub(super) use effects::{DEAD_BYTES_MAX, Effects};
 pub(super) use held::{Failed, Held, Reason};
-pub(super) use run::{Paged, Run, push as push_paged};
+pub(super) use run::{Paged, Run, Times, push as push_paged};
 
 use super::QueueStatus;
 use super::channel::REPLY_TO;
