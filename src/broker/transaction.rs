@@ -7,6 +7,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
+use ahash::AHashMap;
 use smallvec::SmallVec;
 
 use super::cause::set_cause;
@@ -14,7 +15,7 @@ use super::delivery::{Delivery, taken_back};
 use super::error::BrokerError;
 use super::publish::check_bounds;
 use super::queue::{Effects, Held, Queue};
-use super::records::KIND_MESSAGE;
+use super::records::{KIND_MESSAGE, QueueId};
 use super::routing::Targets;
 use super::stored::Stored;
 use super::trace::What;
@@ -57,18 +58,12 @@ impl Delivery {
         let now_ms = inner.now_ms();
         let cause = self.id();
         // They are promised their places together.
-        let mut promised: Vec<(Arc<Queue>, usize, u64)> = Vec::new();
-        let mut has_room = |target: &Arc<Queue>, body_bytes: u64| {
-            let at = promised.iter().position(|(queue, ..)| queue == target);
-            let at = at.unwrap_or_else(|| {
-                promised.push((target.clone(), 0, 0));
-                promised.len() - 1
-            });
-            promised.get_mut(at).is_none_or(|(queue, more, more_bytes)| {
-                *more += 1;
-                *more_bytes += body_bytes;
-                !queue.refuses(*more, *more_bytes)
-            })
+        let mut promised: AHashMap<QueueId, (usize, u64)> = AHashMap::new();
+        let mut has_room = |target: &Queue, body_bytes: u64| {
+            let (more, more_bytes) = promised.entry(target.id).or_default();
+            *more += 1;
+            *more_bytes += body_bytes;
+            !target.refuses(*more, *more_bytes)
         };
         let route = |mut message: Message| {
             set_cause(&mut message, &cause);

@@ -154,18 +154,17 @@ impl Queue {
         self.ready.iter().map(|copy| copy.letter.body_bytes).sum()
     }
 
-    /// With one more, if there is one.
-    pub fn is_over_length(&self, more: Option<&Letter>) -> bool {
+    /// With so many more, of so many bytes.
+    pub fn is_over_length(&self, more: u64, more_bytes: u64) -> bool {
         let (len, bytes) = (self.ready.len() as u64, self.ready_bytes());
-        let (more, more_bytes) = more.map_or((0, 0), |letter| (1, letter.body_bytes));
         self.settings.length_max.is_some_and(|max| len + more > max)
             || self.settings.length_bytes_max.is_some_and(|max| bytes + more_bytes > max)
     }
 
-    /// With that message it would be too long, and it takes none then.
-    pub fn refuses(&self, letter: &Letter) -> bool {
+    /// With them it would be too long, and it takes none then.
+    pub fn refuses(&self, more: u64, more_bytes: u64) -> bool {
         let refusing = [Overflow::RejectPublish, Overflow::RejectPublishDlx].map(Some);
-        refusing.contains(&self.settings.overflow) && self.is_over_length(Some(letter))
+        refusing.contains(&self.settings.overflow) && self.is_over_length(more, more_bytes)
     }
 
     pub fn is_over_limit(&self, returns: u32) -> bool {
@@ -199,7 +198,7 @@ impl Queue {
                 effects.dead.push((self.ready.remove(0), "expired"));
             } else if !self.turns.is_empty() {
                 self.deliver_head(now_ms, effects);
-            } else if drops_head && self.is_over_length(None) {
+            } else if drops_head && self.is_over_length(0, 0) {
                 effects.dead.push((self.ready.remove(0), "maxlen"));
             } else {
                 break;

@@ -140,7 +140,7 @@ impl World {
             self.settle(number, copy.seq);
             return (Effects::default(), true);
         };
-        if queue.refuses(&copy.letter) {
+        if queue.refuses(1, copy.letter.body_bytes) {
             let mut effects = Effects::default();
             if queue.settings.overflow == Some(Overflow::RejectPublishDlx) {
                 effects.dead.push((copy, "maxlen"));

@@ -1,5 +1,7 @@
 //! What comes into the oracle, alone, together, or with an acknowledgement.
 
+use std::collections::BTreeMap;
+
 use super::World;
 use super::moving::{fresh, kept};
 use super::routing::Route;
@@ -69,15 +71,19 @@ impl World {
     pub(super) fn ack_with(&mut self, hand: HandNumber, publishes: &[Publish]) -> String {
         let now_ms = self.now_ms;
         let mut routed = Vec::new();
+        let mut promised: BTreeMap<QueueNumber, (u64, u64)> = BTreeMap::new();
         for publish in publishes {
             let Some(Route { targets, .. }) = self.route_published(publish) else {
                 return "no exchange".to_owned();
             };
             let letter = letter(publish);
-            let refuses =
-                |target: &QueueNumber| self.by_number(*target).is_some_and(|q| q.refuses(&letter));
-            if targets.iter().any(refuses) {
-                return "full".to_owned();
+            for target in &targets {
+                let (more, more_bytes) = promised.entry(*target).or_default();
+                *more += 1;
+                *more_bytes += letter.body_bytes;
+                if self.by_number(*target).is_some_and(|q| q.refuses(*more, *more_bytes)) {
+                    return "full".to_owned();
+                }
             }
             routed.push((publish, targets));
         }

@@ -356,7 +356,7 @@ impl World {
         let Some(copy) = queue.ready.get(nth).cloned() else { return "nothing".to_owned() };
         let death = copy.letter.deaths.first();
         let target = death.and_then(|death| self.queues.get(&death.queue));
-        let has_room = |target: &&Shared<Queue>| !target.is_over_length(Some(&copy.letter));
+        let has_room = |target: &&Shared<Queue>| !target.is_over_length(1, copy.letter.body_bytes);
         let target = target.filter(has_room).map(|target| target.number);
         let (Some(death), Some(target)) = (death, target) else { return "can't".to_owned() };
         self.queues.get_mut(name).expect("just found").make_mut().ready.remove(nth);
