@@ -239,5 +239,6 @@ pub(super) fn time_out(state: &mut State, now_ms: UnixMs) {
             put_back(state, held, true);
         }
     }
-    state.timeout_check_ms = state.unacked.values().map(due_ms).min();
+    let next_ms = state.unacked.values().map(due_ms).min();
+    state.timeout_check_ms = next_ms.filter(|&next_ms| next_ms < UnixMs::MAX);
 }
