@@ -357,7 +357,7 @@ impl Inner {
                 }
             }
             let Some((queue, was_full)) = work.in_hands.pop() else { return };
-            let effects = queue.buried(self.now_ms(), !was_full && self.has_room());
+            let effects = queue.buried(self.now_ms(), !was_full);
             self.collect(&queue, effects, &mut work);
         }
     }

@@ -175,7 +175,7 @@ impl Inner {
         self.run(queue, effects);
     }
 
-    pub(super) fn has_room(&self) -> bool {
+    fn has_room(&self) -> bool {
         self.journal.has_room(DEAD_BYTES_MAX)
     }
 

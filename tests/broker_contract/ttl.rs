@@ -1,7 +1,7 @@
 //! Messages expire at the head of the queue, by the lower of the two times to live.
 
 use leveret::model::message::Message;
-use leveret::model::topology::{ExchangeKind, QueueSpec};
+use leveret::model::topology::{ExchangeKind, Overflow, QueueSpec};
 
 use super::fixture::{Fixture, dying_queue, key, name, queue_name, text};
 use super::peer::{Peer, on_both};
@@ -76,6 +76,67 @@ async fn ttl_zero_is_delivered_at_once_or_expires() {
         assert_eq!(text(consumer.next().await.message()), "taken");
     })
     .await;
+}
+
+/// Publishers that fill it, each beside the others.
+#[tokio::test]
+async fn a_full_queue_keeps_its_length_whoever_fills_it() {
+    const PUBLISHERS: usize = 4;
+    let f = Fixture::new();
+    f.queue("dead").await;
+    let spec = dying_queue("short", "", Some("dead")).length_max(10, Overflow::DropHead);
+    f.declare(spec).await;
+    std::thread::scope(|scope| {
+        for _ in 0..PUBLISHERS {
+            scope.spawn(|| {
+                for _ in 0..5_000 {
+                    let message = Message::new(name(""), key("short"), b"x".to_vec());
+                    drop(f.engine.try_publish(message).unwrap());
+                    let ready = f.engine.queue_status(&queue_name("short")).unwrap().ready;
+                    assert!(ready <= 10 + PUBLISHERS, "{ready}");
+                }
+            });
+        }
+    });
+    assert_eq!(f.depth("short").await.0, 10);
+    assert_eq!(f.depth("dead").await.0, PUBLISHERS * 5_000 - 10);
+}
+
+/// Of one rejection, so many bytes that they are more than a step.
+#[tokio::test]
+async fn what_is_rejected_at_once_keeps_its_order_whoever_goes_on_with_it() {
+    const COUNT: u32 = 1_000;
+    let f = Fixture::new();
+    f.queue("dead").await;
+    f.declare(dying_queue("q", "", Some("dead"))).await;
+    let body = |number: u32| [&number.to_le_bytes()[..], &[7; 10_000]].concat();
+    let mut channel = f.engine.channel(None);
+    for _round in 0..5 {
+        let mut last = 0;
+        for number in 0..COUNT {
+            let message = Message::new(name(""), key("q"), body(number));
+            drop(f.engine.try_publish(message).unwrap());
+            last = channel.get(&queue_name("q"), false).unwrap().unwrap().0.delivery_tag;
+        }
+        let is_over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                    f.engine.tick();
+                }
+            });
+            channel.nack(last, true, false).unwrap();
+            while f.engine.queue_status(&queue_name("dead")).unwrap().ready < COUNT as usize {
+                std::thread::yield_now();
+            }
+            is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        for number in 0..COUNT {
+            let letter = f.broker.get(&queue_name("dead")).await.unwrap().unwrap();
+            assert!(letter.message().body[..] == body(number), "{number}");
+            letter.ack().await.unwrap();
+        }
+    }
 }
 
 /// A queue that delays: whoever finds out that a message has expired, the letters keep the order.

@@ -26,11 +26,18 @@ impl Queue {
     /// As [`Queue::dispatch`], to where the effects are looked for: it is a large structure, and a message
     /// that comes in mostly has none.
     pub(super) fn dispatch_into(&self, effects: &mut Effects, state: &mut State, now_ms: UnixMs) {
-        let is_left_to_others = state.burying || state.in_hands;
-        let may_bury = |effects: &Effects| !is_left_to_others && !effects.is_full();
-        while may_bury(effects)
+        let (is_left_to_others, are_in_hands) = (state.burying, state.in_hands);
+        // What is too much goes with what came: every publisher takes its own out.
+        let may_bury = |effects: &Effects, reason| {
+            let waits = are_in_hands && reason != Reason::MaxLength;
+            !is_left_to_others && !waits && !effects.is_full()
+        };
+        let mut in_order = false;
+        while let Some(&(_, reason)) = state.dying.front()
+            && may_bury(effects, reason)
             && let Some((held, reason)) = state.dying.pop_front()
         {
+            in_order = true;
             effects.bury(held, reason);
         }
         let drops_head = matches!(state.settings.overflow, None | Some(Overflow::DropHead));
@@ -55,7 +62,7 @@ impl Queue {
             } else {
                 break;
             };
-            if !may_bury(effects) {
+            if !may_bury(effects, reason) {
                 effects.front_is_dead = true;
                 break;
             }
@@ -64,14 +71,14 @@ impl Queue {
                 front_expires_ms = Some(now_ms.saturating_add(READ_AGAIN_AFTER_MS));
                 break;
             };
+            in_order |= reason != Reason::MaxLength;
             effects.bury(held, reason);
         }
         state.burying = effects.front_is_dead || !state.dying.is_empty();
-        if !is_left_to_others && !effects.dead.is_empty() && state.settings.dead_letter.is_some() {
-            state.in_hands = true;
-            effects.in_hands = true;
+        effects.unfinished = state.burying && !is_left_to_others && !are_in_hands;
+        if in_order {
+            state.take_in_hands(effects);
         }
-        effects.unfinished = state.burying && !is_left_to_others && !effects.in_hands;
         if state.ready.is_crowded() {
             page_out(state, now_ms, PAGE_LOOKS_MAX);
         }

@@ -83,6 +83,9 @@ impl Queue {
                 effects.bury(held, Reason::Rejected);
             }
         }
+        if !are_others_at_it && !effects.dead.is_empty() {
+            state.take_in_hands(&mut effects);
+        }
         (retried, effects)
     }
 

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use ahash::AHashMap;
 
-use super::Tag;
 use super::consumers::{ConsumerId, Consumers};
 use super::credit::Credit;
 use super::held::{Held, Reason};
 use super::ready::Ready;
+use super::{Effects, Tag};
 use crate::journal::Position;
 use crate::model::clock::UnixMs;
 use crate::model::topology::{Overflow, QueueSettings, QueueSpec};
@@ -69,6 +69,16 @@ impl State {
             in_hands: false,
             dying: VecDeque::new(),
             deleted: false,
+        }
+    }
+
+    /// Where the dead go somewhere, nobody takes more of them out before those of a step are there.
+    pub(super) fn take_in_hands(&mut self, effects: &mut Effects) {
+        if self.settings.dead_letter.is_some() {
+            self.in_hands = true;
+            effects.in_hands = true;
+            // Whoever has them goes on.
+            effects.unfinished = false;
         }
     }
 
